@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Entry: one command of the registry's history with its author, as bytes and as a structure. The structure is what
+ * protobuf-c makes of interfaces/registry.proto; the names here are the same without the package. */
+
+#include <stddef.h>
+
+#include "core/id.h"
+#include "core/pool.h"
+#include "core/vm.h"
+#include "registry.pb-c.h"
+
+typedef Gpupool1__Entry Entry;
+typedef Gpupool1__Author EntryAuthor;
+
+#define ENTRY_FORMAT 1U
+
+/* A decoded entry; owns all that hangs on it. */
+Entry *entry_free(Entry *entry);
+DEFINE_CLEANUP(Entry *, entry_free);
+
+typedef enum EntryVerdict {
+        ENTRY_GOOD,
+        ENTRY_TOO_LARGE,        /* over ENTRY_SIZE_MAX */
+        ENTRY_GARBAGE,          /* not an entry at all */
+        ENTRY_UNKNOWN,          /* a format or command that this build does not know */
+} EntryVerdict;
+
+/* Reads an entry from bytes that nobody vouches for. Returns an EntryVerdict; *ret_entry is set with ENTRY_GOOD only. */
+int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry);
+
+/* Bytes of @entry, owned by the caller. 0, -ENOMEM, or -E2BIG over ENTRY_SIZE_MAX. */
+int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size);
+
+/* A hash of the command without author, time and request id: the same request sent again has the same. */
+uint64_t entry_fingerprint(const Entry *entry);
+
+/* Messages point into what they describe and are good while that lives. */
+void gpu_message_borrow(const GpuIdentity *gpu, char address_text[static PCI_ADDRESS_TEXT_SIZE], Gpupool1__Gpu *ret);
+
+/* Checks form and limits. 0 or -EINVAL. */
+int gpu_message_read(const Gpupool1__Gpu *message, GpuIdentity *ret);

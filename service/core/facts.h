@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Facts: what a node observes of itself (design, part 6). The udev adapter fills the PCI part, the libvirt adapter and
+ * the daemon the rest. Facts never decide who runs a VM; the registry does.
+ *
+ * Everything a reader could not find out stands as "unknown": NULL, an empty list, -1, or false beside a "known" flag.
+ * A fact that is unknown is never a reason to call a GPU assignable. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/id.h"
+#include "core/pci.h"
+#include "util/text.h"
+
+#define PCI_BARS 6
+
+/* What names a GPU for good: where it sits and what it is (design, part 8). Bus numbers may change from boot to boot;
+ * the slot path (device and function numbers from the root complex down) does not. Two GPUs are the same when all of
+ * this is equal; the address is where it was seen last, and not part of the identity. */
+typedef struct GpuIdentity {
+        NodeId node;
+        char slot[96];                  /* "pci0000:40/01.0/00.0" */
+        uint16_t vendor, device, subsystem_vendor, subsystem_device;
+        char serial[32];                /* device serial number, hex or VPD text; "" where not readable */
+        PciAddress address;
+} GpuIdentity;
+
+bool gpu_identity_equal(const GpuIdentity *a, const GpuIdentity *b);
+/* Order of node, slot, ids, serial; the address does not count. */
+int gpu_identity_compare(const GpuIdentity *a, const GpuIdentity *b);
+
+typedef struct GpuBar {
+        uint64_t start, size;           /* bytes; size 0: not there */
+        bool prefetchable_64;
+} GpuBar;
+
+/* One PCI function that sits beside a GPU: a companion of the card, or a stranger in its IOMMU group. */
+typedef struct PciFunction {
+        PciAddress address;
+        uint32_t class;
+        uint16_t vendor, device;
+        char *driver;                   /* NULL: none bound */
+        char *description;              /* from the hardware database, or NULL */
+        bool same_slot;                 /* another function of the same card */
+} PciFunction;
+
+/* A process that holds the GPU's device files open. */
+typedef struct GpuHolder {
+        uint32_t pid;
+        char *name;
+} GpuHolder;
+
+typedef enum ConfigSpace {
+        CONFIG_UNKNOWN,                 /* not readable here */
+        CONFIG_READABLE,
+        CONFIG_ALL_ONES,                /* the device does not answer: fallen off the bus */
+} ConfigSpace;
+
+typedef struct GpuFacts {
+        GpuIdentity identity;
+        PciAddress address;
+        char *sysfs_path;               /* below /sys, "/devices/pci0000:40/..." */
+        uint32_t class;
+        char *vendor_name, *device_name;        /* hardware database; NULL where it has none */
+        char *driver;                   /* NULL: none */
+        int32_t iommu_group;            /* -1: none */
+        char *iommu_group_type;         /* "DMA", "identity", ...; NULL unknown */
+        TextList reserved_regions;      /* lines of reserved_regions whose type is "direct" (RMRR) */
+        PciFunction *functions;         /* of the card and of the group, this GPU itself not among them */
+        size_t n_functions;
+        int32_t numa_node;              /* -1 unknown */
+        GpuBar bars[PCI_BARS];
+        char *link_speed, *link_speed_max;      /* "16.0 GT/s PCIe" */
+        uint32_t link_width, link_width_max;    /* lanes; 0 unknown */
+        TextList reset_methods;         /* "flr", "pm", "bus", "device_specific", "acpi" */
+        bool reset_methods_known;       /* kernel 5.15 and later tell them */
+        bool has_reset;                 /* sysfs shows a reset file */
+        bool boot_vga;                  /* the firmware's console */
+        char *parent;                   /* address of the bridge above: GPUs of one switch have the same upstream port */
+        char *switch_address;           /* upstream port of the PCIe switch above, or NULL */
+        TextList siblings;              /* addresses of GPUs that belong together (NVLink, XGMI, shared board) */
+        GpuHolder *holders;
+        size_t n_holders;
+        bool holders_known;             /* the probe answered */
+        ConfigSpace config;
+        bool acs_missing;               /* a bridge above lacks ACS, as config space tells; false where unknown */
+        char *acs_missing_at;           /* which bridge */
+        uint32_t sriov_vfs;             /* virtual functions switched on */
+        bool is_virtual_function;
+        bool mdev_in_use;               /* mediated devices (vGPU) exist on it */
+        bool mig_enabled;
+        char *power_state;              /* "D0", "D3cold", "unknown", "error"; NULL unknown */
+        bool runtime_error;             /* power/runtime_status says error: asleep and unwakeable */
+} GpuFacts;
+
+void gpu_facts_clear(GpuFacts *gpu);
+bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b);
+int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret);
+uint64_t gpu_facts_bars_total(const GpuFacts *gpu);
+
+typedef struct Hugepages {
+        uint64_t size_bytes, total, free;       /* pages */
+} Hugepages;
+
+typedef enum HypervisorState {
+        HYPERVISOR_ABSENT,              /* no such socket */
+        HYPERVISOR_CONNECTING,
+        HYPERVISOR_CONNECTED,
+        HYPERVISOR_HUNG,                /* it does not answer within the deadline */
+} HypervisorState;
+
+const char *hypervisor_state_to_text(HypervisorState state);
+
+typedef struct NodeFacts {
+        NodeId node;
+        uint64_t incarnation;
+        char *boot_id, *kernel, *cpu_model, *virtualization;    /* virtualization: "none", "kvm", ...; NULL unknown */
+        TextList addresses;
+        TextList versions;              /* "gpupool 0.1.0", "libvirt 9.0.0", "qemu 7.2.0" */
+        uint64_t memory_total, memory_free;     /* bytes */
+        Hugepages *hugepages;
+        size_t n_hugepages;
+        bool iommu_present;             /* /sys/class/iommu has an entry */
+        bool vfio_present;              /* vfio-pci is loaded or built in */
+        bool interrupt_remapping;       /* msi_remap / irq remapping known to work; see interrupt_remapping_known */
+        bool interrupt_remapping_known;
+        HypervisorState hypervisor;
+        bool guard_connected;
+        GpuFacts *gpus;                 /* sorted by address */
+        size_t n_gpus;
+} NodeFacts;
+
+void node_facts_clear(NodeFacts *facts);
+/* The GPU with this identity among the facts, or NULL. */
+const GpuFacts *node_facts_find_gpu(const NodeFacts *facts, const GpuIdentity *identity);
+const GpuFacts *node_facts_find_address(const NodeFacts *facts, PciAddress address);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Job: a long operation that somebody asked this node for. It ends when the registry says that the object has come
+ * where it should, and stays for a while after, so that a late client can read how it ended. */
+
+#include "core/vm.h"
+#include "util/array.h"
+
+typedef enum JobOperation {
+        JOB_START,
+        JOB_SHUTDOWN,
+        JOB_STOP,
+        JOB_RESTART,
+        JOB_OPERATION_COUNT,
+} JobOperation;
+
+typedef enum JobResult {
+        JOB_PENDING,
+        JOB_DONE,
+        JOB_FAILED,
+        JOB_CANCELED,
+        JOB_WAITING,            /* accepted; the VM starts by itself when the reason goes away */
+        JOB_SUPERSEDED,         /* somebody asked for something else meanwhile */
+        JOB_RESULT_COUNT,
+} JobResult;
+
+typedef struct Job {
+        uint64_t id;            /* never used twice, also not over restarts */
+        JobOperation operation;
+        VmId vm;
+        uint64_t from_epoch;    /* the VM's epoch when the job began */
+        uint32_t uid;
+        char *sender;           /* unique bus name */
+        uint64_t started_realtime_us;
+        uint64_t ended_boottime_us;     /* 0: still running */
+        double progress;        /* 0..1 */
+        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping" */
+        JobResult result;
+        const char *error;      /* static D-Bus error name, or NULL */
+        char *message;
+} Job;
+
+typedef struct Jobs {
+        ARRAY(Job *) all;       /* by id */
+        uint64_t next_id;
+        uint32_t per_user_max;
+        uint64_t linger_us;
+} Jobs;
+
+typedef enum JobVerdict {
+        JOB_MADE,
+        JOB_LIMIT,              /* this uid has too many */
+} JobVerdict;
+
+void jobs_clear(Jobs *jobs);
+int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_epoch, uint32_t uid, const char *sender,
+             uint64_t now_realtime_us, Job **ret);
+Job *jobs_find(const Jobs *jobs, uint64_t id);
+void job_finish(Job *job, JobResult result, const char *error, const char *message, uint64_t now_boottime_us);
+/* The first finished job whose time is over, or NULL; the caller announces its end and calls jobs_remove(). */
+Job *jobs_next_expired(const Jobs *jobs, uint64_t now_boottime_us);
+/* When jobs_next_expired() will have one; UINT64_MAX: not by itself. */
+uint64_t jobs_next_expiry_us(const Jobs *jobs);
+void jobs_remove(Jobs *jobs, Job *job);
+
+/* Holds a running job against the VM as the registry has it now (NULL: deleted) and the stage that the node reports.
+ * @wait_code/@wait_sentence say why a waiting VM waits (NULL while placement has not been tried). Returns true if anything a
+ * person sees of the job changed; it may have finished. */
+bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence, uint64_t now_boottime_us);
+
+const char *job_operation_to_text(JobOperation operation);
+const char *job_result_to_text(JobResult result);

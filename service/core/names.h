@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Names: every bus name, path, interface, error, polkit action and limit that someone outside may meet, once. */
+
+#define BUS_NAME "org.gpupool1"
+#define OBJECT_ROOT "/org/gpupool1"
+#define OBJECT_NODE OBJECT_ROOT "/node"
+#define OBJECT_GPU OBJECT_ROOT "/gpu"
+#define OBJECT_POOL OBJECT_ROOT "/pool"
+#define OBJECT_VM OBJECT_ROOT "/vm"
+#define OBJECT_JOB OBJECT_ROOT "/job"
+#define OBJECT_NONE "/"
+
+#define INTERFACE_MANAGER BUS_NAME ".Manager"
+#define INTERFACE_NODE BUS_NAME ".Node"
+#define INTERFACE_GPU BUS_NAME ".Gpu"
+#define INTERFACE_POOL BUS_NAME ".Pool"
+#define INTERFACE_VM BUS_NAME ".VM"
+#define INTERFACE_JOB BUS_NAME ".Job"
+
+#define ERROR_PREFIX BUS_NAME ".Error."
+#define ERROR_NOT_FOUND ERROR_PREFIX "NotFound"
+#define ERROR_EXISTS ERROR_PREFIX "Exists"
+#define ERROR_IN_USE ERROR_PREFIX "InUse"
+#define ERROR_NOT_ASSIGNABLE ERROR_PREFIX "NotAssignable"
+#define ERROR_NO_CAPACITY ERROR_PREFIX "NoCapacity"
+#define ERROR_NO_QUORUM ERROR_PREFIX "NoQuorum"
+#define ERROR_UNREACHABLE ERROR_PREFIX "Unreachable"
+#define ERROR_OUTCOME_UNKNOWN ERROR_PREFIX "OutcomeUnknown"
+#define ERROR_INVALID_XML ERROR_PREFIX "InvalidXml"
+#define ERROR_INVALID_ARGUMENT ERROR_PREFIX "InvalidArgument"
+#define ERROR_CONFLICT ERROR_PREFIX "Conflict"
+#define ERROR_LEVEL_TOO_LOW ERROR_PREFIX "LevelTooLow"
+#define ERROR_QUARANTINED ERROR_PREFIX "Quarantined"
+#define ERROR_BUSY ERROR_PREFIX "Busy"
+#define ERROR_LIMITS_EXCEEDED ERROR_PREFIX "LimitsExceeded"
+#define ERROR_NOT_SUPPORTED ERROR_PREFIX "NotSupported"
+#define ERROR_STORAGE_FULL ERROR_PREFIX "StorageFull"
+/* polkit's answers keep the names that every client knows. */
+#define ERROR_ACCESS_DENIED "org.freedesktop.DBus.Error.AccessDenied"
+#define ERROR_INTERACTIVE "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+
+#define ACTION_USE_POOL BUS_NAME ".use-pool"
+#define ACTION_OPERATE_VM BUS_NAME ".operate-vm"
+#define ACTION_DEFINE_VM BUS_NAME ".define-vm"
+#define ACTION_READ_VM BUS_NAME ".read-vm"
+#define ACTION_MANAGE_POOL BUS_NAME ".manage-pool"
+#define ACTION_MANAGE_NODE BUS_NAME ".manage-node"
+#define ACTION_MANAGE_CLUSTER BUS_NAME ".manage-cluster"
+
+/* The element that marks a libvirt domain as the cluster's, inside <metadata>. */
+#define METADATA_NAMESPACE "https://gpupool.org/xmlns/vm/1"
+
+/* The feature level that this build works at, at most and at least (design, part 7). */
+#define LEVEL_SUPPORTED 1U
+#define LEVEL_OLDEST 1U
+
+/* Limits. Each bounds what one caller or one entry can cost; tests stand at each edge. */
+#define NAME_LENGTH_MAX 63U             /* a pool's, VM's, node's name: fits a DNS label and a table column */
+#define TEXT_LENGTH_MAX 1024U           /* any sentence that a caller gives */
+#define XML_SIZE_MAX (48U * 1024U)      /* domain XML: an entry of the registry stays below 64 KiB */
+#define ENTRY_SIZE_MAX (60U * 1024U)
+#define SNAPSHOT_SIZE_MAX (256U * 1024U * 1024U)
+#define POOLS_MAX 1024U
+#define VMS_MAX 16384U
+#define NODES_MAX 4096U
+#define POOL_GPUS_MAX 65536U
+#define POOL_RULES_MAX 32U
+#define GPUS_PER_NODE_MAX 256U
+#define GPUS_PER_VM_MAX 64U
+#define GPUS_PER_CALL_MAX 256U
+#define EVENTS_MAX 1024U                /* events that the registry remembers */
+#define REQUESTS_MAX 4096U              /* request ids remembered, so that a retry is recognised */
+#define PREFERRED_NODES_MAX 64U
+#define AFFINITY_MAX 64U

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Registry: what the cluster has decided. State x Entry -> State x Result, pure, the same on every node.
+ *
+ * The apply function is the last guard of the promises P1 and P2: it refuses an assignment of a VM that has one, of a
+ * GPU that is taken or whose IOMMU group is, of a node that is not a member in this incarnation. Placement proposes,
+ * the registry disposes. */
+
+#include "core/entry.h"
+#include "core/id.h"
+#include "core/pool.h"
+#include "core/vm.h"
+#include "util/array.h"
+#include "util/cleanup.h"
+
+/* A member of the cluster. */
+typedef struct NodeRecord {
+        NodeId id;
+        char *name;
+        char *boot_id;
+        uint64_t incarnation;
+        TextList addresses;
+        uint32_t level;
+} NodeRecord;
+
+typedef enum QuarantineCause {
+        QUARANTINE_BY_HAND,
+        QUARANTINE_RESET_FAILED,
+        QUARANTINE_CONFIG_UNREADABLE,
+        QUARANTINE_CAUSE_COUNT,
+} QuarantineCause;
+
+/* A GPU that is never placed, whatever else is true of it, until Release or another card in its slot. */
+typedef struct Quarantine {
+        GpuIdentity gpu;
+        QuarantineCause cause;
+        char *sentence;
+        uint64_t time_ms;
+} Quarantine;
+
+typedef enum ObjectKind {
+        OBJECT_KIND_CLUSTER,
+        OBJECT_KIND_NODE,       /* named by its id, hex */
+        OBJECT_KIND_GPU,        /* "<node hex> <address>" */
+        OBJECT_KIND_POOL,       /* name */
+        OBJECT_KIND_VM,         /* uuid */
+        OBJECT_KIND_COUNT,
+} ObjectKind;
+
+/* One thing that was decided, kept for people: the last EVENTS_MAX of them are also the audit trail. */
+typedef struct Event {
+        uint64_t sequence;
+        uint64_t time_ms;       /* realtime of the author's node */
+        char *kind;             /* "pool-created", "vm-assigned", ... */
+        ObjectKind object_kind;
+        char *object;
+        NodeId node;            /* where the call came in */
+        uint32_t uid;
+        char *user;             /* "" for the service itself */
+        char *action;           /* polkit action; "" for the service itself */
+        char *message;
+} Event;
+
+typedef enum Verdict {
+        VERDICT_DONE,
+        VERDICT_NOT_FOUND,
+        VERDICT_EXISTS,
+        VERDICT_IN_USE,
+        VERDICT_NOT_ASSIGNABLE,
+        VERDICT_NO_CAPACITY,
+        VERDICT_INVALID_ARGUMENT,
+        VERDICT_CONFLICT,       /* the state moved on since the caller looked */
+        VERDICT_LEVEL_TOO_LOW,
+        VERDICT_QUARANTINED,
+        VERDICT_LIMITS_EXCEEDED,
+        VERDICT_COUNT,
+} Verdict;
+
+typedef struct Result {
+        Verdict verdict;
+        char *sentence;         /* NULL with VERDICT_DONE */
+} Result;
+
+void result_clear(Result *result);
+const char *verdict_to_error(Verdict verdict);          /* D-Bus error name; NULL for VERDICT_DONE */
+
+/* Remembers the answer to a request, so that a retry gets the same and changes nothing. */
+typedef struct RequestRecord {
+        RequestId id;
+        uint64_t fingerprint;
+        Verdict verdict;
+        char *sentence;
+} RequestRecord;
+
+typedef struct Registry {
+        ClusterId cluster;      /* null before the first entry */
+        char *name;
+        uint32_t level;
+        uint64_t index;         /* of the last entry applied */
+        uint64_t next_event;
+        ARRAY(NodeRecord) nodes;        /* by id */
+        ARRAY(Pool) pools;              /* by name */
+        ARRAY(Vm) vms;                  /* by id */
+        ARRAY(Quarantine) quarantines;  /* by identity */
+        ARRAY(Event) events;            /* oldest first */
+        ARRAY(RequestRecord) requests;  /* oldest first */
+} Registry;
+
+int registry_new(Registry **ret);
+Registry *registry_free(Registry *registry);
+DEFINE_CLEANUP(Registry *, registry_free);
+
+/* Applies @entry, the @index-th of the history. Whatever it says, the outcome is in *ret_result, to be cleared by the
+ * caller. Returns 0, or -ENOMEM: then the state may be half changed and must be thrown away. */
+int registry_apply(Registry *registry, uint64_t index, const Entry *entry, Result *ret_result);
+
+const NodeRecord *registry_find_node(const Registry *registry, const NodeId *id);
+const NodeRecord *registry_find_node_name(const Registry *registry, const char *name);
+const Pool *registry_find_pool(const Registry *registry, const char *name);
+const Pool *registry_find_pool_of_gpu(const Registry *registry, const GpuIdentity *gpu);
+const Vm *registry_find_vm(const Registry *registry, const VmId *id);
+const Vm *registry_find_vm_name(const Registry *registry, const char *name);
+/* The VM to which this GPU is assigned, or NULL. */
+const Vm *registry_find_vm_of_gpu(const Registry *registry, const GpuIdentity *gpu);
+/* The VM that has a GPU of this IOMMU group of the node, or NULL. */
+const Vm *registry_find_vm_of_group(const Registry *registry, const NodeId *node, int32_t iommu_group);
+const Quarantine *registry_find_quarantine(const Registry *registry, const GpuIdentity *gpu);
+
+const char *quarantine_cause_to_sentence(QuarantineCause cause);
+const char *object_kind_to_text(ObjectKind kind);
+
+/* The whole state as bytes of a Snapshot (interfaces/registry.proto), and back. */
+int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_size);
+
+typedef enum SnapshotVerdict {
+        SNAPSHOT_GOOD,
+        SNAPSHOT_GARBAGE,
+        SNAPSHOT_NEWER,         /* a format that this build does not know */
+} SnapshotVerdict;
+
+/* Returns a SnapshotVerdict or -ENOMEM; *ret is set with SNAPSHOT_GOOD only. */
+int registry_decode(const uint8_t *bytes, size_t size, Registry **ret);

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* VM: a libvirt domain that the cluster owns: its XML without GPUs, its requirement, its policy, and at most one live
+ * assignment. Part of the registry. */
+
+#include "core/facts.h"
+#include "util/array.h"
+#include "util/cleanup.h"
+
+#define VM_PRIORITY_MIN (-1000)
+#define VM_PRIORITY_MAX 1000
+#define VM_ATTEMPTS_MAX 5U              /* failures in a row; then the VM is failed and waits for a person */
+#define VM_STABLE_MS (10U * 60U * 1000U)        /* who ran this long starts to count anew */
+
+typedef enum RestartPolicy {
+        RESTART_ALWAYS,         /* also after a shutdown from inside */
+        RESTART_ON_FAILURE,
+        RESTART_NEVER,
+        RESTART_POLICY_COUNT,
+} RestartPolicy;
+
+/* What was asked for last. */
+typedef enum VmDesire {
+        VM_RUN,
+        VM_SHUTDOWN,            /* the guest is asked, and stopped when its time is over */
+        VM_STOP,
+        VM_RESTART,
+        VM_DESIRE_COUNT,
+} VmDesire;
+
+typedef enum AssignmentPhase {
+        ASSIGNMENT_NONE,
+        ASSIGNMENT_STARTING,    /* decided; the node has not said yet that it runs */
+        ASSIGNMENT_RUNNING,
+        ASSIGNMENT_STOPPING,
+        ASSIGNMENT_PHASE_COUNT,
+} AssignmentPhase;
+
+typedef enum EndCause {
+        END_REQUESTED,
+        END_GUEST_SHUTDOWN,
+        END_CRASHED,
+        END_START_FAILED,
+        END_DESTROYED,
+        END_GPU_LOST,
+        END_CAUSE_COUNT,
+} EndCause;
+
+typedef struct AssignedGpu {
+        GpuIdentity gpu;
+        int32_t iommu_group;    /* -1 none */
+} AssignedGpu;
+
+/* VM -> node + exact GPUs, with an epoch. */
+typedef struct Assignment {
+        AssignmentPhase phase;
+        NodeId node;
+        uint64_t incarnation;
+        AssignedGpu *gpus;
+        size_t n_gpus;
+        bool ran;               /* this epoch was reported running */
+} Assignment;
+
+typedef struct Affinity {
+        char *kind;             /* "with", "apart" */
+        char *vm;               /* name of the other VM */
+} Affinity;
+
+/* Why a node was taken or not, kept with the decision. */
+typedef struct PlacementNote {
+        char *node;             /* name */
+        bool chosen;
+        char *why;
+} PlacementNote;
+
+typedef struct Vm {
+        VmId id;
+        char *name;
+        char *xml;
+        char *pool;             /* requirement: pool x count */
+        uint32_t count;
+        int32_t priority;
+        RestartPolicy restart;
+        TextList preferred_nodes;
+        Affinity *affinity;
+        size_t n_affinity;
+        uint32_t owner_uid;
+        char *owner_user;
+        bool run;               /* Desired: running or stopped */
+        VmDesire stop_kind;     /* how an assignment that is stopping is to be stopped */
+        uint64_t stop_timeout_ms;       /* 0: the node's setting */
+        uint64_t epoch;         /* of the last assignment */
+        uint32_t attempts;      /* failures in a row */
+        bool failed;            /* too many; only Start ends it */
+        char *reason_code;      /* why it does not run, where the registry knows */
+        char *reason;
+        Assignment assignment;
+        PlacementNote *notes;
+        size_t n_notes;
+} Vm;
+
+void vm_clear(Vm *vm);
+void vm_notes_clear(Vm *vm);
+void vm_affinity_clear(Vm *vm);
+void assignment_clear(Assignment *assignment);
+
+/* The state a person sees (design, part 4). */
+typedef enum VmState {
+        VM_STATE_STOPPED,
+        VM_STATE_WAITING,       /* wants to run, has no place */
+        VM_STATE_STARTING,
+        VM_STATE_RUNNING,
+        VM_STATE_STOPPING,
+        VM_STATE_BACKOFF,       /* failed before; tries again by itself */
+        VM_STATE_FAILED,
+        VM_STATE_COUNT,
+} VmState;
+
+VmState vm_state(const Vm *vm);
+const char *vm_state_to_text(VmState state);
+
+const char *restart_policy_to_text(RestartPolicy policy);               /* "always", "on-failure", "never" */
+int restart_policy_from_text(const char *text, RestartPolicy *ret);     /* 0 or -EINVAL */
+
+/* What the end of an assignment means by the VM's policy: desired state, attempts and reason change, nothing else. */
+int vm_ended(Vm *vm, EndCause cause, const char *sentence, uint64_t ran_ms);
+const char *end_cause_to_text(EndCause cause);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* World: what one node knows at one moment: the registry and the facts of every node. Everything that a person is
+ * shown is derived from it here, so that every node shows the same. Borrowed, read only. */
+
+#include "core/facts.h"
+#include "core/registry.h"
+#include "core/survey.h"
+
+typedef struct World {
+        const Registry *registry;
+        const NodeFacts *const *nodes;  /* sorted by node id */
+        size_t n_nodes;
+        NodeId local;
+} World;
+
+const NodeFacts *world_find_facts(const World *world, const NodeId *node);
+/* Name of a node for people; its id in hex where no name is known. */
+const char *world_node_name(const World *world, const NodeId *node);
+
+/* The present GPU with this identity, or NULL. */
+const GpuFacts *world_find_gpu(const World *world, const GpuIdentity *identity);
+
+typedef enum GpuState {
+        GPU_PRESENT,
+        GPU_ASSIGNED,
+        GPU_QUARANTINED,
+        GPU_ABSENT,             /* known to the registry, not seen */
+} GpuState;
+
+/* One GPU that anyone knows of: seen, or pooled, assigned or quarantined while not seen. */
+typedef struct GpuView {
+        GpuIdentity identity;           /* with the address where it is, or was */
+        const GpuFacts *facts;          /* NULL: absent */
+        const NodeFacts *host;          /* NULL: no facts of its node */
+        GpuState state;
+        const Pool *pool;               /* or NULL */
+        const Vm *vm;                   /* or NULL */
+        const Quarantine *quarantine;   /* or NULL */
+} GpuView;
+
+typedef struct GpuViews {
+        GpuView *items;
+        size_t n;
+        size_t allocated;
+} GpuViews;
+
+/* All of them, sorted by node, address, then presence. 0 or -ENOMEM. */
+int world_list_gpus(const World *world, GpuViews *ret);
+void gpu_views_clear(GpuViews *views);
+void world_view_gpu(const World *world, const GpuIdentity *identity, GpuView *ret);
+const char *gpu_state_to_text(GpuState state);
+
+/* Can this GPU be given to a VM now, as far as facts, pool, quarantine and assignment say? The survey is asked too. */
+bool gpu_view_is_usable(const GpuView *view);   /* present, assignable, not in quarantine; assigned or not */
+bool gpu_view_is_free(const GpuView *view);     /* usable, and neither it nor its IOMMU group is assigned */
