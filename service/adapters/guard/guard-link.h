@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Guard link: gpupoold's end of the guard's socket. Asynchronous, connects again by itself, decides nothing. The
+ * guard holds what it was given also while the link is down. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "core/id.h"
+#include "util/cleanup.h"
+
+typedef struct GuardLink GuardLink;
+
+/* How a call ended. All but the last three are the guard's own words. */
+typedef enum GuardResult {
+        GUARD_CALL_OK,                  /* hold: held; kill: dead, proven by its pidfd; release: forgotten */
+        GUARD_CALL_NOT_HELD,
+        GUARD_CALL_CONFLICT,            /* hold: another process of this VM is held and lives */
+        GUARD_CALL_STALE,               /* hold: a newer epoch was held already */
+        GUARD_CALL_DEAD,                /* hold: the process is dead already */
+        GUARD_CALL_ALIVE,               /* release: not dead */
+        GUARD_CALL_FULL,
+        GUARD_CALL_REFUSED,             /* the guard could not do it, or speaks another version */
+        GUARD_CALL_TIMED_OUT,           /* no answer in time: a hold may stand, a kill may still come true */
+        GUARD_CALL_LOST,                /* the link broke before the answer; list when it is back */
+        GUARD_CALL_NOT_CONNECTED,       /* nothing was sent */
+} GuardResult;
+
+const char *guard_result_to_text(GuardResult result);
+
+typedef struct GuardEntry {
+        VmId vm;
+        uint64_t epoch;
+        bool alive;
+        int pidfd;                      /* the list's, unless taken by steal_fd() */
+} GuardEntry;
+
+typedef struct GuardCallbacks {
+        /* @anew: this is not the guard of last time (or the first one), so it holds nothing of what was given before:
+         * give it every VM again. */
+        void (*connected)(bool anew, void *userdata);
+        void (*disconnected)(void *userdata);
+        void (*vm_died)(const VmId *vm, uint64_t epoch, void *userdata);
+} GuardCallbacks;
+
+typedef void (*GuardDone)(GuardResult result, void *userdata);
+/* @entries are borrowed; NULL unless GUARD_CALL_OK. */
+typedef void (*GuardListed)(GuardResult result, GuardEntry *entries, size_t n_entries, void *userdata);
+
+/* Begins to connect. @callbacks is borrowed and must outlive the link. */
+int guard_link_new(GuardLink **ret, sd_event *event, const char *socket_path, const GuardCallbacks *callbacks,
+                   void *userdata);
+GuardLink *guard_link_free(GuardLink *link);            /* pending calls are dropped without a word */
+DEFINE_CLEANUP(GuardLink *, guard_link_free);
+
+bool guard_link_is_connected(const GuardLink *link);
+
+/* Each returns 0 and calls @done exactly once, later and from the loop; or -ENOMEM. @pidfd stays the caller's. */
+int guard_hold(GuardLink *link, const VmId *vm, uint64_t epoch, int pidfd, GuardDone done, void *userdata);
+/* Done when the VM is dead, or with TIMED_OUT after @timeout_us: then it is still dying. */
+int guard_kill(GuardLink *link, const VmId *vm, uint64_t epoch, uint64_t timeout_us, GuardDone done, void *userdata);
+int guard_release(GuardLink *link, const VmId *vm, uint64_t epoch, GuardDone done, void *userdata);
+int guard_list(GuardLink *link, GuardListed listed, void *userdata);
+
+/* Forgets every pending call that would come back to @userdata; what was asked may still happen. */
+void guard_forget(GuardLink *link, const void *userdata);
