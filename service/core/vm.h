@@ -44,6 +44,7 @@ typedef enum EndCause {
         END_START_FAILED,
         END_DESTROYED,
         END_GPU_LOST,
+        END_NODE_LOST,          /* the node is gone or has booted anew: not the VM's fault, never counted as an attempt */
         END_CAUSE_COUNT,
 } EndCause;
 
