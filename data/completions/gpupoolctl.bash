@@ -20,6 +20,14 @@ __gpupoolctl_words() {
         mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
 }
 
+# GPUs, and the words given; readline takes a colon for the end of a word.
+__gpupoolctl_gpus() {
+        __gpupoolctl_words "${1-} $(__gpupoolctl_names Gpu)"
+        if declare -F __ltrim_colon_completions >/dev/null; then
+                __ltrim_colon_completions "$cur"
+        fi
+}
+
 _gpupoolctl() {
         local cur prev words cword
         if declare -F _init_completion >/dev/null; then
@@ -45,9 +53,9 @@ _gpupoolctl() {
                 [pool create]='--match --gpu --placement --reserve --max-in-use'
                 [pool rules]='--match --none'
                 [pool policy]='--placement --reserve --max-in-use'
-                [vm define]='--gpus --pool --priority --restart --prefer --together --apart'
+                [vm define]='--gpus --pool --priority --restart --prefer --with --apart'
                 [vm requirement]='--gpus --pool'
-                [vm policy]='--priority --restart --prefer --together --apart'
+                [vm policy]='--priority --restart --prefer --with --apart'
                 [vm shutdown]='--timeout'
                 [events]='--follow --since --max'
                 [plan]='--lose --add --start --defragment'
@@ -55,13 +63,13 @@ _gpupoolctl() {
 
         case $prev in
         --pool) __gpupoolctl_words "$(__gpupoolctl_names Pool)"; return ;;
-        --gpu) __gpupoolctl_words "$(__gpupoolctl_names Gpu)"; declare -F __ltrim_colon_completions >/dev/null &&
-                __ltrim_colon_completions "$cur"; return ;;
+        --gpu) __gpupoolctl_gpus; return ;;
         --prefer | --lose) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
-        --together | --apart | --start) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
+        --with | --apart | --start) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
         --placement) __gpupoolctl_words 'pack spread'; return ;;
         --restart) __gpupoolctl_words 'always on-failure never'; return ;;
-        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max | --host-timeout) return ;;
+        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max) return ;;
+        --host-timeout) return ;;
         esac
 
         # The words so far that are no options: noun, verb, and what follows.
@@ -76,24 +84,19 @@ _gpupoolctl() {
         local noun=${plain[0]-} verb=${plain[1]-}
 
         if [[ $cur == -* ]]; then
-                __gpupoolctl_words "--json --no-wait --host-timeout --help --version ${options[$noun]-} ${options[$noun $verb]-}"
+                __gpupoolctl_words "--json --no-wait --host-timeout --help --version
+                        ${options[$noun]-} ${options[$noun $verb]-}"
                 return
         fi
         case ${#plain[@]} in
         0) __gpupoolctl_words 'status gpu pool vm node job events log check cluster plan' ;;
         1)
                 __gpupoolctl_words "${verbs[$noun]-}"
-                if [[ $noun == gpu ]]; then
-                        __gpupoolctl_words "${verbs[gpu]} $(__gpupoolctl_names Gpu)"
-                        declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$cur"
-                fi
+                [[ $noun == gpu ]] && __gpupoolctl_gpus "${verbs[gpu]}"
                 ;;
         *)
                 case $noun/$verb/${#plain[@]} in
-                gpu/*/2 | pool/add/[3-9]* | pool/remove/[3-9]*)
-                        __gpupoolctl_words "$(__gpupoolctl_names Gpu)"
-                        declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$cur"
-                        ;;
+                gpu/*/2 | pool/add/[3-9]* | pool/remove/[3-9]*) __gpupoolctl_gpus ;;
                 vm/define/2 | vm/update/3 | cluster/import/2) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
                 pool/list/* | pool/create/* | vm/list/* | node/list/* | job/list/*) ;;
                 pool/*/2) __gpupoolctl_words "$(__gpupoolctl_names Pool)" ;;
