@@ -5,7 +5,7 @@
  * the daemon the rest. Facts never decide who runs a VM; the registry does.
  *
  * Everything a reader could not find out stands as "unknown": NULL, an empty list, -1, or false beside a "known" flag.
- * A fact that is unknown is never a reason to call a GPU assignable. */
+ * A fact that is unknown is never a reason to call a GPU assignable. Every text is printable UTF-8. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,24 +15,29 @@
 #include "util/text.h"
 
 #define PCI_BARS 6
+#define GPU_SLOT_SIZE 96
+#define GPU_SERIAL_SIZE 32
 
 /* What names a GPU for good: where it sits and what it is (design, part 8). Bus numbers may change from boot to boot;
  * the slot path (device and function numbers from the root complex down) does not. Two GPUs are the same when all of
  * this is equal; the address is where it was seen last, and not part of the identity. */
 typedef struct GpuIdentity {
         NodeId node;
-        char slot[96];                  /* "pci0000:40/01.0/00.0" */
+        char slot[GPU_SLOT_SIZE];       /* "pci0000:40/01.0/00.0" */
         uint16_t vendor, device, subsystem_vendor, subsystem_device;
-        char serial[32];                /* device serial number, hex or VPD text; "" where not readable */
+        char serial[GPU_SERIAL_SIZE];   /* device serial number, hex or VPD text; "" where not readable */
         PciAddress address;
 } GpuIdentity;
 
 bool gpu_identity_equal(const GpuIdentity *a, const GpuIdentity *b);
 /* Order of node, slot, ids, serial; the address does not count. */
 int gpu_identity_compare(const GpuIdentity *a, const GpuIdentity *b);
+/* Whether a GPU that is seen is the one that is meant. Like equal, except that a serial which one side could not read
+ * is no proof of another card: a service that starts without its probe must not take every GPU for gone. */
+bool gpu_identity_matches(const GpuIdentity *meant, const GpuIdentity *seen);
 
 typedef struct GpuBar {
-        uint64_t start, size;           /* bytes; size 0: not there */
+        uint64_t start, size;           /* bytes; size 0: not there, or an I/O port region */
         bool prefetchable_64;
 } GpuBar;
 
@@ -50,25 +55,27 @@ typedef struct PciFunction {
 typedef struct GpuHolder {
         uint32_t pid;
         char *name;
+        bool through_vfio;              /* by its VFIO file: a virtual machine, or a driver in user space */
 } GpuHolder;
 
 typedef enum ConfigSpace {
-        CONFIG_UNKNOWN,                 /* not readable here */
+        CONFIG_UNKNOWN,                 /* not readable here, or not read because the device sleeps */
         CONFIG_READABLE,
         CONFIG_ALL_ONES,                /* the device does not answer: fallen off the bus */
 } ConfigSpace;
 
 typedef struct GpuFacts {
-        GpuIdentity identity;
+        GpuIdentity identity;           /* vendor 0: none of the device's own facts could be read */
         PciAddress address;
         char *sysfs_path;               /* below /sys, "/devices/pci0000:40/..." */
+        char *unreadable;               /* what did not answer, "config"; other facts may be old. NULL: all answered */
         uint32_t class;
         char *vendor_name, *device_name;        /* hardware database; NULL where it has none */
         char *driver;                   /* NULL: none */
-        int32_t iommu_group;            /* -1: none */
+        int32_t iommu_group;            /* -1: none, or one without an IOMMU behind it (VFIO's no-IOMMU mode) */
         char *iommu_group_type;         /* "DMA", "identity", ...; NULL unknown */
         TextList reserved_regions;      /* lines of reserved_regions whose type is "direct" (RMRR) */
-        PciFunction *functions;         /* of the card and of the group, this GPU itself not among them */
+        PciFunction *functions;         /* of the card and of the group, this GPU itself not among them; by address */
         size_t n_functions;
         int32_t numa_node;              /* -1 unknown */
         GpuBar bars[PCI_BARS];
@@ -78,10 +85,10 @@ typedef struct GpuFacts {
         bool reset_methods_known;       /* kernel 5.15 and later tell them */
         bool has_reset;                 /* sysfs shows a reset file */
         bool boot_vga;                  /* the firmware's console */
-        char *parent;                   /* address of the bridge above: GPUs of one switch have the same upstream port */
-        char *switch_address;           /* upstream port of the PCIe switch above, or NULL */
+        char *parent;                   /* address of the bridge above */
+        char *switch_address;           /* upstream port of the PCIe switch above, the same for all its GPUs; or NULL */
         TextList siblings;              /* addresses of GPUs that belong together (NVLink, XGMI, shared board) */
-        GpuHolder *holders;
+        GpuHolder *holders;             /* by pid */
         size_t n_holders;
         bool holders_known;             /* the probe answered */
         ConfigSpace config;
@@ -98,7 +105,14 @@ typedef struct GpuFacts {
 void gpu_facts_clear(GpuFacts *gpu);
 bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b);
 int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret);
+/* Memory that its regions take in a guest's address space. */
 uint64_t gpu_facts_bars_total(const GpuFacts *gpu);
+
+/* Both keep their rows sorted and take over what @function and @holder own, also when they fail. An address or pid
+ * that is there already is not added again. 0 or -ENOMEM. */
+int gpu_facts_add_function(GpuFacts *gpu, PciFunction function);
+int gpu_facts_add_holder(GpuFacts *gpu, GpuHolder holder);
+void gpu_facts_clear_holders(GpuFacts *gpu);
 
 typedef struct Hugepages {
         uint64_t size_bytes, total, free;       /* pages */
@@ -120,10 +134,11 @@ typedef struct NodeFacts {
         TextList addresses;
         TextList versions;              /* "gpupool 0.1.0", "libvirt 9.0.0", "qemu 7.2.0" */
         uint64_t memory_total, memory_free;     /* bytes */
-        Hugepages *hugepages;
+        Hugepages *hugepages;           /* by size */
         size_t n_hugepages;
-        bool iommu_present;             /* /sys/class/iommu has an entry */
-        bool vfio_present;              /* vfio-pci is loaded or built in */
+        uint32_t address_bits;          /* of a physical address, as the CPU says; 0 unknown */
+        bool iommu_present;             /* an IOMMU is at work: sysfs shows one, or groups that one made */
+        bool vfio_present;              /* vfio-pci is loaded, built in, or there to be loaded */
         bool interrupt_remapping;       /* msi_remap / irq remapping known to work; see interrupt_remapping_known */
         bool interrupt_remapping_known;
         HypervisorState hypervisor;
@@ -133,6 +148,8 @@ typedef struct NodeFacts {
 } NodeFacts;
 
 void node_facts_clear(NodeFacts *facts);
-/* The GPU with this identity among the facts, or NULL. */
+/* Whether the host itself looks the same: all but the GPUs and how much memory is free at the moment. */
+bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b);
+/* The GPU that is meant by this identity among the facts, or NULL. */
 const GpuFacts *node_facts_find_gpu(const NodeFacts *facts, const GpuIdentity *identity);
 const GpuFacts *node_facts_find_address(const NodeFacts *facts, PciAddress address);

@@ -2,7 +2,10 @@
 #pragma once
 
 /* Survey: what stands between a GPU and a VM that wants it whole. Facts in, blockers out; each with a code for
- * scripts, a sentence for people, and a remedy (design, part 8). No blocker: the GPU is assignable. */
+ * scripts, a sentence for people, and a remedy (design, part 8). No blocker: the GPU is assignable.
+ *
+ * Not in the way, on purpose: a host driver that is bound (libvirt takes it off and gives it back), the other functions
+ * of the same card (they go along), and bridges in the group (they stay with the host). */
 
 #include "core/facts.h"
 
@@ -30,8 +33,8 @@ typedef enum BlockerCode {
 
 typedef struct Blocker {
         BlockerCode code;
-        char *sentence;                 /* owned */
-        char *remedy;                   /* owned */
+        char *sentence;                 /* owned; what is in the way, without a full stop */
+        char *remedy;                   /* owned; what to do about it, likewise */
 } Blocker;
 
 typedef struct Blockers {
@@ -40,9 +43,18 @@ typedef struct Blockers {
         size_t allocated;
 } Blockers;
 
+/* Memory regions that are not 64-bit prefetchable must fit below 4 GiB of the guest, beside its own devices. */
+#define BARS_BELOW_4G_MAX (UINT64_C(1024) * 1024 * 1024)
+/* Where the CPU does not say how many bits an address has: what QEMU gives a guest then. */
+#define ADDRESS_BITS_ASSUMED 40U
+
 /* Judges @gpu on @host. Appends to @ret, in the order of the enum, each code at most once. 0 or -ENOMEM. */
 int survey_gpu(const NodeFacts *host, const GpuFacts *gpu, Blockers *ret);
 void blockers_clear(Blockers *blockers);
 
 const char *blocker_code_to_text(BlockerCode code);     /* "group-shared"; part of the D-Bus contract */
 int blocker_code_from_text(const char *text, BlockerCode *ret);
+
+/* For the manual: what the code means and what helps, without the names of one host's devices. */
+const char *blocker_code_meaning(BlockerCode code);
+const char *blocker_code_remedy(BlockerCode code);
