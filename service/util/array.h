@@ -52,7 +52,7 @@ bool array_search(const void *items, size_t n, size_t item_size, const void *key
         } while (0)
 
 #define ARRAY_EACH(pointer, array)                                                                      \
-        for (__typeof__((array)->items) pointer = (array)->items;                                       \
+        for (__typeof__(&*(array)->items) pointer = (array)->items;                                      \
              pointer && pointer < (array)->items + (array)->n; pointer++)
 
 #define ELEMENTS(row) (sizeof(row) / sizeof((row)[0]))

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Commands about VMs as their owners give them: what they are, what they need, what they should do. */
+
+#include <errno.h>
+
+#include "core/names.h"
+#include "core/registry-internal.h"
+
+static int read_affinity(Vm *vm, const Gpupool1__VmPolicy *message) {
+        Affinity *list = calloc(message->n_affinity + 1, sizeof(*list));
+        if (!list)
+                return -ENOMEM;
+        Vm made = { .affinity = list };
+        for (size_t i = 0; i < message->n_affinity; i++) {
+                int r = text_set(&list[i].kind, message->affinity[i]->kind);
+                if (r >= 0)
+                        r = text_set(&list[i].vm, message->affinity[i]->vm);
+                made.n_affinity++;
+                if (r < 0) {
+                        vm_affinity_clear(&made);
+                        return r;
+                }
+        }
+        vm_affinity_clear(vm);
+        vm->affinity = made.affinity;
+        vm->n_affinity = made.n_affinity;
+        return 0;
+}
+
+static bool policy_is_valid(const Gpupool1__VmPolicy *message) {
+        if (message->set_priority && (message->priority < VM_PRIORITY_MIN || message->priority > VM_PRIORITY_MAX))
+                return false;
+        if (message->set_restart && (unsigned) message->restart >= RESTART_POLICY_COUNT)
+                return false;
+        if (message->n_preferred_nodes > PREFERRED_NODES_MAX || message->n_affinity > AFFINITY_MAX)
+                return false;
+        for (size_t i = 0; i < message->n_preferred_nodes; i++)
+                if (!name_is_valid(message->preferred_nodes[i]))
+                        return false;
+        for (size_t i = 0; i < message->n_affinity; i++) {
+                const Gpupool1__Affinity *a = message->affinity[i];
+                if (!name_is_valid(a->vm) || !(text_equal(a->kind, "with") || text_equal(a->kind, "apart")))
+                        return false;
+        }
+        return true;
+}
+
+int vm_policy_read(Vm *vm, const Gpupool1__VmPolicy *message) {
+        if (!message)
+                return 0;
+        if (!policy_is_valid(message))
+                return -EINVAL;
+
+        if (message->set_affinity) {
+                int r = read_affinity(vm, message);
+                if (r < 0)
+                        return r;
+        }
+        if (message->set_preferred_nodes) {
+                text_list_clear(&vm->preferred_nodes);
+                for (size_t i = 0; i < message->n_preferred_nodes; i++) {
+                        int r = text_list_add(&vm->preferred_nodes, message->preferred_nodes[i]);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        if (message->set_priority)
+                vm->priority = message->priority;
+        if (message->set_restart)
+                vm->restart = (RestartPolicy) message->restart;
+        return 0;
+}
+
+Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r) {
+        VmId vm_id;
+        size_t i;
+        if (id->len == ID_SIZE) {
+                memcpy(vm_id.bytes, id->data, ID_SIZE);
+                if (registry_vm_place(apply->registry, &vm_id, &i))
+                        return apply->registry->vms.items + i;
+        }
+        *ret_r = apply_refuse(apply, VERDICT_NOT_FOUND, "there is no such VM (any more)");
+        return NULL;
+}
+
+/* 1: good; 0: refused; or -ENOMEM. */
+static int check_requirement(Apply *apply, const char *vm_name, const Gpupool1__Requirement *requirement) {
+        int r;
+        if (!requirement || requirement->count < 1 || requirement->count > GPUS_PER_VM_MAX)
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: a requirement is 1 to %u GPUs of a pool", vm_name,
+                                 GPUS_PER_VM_MAX);
+        else if (!registry_find_pool(apply->registry, requirement->pool))
+                r = apply_refuse(apply, VERDICT_NOT_FOUND, "VM %s needs pool %.*s, which does not exist: create it first", vm_name,
+                                 (int) NAME_LENGTH_MAX, name_is_valid(requirement->pool) ? requirement->pool : "of that name");
+        else
+                return 1;
+        return r < 0 ? r : 0;
+}
+
+/* 1: good; 0: refused; or -ENOMEM. */
+static int check_name_and_xml(Apply *apply, const char *name, const char *xml, const Vm *self) {
+        const Vm *namesake;
+        int r;
+        if (!name_is_valid(name))
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
+                                 "a VM's name is 1 to %u letters, digits, dots, dashes and underscores, and begins with a letter "
+                                 "or digit", NAME_LENGTH_MAX);
+        else if ((namesake = registry_find_vm_name(apply->registry, name)) && namesake != self)
+                r = apply_refuse(apply, VERDICT_EXISTS, "there is a VM %s already", name);
+        else if (!*xml || strlen(xml) > XML_SIZE_MAX)
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: domain XML is 1 to %u bytes", name, XML_SIZE_MAX);
+        else
+                return 1;
+        return r < 0 ? r : 0;
+}
+
+static int make_vm(const Apply *apply, const Gpupool1__DefineVm *command, Vm *ret) {
+        _cleanup_(vm_clear) Vm vm = { .count = command->requirement->count, .owner_uid = apply->entry->author->uid };
+        memcpy(vm.id.bytes, command->vm.data, ID_SIZE);
+
+        int r = vm_policy_read(&vm, command->policy);
+        if (r >= 0)
+                r = text_set(&vm.name, command->name);
+        if (r >= 0)
+                r = text_set(&vm.xml, command->xml);
+        if (r >= 0)
+                r = text_set(&vm.pool, command->requirement->pool);
+        if (r >= 0)
+                r = text_set(&vm.owner_user, apply->entry->author->user);
+        if (r < 0)
+                return r;
+        *ret = vm;
+        vm = (Vm) {};
+        return 0;
+}
+
+int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command) {
+        Registry *registry = apply->registry;
+        int r = check_name_and_xml(apply, command->name, command->xml, NULL);
+        if (r > 0)
+                r = check_requirement(apply, command->name, command->requirement);
+        if (r <= 0)
+                return r;
+        if (command->vm.len != ID_SIZE || id_is_null(command->vm.data))
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s has no valid UUID", command->name);
+
+        VmId id;
+        size_t place;
+        memcpy(id.bytes, command->vm.data, ID_SIZE);
+        if (registry_vm_place(registry, &id, &place))
+                return apply_refuse(apply, VERDICT_EXISTS, "VM %s has this UUID already: take <uuid> out of the XML of %s",
+                                    registry->vms.items[place].name, command->name);
+        if (registry->vms.n >= VMS_MAX)
+                return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u VMs", VMS_MAX);
+
+        Vm vm;
+        r = make_vm(apply, command, &vm);
+        if (r == -EINVAL)
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: the policy is not valid", command->name);
+        if (r < 0)
+                return r;
+        r = array_insert(&registry->vms, place, &vm);
+        if (r < 0) {
+                vm_clear(&vm);
+                return r;
+        }
+        return apply_note_vm(apply, "vm-defined", registry->vms.items + place, "VM %s defined: needs %u of %s", vm.name, vm.count,
+                             vm.pool);
+}
+
+int apply_update_vm(Apply *apply, const Gpupool1__UpdateVm *command) {
+        int r = 0;
+        Vm *vm = apply_find_vm(apply, &command->vm, &r);
+        if (!vm)
+                return r;
+        r = check_name_and_xml(apply, command->name, command->xml, vm);
+        if (r <= 0)
+                return r;
+        if (vm->assignment.phase != ASSIGNMENT_NONE && !text_equal(vm->name, command->name))
+                return apply_refuse(apply, VERDICT_IN_USE, "VM %s runs and cannot be renamed: stop it first", vm->name);
+
+        r = text_set(&vm->xml, command->xml);
+        if (r >= 0)
+                r = text_set(&vm->name, command->name);
+        if (r < 0)
+                return r;
+        return apply_note_vm(apply, "vm-updated", vm, "VM %s has new XML%s", vm->name,
+                             vm->assignment.phase == ASSIGNMENT_NONE ? "" : ", from its next start on");
+}
+
+int apply_set_requirement(Apply *apply, const Gpupool1__SetRequirement *command) {
+        int r = 0;
+        Vm *vm = apply_find_vm(apply, &command->vm, &r);
+        if (!vm)
+                return r;
+        r = check_requirement(apply, vm->name, command->requirement);
+        if (r <= 0)
+                return r;
+
+        r = text_set(&vm->pool, command->requirement->pool);
+        if (r < 0)
+                return r;
+        vm->count = command->requirement->count;
+        return apply_note_vm(apply, "vm-requirement", vm, "VM %s needs %u of %s%s", vm->name, vm->count, vm->pool,
+                             vm->assignment.phase == ASSIGNMENT_NONE ? "" : ", from its next start on");
+}
+
+int apply_set_vm_policy(Apply *apply, const Gpupool1__SetVmPolicy *command) {
+        int r = 0;
+        Vm *vm = apply_find_vm(apply, &command->vm, &r);
+        if (!vm)
+                return r;
+        r = command->policy ? vm_policy_read(vm, command->policy) : -EINVAL;
+        if (r == -EINVAL)
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: the policy is not valid", vm->name);
+        if (r < 0)
+                return r;
+        return apply_note_vm(apply, "vm-policy", vm, "VM %s: priority %d, restart %s", vm->name, vm->priority,
+                             restart_policy_to_text(vm->restart));
+}
+
+int apply_delete_vm(Apply *apply, const Gpupool1__DeleteVm *command) {
+        Registry *registry = apply->registry;
+        int r = 0;
+        Vm *vm = apply_find_vm(apply, &command->vm, &r);
+        if (!vm)
+                return r;
+        if (vm->assignment.phase != ASSIGNMENT_NONE)
+                return apply_refuse(apply, VERDICT_IN_USE, "VM %s is %s: stop it first", vm->name,
+                                    vm_state_to_text(vm_state(vm)));
+
+        r = apply_note_vm(apply, "vm-deleted", vm, "VM %s deleted", vm->name);
+        if (r < 0)
+                return r;
+        vm_clear(vm);
+        array_remove(&registry->vms, (size_t) (vm - registry->vms.items));
+        return 0;
+}
+
+/* A stop that is under way is only ever made harder, never softer; a wish to run again takes effect after it. */
+static void begin_stop(Vm *vm, VmDesire desire, uint64_t timeout_ms) {
+        if (vm->assignment.phase == ASSIGNMENT_NONE)
+                return;
+        bool under_way = vm->assignment.phase == ASSIGNMENT_STOPPING;
+        vm->assignment.phase = ASSIGNMENT_STOPPING;
+        if (under_way && vm->stop_kind == VM_STOP)
+                return;
+        vm->stop_kind = desire;
+        vm->stop_timeout_ms = timeout_ms;
+}
+
+int apply_set_desired(Apply *apply, const Gpupool1__SetDesired *command) {
+        static const char *const words[] = { "is to run", "is to shut down", "is to stop", "is to restart" };
+        int r = 0;
+        Vm *vm = apply_find_vm(apply, &command->vm, &r);
+        if (!vm)
+                return r;
+        if ((unsigned) command->desire >= VM_DESIRE_COUNT)
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s cannot do what was asked for", vm->name);
+
+        VmDesire desire = (VmDesire) command->desire;
+        vm->run = desire == VM_RUN || desire == VM_RESTART;
+        if (desire != VM_RUN)
+                begin_stop(vm, desire, command->timeout_ms);
+        if (vm->run || vm->assignment.phase == ASSIGNMENT_NONE) {
+                vm->failed = false;
+                vm->attempts = 0;
+                r = text_set(&vm->reason, NULL);
+                if (r >= 0)
+                        r = text_set(&vm->reason_code, NULL);
+                if (r < 0)
+                        return r;
+        }
+        return apply_note_vm(apply, "vm-desired", vm, "VM %s %s", vm->name, words[desire]);
+}

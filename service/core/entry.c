@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/entry.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/names.h"
+
+Entry *entry_free(Entry *entry) {
+        if (entry)
+                gpupool1__entry__free_unpacked(entry, NULL);
+        return NULL;
+}
+
+static bool is_known_command(Gpupool1__Entry__CommandCase command) {
+        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU;
+}
+
+int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry) {
+        if (size > ENTRY_SIZE_MAX)
+                return ENTRY_TOO_LARGE;
+
+        _cleanup_(entry_freep) Entry *entry = gpupool1__entry__unpack(NULL, size, bytes);
+        if (!entry || !entry->author)
+                return ENTRY_GARBAGE;
+        if (entry->format != ENTRY_FORMAT || !is_known_command(entry->command_case))
+                return ENTRY_UNKNOWN;
+        /* Ids are of one size; a request may come without. */
+        if (entry->author->node.len != ID_SIZE || (entry->request_id.len != 0 && entry->request_id.len != ID_SIZE))
+                return ENTRY_GARBAGE;
+        if (strlen(entry->author->user) > NAME_LENGTH_MAX || strlen(entry->author->action) > NAME_LENGTH_MAX)
+                return ENTRY_GARBAGE;
+
+        *ret_entry = STEAL(entry);
+        return ENTRY_GOOD;
+}
+
+int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
+        size_t size = gpupool1__entry__get_packed_size(entry);
+        if (size > ENTRY_SIZE_MAX)
+                return -E2BIG;
+
+        uint8_t *bytes = malloc(size ? size : 1);
+        if (!bytes)
+                return -ENOMEM;
+        gpupool1__entry__pack(entry, bytes);
+        *ret_bytes = bytes;
+        *ret_size = size;
+        return 0;
+}
+
+/* FNV-1a, fed by protobuf-c as it packs, so that no copy of the command is made. */
+typedef struct Hasher {
+        ProtobufCBuffer base;
+        uint64_t hash;
+} Hasher;
+
+static void hash_bytes(ProtobufCBuffer *buffer, size_t size, const uint8_t *bytes) {
+        Hasher *hasher = (Hasher *) buffer;
+        for (size_t i = 0; i < size; i++)
+                hasher->hash = (hasher->hash ^ bytes[i]) * UINT64_C(1099511628211);
+}
+
+uint64_t entry_fingerprint(const Entry *entry) {
+        Entry command = *entry;
+        command.author = NULL;
+        command.request_id = (ProtobufCBinaryData) {};
+        command.time_ms = 0;
+        command.level = 0;
+
+        Hasher hasher = { .base = { .append = hash_bytes }, .hash = UINT64_C(14695981039346656037) };
+        gpupool1__entry__pack_to_buffer(&command, &hasher.base);
+        return hasher.hash;
+}
+
+void gpu_message_borrow(const GpuIdentity *gpu, char address_text[static PCI_ADDRESS_TEXT_SIZE], Gpupool1__Gpu *ret) {
+        pci_address_to_text(gpu->address, address_text);
+        gpupool1__gpu__init(ret);
+        ret->node = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) gpu->node.bytes };
+        ret->slot = (char *) gpu->slot;
+        ret->vendor = gpu->vendor;
+        ret->device = gpu->device;
+        ret->subsystem_vendor = gpu->subsystem_vendor;
+        ret->subsystem_device = gpu->subsystem_device;
+        ret->serial = (char *) gpu->serial;
+        ret->address = address_text;
+}
+
+int gpu_message_read(const Gpupool1__Gpu *message, GpuIdentity *ret) {
+        GpuIdentity gpu = {};
+        if (!message || message->node.len != ID_SIZE || text_is_empty(message->slot) ||
+            strlen(message->slot) >= sizeof(gpu.slot) || strlen(message->serial) >= sizeof(gpu.serial) ||
+            !text_is_printable(message->slot) || !text_is_printable(message->serial))
+                return -EINVAL;
+        if (message->vendor > UINT16_MAX || message->device > UINT16_MAX || message->subsystem_vendor > UINT16_MAX ||
+            message->subsystem_device > UINT16_MAX)
+                return -EINVAL;
+        if (pci_address_from_text(message->address, &gpu.address) < 0)
+                return -EINVAL;
+
+        memcpy(gpu.node.bytes, message->node.data, ID_SIZE);
+        strcpy(gpu.slot, message->slot);
+        strcpy(gpu.serial, message->serial);
+        gpu.vendor = (uint16_t) message->vendor;
+        gpu.device = (uint16_t) message->device;
+        gpu.subsystem_vendor = (uint16_t) message->subsystem_vendor;
+        gpu.subsystem_device = (uint16_t) message->subsystem_device;
+        *ret = gpu;
+        return 0;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What registry.c, apply*.c and snapshot.c share and nobody else sees. */
+
+#include "core/registry.h"
+
+void node_record_clear(NodeRecord *node);
+void quarantine_clear(Quarantine *quarantine);
+void event_clear(Event *event);
+void request_record_clear(RequestRecord *request);
+
+/* Where the item is, or belongs. */
+bool registry_node_place(const Registry *registry, const NodeId *id, size_t *ret_index);
+bool registry_pool_place(const Registry *registry, const char *name, size_t *ret_index);
+bool registry_vm_place(const Registry *registry, const VmId *id, size_t *ret_index);
+bool registry_quarantine_place(const Registry *registry, const GpuIdentity *gpu, size_t *ret_index);
+
+/* One entry being applied. */
+typedef struct Apply {
+        Registry *registry;
+        const Entry *entry;
+        Result *result;
+} Apply;
+
+/* Sets the outcome; returns 0 or -ENOMEM. */
+int apply_refuse(Apply *apply, Verdict verdict, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Notes what was decided. @object: see ObjectKind. Returns 0 or -ENOMEM. */
+int apply_note(Apply *apply, const char *kind, ObjectKind object_kind, const char *object, const char *format, ...)
+        __attribute__((format(printf, 5, 6)));
+int apply_note_vm(Apply *apply, const char *kind, const Vm *vm, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* The VM that a command names; NULL: refused, *ret_r is what to return. */
+Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r);
+
+const char *apply_node_name(const Apply *apply, const NodeId *id);
+
+int apply_create_pool(Apply *apply, const Gpupool1__CreatePool *command);
+int apply_change_pool_gpus(Apply *apply, const Gpupool1__ChangePoolGpus *command);
+int apply_set_pool_rules(Apply *apply, const Gpupool1__SetPoolRules *command);
+int apply_set_pool_policy(Apply *apply, const Gpupool1__SetPoolPolicy *command);
+int apply_rename_pool(Apply *apply, const Gpupool1__RenamePool *command);
+int apply_delete_pool(Apply *apply, const Gpupool1__DeletePool *command);
+int apply_quarantine_gpu(Apply *apply, const Gpupool1__QuarantineGpu *command);
+int apply_release_gpu(Apply *apply, const Gpupool1__ReleaseGpu *command);
+
+int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command);
+int apply_update_vm(Apply *apply, const Gpupool1__UpdateVm *command);
+int apply_set_requirement(Apply *apply, const Gpupool1__SetRequirement *command);
+int apply_set_vm_policy(Apply *apply, const Gpupool1__SetVmPolicy *command);
+int apply_delete_vm(Apply *apply, const Gpupool1__DeleteVm *command);
+int apply_set_desired(Apply *apply, const Gpupool1__SetDesired *command);
+
+int apply_assign(Apply *apply, const Gpupool1__Assign *command);
+int apply_report_running(Apply *apply, const Gpupool1__ReportRunning *command);
+int apply_report_ended(Apply *apply, const Gpupool1__ReportEnded *command);
+/* The assignments of @node in an older incarnation than @incarnation are over. */
+int apply_end_incarnation(Apply *apply, const NodeId *node, uint64_t incarnation, const char *sentence);
+
+/* Reads policies and rules off the wire into a record; 0, -EINVAL or -ENOMEM. Shared with the snapshot. */
+int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message);
+int pool_rules_read(PoolRules *rules, Gpupool1__PoolRule *const *messages, size_t n);
+int vm_policy_read(Vm *vm, const Gpupool1__VmPolicy *message);
+int assigned_gpus_read(Assignment *assignment, Gpupool1__AssignedGpu *const *messages, size_t n);
+int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n);

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/registry.h"
+
+#include <errno.h>
+
+#include "core/names.h"
+#include "core/registry-internal.h"
+
+void node_record_clear(NodeRecord *node) {
+        free(node->name);
+        free(node->boot_id);
+        text_list_clear(&node->addresses);
+        *node = (NodeRecord) {};
+}
+
+void quarantine_clear(Quarantine *quarantine) {
+        free(quarantine->sentence);
+        *quarantine = (Quarantine) {};
+}
+
+void event_clear(Event *event) {
+        free(event->kind);
+        free(event->object);
+        free(event->user);
+        free(event->action);
+        free(event->message);
+        *event = (Event) {};
+}
+
+void request_record_clear(RequestRecord *request) {
+        free(request->sentence);
+        *request = (RequestRecord) {};
+}
+
+void result_clear(Result *result) {
+        free(result->sentence);
+        *result = (Result) {};
+}
+
+int registry_new(Registry **ret) {
+        Registry *registry = calloc(1, sizeof(*registry));
+        if (!registry)
+                return -ENOMEM;
+        registry->next_event = 1;
+        *ret = registry;
+        return 0;
+}
+
+Registry *registry_free(Registry *registry) {
+        if (!registry)
+                return NULL;
+
+        ARRAY_EACH(node, &registry->nodes)
+                node_record_clear(node);
+        ARRAY_EACH(pool, &registry->pools)
+                pool_clear(pool);
+        ARRAY_EACH(vm, &registry->vms)
+                vm_clear(vm);
+        ARRAY_EACH(quarantine, &registry->quarantines)
+                quarantine_clear(quarantine);
+        ARRAY_EACH(event, &registry->events)
+                event_clear(event);
+        ARRAY_EACH(request, &registry->requests)
+                request_record_clear(request);
+        array_clear(&registry->nodes);
+        array_clear(&registry->pools);
+        array_clear(&registry->vms);
+        array_clear(&registry->quarantines);
+        array_clear(&registry->events);
+        array_clear(&registry->requests);
+        free(registry->name);
+        free(registry);
+        return NULL;
+}
+
+static int compare_node_id(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &((const NodeRecord *) item)->id);
+}
+
+static int compare_pool_name(const void *key, const void *item) {
+        return strcmp(key, ((const Pool *) item)->name);
+}
+
+static int compare_vm_id(const void *key, const void *item) {
+        return ID_COMPARE((const VmId *) key, &((const Vm *) item)->id);
+}
+
+static int compare_quarantine(const void *key, const void *item) {
+        return gpu_identity_compare(key, &((const Quarantine *) item)->gpu);
+}
+
+bool registry_node_place(const Registry *registry, const NodeId *id, size_t *ret_index) {
+        return array_find(&registry->nodes, id, compare_node_id, ret_index);
+}
+
+bool registry_pool_place(const Registry *registry, const char *name, size_t *ret_index) {
+        return array_find(&registry->pools, name, compare_pool_name, ret_index);
+}
+
+bool registry_vm_place(const Registry *registry, const VmId *id, size_t *ret_index) {
+        return array_find(&registry->vms, id, compare_vm_id, ret_index);
+}
+
+bool registry_quarantine_place(const Registry *registry, const GpuIdentity *gpu, size_t *ret_index) {
+        return array_find(&registry->quarantines, gpu, compare_quarantine, ret_index);
+}
+
+const NodeRecord *registry_find_node(const Registry *registry, const NodeId *id) {
+        size_t i;
+        return registry_node_place(registry, id, &i) ? registry->nodes.items + i : NULL;
+}
+
+const NodeRecord *registry_find_node_name(const Registry *registry, const char *name) {
+        ARRAY_EACH(node, &registry->nodes)
+                if (text_equal(node->name, name))
+                        return node;
+        return NULL;
+}
+
+const Pool *registry_find_pool(const Registry *registry, const char *name) {
+        size_t i;
+        return registry_pool_place(registry, name, &i) ? registry->pools.items + i : NULL;
+}
+
+const Pool *registry_find_pool_of_gpu(const Registry *registry, const GpuIdentity *gpu) {
+        ARRAY_EACH(pool, &registry->pools)
+                if (pool_has(pool, gpu))
+                        return pool;
+        return NULL;
+}
+
+const Vm *registry_find_vm(const Registry *registry, const VmId *id) {
+        size_t i;
+        return registry_vm_place(registry, id, &i) ? registry->vms.items + i : NULL;
+}
+
+const Vm *registry_find_vm_name(const Registry *registry, const char *name) {
+        ARRAY_EACH(vm, &registry->vms)
+                if (text_equal(vm->name, name))
+                        return vm;
+        return NULL;
+}
+
+const Vm *registry_find_vm_of_gpu(const Registry *registry, const GpuIdentity *gpu) {
+        ARRAY_EACH(vm, &registry->vms)
+                for (size_t i = 0; i < vm->assignment.n_gpus; i++)
+                        if (gpu_identity_equal(&vm->assignment.gpus[i].gpu, gpu))
+                                return vm;
+        return NULL;
+}
+
+const Vm *registry_find_vm_of_group(const Registry *registry, const NodeId *node, int32_t iommu_group) {
+        if (iommu_group < 0)
+                return NULL;
+        ARRAY_EACH(vm, &registry->vms) {
+                if (!ID_EQUAL(&vm->assignment.node, node))
+                        continue;
+                for (size_t i = 0; i < vm->assignment.n_gpus; i++)
+                        if (vm->assignment.gpus[i].iommu_group == iommu_group)
+                                return vm;
+        }
+        return NULL;
+}
+
+const Quarantine *registry_find_quarantine(const Registry *registry, const GpuIdentity *gpu) {
+        size_t i;
+        return registry_quarantine_place(registry, gpu, &i) ? registry->quarantines.items + i : NULL;
+}
+
+const char *verdict_to_error(Verdict verdict) {
+        switch (verdict) {
+        case VERDICT_NOT_FOUND:
+                return ERROR_NOT_FOUND;
+        case VERDICT_EXISTS:
+                return ERROR_EXISTS;
+        case VERDICT_IN_USE:
+                return ERROR_IN_USE;
+        case VERDICT_NOT_ASSIGNABLE:
+                return ERROR_NOT_ASSIGNABLE;
+        case VERDICT_NO_CAPACITY:
+                return ERROR_NO_CAPACITY;
+        case VERDICT_INVALID_ARGUMENT:
+                return ERROR_INVALID_ARGUMENT;
+        case VERDICT_CONFLICT:
+                return ERROR_CONFLICT;
+        case VERDICT_LEVEL_TOO_LOW:
+                return ERROR_LEVEL_TOO_LOW;
+        case VERDICT_QUARANTINED:
+                return ERROR_QUARANTINED;
+        case VERDICT_LIMITS_EXCEEDED:
+                return ERROR_LIMITS_EXCEEDED;
+        case VERDICT_DONE:
+        case VERDICT_COUNT:
+                return NULL;
+        }
+        return NULL;
+}
+
+const char *quarantine_cause_to_sentence(QuarantineCause cause) {
+        switch (cause) {
+        case QUARANTINE_RESET_FAILED:
+                return "the reset after its last VM did not finish";
+        case QUARANTINE_CONFIG_UNREADABLE:
+                return "its configuration space could not be read after its last VM";
+        case QUARANTINE_BY_HAND:
+        case QUARANTINE_CAUSE_COUNT:
+                break;
+        }
+        return "an administrator put it there";
+}
+
+const char *object_kind_to_text(ObjectKind kind) {
+        switch (kind) {
+        case OBJECT_KIND_NODE:
+                return "node";
+        case OBJECT_KIND_GPU:
+                return "gpu";
+        case OBJECT_KIND_POOL:
+                return "pool";
+        case OBJECT_KIND_VM:
+                return "vm";
+        case OBJECT_KIND_CLUSTER:
+        case OBJECT_KIND_COUNT:
+                break;
+        }
+        return "cluster";
+}
