@@ -44,10 +44,9 @@ _gpupoolctl() {
         local -A verbs=(
                 [gpu]='quarantine release'
                 [pool]='list show create add remove rules policy rename delete'
-                [vm]='list show define start shutdown stop restart requirement policy update xml delete explain move'
-                [node]='list show drain resume remove fencing confirm-down'
+                [vm]='list show define start shutdown stop restart requirement policy update xml delete explain'
+                [node]='list show'
                 [job]='list show cancel'
-                [cluster]='invite join level freeze thaw export import'
         )
         local -A options=(
                 [pool create]='--match --gpu --placement --reserve --max-in-use'
@@ -58,14 +57,13 @@ _gpupoolctl() {
                 [vm policy]='--priority --restart --prefer --with --apart'
                 [vm shutdown]='--timeout'
                 [events]='--follow --since --max'
-                [plan]='--lose --add --start --defragment'
         )
 
         case $prev in
         --pool) __gpupoolctl_words "$(__gpupoolctl_names Pool)"; return ;;
         --gpu) __gpupoolctl_gpus; return ;;
-        --prefer | --lose) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
-        --with | --apart | --start) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
+        --prefer) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
+        --with | --apart) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
         --placement) __gpupoolctl_words 'pack spread'; return ;;
         --restart) __gpupoolctl_words 'always on-failure never'; return ;;
         --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max) return ;;
@@ -97,10 +95,9 @@ _gpupoolctl() {
         *)
                 case $noun/$verb/${#plain[@]} in
                 gpu/*/2 | pool/add/[3-9]* | pool/remove/[3-9]*) __gpupoolctl_gpus ;;
-                vm/define/2 | vm/update/3 | cluster/import/2) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+                vm/define/2 | vm/update/3) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
                 pool/list/* | pool/create/* | vm/list/* | node/list/* | job/list/*) ;;
                 pool/*/2) __gpupoolctl_words "$(__gpupoolctl_names Pool)" ;;
-                vm/move/3) __gpupoolctl_words "$(__gpupoolctl_names Node)" ;;
                 vm/*/2) __gpupoolctl_words "$(__gpupoolctl_names VM)" ;;
                 node/*/2) __gpupoolctl_words "$(__gpupoolctl_names Node)" ;;
                 job/*/2) __gpupoolctl_words "$(__gpupoolctl_jobs)" ;;
