@@ -128,8 +128,9 @@ static bool bars_equal(const GpuFacts *a, const GpuFacts *b) {
 static bool places_equal(const GpuFacts *a, const GpuFacts *b) {
         return gpu_identity_equal(&a->identity, &b->identity) && pci_address_equal(a->address, b->address) &&
                pci_address_equal(a->identity.address, b->identity.address) &&
-               text_equal(a->sysfs_path, b->sysfs_path) && text_equal(a->parent, b->parent) && text_equal(a->switch_address, b->switch_address) &&
-               a->numa_node == b->numa_node && lists_equal(&a->siblings, &b->siblings);
+               text_equal(a->sysfs_path, b->sysfs_path) && text_equal(a->parent, b->parent) &&
+               text_equal(a->switch_address, b->switch_address) && a->numa_node == b->numa_node &&
+               lists_equal(&a->siblings, &b->siblings);
 }
 
 static bool isolation_equal(const GpuFacts *a, const GpuFacts *b) {

@@ -34,8 +34,8 @@ static int find_no_iommu(const NodeFacts *host, const GpuFacts *gpu, Blocker *re
 
         int r = 0;
         if (host->cpu_model && strstr(host->cpu_model, "Intel"))
-                r = text_set(&ret->remedy, "switch on VT-d in the firmware setup and boot with intel_iommu=on iommu=pt on "
-                                           "the kernel command line");
+                r = text_set(&ret->remedy, "switch on VT-d in the firmware setup and boot with intel_iommu=on iommu=pt "
+                                           "on the kernel command line");
         else if (host->cpu_model && strstr(host->cpu_model, "AMD"))
                 r = text_set(&ret->remedy, "switch on IOMMU (AMD-Vi) in the firmware setup and boot with iommu=pt and "
                                            "without amd_iommu=off on the kernel command line");
@@ -214,7 +214,7 @@ static int find_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret)
 static int find_no_reset(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         if (gpu->reset_methods_known ? gpu->reset_methods.n > 0 : gpu->has_reset)
                 return 0;
-        return FOUND(ret, "the kernel knows no way to reset it, so the next VM could read what one leaves in its memory");
+        return FOUND(ret, "the kernel knows no way to reset it, so memory could pass from one VM to the next");
 }
 
 static int find_bar_too_large(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
@@ -255,8 +255,9 @@ static int find_mig(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
 
         char address[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(gpu->address, address);
-        int r = text_printf(&ret->remedy, "take the instances away and switch MIG off: nvidia-smi mig -i %s -dci; "
-                                          "nvidia-smi mig -i %s -dgi; nvidia-smi -i %s -mig 0", address, address, address);
+        int r = text_printf(&ret->remedy,
+                            "take the instances away and switch MIG off: nvidia-smi mig -i %s -dci; nvidia-smi mig -i "
+                            "%s -dgi; nvidia-smi -i %s -mig 0", address, address, address);
         if (r < 0)
                 return r;
         return FOUND(ret, "it is divided into MIG instances");
@@ -346,14 +347,14 @@ static const struct {
                 find_no_group, false },
         [BLOCKER_RESERVED_MEMORY] = {
                 "reserved-memory",
-                "The firmware keeps memory for the device's use (RMRR) and the kernel does not give such a device away.",
+                "The firmware keeps memory for the device's use (RMRR), and the kernel gives no such device away.",
                 "switch off the firmware's use of the slot (management, legacy USB), or update the firmware",
                 find_reserved_memory, false },
         [BLOCKER_GROUP_SHARED] = {
                 "group-shared",
                 "A device of another card is in the GPU's IOMMU group and could not be kept apart from the VM.",
-                "plug one of the two into a slot with a root port of its own, switch on ACS in the firmware setup, or park "
-                "a device that nobody needs on pci-stub",
+                "plug one of the two into a slot with a root port of its own, switch on ACS in the firmware setup, or "
+                "park a device that nobody needs on pci-stub",
                 find_group_shared, false },
         [BLOCKER_BOOT_DISPLAY] = {
                 "boot-display",
