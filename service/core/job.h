@@ -39,21 +39,23 @@ typedef struct Job {
         JobResult result;
         const char *error;      /* static D-Bus error name, or NULL */
         char *message;
+        bool forgotten;         /* its user has too many finished jobs: it does not stay as long as others */
 } Job;
 
 typedef struct Jobs {
         ARRAY(Job *) all;       /* by id */
         uint64_t next_id;
-        uint32_t per_user_max;
+        uint32_t per_user_max;  /* running ones, and as many finished ones; 0: no limit */
         uint64_t linger_us;
 } Jobs;
 
 typedef enum JobVerdict {
         JOB_MADE,
-        JOB_LIMIT,              /* this uid has too many */
+        JOB_LIMIT,              /* this uid has too many that run */
 } JobVerdict;
 
 void jobs_clear(Jobs *jobs);
+/* Returns a JobVerdict or -ENOMEM; *ret is borrowed and set with JOB_MADE only. */
 int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_epoch, uint32_t uid, const char *sender,
              uint64_t now_realtime_us, Job **ret);
 Job *jobs_find(const Jobs *jobs, uint64_t id);

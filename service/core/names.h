@@ -37,8 +37,9 @@
 #define ERROR_LIMITS_EXCEEDED ERROR_PREFIX "LimitsExceeded"
 #define ERROR_NOT_SUPPORTED ERROR_PREFIX "NotSupported"
 #define ERROR_STORAGE_FULL ERROR_PREFIX "StorageFull"
-/* polkit's answers keep the names that every client knows. */
+/* These keep the names that every client knows. */
 #define ERROR_ACCESS_DENIED "org.freedesktop.DBus.Error.AccessDenied"
+#define ERROR_FAILED "org.freedesktop.DBus.Error.Failed"        /* of a job: its VM did not come up */
 #define ERROR_INTERACTIVE "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
 
 #define ACTION_USE_POOL BUS_NAME ".use-pool"

@@ -124,6 +124,10 @@ const char *vm_state_to_text(VmState state);
 const char *restart_policy_to_text(RestartPolicy policy);               /* "always", "on-failure", "never" */
 int restart_policy_from_text(const char *text, RestartPolicy *ret);     /* 0 or -EINVAL */
 
-/* What the end of an assignment means by the VM's policy: desired state, attempts and reason change, nothing else. */
+/* What the end of an assignment means by the VM's policy: desired state, attempts, failed and reason change, nothing
+ * else. @sentence says what happened; where it is NULL or empty, the cause speaks for itself. 0 or -ENOMEM. */
 int vm_ended(Vm *vm, EndCause cause, const char *sentence, uint64_t ran_ms);
 const char *end_cause_to_text(EndCause cause);
+
+/* Its GPU or its node was lost under it and it has not found a new place yet: it may take what a pool keeps in reserve. */
+bool vm_lost_its_place(const Vm *vm);

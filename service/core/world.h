@@ -16,8 +16,9 @@ typedef struct World {
 } World;
 
 const NodeFacts *world_find_facts(const World *world, const NodeId *node);
-/* Name of a node for people; its id in hex where no name is known. */
-const char *world_node_name(const World *world, const NodeId *node);
+/* Name of a node for people; its id in hex where no name is known, good until the end of the caller's block. */
+#define world_node_name(world, node) world_node_name_in((world), (node), (char[ID_TEXT_SIZE]) {})
+const char *world_node_name_in(const World *world, const NodeId *node, char room_for_hex[static ID_TEXT_SIZE]);
 
 /* The present GPU with this identity, or NULL. */
 const GpuFacts *world_find_gpu(const World *world, const GpuIdentity *identity);
@@ -31,13 +32,15 @@ typedef enum GpuState {
 
 /* One GPU that anyone knows of: seen, or pooled, assigned or quarantined while not seen. */
 typedef struct GpuView {
-        GpuIdentity identity;           /* with the address where it is, or was */
+        GpuIdentity identity;           /* the registry's, where it knows the GPU; with the address where it is, or was */
         const GpuFacts *facts;          /* NULL: absent */
         const NodeFacts *host;          /* NULL: no facts of its node */
         GpuState state;
         const Pool *pool;               /* or NULL */
         const Vm *vm;                   /* or NULL */
+        const Vm *group_vm;             /* the VM that has it or another device of its IOMMU group, or NULL */
         const Quarantine *quarantine;   /* or NULL */
+        bool assignable;                /* it is here, and nothing that gpu_view_survey() tells is in the way */
 } GpuView;
 
 typedef struct GpuViews {
@@ -46,12 +49,16 @@ typedef struct GpuViews {
         size_t allocated;
 } GpuViews;
 
-/* All of them, sorted by node, address, then presence. 0 or -ENOMEM. */
+/* All of them, sorted by node, address, then presence. Near linear in what there is. 0 or -ENOMEM. */
 int world_list_gpus(const World *world, GpuViews *ret);
 void gpu_views_clear(GpuViews *views);
 void world_view_gpu(const World *world, const GpuIdentity *identity, GpuView *ret);
 const char *gpu_state_to_text(GpuState state);
 
-/* Can this GPU be given to a VM now, as far as facts, pool, quarantine and assignment say? The survey is asked too. */
+/* What stands in the way of this GPU, as a person is shown it: the survey's word, without what only a VM of ours that
+ * has the GPU brings about. Appends nothing for a GPU that is absent. 0 or -ENOMEM. */
+int gpu_view_survey(const GpuView *view, Blockers *ret);
+
+/* Can this GPU be given to a VM now, as far as facts, quarantine and assignment say? */
 bool gpu_view_is_usable(const GpuView *view);   /* present, assignable, not in quarantine; assigned or not */
 bool gpu_view_is_free(const GpuView *view);     /* usable, and neither it nor its IOMMU group is assigned */

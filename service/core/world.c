@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/world.h"
+
+#include <errno.h>
+
+static int compare_node_facts(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &(*(const NodeFacts *const *) item)->node);
+}
+
+const NodeFacts *world_find_facts(const World *world, const NodeId *node) {
+        size_t index;
+        if (!array_search(world->nodes, world->n_nodes, sizeof(*world->nodes), node, compare_node_facts, &index))
+                return NULL;
+        return world->nodes[index];
+}
+
+const char *world_node_name_in(const World *world, const NodeId *node, char room_for_hex[static ID_TEXT_SIZE]) {
+        const NodeRecord *record = registry_find_node(world->registry, node);
+        if (record && record->name)
+                return record->name;
+        id_to_text(node->bytes, room_for_hex);
+        return room_for_hex;
+}
+
+const GpuFacts *world_find_gpu(const World *world, const GpuIdentity *identity) {
+        const NodeFacts *host = world_find_facts(world, &identity->node);
+        return host ? node_facts_find_gpu(host, identity) : NULL;
+}
+
+/* Someone speaks of a GPU: exactly one of pool, vm, quarantine and facts is set. */
+typedef struct Mention {
+        const GpuIdentity *identity;
+        const Pool *pool;
+        const Vm *vm;
+        const Quarantine *quarantine;
+        const GpuFacts *facts;
+        const NodeFacts *host;
+} Mention;
+
+typedef ARRAY(Mention) Mentions;
+
+/* A device of an IOMMU group belongs to a VM. */
+typedef struct GroupUse {
+        NodeId node;
+        int32_t iommu_group;
+        const Vm *vm;
+} GroupUse;
+
+typedef ARRAY(GroupUse) GroupUses;
+
+static int collect_mentions(const World *world, Mentions *ret) {
+        int r = 0;
+        ARRAY_EACH(pool, &world->registry->pools)
+                for (size_t i = 0; r >= 0 && i < pool->gpus.n; i++)
+                        r = array_append(ret, &((Mention) { .identity = pool->gpus.items + i, .pool = pool }));
+        ARRAY_EACH(vm, &world->registry->vms)
+                for (size_t i = 0; r >= 0 && i < vm->assignment.n_gpus; i++)
+                        r = array_append(ret, &((Mention) { .identity = &vm->assignment.gpus[i].gpu, .vm = vm }));
+        ARRAY_EACH(quarantine, &world->registry->quarantines)
+                if (r >= 0)
+                        r = array_append(ret, &((Mention) { .identity = &quarantine->gpu, .quarantine = quarantine }));
+        for (size_t n = 0; n < world->n_nodes; n++) {
+                const NodeFacts *host = world->nodes[n];
+                for (size_t i = 0; r >= 0 && i < host->n_gpus; i++) {
+                        const GpuFacts *facts = host->gpus + i;
+                        r = array_append(ret, &((Mention) { .identity = &facts->identity, .facts = facts, .host = host }));
+                }
+        }
+        return r;
+}
+
+static int collect_group_uses(const World *world, GroupUses *ret) {
+        int r = 0;
+        ARRAY_EACH(vm, &world->registry->vms)
+                for (size_t i = 0; r >= 0 && i < vm->assignment.n_gpus; i++) {
+                        GroupUse use = {
+                                .node = vm->assignment.node,
+                                .iommu_group = vm->assignment.gpus[i].iommu_group,
+                                .vm = vm,
+                        };
+                        if (use.iommu_group >= 0)
+                                r = array_append(ret, &use);
+                }
+        return r;
+}
+
+static int compare_mentions(const void *a, const void *b) {
+        return gpu_identity_compare(((const Mention *) a)->identity, ((const Mention *) b)->identity);
+}
+
+static int compare_group_uses(const void *a, const void *b) {
+        const GroupUse *x = a, *y = b;
+        int c = ID_COMPARE(&x->node, &y->node);
+        return c != 0 ? c : (x->iommu_group > y->iommu_group) - (x->iommu_group < y->iommu_group);
+}
+
+static const Vm *find_group_vm(const GroupUses *uses, const GpuView *view) {
+        GroupUse key = { .node = view->identity.node, .iommu_group = view->facts->iommu_group };
+        size_t index;
+        return array_find(uses, &key, compare_group_uses, &index) ? uses->items[index].vm : NULL;
+}
+
+/* All but the serial, which one side may not have been able to read. */
+static bool same_place_and_kind(const GpuIdentity *a, const GpuIdentity *b) {
+        return ID_EQUAL(&a->node, &b->node) && text_equal(a->slot, b->slot) && a->vendor == b->vendor &&
+               a->device == b->device && a->subsystem_vendor == b->subsystem_vendor &&
+               a->subsystem_device == b->subsystem_device;
+}
+
+/* The view of the GPU that @mention speaks of, among those from @first on; a new one where there is none yet. */
+static int find_or_add_view(GpuViews *views, size_t first, const Mention *mention, GpuView **ret) {
+        for (size_t i = first; i < views->n; i++) {
+                GpuView *view = views->items + i;
+                bool two_cards = view->facts && mention->facts;
+                if (!two_cards && gpu_identity_matches(&view->identity, mention->identity)) {
+                        *ret = view;
+                        return 0;
+                }
+        }
+        int r = array_append(views, &((GpuView) { .identity = *mention->identity }));
+        if (r < 0)
+                return r;
+        *ret = views->items + views->n - 1;
+        return 0;
+}
+
+static void add_mention(GpuView *view, const Mention *mention) {
+        /* What the registry holds a GPU for counts, first of all the pool: assignments are checked against it. */
+        if (mention->pool || (mention->vm && !view->pool) || (mention->quarantine && !view->pool && !view->vm))
+                view->identity = *mention->identity;
+        if (mention->pool)
+                view->pool = mention->pool;
+        if (mention->vm)
+                view->vm = mention->vm;
+        if (mention->quarantine)
+                view->quarantine = mention->quarantine;
+        if (mention->facts) {
+                view->facts = mention->facts;
+                view->host = mention->host;
+        }
+}
+
+static GpuState judge_state(const GpuView *view) {
+        if (!view->facts)
+                return GPU_ABSENT;
+        if (view->quarantine)
+                return GPU_QUARANTINED;
+        return view->vm ? GPU_ASSIGNED : GPU_PRESENT;
+}
+
+/* Everything that follows from who mentions the GPU. */
+static int complete_view(const World *world, GpuView *view) {
+        if (!view->host)
+                view->host = world_find_facts(world, &view->identity.node);
+        view->state = judge_state(view);
+        if (view->vm)
+                view->group_vm = view->vm;
+        if (!view->facts)
+                return 0;
+
+        view->identity.address = view->facts->address;
+        Blockers blockers = {};
+        int r = gpu_view_survey(view, &blockers);
+        view->assignable = r >= 0 && blockers.n == 0;
+        blockers_clear(&blockers);
+        return r;
+}
+
+static int compare_views(const void *a, const void *b) {
+        const GpuView *x = a, *y = b;
+        int c = ID_COMPARE(&x->identity.node, &y->identity.node);
+        if (c == 0)
+                c = pci_address_compare(x->identity.address, y->identity.address);
+        if (c == 0)
+                c = (x->state == GPU_ABSENT) - (y->state == GPU_ABSENT);
+        return c != 0 ? c : gpu_identity_compare(&x->identity, &y->identity);
+}
+
+static int list_views(const World *world, const Mentions *mentions, const GroupUses *uses, GpuViews *views) {
+        size_t first = 0;
+        for (size_t i = 0; i < mentions->n; i++) {
+                const Mention *mention = mentions->items + i;
+                GpuView *view;
+                if (i > 0 && !same_place_and_kind(mention[-1].identity, mention->identity))
+                        first = views->n;
+                int r = find_or_add_view(views, first, mention, &view);
+                if (r < 0)
+                        return r;
+                add_mention(view, mention);
+        }
+
+        ARRAY_EACH(view, views) {
+                int r = complete_view(world, view);
+                if (r < 0)
+                        return r;
+                if (!view->group_vm && view->facts && view->facts->iommu_group >= 0)
+                        view->group_vm = find_group_vm(uses, view);
+        }
+        return 0;
+}
+
+/* qsort() may not be given NULL. */
+#define SORT(array, compare)                                                                            \
+        do {                                                                                            \
+                if ((array)->n > 1)                                                                     \
+                        qsort((array)->items, (array)->n, sizeof(*(array)->items), (compare));          \
+        } while (0)
+
+int world_list_gpus(const World *world, GpuViews *ret) {
+        Mentions mentions = {};
+        GroupUses uses = {};
+        GpuViews views = {};
+        int r = collect_mentions(world, &mentions);
+        if (r >= 0)
+                r = collect_group_uses(world, &uses);
+        if (r >= 0) {
+                SORT(&mentions, compare_mentions);
+                SORT(&uses, compare_group_uses);
+                r = list_views(world, &mentions, &uses, &views);
+        }
+        array_clear(&mentions);
+        array_clear(&uses);
+        if (r < 0) {
+                gpu_views_clear(&views);
+                return r;
+        }
+        SORT(&views, compare_views);
+        *ret = views;
+        return 0;
+}
+
+void gpu_views_clear(GpuViews *views) {
+        array_clear(views);
+}
+
+void world_view_gpu(const World *world, const GpuIdentity *identity, GpuView *ret) {
+        const Registry *registry = world->registry;
+        *ret = (GpuView) {
+                .identity = *identity,
+                .facts = world_find_gpu(world, identity),
+                .host = world_find_facts(world, &identity->node),
+                .pool = registry_find_pool_of_gpu(registry, identity),
+                .vm = registry_find_vm_of_gpu(registry, identity),
+                .quarantine = registry_find_quarantine(registry, identity),
+        };
+        /* Out of memory it is not assignable, which is the safe side. */
+        (void) complete_view(world, ret);
+        if (!ret->group_vm && ret->facts)
+                ret->group_vm = registry_find_vm_of_group(registry, &identity->node, ret->facts->iommu_group);
+}
+
+const char *gpu_state_to_text(GpuState state) {
+        switch (state) {
+        case GPU_PRESENT:
+                return "present";
+        case GPU_ASSIGNED:
+                return "assigned";
+        case GPU_QUARANTINED:
+                return "quarantined";
+        case GPU_ABSENT:
+                return "absent";
+        }
+        return "";
+}
+
+/* The VM's own process holds the GPU, and the guest may let it sleep: neither is in anybody's way. */
+static bool comes_from_our_vm(BlockerCode code) {
+        return code == BLOCKER_IN_USE || code == BLOCKER_ASLEEP;
+}
+
+int gpu_view_survey(const GpuView *view, Blockers *ret) {
+        if (!view->facts)
+                return 0;
+
+        size_t before = ret->n;
+        int r = survey_gpu(view->host, view->facts, ret);
+        if (r < 0 || !view->vm)
+                return r;
+        for (size_t i = ret->n; i > before; i--)
+                if (comes_from_our_vm(ret->items[i - 1].code)) {
+                        free(ret->items[i - 1].sentence);
+                        free(ret->items[i - 1].remedy);
+                        array_remove(ret, i - 1);
+                }
+        return 0;
+}
+
+bool gpu_view_is_usable(const GpuView *view) {
+        return view->assignable && !view->quarantine;
+}
+
+bool gpu_view_is_free(const GpuView *view) {
+        return gpu_view_is_usable(view) && !view->group_vm;
+}
