@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Control: one JSON object a line there and one back, over a Unix socket. pid 1 and the sysfs of each host listen on one."""
+
+import json
+import os
+import socket
+
+
+class Refused(Exception):
+    """The other side said no; its sentence is the text."""
+
+
+def listen(path):
+    """A listening socket at path, for root only."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(mask)
+    sock.listen(16)
+    return sock
+
+
+def ask(path, timeout_s, **request):
+    """Sends a request and returns the answer's "answer"; raises Refused on its "error"."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
+        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+        try:  # by way of /proc, as a socket's path may have 107 bytes only
+            sock.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.close(folder)
+        sock.sendall(encode(request))
+        line = sock.makefile("rb").readline()
+    if not line:
+        raise ConnectionError(f"{path}: no answer")
+    reply = json.loads(line)
+    if "error" in reply:
+        raise Refused(reply["error"])
+    return reply["answer"]
+
+
+def encode(message):
+    return json.dumps(message).encode() + b"\n"
