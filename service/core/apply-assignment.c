@@ -47,11 +47,12 @@ int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n) {
         return 0;
 }
 
-static int refuse_gpu(Apply *apply, Verdict verdict, const Vm *vm, const GpuIdentity *gpu, const char *why, const char *who) {
+static int refuse_gpu(Apply *apply, Verdict verdict, const Vm *vm, const GpuIdentity *gpu, const char *why,
+                      const char *who) {
         char address[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(gpu->address, address);
-        return apply_refuse(apply, verdict, "VM %s cannot have GPU %s:%s: %s%s", vm->name, apply_node_name(apply, &gpu->node),
-                            address, why, who);
+        return apply_refuse(apply, verdict, "VM %s cannot have GPU %s:%s: %s%s", vm->name,
+                            apply_node_name(apply, &gpu->node), address, why, who);
 }
 
 /* May @vm have this GPU, beside the @i GPUs before it? 1: yes; 0: refused; or -ENOMEM. */
@@ -72,7 +73,8 @@ static int check_gpu(Apply *apply, const Vm *vm, const NodeId *node, const Assig
         else if ((holder = registry_find_vm_of_gpu(registry, gpu)))
                 r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "it runs VM ", holder->name);
         else if ((holder = registry_find_vm_of_group(registry, node, assigned->iommu_group)))
-                r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "another device of its IOMMU group runs VM ", holder->name);
+                r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "another device of its IOMMU group runs VM ",
+                               holder->name);
         else {
                 for (size_t j = 0; j < i; j++)
                         if (gpu_identity_equal(&wanted->gpus[j].gpu, gpu)) {
@@ -96,10 +98,11 @@ static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *comm
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is past epoch %llu", vm->name,
                                  (unsigned long long) command->epoch);
         else if (!node || node->incarnation != command->incarnation)
-                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: the node is not a member in this incarnation", vm->name);
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: the node is not a member in this incarnation",
+                                 vm->name);
         else if (command->n_gpus != vm->count || command->n_notes > NODES_MAX)
-                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s needs %u GPUs and the assignment has %zu", vm->name, vm->count,
-                                 command->n_gpus);
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s needs %u GPUs and the assignment has %zu", vm->name,
+                                 vm->count, command->n_gpus);
         else
                 return 1;
         return r < 0 ? r : 0;
@@ -157,8 +160,8 @@ int apply_assign(Apply *apply, const Gpupool1__Assign *command) {
 }
 
 /* The VM of a node's report, if the report is about the assignment that stands. */
-static Vm *find_reported(Apply *apply, const ProtobufCBinaryData *vm_id, const ProtobufCBinaryData *node, uint64_t incarnation,
-                         uint64_t epoch, int *ret_r) {
+static Vm *find_reported(Apply *apply, const ProtobufCBinaryData *vm_id, const ProtobufCBinaryData *node,
+                         uint64_t incarnation, uint64_t epoch, int *ret_r) {
         Vm *vm = apply_find_vm(apply, vm_id, ret_r);
         if (!vm)
                 return NULL;
@@ -166,7 +169,8 @@ static Vm *find_reported(Apply *apply, const ProtobufCBinaryData *vm_id, const P
             memcmp(node->data, vm->assignment.node.bytes, ID_SIZE) == 0 && incarnation == vm->assignment.incarnation &&
             epoch == vm->epoch)
                 return vm;
-        *ret_r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: the report is not about the assignment that stands", vm->name);
+        *ret_r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: the report is not about the assignment that stands",
+                              vm->name);
         return NULL;
 }
 

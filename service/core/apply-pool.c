@@ -68,7 +68,8 @@ static int refuse_gpu(Apply *apply, Verdict verdict, const GpuIdentity *gpu, con
 static int check_gpus_to_add(Apply *apply, const char *pool_name, Gpupool1__Gpu *const *messages, size_t n) {
         int r;
         if (n > GPUS_PER_CALL_MAX) {
-                r = apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "at most %u GPUs may be named in one call", GPUS_PER_CALL_MAX);
+                r = apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "at most %u GPUs may be named in one call",
+                                 GPUS_PER_CALL_MAX);
                 return r < 0 ? r : 0;
         }
         for (size_t i = 0; i < n; i++) {
@@ -82,13 +83,11 @@ static int check_gpus_to_add(Apply *apply, const char *pool_name, Gpupool1__Gpu 
                         return r < 0 ? r : 0;
                 }
                 const Pool *pool = registry_find_pool_of_gpu(apply->registry, &gpu);
-                if (pool) {
+                if (pool && !text_equal(pool->name, pool_name)) {
                         _cleanup_free_ char *why = NULL;
-                        bool same = text_equal(pool->name, pool_name);
-                        r = same ? text_printf(&why, "is in pool %s already", pool->name) :
-                                   text_printf(&why, "is in pool %s: take it out there first", pool->name);
+                        r = text_printf(&why, "is in pool %s: take it out there first", pool->name);
                         if (r >= 0)
-                                r = refuse_gpu(apply, same ? VERDICT_EXISTS : VERDICT_IN_USE, &gpu, why);
+                                r = refuse_gpu(apply, VERDICT_IN_USE, &gpu, why);
                         return r < 0 ? r : 0;
                 }
         }
@@ -111,9 +110,11 @@ int apply_create_pool(Apply *apply, const Gpupool1__CreatePool *command) {
         Registry *registry = apply->registry;
         size_t place;
         if (!name_is_valid(command->name))
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
-                                    "a pool's name is 1 to %u letters, digits, dots, dashes and underscores, and begins with a "
-                                    "letter or digit", NAME_LENGTH_MAX);
+                return apply_refuse(
+                        apply, VERDICT_INVALID_ARGUMENT,
+                        "a pool's name is 1 to %u letters, digits, dots, dashes and underscores, and begins with a "
+                        "letter or digit",
+                        NAME_LENGTH_MAX);
         if (registry_pool_place(registry, command->name, &place))
                 return apply_refuse(apply, VERDICT_EXISTS, "there is a pool %s already", command->name);
         if (registry->pools.n >= POOLS_MAX)
@@ -127,7 +128,8 @@ int apply_create_pool(Apply *apply, const Gpupool1__CreatePool *command) {
         if (r >= 0)
                 r = pool_rules_read(&pool.rules, command->rules, command->n_rules);
         if (r == -EINVAL)
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "pool %s: a rule or policy is not valid", command->name);
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "pool %s: a rule or policy is not valid",
+                                    command->name);
         if (r >= 0)
                 r = add_gpus(&pool, command->gpus, command->n_gpus);
         if (r >= 0)
@@ -138,8 +140,8 @@ int apply_create_pool(Apply *apply, const Gpupool1__CreatePool *command) {
                 return r;
         size_t n = pool.gpus.n;
         pool = (Pool) {};
-        return apply_note(apply, "pool-created", OBJECT_KIND_POOL, command->name, "pool %s created with %zu GPU%s", command->name,
-                          n, n == 1 ? "" : "s");
+        return apply_note(apply, "pool-created", OBJECT_KIND_POOL, command->name, "pool %s created with %zu GPU%s",
+                          command->name, n, n == 1 ? "" : "s");
 }
 
 /* 1: all may leave; 0: refused; or -ENOMEM. */
@@ -153,6 +155,9 @@ static int check_gpus_to_remove(Apply *apply, const Pool *pool, const Gpupool1__
                         r = refuse_gpu(apply, VERDICT_NOT_FOUND, &gpu, "is not in this pool");
                 else if (registry_find_vm_of_gpu(apply->registry, &gpu))
                         r = refuse_gpu(apply, VERDICT_IN_USE, &gpu, "runs a VM: stop it first");
+                else if (pool_rules_match(&pool->rules, &gpu, apply_node_name(apply, &gpu.node)))
+                        r = refuse_gpu(apply, VERDICT_CONFLICT, &gpu,
+                                       "would be brought back by a rule of the pool: change the rules first");
                 else
                         continue;
                 return r < 0 ? r : 0;
@@ -213,8 +218,9 @@ int apply_set_pool_policy(Apply *apply, const Gpupool1__SetPoolPolicy *command) 
                 return r;
         if (!command->policy || pool_policy_read(pool, command->policy) < 0)
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "pool %s: the policy is not valid", pool->name);
-        return apply_note(apply, "pool-policy", OBJECT_KIND_POOL, pool->name, "pool %s: %s, reserve %u, at most %u in use",
-                          pool->name, pool_placement_to_text(pool->placement), pool->reserve, pool->max_in_use);
+        return apply_note(apply, "pool-policy", OBJECT_KIND_POOL, pool->name,
+                          "pool %s: %s, reserve %u, at most %u in use", pool->name,
+                          pool_placement_to_text(pool->placement), pool->reserve, pool->max_in_use);
 }
 
 int apply_rename_pool(Apply *apply, const Gpupool1__RenamePool *command) {
@@ -224,7 +230,8 @@ int apply_rename_pool(Apply *apply, const Gpupool1__RenamePool *command) {
         if (!pool)
                 return r;
         if (!name_is_valid(command->new_name))
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "the new name of pool %s is not valid", command->name);
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "the new name of pool %s is not valid",
+                                    command->name);
         size_t place;
         if (registry_pool_place(registry, command->new_name, &place))
                 return apply_refuse(apply, VERDICT_EXISTS, "there is a pool %s already", command->new_name);
@@ -241,8 +248,8 @@ int apply_rename_pool(Apply *apply, const Gpupool1__RenamePool *command) {
                         r = text_set(&registry->vms.items[i].pool, command->new_name);
         if (r < 0)
                 return r;
-        return apply_note(apply, "pool-renamed", OBJECT_KIND_POOL, command->new_name, "pool %s is called %s now", command->name,
-                          command->new_name);
+        return apply_note(apply, "pool-renamed", OBJECT_KIND_POOL, command->new_name, "pool %s is called %s now",
+                          command->name, command->new_name);
 }
 
 int apply_delete_pool(Apply *apply, const Gpupool1__DeletePool *command) {
@@ -254,8 +261,8 @@ int apply_delete_pool(Apply *apply, const Gpupool1__DeletePool *command) {
         ARRAY_EACH(vm, &registry->vms)
                 if (text_equal(vm->pool, pool->name))
                         return apply_refuse(apply, VERDICT_IN_USE,
-                                            "VM %s needs pool %s: delete the VM or give it another requirement first", vm->name,
-                                            pool->name);
+                                            "VM %s needs pool %s: delete the VM or give it another requirement first",
+                                            vm->name, pool->name);
 
         pool_clear(pool);
         array_remove(&registry->pools, (size_t) (pool - registry->pools.items));
@@ -267,8 +274,8 @@ static int note_gpu(Apply *apply, const char *kind, const GpuIdentity *gpu, cons
         id_to_text(gpu->node.bytes, id);
         pci_address_to_text(gpu->address, address);
         (void) snprintf(object, sizeof(object), "%s %s", id, address);
-        return apply_note(apply, kind, OBJECT_KIND_GPU, object, "GPU %s:%s %s%s%s", apply_node_name(apply, &gpu->node), address,
-                          what, *why ? ": " : "", why);
+        return apply_note(apply, kind, OBJECT_KIND_GPU, object, "GPU %s:%s %s%s%s", apply_node_name(apply, &gpu->node),
+                          address, what, *why ? ": " : "", why);
 }
 
 int apply_quarantine_gpu(Apply *apply, const Gpupool1__QuarantineGpu *command) {
@@ -276,8 +283,8 @@ int apply_quarantine_gpu(Apply *apply, const Gpupool1__QuarantineGpu *command) {
         GpuIdentity gpu;
         if (gpu_message_read(command->gpu, &gpu) < 0 || (unsigned) command->cause >= QUARANTINE_CAUSE_COUNT ||
             strlen(command->sentence) > TEXT_LENGTH_MAX || !text_is_printable(command->sentence))
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "a quarantine needs a GPU and a sentence of at most %u bytes",
-                                    TEXT_LENGTH_MAX);
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
+                                    "a quarantine needs a GPU and a sentence of at most %u bytes", TEXT_LENGTH_MAX);
         if (!registry_find_node(registry, &gpu.node))
                 return refuse_gpu(apply, VERDICT_NOT_FOUND, &gpu, "is of a node that is no member");
         size_t place;
@@ -286,7 +293,8 @@ int apply_quarantine_gpu(Apply *apply, const Gpupool1__QuarantineGpu *command) {
         if (registry->quarantines.n >= POOL_GPUS_MAX)
                 return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "too many GPUs are in quarantine");
 
-        Quarantine quarantine = { .gpu = gpu, .cause = (QuarantineCause) command->cause, .time_ms = apply->entry->time_ms };
+        Quarantine quarantine = {
+                .gpu = gpu, .cause = (QuarantineCause) command->cause, .time_ms = apply->entry->time_ms};
         int r = text_set(&quarantine.sentence, command->sentence);
         if (r >= 0)
                 r = array_insert(&registry->quarantines, place, &quarantine);
@@ -304,7 +312,7 @@ int apply_release_gpu(Apply *apply, const Gpupool1__ReleaseGpu *command) {
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "the GPU of the request has no valid identity");
         size_t place;
         if (!registry_quarantine_place(registry, &gpu, &place))
-                return refuse_gpu(apply, VERDICT_NOT_FOUND, &gpu, "is not in quarantine");
+                return refuse_gpu(apply, VERDICT_CONFLICT, &gpu, "is not in quarantine");
 
         quarantine_clear(registry->quarantines.items + place);
         array_remove(&registry->quarantines, place);

@@ -88,11 +88,13 @@ Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r) {
 static int check_requirement(Apply *apply, const char *vm_name, const Gpupool1__Requirement *requirement) {
         int r;
         if (!requirement || requirement->count < 1 || requirement->count > GPUS_PER_VM_MAX)
-                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: a requirement is 1 to %u GPUs of a pool", vm_name,
-                                 GPUS_PER_VM_MAX);
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: a requirement is 1 to %u GPUs of a pool",
+                                 vm_name, GPUS_PER_VM_MAX);
         else if (!registry_find_pool(apply->registry, requirement->pool))
-                r = apply_refuse(apply, VERDICT_NOT_FOUND, "VM %s needs pool %.*s, which does not exist: create it first", vm_name,
-                                 (int) NAME_LENGTH_MAX, name_is_valid(requirement->pool) ? requirement->pool : "of that name");
+                r = apply_refuse(apply, VERDICT_NOT_FOUND,
+                                 "VM %s needs pool %.*s, which does not exist: create it first", vm_name,
+                                 (int) NAME_LENGTH_MAX,
+                                 name_is_valid(requirement->pool) ? requirement->pool : "of that name");
         else
                 return 1;
         return r < 0 ? r : 0;
@@ -104,19 +106,23 @@ static int check_name_and_xml(Apply *apply, const char *name, const char *xml, c
         int r;
         if (!name_is_valid(name))
                 r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
-                                 "a VM's name is 1 to %u letters, digits, dots, dashes and underscores, and begins with a letter "
-                                 "or digit", NAME_LENGTH_MAX);
+                                 "a VM's name is 1 to %u letters, digits, dots, dashes and underscores, and begins "
+                                 "with a letter "
+                                 "or digit",
+                                 NAME_LENGTH_MAX);
         else if ((namesake = registry_find_vm_name(apply->registry, name)) && namesake != self)
                 r = apply_refuse(apply, VERDICT_EXISTS, "there is a VM %s already", name);
         else if (!*xml || strlen(xml) > XML_SIZE_MAX)
-                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: domain XML is 1 to %u bytes", name, XML_SIZE_MAX);
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: domain XML is 1 to %u bytes", name,
+                                 XML_SIZE_MAX);
         else
                 return 1;
         return r < 0 ? r : 0;
 }
 
 static int make_vm(const Apply *apply, const Gpupool1__DefineVm *command, Vm *ret) {
-        _cleanup_(vm_clear) Vm vm = { .count = command->requirement->count, .owner_uid = apply->entry->author->uid };
+        _cleanup_(vm_clear) Vm vm = { .count = command->requirement->count, .priority = VM_PRIORITY_DEFAULT,
+                                         .owner_uid = apply->entry->author->uid };
         memcpy(vm.id.bytes, command->vm.data, ID_SIZE);
 
         int r = vm_policy_read(&vm, command->policy);
@@ -149,7 +155,8 @@ int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command) {
         size_t place;
         memcpy(id.bytes, command->vm.data, ID_SIZE);
         if (registry_vm_place(registry, &id, &place))
-                return apply_refuse(apply, VERDICT_EXISTS, "VM %s has this UUID already: take <uuid> out of the XML of %s",
+                return apply_refuse(apply, VERDICT_EXISTS,
+                                    "VM %s has this UUID already: take <uuid> out of the XML of %s",
                                     registry->vms.items[place].name, command->name);
         if (registry->vms.n >= VMS_MAX)
                 return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u VMs", VMS_MAX);
@@ -165,8 +172,8 @@ int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command) {
                 vm_clear(&vm);
                 return r;
         }
-        return apply_note_vm(apply, "vm-defined", registry->vms.items + place, "VM %s defined: needs %u of %s", vm.name, vm.count,
-                             vm.pool);
+        return apply_note_vm(apply, "vm-defined", registry->vms.items + place, "VM %s defined: needs %u of %s", vm.name,
+                             vm.count, vm.pool);
 }
 
 int apply_update_vm(Apply *apply, const Gpupool1__UpdateVm *command) {

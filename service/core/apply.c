@@ -92,7 +92,8 @@ static int apply_init_cluster(Apply *apply, const Gpupool1__InitCluster *command
                 return r;
         memcpy(registry->cluster.bytes, command->cluster.data, ID_SIZE);
         registry->level = LEVEL_OLDEST;
-        return apply_note(apply, "cluster-created", OBJECT_KIND_CLUSTER, command->name, "cluster %s created", command->name);
+        return apply_note(apply, "cluster-created", OBJECT_KIND_CLUSTER, command->name, "cluster %s created",
+                          command->name);
 }
 
 static int read_node_record(const Gpupool1__AnnounceNode *command, NodeRecord *ret) {
@@ -126,11 +127,13 @@ static bool announce_is_valid(const Gpupool1__AnnounceNode *command) {
 static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command) {
         Registry *registry = apply->registry;
         if (!announce_is_valid(command))
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "the node's announcement has a field that is not valid");
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
+                                    "the node's announcement has a field that is not valid");
         if (command->level < registry->level)
-                return apply_refuse(apply, VERDICT_LEVEL_TOO_LOW,
-                                    "node %s supports level %u and the cluster works at level %u: upgrade gpupool on %s",
-                                    command->name, command->level, registry->level, command->name);
+                return apply_refuse(
+                        apply, VERDICT_LEVEL_TOO_LOW,
+                        "node %s supports level %u and the cluster works at level %u: upgrade gpupool on %s",
+                        command->name, command->level, registry->level, command->name);
 
         _cleanup_(node_record_clear) NodeRecord node = {};
         int r = read_node_record(command, &node);
@@ -139,14 +142,16 @@ static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *comma
 
         const NodeRecord *namesake = registry_find_node_name(registry, node.name);
         if (namesake && !ID_EQUAL(&namesake->id, &node.id))
-                return apply_refuse(apply, VERDICT_EXISTS, "another node has the name %s: set Name= in gpupoold.conf", node.name);
+                return apply_refuse(apply, VERDICT_EXISTS, "another node has the name %s: set Name= in gpupoold.conf",
+                                    node.name);
 
         size_t i;
         bool known = registry_node_place(registry, &node.id, &i);
         NodeRecord *record = registry->nodes.items + i;
         if (!known) {
                 if (registry->nodes.n >= NODES_MAX)
-                        return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u nodes", NODES_MAX);
+                        return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u nodes",
+                                            NODES_MAX);
                 r = array_insert(&registry->nodes, i, &node);
                 if (r < 0)
                         return r;
@@ -159,7 +164,8 @@ static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *comma
         if (node.incarnation < record->incarnation)
                 return apply_refuse(apply, VERDICT_CONFLICT, "node %s is known in a later incarnation", node.name);
         if (node.incarnation == record->incarnation && !text_equal(node.boot_id, record->boot_id))
-                return apply_refuse(apply, VERDICT_CONFLICT, "node %s has booted anew and needs a new incarnation", node.name);
+                return apply_refuse(apply, VERDICT_CONFLICT, "node %s has booted anew and needs a new incarnation",
+                                    node.name);
 
         NodeRecord old = *record;
         *record = node;
@@ -267,7 +273,8 @@ int registry_apply(Registry *registry, uint64_t index, const Entry *entry, Resul
                 result.verdict = seen->verdict;
                 r = text_set(&result.sentence, seen->sentence);
         } else if (seen)
-                r = apply_refuse(&apply, VERDICT_CONFLICT, "this request id was used for another request: take a new one");
+                r = apply_refuse(&apply, VERDICT_CONFLICT,
+                                 "this request id was used for another request: take a new one");
         else {
                 if (id_is_null(registry->cluster.bytes) && entry->command_case != GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER)
                         r = apply_refuse(&apply, VERDICT_CONFLICT, "the cluster has no beginning yet");

@@ -27,7 +27,8 @@ typedef enum EntryVerdict {
         ENTRY_UNKNOWN,          /* a format or command that this build does not know */
 } EntryVerdict;
 
-/* Reads an entry from bytes that nobody vouches for. Returns an EntryVerdict; *ret_entry is set with ENTRY_GOOD only. */
+/* Reads an entry from bytes that nobody vouches for. Returns an EntryVerdict; *ret_entry is set with ENTRY_GOOD
+ * only. */
 int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry);
 
 /* Bytes of @entry, owned by the caller. 0, -ENOMEM, or -E2BIG over ENTRY_SIZE_MAX. */

@@ -29,7 +29,8 @@ int apply_refuse(Apply *apply, Verdict verdict, const char *format, ...) __attri
 /* Notes what was decided. @object: see ObjectKind. Returns 0 or -ENOMEM. */
 int apply_note(Apply *apply, const char *kind, ObjectKind object_kind, const char *object, const char *format, ...)
         __attribute__((format(printf, 5, 6)));
-int apply_note_vm(Apply *apply, const char *kind, const Vm *vm, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int apply_note_vm(Apply *apply, const char *kind, const Vm *vm, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
 
 /* The VM that a command names; NULL: refused, *ret_r is what to return. */
 Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r);

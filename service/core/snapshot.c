@@ -137,7 +137,8 @@ static int write_vm_policy(Pieces *pieces, const Vm *vm, Gpupool1__VmPolicy **re
         policy->n_preferred_nodes = vm->preferred_nodes.n;
         policy->preferred_nodes = vm->preferred_nodes.items;
 
-        int r = TAKE_ROW(pieces, vm->n_affinity, Gpupool1__Affinity, gpupool1__affinity__init, affinity, policy->affinity);
+        int r = TAKE_ROW(pieces, vm->n_affinity, Gpupool1__Affinity, gpupool1__affinity__init, affinity,
+                         policy->affinity);
         if (r < 0)
                 return r;
         policy->n_affinity = vm->n_affinity;
@@ -153,7 +154,8 @@ static int write_assignment(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *re
         Gpupool1__AssignedGpu *assigned;
         Gpupool1__Gpu *gpu, **unused;
         const Assignment *assignment = &vm->assignment;
-        int r = TAKE_ROW(pieces, assignment->n_gpus, Gpupool1__AssignedGpu, gpupool1__assigned_gpu__init, assigned, ret->gpus);
+        int r = TAKE_ROW(pieces, assignment->n_gpus, Gpupool1__AssignedGpu, gpupool1__assigned_gpu__init, assigned,
+                         ret->gpus);
         if (r >= 0)
                 r = TAKE_ROW(pieces, assignment->n_gpus, Gpupool1__Gpu, gpupool1__gpu__init, gpu, unused);
         if (r < 0)
@@ -200,7 +202,8 @@ static int write_vm(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *ret) {
         if (r >= 0)
                 r = write_assignment(pieces, vm, ret);
         if (r >= 0)
-                r = TAKE_ROW(pieces, vm->n_notes, Gpupool1__PlacementNote, gpupool1__placement_note__init, note, ret->notes);
+                r = TAKE_ROW(pieces, vm->n_notes, Gpupool1__PlacementNote, gpupool1__placement_note__init, note,
+                             ret->notes);
         if (r < 0)
                 return r;
         ret->n_notes = vm->n_notes;
@@ -225,7 +228,8 @@ static int write_quarantines(Pieces *pieces, const Registry *registry, Gpupool1_
         Gpupool1__QuarantineRecord *row;
         Gpupool1__Gpu *gpu, **unused;
         size_t n = registry->quarantines.n;
-        int r = TAKE_ROW(pieces, n, Gpupool1__QuarantineRecord, gpupool1__quarantine_record__init, row, ret->quarantines);
+        int r = TAKE_ROW(pieces, n, Gpupool1__QuarantineRecord, gpupool1__quarantine_record__init, row,
+                         ret->quarantines);
         if (r >= 0)
                 r = TAKE_ROW(pieces, n, Gpupool1__Gpu, gpupool1__gpu__init, gpu, unused);
         if (r < 0)
@@ -245,7 +249,8 @@ static int write_quarantines(Pieces *pieces, const Registry *registry, Gpupool1_
 
 static int write_events(Pieces *pieces, const Registry *registry, Gpupool1__Snapshot *ret) {
         Gpupool1__EventRecord *row;
-        int r = TAKE_ROW(pieces, registry->events.n, Gpupool1__EventRecord, gpupool1__event_record__init, row, ret->events);
+        int r = TAKE_ROW(pieces, registry->events.n, Gpupool1__EventRecord, gpupool1__event_record__init, row,
+                         ret->events);
         if (r < 0)
                 return r;
         ret->n_events = registry->events.n;
@@ -460,8 +465,10 @@ static int read_quarantines(Registry *registry, const Gpupool1__Snapshot *snapsh
                 const Gpupool1__QuarantineRecord *m = snapshot->quarantines[i];
                 Quarantine quarantine = { .cause = (QuarantineCause) m->cause, .time_ms = m->time_ms };
                 size_t place;
-                int r = (unsigned) m->cause < QUARANTINE_CAUSE_COUNT ? gpu_message_read(m->gpu, &quarantine.gpu) : -EINVAL;
-                if (r >= 0 && (registry_quarantine_place(registry, &quarantine.gpu, &place) || place != registry->quarantines.n))
+                int r = (unsigned) m->cause < QUARANTINE_CAUSE_COUNT ? gpu_message_read(m->gpu, &quarantine.gpu)
+                                                                     : -EINVAL;
+                if (r >= 0 &&
+                    (registry_quarantine_place(registry, &quarantine.gpu, &place) || place != registry->quarantines.n))
                         r = -EINVAL;
                 if (r >= 0)
                         r = read_text(m->sentence, TEXT_LENGTH_MAX, &quarantine.sentence);

@@ -10,6 +10,7 @@
 
 #define VM_PRIORITY_MIN (-1000)
 #define VM_PRIORITY_MAX 1000
+#define VM_PRIORITY_DEFAULT 50
 #define VM_ATTEMPTS_MAX 5U              /* failures in a row; then the VM is failed and waits for a person */
 #define VM_STABLE_MS (10U * 60U * 1000U)        /* who ran this long starts to count anew */
 

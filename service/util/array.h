@@ -19,7 +19,8 @@
 int array_reserve(void *items_pointer, size_t *allocated, size_t n, size_t item_size);
 
 /* Opens a hole at @index and copies @item into it. Returns 0 or -ENOMEM. */
-int array_insert_bytes(void *items_pointer, size_t *n, size_t *allocated, size_t index, const void *item, size_t item_size);
+int array_insert_bytes(void *items_pointer, size_t *n, size_t *allocated, size_t index, const void *item,
+                       size_t item_size);
 
 /* Closes the hole at @index; the item itself must have been freed or moved by the caller. */
 void array_remove_bytes(void *items, size_t *n, size_t index, size_t item_size);
@@ -30,7 +31,7 @@ bool array_search(const void *items, size_t n, size_t item_size, const void *key
 
 #define array_insert(array, index, pointer_to_item)                                                     \
         ({                                                                                              \
-                __typeof__((array)->items) _item = (pointer_to_item);                                   \
+                const __typeof__(*(array)->items) *_item = (pointer_to_item);                           \
                 array_insert_bytes(&(array)->items, &(array)->n, &(array)->allocated, (index), _item,   \
                                    sizeof(*(array)->items));                                            \
         })

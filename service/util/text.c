@@ -84,7 +84,11 @@ int text_to_u64(const char *text, unsigned base, uint64_t *ret) {
 /* Reads one UTF-8 character; returns its length, or 0 where the bytes are none. */
 static size_t read_character(const unsigned char *s, uint32_t *ret) {
         static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-        size_t length = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
+        size_t length = s[0] < 0x80             ? 1
+                        : (s[0] & 0xe0) == 0xc0 ? 2
+                        : (s[0] & 0xf0) == 0xe0 ? 3
+                        : (s[0] & 0xf8) == 0xf0 ? 4
+                                                : 0;
         if (length == 0)
                 return 0;
 
@@ -125,7 +129,8 @@ bool text_matches(const char *pattern, const char *text) {
                         resume = text;
                         continue;
                 }
-                if (*pattern == '?' || (*pattern && tolower((unsigned char) *pattern) == tolower((unsigned char) *text))) {
+                if (*pattern == '?' ||
+                    (*pattern && tolower((unsigned char) *pattern) == tolower((unsigned char) *text))) {
                         pattern++;
                         text++;
                         continue;

@@ -65,12 +65,13 @@ typedef struct Service {
         const World *(*world)(void *userdata);
         void (*status)(void *userdata, ClusterStatus *ret);
         Jobs *(*jobs)(void *userdata);
-        /* Submits @entry. The bus has filled command, author.uid/user/action and, where the caller gave one, request_id;
-         * the daemon fills the rest. 0, or -errno (then no callback comes). */
+        /* Submits @entry. The bus has filled command, author.uid/user/action and, where the caller gave one,
+         * request_id; the daemon fills the rest. 0, or -errno (then no callback comes). */
         int (*submit)(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata);
-        /* Commits SetDesired of @vm and makes a job of it; JobNew has been announced by bus_job_added() before the callback. */
-        int (*operate)(void *userdata, Entry *entry, JobOperation operation, const Caller *caller, OperateCallback callback,
-                       void *callback_userdata);
+        /* Commits SetDesired of @vm and makes a job of it; JobNew has been announced by bus_job_added() before the
+         * callback. */
+        int (*operate)(void *userdata, Entry *entry, JobOperation operation, const Caller *caller,
+                       OperateCallback callback, void *callback_userdata);
         int (*cancel_job)(void *userdata, Job *job);    /* 0; -EBUSY: too late */
         /* Asks the hypervisor whether it takes this XML (already checked by domain_xml_check()). May answer late. */
         int (*check_xml)(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata);
@@ -82,11 +83,13 @@ typedef struct BusConfig {
 } BusConfig;
 
 /* Connects, adds all vtables; the name is not yet taken. */
-int bus_new(Bus **ret, sd_event *event, const BusConfig *config, const Service *service, void *service_userdata);
+int bus_new(Bus **ret, sd_event *event, const BusConfig *config, const Service *service,
+            void *service_userdata);
 Bus *bus_free(Bus *bus);
 DEFINE_CLEANUP(Bus *, bus_free);
 
-/* Takes the name, once own state is complete: activated callers must not see half an object tree. -EEXIST: somebody has it. */
+/* Takes the name, once own state is complete: activated callers must not see half an object tree. -EEXIST: somebody
+ * has it. */
 int bus_acquire_name(Bus *bus);
 
 /* Something of the World, the status or a job changed: what was derived from it is thrown away, and signals follow, gathered

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/conductor.h"
+
+#include <errno.h>
+
+#include "core/names.h"
+
+void conductor_clear(Conductor *conductor) {
+        array_clear(&conductor->pauses);
+        *conductor = (Conductor) {};
+}
+
+void proposal_clear(Proposal *proposal) {
+        placement_clear(&proposal->placement);
+        array_clear(&proposal->gpus);
+        *proposal = (Proposal) {};
+}
+
+static int compare_pause(const void *key, const void *item) {
+        return ID_COMPARE((const VmId *) key, &((const ConductorPause *) item)->vm);
+}
+
+static uint64_t backoff_us(uint32_t attempts) {
+        uint64_t pause = CONDUCTOR_BACKOFF_FIRST_US;
+        for (uint32_t i = 1; i < attempts && pause < CONDUCTOR_BACKOFF_MOST_US; i++)
+                pause *= 2;
+        return pause < CONDUCTOR_BACKOFF_MOST_US ? pause : CONDUCTOR_BACKOFF_MOST_US;
+}
+
+/* Until when @vm rests after its failures; 0 if it does not. The pause begins when its failure is first seen here. */
+static int resting_until(Conductor *conductor, const Vm *vm, uint64_t now_us, uint64_t *ret_until_us) {
+        size_t place;
+        bool known = array_find(&conductor->pauses, &vm->id, compare_pause, &place);
+        if (vm->attempts == 0) {
+                if (known)
+                        array_remove(&conductor->pauses, place);
+                *ret_until_us = 0;
+                return 0;
+        }
+
+        ConductorPause pause = {.vm = vm->id, .attempts = vm->attempts, .until_us = now_us + backoff_us(vm->attempts)};
+        if (!known) {
+                int r = array_insert(&conductor->pauses, place, &pause);
+                if (r < 0)
+                        return r;
+        } else if (conductor->pauses.items[place].attempts != vm->attempts)
+                conductor->pauses.items[place] = pause;
+        *ret_until_us = conductor->pauses.items[place].until_us;
+        return 0;
+}
+
+/* Forgets pauses of VMs that are gone. */
+static void forget_deleted(Conductor *conductor, const Registry *registry) {
+        for (size_t i = conductor->pauses.n; i > 0; i--)
+                if (!registry_find_vm(registry, &conductor->pauses.items[i - 1].vm))
+                        array_remove(&conductor->pauses, i - 1);
+}
+
+/* Higher priority first, then the hardest to place, then by name: the same order on every node. */
+static int compare_urgency(const void *a, const void *b) {
+        const Vm *x = *(const Vm *const *) a, *y = *(const Vm *const *) b;
+        if (x->priority != y->priority)
+                return x->priority > y->priority ? -1 : 1;
+        if (x->count != y->count)
+                return x->count > y->count ? -1 : 1;
+        return strcmp(x->name, y->name);
+}
+
+static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n) {
+        const Vm **list = calloc(registry->vms.n + 1, sizeof(*list));
+        if (!list)
+                return -ENOMEM;
+        size_t n = 0;
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->run && !vm->failed && vm->assignment.phase == ASSIGNMENT_NONE)
+                        list[n++] = vm;
+        qsort(list, n, sizeof(*list), compare_urgency);
+        *ret = list;
+        *ret_n = n;
+        return 0;
+}
+
+static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
+                              uint64_t *wake_us) {
+        _cleanup_free_ const Vm **waiting = NULL;
+        size_t n = 0;
+        int r = list_waiting(world->registry, &waiting, &n);
+        if (r < 0)
+                return r;
+
+        /* Who finds no place never keeps the others from theirs. */
+        for (size_t i = 0; i < n; i++) {
+                uint64_t until_us;
+                r = resting_until(conductor, waiting[i], now_us, &until_us);
+                if (r < 0)
+                        return r;
+                if (until_us > now_us) {
+                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                        continue;
+                }
+
+                Placement placement = {};
+                r = placement_find(world, waiting[i], &placement);
+                if (r < 0)
+                        return r;
+                const NodeRecord *node = r == PLACEMENT_FOUND ? registry_find_node(world->registry, &placement.node)
+                                                              : NULL;
+                if (!node) {
+                        placement_clear(&placement);
+                        continue;
+                }
+                *ret = (Proposal) { .kind = PROPOSAL_ASSIGN, .vm = waiting[i], .placement = placement,
+                                    .incarnation = node->incarnation };
+                return CONDUCTOR_PROPOSES;
+        }
+        return CONDUCTOR_IDLE;
+}
+
+/* GPUs in no pool that a rule of a pool matches; the first pool by name has them. */
+static int propose_pool_gpus(const World *world, Proposal *ret) {
+        const Registry *registry = world->registry;
+        bool rules = false;
+        ARRAY_EACH(pool, &registry->pools)
+                rules = rules || pool->rules.n > 0;
+        if (!rules)
+                return CONDUCTOR_IDLE;
+
+        _cleanup_(gpu_views_clear) GpuViews views = {};
+        int r = world_list_gpus(world, &views);
+        if (r < 0)
+                return r;
+        ARRAY_EACH(pool, &registry->pools) {
+                Proposal proposal = { .kind = PROPOSAL_POOL_GPUS, .pool = pool };
+                for (size_t i = 0; pool->rules.n > 0 && i < views.n && proposal.gpus.n < GPUS_PER_CALL_MAX; i++) {
+                        const GpuView *view = views.items + i;
+                        const NodeRecord *node = registry_find_node(registry, &view->identity.node);
+                        if (view->pool || !view->facts || !node ||
+                            !pool_rules_match(&pool->rules, &view->identity, node->name))
+                                continue;
+                        r = array_append(&proposal.gpus, &view->identity);
+                        if (r < 0) {
+                                proposal_clear(&proposal);
+                                return r;
+                        }
+                }
+                if (proposal.gpus.n > 0) {
+                        *ret = proposal;
+                        return CONDUCTOR_PROPOSES;
+                }
+        }
+        return CONDUCTOR_IDLE;
+}
+
+int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret_proposal,
+                   uint64_t *ret_wake_us) {
+        uint64_t wake_us = UINT64_MAX;
+        if (now_us < conductor->idle_until_us) {
+                *ret_wake_us = conductor->idle_until_us;
+                return CONDUCTOR_IDLE;
+        }
+
+        forget_deleted(conductor, world->registry);
+        int r = propose_pool_gpus(world, ret_proposal);
+        if (r == CONDUCTOR_IDLE)
+                r = propose_assignment(conductor, world, now_us, ret_proposal, &wake_us);
+        if (r == CONDUCTOR_IDLE)
+                *ret_wake_us = wake_us;
+        return r;
+}
+
+void conductor_refused(Conductor *conductor, uint64_t now_us) {
+        conductor->idle_until_us = now_us + CONDUCTOR_REFUSED_US;
+}

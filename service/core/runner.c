@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/runner.h"
+
+#include <errno.h>
+
+static void run_clear(Run *run) {
+        free(run->sentence);
+        *run = (Run) {};
+}
+
+void runner_clear(Runner *runner) {
+        ARRAY_EACH(run, &runner->runs)
+                run_clear(run);
+        array_clear(&runner->runs);
+        *runner = (Runner) { .shutdown_timeout_us = runner->shutdown_timeout_us };
+}
+
+static int compare_run(const void *key, const void *item) {
+        return ID_COMPARE((const VmId *) key, &((const Run *) item)->vm);
+}
+
+static Run *find_run(const Runner *runner, const VmId *vm) {
+        size_t i;
+        return array_find(&runner->runs, vm, compare_run, &i) ? runner->runs.items + i : NULL;
+}
+
+const Run *runner_find(const Runner *runner, const VmId *vm) {
+        return find_run(runner, vm);
+}
+
+static int add_run(Runner *runner, const VmId *vm, uint64_t epoch, Run **ret) {
+        Run run = { .vm = *vm, .epoch = epoch };
+        size_t i;
+        (void) array_find(&runner->runs, vm, compare_run, &i);
+        int r = array_insert(&runner->runs, i, &run);
+        if (r < 0)
+                return r;
+        *ret = runner->runs.items + i;
+        return 0;
+}
+
+/* From here on the run only goes towards its end; the first cause stays. */
+static int begin_end(Run *run, EndCause cause, const char *sentence) {
+        if (run->ending)
+                return 0;
+        run->ending = true;
+        run->cause = cause;
+        return text_set(&run->sentence, sentence);
+}
+
+/* The assignment of this epoch on this node, as the registry has it; NULL if there is none. */
+static const Vm *find_assigned(const World *world, const VmId *vm_id, uint64_t epoch) {
+        const Vm *vm = registry_find_vm(world->registry, vm_id);
+        const NodeRecord *self = registry_find_node(world->registry, &world->local);
+        if (!vm || !self || vm->assignment.phase == ASSIGNMENT_NONE || vm->epoch != epoch ||
+            !ID_EQUAL(&vm->assignment.node, &world->local) || vm->assignment.incarnation != self->incarnation)
+                return NULL;
+        return vm;
+}
+
+static bool gpus_are_there(const World *world, const Vm *vm) {
+        for (size_t i = 0; i < vm->assignment.n_gpus; i++)
+                if (!world_find_gpu(world, &vm->assignment.gpus[i].gpu))
+                        return false;
+        return true;
+}
+
+static bool is_over(const Run *run) {
+        return run->end_reported && !run->busy && run->process == RUN_PROCESS_DEAD && !run->held;
+}
+
+int runner_follow(Runner *runner, const World *world, bool gpus_known) {
+        ARRAY_EACH(vm, &world->registry->vms) {
+                if (!find_assigned(world, &vm->id, vm->epoch))
+                        continue;
+                Run *run = find_run(runner, &vm->id);
+                /* An older epoch first comes to its end. */
+                if (run)
+                        continue;
+                int r = add_run(runner, &vm->id, vm->epoch, &run);
+                if (r < 0)
+                        return r;
+                if (runner->domains_known)
+                        run->domain = RUN_DOMAIN_ABSENT;
+                run->reported = vm->assignment.ran;
+                run->started = vm->assignment.ran;
+        }
+
+        for (size_t i = runner->runs.n; i > 0; i--) {
+                Run *run = runner->runs.items + i - 1;
+                const Vm *vm = find_assigned(world, &run->vm, run->epoch);
+                int r = 0;
+                if (!vm) {
+                        r = begin_end(run, END_REQUESTED, "it is not assigned to this node");
+                        /* Nobody waits for a report of what the registry does not know. */
+                        run->end_reported = true;
+                } else if (gpus_known && !gpus_are_there(world, vm))
+                        r = begin_end(run, END_GPU_LOST, "a GPU of it is gone from the host");
+                if (r < 0)
+                        return r;
+                if (is_over(run)) {
+                        run_clear(run);
+                        array_remove(&runner->runs, i - 1);
+                }
+        }
+        return 0;
+}
+
+/* ---- which step is next */
+
+static bool wait_until(uint64_t until_us, uint64_t now_us, uint64_t *wake_us) {
+        if (now_us >= until_us)
+                return false;
+        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+        return true;
+}
+
+static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
+        switch (run->domain) {
+        case RUN_DOMAIN_UNKNOWN:
+                return false;
+        case RUN_DOMAIN_ABSENT:
+                if (run->started || !runner->hypervisor_usable || !runner->guard_usable)
+                        return false;
+                *ret = RUN_START;
+                return true;
+        case RUN_DOMAIN_PAUSED:
+                if (!run->held) {
+                        *ret = RUN_HOLD;
+                        return runner->guard_usable && run->has_pidfd;
+                }
+                if (run->resumed)
+                        return false;   /* somebody paused it on purpose */
+                *ret = run->permitted ? RUN_RESUME : RUN_PERMIT;
+                return !run->permitted || runner->hypervisor_usable;
+        case RUN_DOMAIN_RUNNING:
+                if (!run->held && runner->guard_usable && runner->guard_listed && run->has_pidfd) {
+                        *ret = RUN_HOLD;
+                        return true;
+                }
+                *ret = RUN_REPORT_RUNNING;
+                return !run->reported;
+        }
+        return false;
+}
+
+/* Is a guest still on its way down by itself, or about to be asked? A stop that became harder meanwhile is not
+ * waited for. */
+static bool decide_shutdown(const Runner *runner, Run *run, const Vm *vm, uint64_t now_us, uint64_t *wake_us,
+                            bool *ret_ask) {
+        *ret_ask = false;
+        if (vm->stop_kind == VM_STOP || run->domain != RUN_DOMAIN_RUNNING)
+                return false;
+        if (run->shutdown_until_us == 0)
+                run->shutdown_until_us = now_us + (vm->stop_timeout_ms ? vm->stop_timeout_ms * 1000
+                                                                       : runner->shutdown_timeout_us);
+        *ret_ask = !run->shutdown_asked && runner->hypervisor_usable;
+        return *ret_ask || wait_until(run->shutdown_until_us, now_us, wake_us);
+}
+
+/* Steps to a proven death. Returns true with a step, or false: dead, or wait. */
+static bool decide_death(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
+        bool domain_there = run->domain == RUN_DOMAIN_PAUSED || run->domain == RUN_DOMAIN_RUNNING;
+        if (domain_there && runner->hypervisor_usable && !run->destroy_failed && run->destroyed_us == 0) {
+                *ret = RUN_DESTROY;
+                return true;
+        }
+        if (run->process == RUN_PROCESS_DEAD)
+                return false;
+        if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && runner->guard_usable) {
+                *ret = RUN_HOLD;
+                return true;
+        }
+        if (run->held && runner->guard_usable) {
+                /* libvirt destroyed it or cannot; the process has a little time to be gone by itself. */
+                if (run->destroyed_us && wait_until(run->destroyed_us + RUNNER_KILL_GRACE_US, now_us, wake_us))
+                        return false;
+                *ret = RUN_KILL;
+                return true;
+        }
+        return false;
+}
+
+/* Has everything that could still be of this run come to an end? */
+static bool is_dead(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us) {
+        /* Nobody ever saw a process, and libvirt has no domain: there is none. */
+        if (!run->held && run->domain == RUN_DOMAIN_ABSENT && run->process == RUN_PROCESS_UNKNOWN)
+                run->process = RUN_PROCESS_DEAD;
+        if (run->process != RUN_PROCESS_DEAD)
+                return false;
+        if (run->domain == RUN_DOMAIN_ABSENT)
+                return true;
+        /* libvirt gives the GPUs back before it forgets a domain; a libvirt that hangs is not waited for for ever. */
+        if (run->dead_us == 0)
+                run->dead_us = now_us;
+        return !wait_until(run->dead_us + RUNNER_DOMAIN_GRACE_US, now_us, wake_us);
+}
+
+static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
+        if (!is_dead(runner, run, now_us, wake_us))
+                return decide_death(runner, run, now_us, wake_us, ret);
+        if (run->held) {
+                *ret = RUN_RELEASE;
+                return runner->guard_usable;
+        }
+        *ret = RUN_REPORT_ENDED;
+        return !run->end_reported;
+}
+
+/* A domain that is gone though nobody asked: what libvirt's event did not say, its absence says. */
+static void notice_absence(Run *run) {
+        if (!run->ending && run->started && run->domain == RUN_DOMAIN_ABSENT && run->process != RUN_PROCESS_ALIVE)
+                (void) begin_end(run, run->stop_seen ? run->stop_cause : END_CRASHED, NULL);
+}
+
+static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
+        const Vm *vm = find_assigned(world, &run->vm, run->epoch);
+        bool ask;
+
+        if (run->busy || wait_until(run->not_before_us, now_us, wake_us))
+                return false;
+        notice_absence(run);
+        if (run->ending)
+                return decide_end(runner, run, now_us, wake_us, ret);
+        if (vm && vm->assignment.phase == ASSIGNMENT_STOPPING) {
+                if (run->domain == RUN_DOMAIN_UNKNOWN && run->process != RUN_PROCESS_DEAD)
+                        return false;
+                if (decide_shutdown(runner, run, vm, now_us, wake_us, &ask)) {
+                        *ret = RUN_SHUTDOWN;
+                        return ask;
+                }
+                (void) begin_end(run, END_REQUESTED, NULL);
+                return decide_end(runner, run, now_us, wake_us, ret);
+        }
+        if (run->process == RUN_PROCESS_DEAD && run->started) {
+                /* Why, libvirt is about to say. */
+                if (!run->stop_seen && wait_until(run->dead_us + RUNNER_RETRY_US, now_us, wake_us))
+                        return false;
+                (void) begin_end(run, run->stop_seen ? run->stop_cause : END_CRASHED, NULL);
+                return decide_end(runner, run, now_us, wake_us, ret);
+        }
+        return decide_claim(runner, run, ret);
+}
+
+bool runner_next(Runner *runner, const World *world, uint64_t now_us, RunTask *ret_task, uint64_t *ret_wake_us) {
+        uint64_t wake_us = UINT64_MAX;
+        ARRAY_EACH(run, &runner->runs) {
+                RunStep step;
+                if (!decide(runner, world, run, now_us, &wake_us, &step))
+                        continue;
+                run->busy = true;
+                run->step = step;
+                if (step == RUN_START)
+                        run->started = true;
+                uint64_t ran_us = run->running_since_us ? now_us - run->running_since_us : 0;
+                *ret_task = (RunTask) { .step = step, .vm = run->vm, .epoch = run->epoch, .cause = run->cause,
+                                        .sentence = run->sentence, .ran_ms = ran_us / 1000 };
+                return true;
+        }
+        *ret_wake_us = wake_us;
+        return false;
+}
+
+/* ---- answers */
+
+static int answer_start(Runner *runner, Run *run, RunAnswer answer, const char *sentence) {
+        switch (answer) {
+        case RUN_ANSWER_DONE:
+                run->domain = RUN_DOMAIN_PAUSED;
+                run->process = RUN_PROCESS_ALIVE;
+                run->has_pidfd = true;
+                return 0;
+        case RUN_ANSWER_NOT_TRIED:
+                run->started = false;
+                return 0;
+        case RUN_ANSWER_FAILED:
+        case RUN_ANSWER_UNKNOWN:        /* the adapter undoes a start that comes true late */
+        case RUN_ANSWER_STALE:
+                run->domain = RUN_DOMAIN_ABSENT;
+                runner->relist = true;
+                return begin_end(run, END_START_FAILED, sentence);
+        }
+        return 0;
+}
+
+static int answer_resume(Run *run, RunAnswer answer, const char *sentence, uint64_t now_us) {
+        switch (answer) {
+        case RUN_ANSWER_DONE:
+                run->domain = RUN_DOMAIN_RUNNING;
+                run->resumed = true;
+                run->running_since_us = now_us;
+                return 0;
+        case RUN_ANSWER_NOT_TRIED:
+                return 0;
+        case RUN_ANSWER_UNKNOWN:        /* it may run any moment: only the guard makes sure */
+                run->destroy_failed = true;
+                return begin_end(run, END_START_FAILED, sentence);
+        case RUN_ANSWER_FAILED:
+        case RUN_ANSWER_STALE:
+                return begin_end(run, END_START_FAILED, sentence);
+        }
+        return 0;
+}
+
+static void answer_destroy(Run *run, RunAnswer answer, uint64_t now_us) {
+        if (answer == RUN_ANSWER_DONE) {
+                run->domain = RUN_DOMAIN_ABSENT;
+                run->destroyed_us = now_us;
+        } else if (answer != RUN_ANSWER_NOT_TRIED)
+                run->destroy_failed = true;
+}
+
+static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer, const char *sentence,
+                       uint64_t now_us) {
+        switch (step) {
+        case RUN_START:
+                return answer_start(runner, run, answer, sentence);
+        case RUN_HOLD:
+                run->held = answer == RUN_ANSWER_DONE;
+                if (answer == RUN_ANSWER_STALE) {       /* the process is dead already */
+                        run->process = RUN_PROCESS_DEAD;
+                        run->dead_us = now_us;
+                }
+                return answer == RUN_ANSWER_FAILED && !run->resumed ? begin_end(run, END_START_FAILED, sentence) : 0;
+        case RUN_PERMIT:
+                run->permitted = answer == RUN_ANSWER_DONE;
+                return answer == RUN_ANSWER_STALE ? begin_end(run, END_REQUESTED, sentence) : 0;
+        case RUN_RESUME:
+                return answer_resume(run, answer, sentence, now_us);
+        case RUN_REPORT_RUNNING:
+                run->reported = answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE;
+                return 0;
+        case RUN_SHUTDOWN:
+                run->shutdown_asked = answer != RUN_ANSWER_NOT_TRIED;
+                if (answer == RUN_ANSWER_FAILED || answer == RUN_ANSWER_STALE)
+                        run->shutdown_until_us = now_us;
+                return 0;
+        case RUN_DESTROY:
+                answer_destroy(run, answer, now_us);
+                return 0;
+        case RUN_KILL:
+                if (answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE) {
+                        run->process = RUN_PROCESS_DEAD;
+                        run->dead_us = now_us;
+                }
+                return 0;
+        case RUN_RELEASE:
+                run->held = answer == RUN_ANSWER_NOT_TRIED || answer == RUN_ANSWER_UNKNOWN;
+                return 0;
+        case RUN_REPORT_ENDED:
+                run->end_reported = answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE;
+                return 0;
+        case RUN_STEP_COUNT:
+                break;
+        }
+        return 0;
+}
+
+int runner_answer(Runner *runner, const VmId *vm, uint64_t epoch, RunStep step, RunAnswer answer, const char *sentence,
+                  uint64_t now_us) {
+        Run *run = find_run(runner, vm);
+        if (!run || run->epoch != epoch || !run->busy || run->step != step)
+                return 0;
+        run->busy = false;
+        if (answer != RUN_ANSWER_DONE)
+                run->not_before_us = now_us + RUNNER_RETRY_US;
+        return answer_step(runner, run, step, answer, sentence, now_us);
+}
+
+/* ---- observations */
+
+int runner_saw_domain(Runner *runner, const VmId *vm, uint64_t epoch, bool paused, bool has_pidfd) {
+        Run *run = find_run(runner, vm);
+        int r;
+        if (!run) {
+                r = add_run(runner, vm, epoch, &run);
+                if (r < 0)
+                        return r;
+        } else if (run->epoch != epoch) {
+                runner->relist = true;  /* a stray, for which there is room when this run is over */
+                return 0;
+        }
+        run->listed = true;
+        run->domain = paused && !run->resumed ? RUN_DOMAIN_PAUSED : RUN_DOMAIN_RUNNING;
+        run->resumed = run->resumed || !paused;
+        run->started = true;
+        run->has_pidfd = run->has_pidfd || has_pidfd;
+        if (run->process == RUN_PROCESS_UNKNOWN && has_pidfd)
+                run->process = RUN_PROCESS_ALIVE;
+        return 0;
+}
+
+void runner_listed_domains(Runner *runner, uint64_t now_us) {
+        runner->domains_known = true;
+        ARRAY_EACH(run, &runner->runs) {
+                bool starting = run->busy && run->step == RUN_START;
+                if (!run->listed && !starting && run->process != RUN_PROCESS_ALIVE)
+                        run->domain = RUN_DOMAIN_ABSENT;
+                run->listed = false;
+                if (run->domain == RUN_DOMAIN_RUNNING && run->running_since_us == 0)
+                        run->running_since_us = now_us;
+        }
+}
+
+/* An event bears no epoch, and one of the last epoch may come late: where a process is known, it is what counts. */
+int runner_domain_stopped(Runner *runner, const VmId *vm, EndCause cause, uint64_t now_us) {
+        Run *run = find_run(runner, vm);
+        if (!run || (run->busy && run->step == RUN_START))
+                return 0;
+        run->stop_seen = true;
+        run->stop_cause = cause;
+        if (run->process == RUN_PROCESS_ALIVE)
+                return 0;
+        run->domain = RUN_DOMAIN_ABSENT;
+        if (run->destroyed_us == 0)
+                run->destroyed_us = now_us;
+        return run->started ? begin_end(run, cause, NULL) : 0;
+}
+
+void runner_domain_resumed(Runner *runner, const VmId *vm, uint64_t now_us) {
+        Run *run = find_run(runner, vm);
+        if (!run || run->domain != RUN_DOMAIN_PAUSED || !run->permitted)
+                return;
+        run->domain = RUN_DOMAIN_RUNNING;
+        run->resumed = true;
+        if (run->running_since_us == 0)
+                run->running_since_us = now_us;
+}
+
+int runner_guard_holds(Runner *runner, const VmId *vm, uint64_t epoch, bool alive, uint64_t now_us) {
+        Run *run = find_run(runner, vm);
+        if (!run) {
+                int r = add_run(runner, vm, epoch, &run);
+                if (r < 0)
+                        return r;
+                run->domain = runner->domains_known ? RUN_DOMAIN_ABSENT : RUN_DOMAIN_UNKNOWN;
+        }
+        if (run->epoch != epoch)
+                return 0;
+        run->held = true;
+        run->started = true;
+        run->process = alive ? RUN_PROCESS_ALIVE : RUN_PROCESS_DEAD;
+        if (!alive && run->dead_us == 0)
+                run->dead_us = now_us;
+        return 0;
+}
+
+void runner_guard_listed(Runner *runner) {
+        runner->guard_listed = true;
+}
+
+int runner_process_died(Runner *runner, const VmId *vm, uint64_t epoch, uint64_t now_us) {
+        Run *run = find_run(runner, vm);
+        if (!run || run->epoch != epoch)
+                return 0;
+        run->process = RUN_PROCESS_DEAD;
+        if (run->stop_seen)
+                run->domain = RUN_DOMAIN_ABSENT;
+        if (run->dead_us == 0)
+                run->dead_us = now_us;
+        return 0;
+}
+
+void runner_guard_lost(Runner *runner) {
+        runner->guard_usable = false;
+        runner->guard_listed = false;
+}
+
+void runner_guard_anew(Runner *runner) {
+        ARRAY_EACH(run, &runner->runs)
+                run->held = false;
+}
+
+void runner_hypervisor_lost(Runner *runner) {
+        runner->hypervisor_usable = false;
+        runner->domains_known = false;
+        ARRAY_EACH(run, &runner->runs)
+                run->destroyed_us = 0;
+}
+
+const char *runner_stage(const Runner *runner, const VmId *vm) {
+        const Run *run = find_run(runner, vm);
+        if (!run)
+                return NULL;
+        if (run->ending || run->shutdown_asked)
+                return "stopping";
+        switch (run->domain) {
+        case RUN_DOMAIN_PAUSED:
+                return "guarding";
+        case RUN_DOMAIN_RUNNING:
+                return "running";
+        case RUN_DOMAIN_UNKNOWN:
+        case RUN_DOMAIN_ABSENT:
+                break;
+        }
+        return "binding";
+}
