@@ -127,16 +127,19 @@ static GuestSlots find_guest_slots(const xmlNode *root) {
         GuestSlots slots = { .pcie = machine_is_pcie(root), .next_bus = 1 };
         const xmlNode *devices = element_child(root, "devices");
         uint32_t n_unnumbered = 0;
-        for (const xmlNode *node = devices ? element_walk(devices, devices) : NULL; node; node = element_walk(node, devices)) {
+        for (const xmlNode *node = devices ? element_walk(devices, devices) : NULL; node;
+             node = element_walk(node, devices)) {
                 uint32_t bus = 0, slot = 0;
                 if (element_is(node, "controller") && element_attribute_is(node, "type", "pci")) {
                         if (!element_attribute(node, "index"))
                                 n_unnumbered++;
-                        else if (element_attribute_u32(node, "index", &bus) == 0 && bus >= slots.next_bus && bus <= GUEST_BUS_MAX)
+                        else if (element_attribute_u32(node, "index", &bus) == 0 && bus >= slots.next_bus &&
+                                 bus <= GUEST_BUS_MAX)
                                 slots.next_bus = bus + 1;
                         continue;
                 }
-                if (!element_is(node, "address") || !element_attribute_is(node, "type", "pci") || element_is(node->parent, "source"))
+                if (!element_is(node, "address") || !element_attribute_is(node, "type", "pci") ||
+                    element_is(node->parent, "source"))
                         continue;
                 if (element_attribute_u32(node, "bus", &bus) < 0 || element_attribute_u32(node, "slot", &slot) < 0)
                         continue;
@@ -316,7 +319,8 @@ void domain_mark_clear(DomainMark *mark) {
 static int64_t read_process_uid(const xmlNode *root) {
         for (const xmlNode *node = element_child(root, "seclabel"); node; node = element_next(node, "seclabel")) {
                 const xmlNode *label = element_child(node, "label");
-                if (!element_attribute_is(node, "model", "dac") || !label || !label->children || !label->children->content)
+                if (!element_attribute_is(node, "model", "dac") || !label || !label->children ||
+                    !label->children->content)
                         continue;
                 const char *text = (const char *) label->children->content;
                 const char *colon = strchr(text, ':');

@@ -22,8 +22,9 @@ static void stop_at_dtd(void *parser, const xmlChar *name, const xmlChar *extern
         xmlStopParser(context);
 }
 
-static void start_element(void *parser, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri, int n_namespaces,
-                          const xmlChar **namespaces, int n_attributes, int n_defaulted, const xmlChar **attributes) {
+static void start_element(void *parser, const xmlChar *name, const xmlChar *prefix, const xmlChar *uri,
+                          int n_namespaces, const xmlChar **namespaces, int n_attributes, int n_defaulted,
+                          const xmlChar **attributes) {
         xmlParserCtxt *context = parser;
         Watch *watch = context->_private;
         if (context->nameNr >= (int) DOMAIN_XML_DEPTH_MAX) {
@@ -31,7 +32,8 @@ static void start_element(void *parser, const xmlChar *name, const xmlChar *pref
                 xmlStopParser(context);
                 return;
         }
-        xmlSAX2StartElementNs(parser, name, prefix, uri, n_namespaces, namespaces, n_attributes, n_defaulted, attributes);
+        xmlSAX2StartElementNs(parser, name, prefix, uri, n_namespaces, namespaces, n_attributes, n_defaulted,
+                              attributes);
 }
 
 static void free_parser(xmlParserCtxt *context) {
@@ -45,7 +47,8 @@ DEFINE_CLEANUP(xmlParserCtxt *, free_parser);
 static void keep_error(const xmlError *error, DomainTreeError *ret) {
         *ret = (DomainTreeError) { .line = error->line };
         size_t n = 0;
-        for (const char *p = error->message ? error->message : ""; *p && *p != '\n' && n < sizeof(ret->message) - 1; p++)
+        for (const char *p = error->message ? error->message : ""; *p && *p != '\n' && n < sizeof(ret->message) - 1;
+             p++)
                 ret->message[n++] = *p >= 0x20 && *p < 0x7f ? *p : '?';
         ret->message[n] = 0;
 }

@@ -44,7 +44,8 @@ static bool is_blank(const char *text, size_t size) {
 static int read_document(const char *xml, size_t size, xmlDoc **ret, char **reterr_sentence) {
         if (size > XML_SIZE_MAX)
                 return refuse(reterr_sentence, DOMAIN_XML_TOO_LARGE,
-                              "The domain XML has %zu bytes and at most %u are taken: leave out what libvirt fills in by itself.",
+                              "The domain XML has %zu bytes and at most %u are taken: leave out what libvirt fills in "
+                              "by itself.",
                               size, XML_SIZE_MAX);
         if (is_blank(xml, size))
                 return refuse(reterr_sentence, DOMAIN_XML_EMPTY,
@@ -66,7 +67,8 @@ static int read_document(const char *xml, size_t size, xmlDoc **ret, char **rete
                               error.line, *error.message ? error.message : "unreadable");
         case DOMAIN_TREE_HAS_DTD:
                 return refuse(reterr_sentence, DOMAIN_XML_HAS_DTD,
-                              "The domain XML has a DOCTYPE, which could pull in other files: remove it and write out its entities.");
+                              "The domain XML has a DOCTYPE, which could pull in other files: remove it and write out "
+                              "its entities.");
         case DOMAIN_TREE_TOO_DEEP:
                 return refuse(reterr_sentence, DOMAIN_XML_TOO_DEEP,
                               "The domain XML nests elements more than %u deep, which no domain does: flatten it.",
@@ -101,8 +103,10 @@ static int read_name(const xmlNode *root, DomainXml *domain, char **reterr_sente
                 return r;
         if (!name_is_valid((const char *) name))
                 return refuse(reterr_sentence, DOMAIN_XML_BAD_NAME,
-                              "The <name> '%.80s' cannot be a VM's: use 1 to %u of A-Z a-z 0-9 . _ - beginning with a letter or digit.",
-                              text_is_printable((const char *) name) && xmlStrlen(name) <= 80 ? (const char *) name : "...",
+                              "The <name> '%.80s' cannot be a VM's: use 1 to %u of A-Z a-z 0-9 . _ - beginning with a "
+                              "letter or digit.",
+                              text_is_printable((const char *) name) && xmlStrlen(name) <= 80 ? (const char *) name
+                                                                                              : "...",
                               NAME_LENGTH_MAX);
         return text_set(&domain->name, (const char *) name);
 }
@@ -117,8 +121,9 @@ static int read_uuid(const xmlNode *root, DomainXml *domain, char **reterr_sente
         if (r < 0)
                 return r;
         if (id_from_text((const char *) uuid, domain->vm.bytes) < 0 || id_is_null(domain->vm.bytes))
-                return refuse(reterr_sentence, DOMAIN_XML_BAD_UUID,
-                              "The <uuid> is not a UUID: give 32 hexadecimal digits (uuidgen makes one), or leave it out.");
+                return refuse(
+                        reterr_sentence, DOMAIN_XML_BAD_UUID,
+                        "The <uuid> is not a UUID: give 32 hexadecimal digits (uuidgen makes one), or leave it out.");
         domain->has_uuid = true;
         return DOMAIN_XML_OK;
 }
@@ -194,7 +199,8 @@ static int read_memory(const xmlNode *root, DomainXml *domain, char **reterr_sen
                 r = sum_cells(root, &domain->memory_bytes);
         if (r < 0)
                 return refuse(reterr_sentence, DOMAIN_XML_BAD_MEMORY,
-                              "The size in <memory> is not one that libvirt reads: write it like <memory unit='GiB'>16</memory>.");
+                              "The size in <memory> is not one that libvirt reads: write it like <memory "
+                              "unit='GiB'>16</memory>.");
         if (domain->memory_bytes == 0)
                 return refuse(reterr_sentence, DOMAIN_XML_NO_MEMORY,
                               "The domain XML gives the VM no memory: add it like <memory unit='GiB'>16</memory>.");
@@ -229,8 +235,9 @@ static int read_hugepages(const xmlNode *root, DomainXml *domain, char **reterr_
         const xmlNode *page = element_child(hugepages, "page");
         const char *size = page ? element_attribute(page, "size") : NULL;
         if (size && size_to_bytes(size, element_attribute(page, "unit"), &domain->hugepage_size_bytes) < 0)
-                return refuse(reterr_sentence, DOMAIN_XML_BAD_MEMORY,
-                              "The size in <page> is not one that libvirt reads: write it like <page size='1' unit='GiB'/>.");
+                return refuse(
+                        reterr_sentence, DOMAIN_XML_BAD_MEMORY,
+                        "The size in <page> is not one that libvirt reads: write it like <page size='1' unit='GiB'/>.");
         return DOMAIN_XML_OK;
 }
 
@@ -301,8 +308,8 @@ static bool same_slot(PciAddress a, PciAddress b) {
 static int check_host_address(const xmlNode *address, const PciAddress *gpus, size_t n_gpus, char **reterr_sentence) {
         uint32_t bus, slot, function;
         PciAddress host = {};
-        if (element_attribute_u32(address, "domain", &host.domain) < 0 || element_attribute_u32(address, "bus", &bus) < 0 ||
-            element_attribute_u32(address, "slot", &slot) < 0 ||
+        if (element_attribute_u32(address, "domain", &host.domain) < 0 ||
+            element_attribute_u32(address, "bus", &bus) < 0 || element_attribute_u32(address, "slot", &slot) < 0 ||
             element_attribute_u32(address, "function", &function) < 0 || bus > 0xff || slot > 0x1f || function > 7)
                 return DOMAIN_XML_OK;   /* no PCI address: libvirt judges it */
         host.bus = (uint8_t) bus;
@@ -314,7 +321,8 @@ static int check_host_address(const xmlNode *address, const PciAddress *gpus, si
                         char text[PCI_ADDRESS_TEXT_SIZE];
                         pci_address_to_text(host, text);
                         return refuse(reterr_sentence, DOMAIN_XML_GPU_HOSTDEV,
-                                      "The host device %s belongs to a GPU that gpupool hands out: remove it and ask for a GPU of a pool.",
+                                      "The host device %s belongs to a GPU that gpupool hands out: remove it and ask "
+                                      "for a GPU of a pool.",
                                       text);
                 }
         return DOMAIN_XML_OK;
@@ -328,7 +336,8 @@ static int check_host_devices(const xmlNode *root, const PciAddress *gpus, size_
         for (const xmlNode *node = element_walk(devices, devices); node; node = element_walk(node, devices)) {
                 if (element_is(node, "hostdev") && element_attribute_is(node, "type", "mdev"))
                         return refuse(reterr_sentence, DOMAIN_XML_MEDIATED_DEVICE,
-                                      "The domain XML has a mediated device, a slice of one: remove it; gpupool gives whole GPUs.");
+                                      "The domain XML has a mediated device, a slice of one: remove it; gpupool gives "
+                                      "whole GPUs.");
                 if (!element_is(node, "address") || !element_is(node->parent, "source"))
                         continue;
                 int r = check_host_address(node, gpus, n_gpus, reterr_sentence);
@@ -352,9 +361,11 @@ static int check_command_line(const xmlNode *root, char **reterr_sentence) {
                 if (!node->ns || !node->ns->href || strcmp((const char *) node->ns->href, QEMU_NAMESPACE) != 0)
                         continue;
                 for (const xmlAttr *a = node->properties; a; a = a->next)
-                        if (a->children && a->children->content && names_host_device((const char *) a->children->content))
+                        if (a->children && a->children->content &&
+                            names_host_device((const char *) a->children->content))
                                 return refuse(reterr_sentence, DOMAIN_XML_BACK_DOOR,
-                                              "A <qemu:%.20s> passes a device of the host: remove it and ask for a GPU of a pool.",
+                                              "A <qemu:%.20s> passes a device of the host: remove it and ask for a GPU "
+                                              "of a pool.",
                                               (const char *) node->name);
         }
         return DOMAIN_XML_OK;

@@ -18,7 +18,7 @@
 #include "util/text.h"
 
 #define DOMAIN_XML_DEPTH_MAX 64U                /* libvirt's own schema needs 12 */
-#define DOMAIN_XML_RUNNING_MAX (4U << 20)       /* what libvirt shows of a running domain: it adds to what it was given */
+#define DOMAIN_XML_RUNNING_MAX (4U << 20)       /* libvirt adds to what it was given */
 #define DOMAIN_VCPUS_MAX 4096U                  /* QEMU's most is 4096 (q35, 9.x) */
 
 /* Every refusal comes with a sentence that says what to do. */
@@ -78,7 +78,7 @@ typedef struct DomainBuild {
         uint64_t epoch;
         const DomainGpu *gpus;
         size_t n_gpus;                  /* 0 to GPUS_PER_VM_MAX; 0 to have libvirt check the XML at all */
-        int numa_node;                  /* where all its GPUs are, if the host has more than one; -1: leave memory alone */
+        int numa_node;                  /* where all its GPUs are, on a host of several; -1: leave memory alone */
 } DomainBuild;
 
 /* Makes of XML that was checked what libvirt starts: name, UUID, the mark of the cluster, the GPUs, and "destroy" for

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Any bytes as domain XML: a verdict with a sentence; and what is taken can be built, is taken again, bears our mark,
+ * and shows its GPUs to the same check. */
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/domain-xml.h"
+#include "core/names.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const PciAddress functions[] = { { .bus = 0x41 }, { .bus = 0x41, .function = 1 } };
+
+static void build_and_read_again(const char *xml, size_t size, const DomainXml *domain) {
+        _cleanup_free_ char *built = NULL;
+        DomainBuild build = {
+                .name = "rebuilt",
+                .vm = { { 1 } },
+                .cluster = { { 2 } },
+                .node = { { 3 } },
+                .epoch = UINT64_MAX,
+                .gpus = &(DomainGpu) { functions, 1 + size % 2 },
+                .n_gpus = 1,
+                .numa_node = (int) (size % 3) - 1,
+        };
+        int r = domain_xml_build(xml, size, &build, &built);
+        assert(r == 0);
+
+        _cleanup_(domain_mark_clear) DomainMark mark = {};
+        r = domain_xml_mark(built, strlen(built), &mark);
+        assert(r == DOMAIN_MARK_FOUND);
+        assert(mark.epoch == UINT64_MAX && ID_EQUAL(&mark.vm, &build.vm) && strcmp(mark.name, "rebuilt") == 0);
+
+        _cleanup_(domain_xml_clear) DomainXml again = {};
+        _cleanup_free_ char *sentence = NULL;
+        r = domain_xml_check(built, strlen(built), functions, 2, &again, &sentence);
+        assert(r == DOMAIN_XML_GPU_HOSTDEV || r == DOMAIN_XML_TOO_LARGE);
+        r = domain_xml_check(built, strlen(built), NULL, 0, &again, &sentence);
+        assert(r == DOMAIN_XML_OK || r == DOMAIN_XML_TOO_LARGE);
+        assert(r == DOMAIN_XML_TOO_LARGE ||
+               (again.memory_bytes == domain->memory_bytes && again.vcpus == domain->vcpus && again.has_uuid &&
+                again.paths.n == domain->paths.n));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        _cleanup_(domain_mark_clear) DomainMark mark = {};
+        (void) domain_xml_mark((const char *) data, size, &mark);
+
+        _cleanup_(domain_xml_clear) DomainXml domain = {};
+        _cleanup_free_ char *sentence = NULL;
+        int r = domain_xml_check((const char *) data, size, NULL, 0, &domain, &sentence);
+        assert((r == DOMAIN_XML_OK) == (sentence == NULL));
+        assert(!sentence || text_is_printable(sentence));
+        if (r == DOMAIN_XML_OK)
+                build_and_read_again((const char *) data, size, &domain);
+        return 0;
+}
