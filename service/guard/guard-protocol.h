@@ -7,18 +7,20 @@
  *     gpupoold                                   guard
  *     HOLD vm epoch + pidfd       ──────────►    ANSWER ok: it is held, the vCPUs may run
  *     KILL vm epoch               ──────────►    ANSWER ok: SIGKILL is sent
- *                                 ◄──────────    DEAD vm epoch: the process is gone (also unasked)
+ *                                 ◄──────────    DIED vm epoch: the process is gone (also unasked)
  *     RELEASE vm epoch            ──────────►    ANSWER ok: forgotten; or alive: it is not dead
  *     LIST index                  ──────────►    ENTRY vm epoch index + pidfd, of the first one at or after index;
  *                                                or ANSWER end
  *
- * Each request is answered once, in order, with its cookie. DEAD goes to every client, once, with cookie 0. What is
+ * Each request is answered once, in order, with its cookie. DIED goes to every client, once, with cookie 0. What is
  * held stays held when clients come and go; a client that connects lists. A guard that was started anew holds
  * nothing; it tells so by another instance in every packet, and gpupoold gives it everything again.
- * A packet of another size or version is answered GUARD_BAD_REQUEST with this version, and the connection ends. */
+ * Anything else (another size, version or type; a descriptor where none belongs) is answered GUARD_BAD_REQUEST with
+ * this version, and the connection ends. */
 
 #include <stdint.h>
 
+#define GUARD_SOCKET_PATH "/run/gpupool-guard/guard.sock"
 #define GUARD_VERSION 1U
 #define GUARD_VMS_MAX 256U              /* VMs held, the dead that were not released among them */
 #define GUARD_CLIENTS_MAX 8U
@@ -42,7 +44,7 @@ typedef enum GuardAnswer {
         GUARD_ALREADY_DEAD,             /* HOLD, KILL: the process is dead */
         GUARD_ALIVE,                    /* RELEASE: it is not dead */
         GUARD_FULL,                     /* HOLD: GUARD_VMS_MAX */
-        GUARD_BAD_REQUEST,              /* no pidfd where one belongs, an unknown type, another version or size */
+        GUARD_BAD_REQUEST,              /* not this protocol, or no pidfd where one belongs */
         GUARD_REFUSED,                  /* KILL: the kernel said no; errno_value says why */
 } GuardAnswer;
 
