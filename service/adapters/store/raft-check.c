@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "adapters/store/raft-check.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/names.h"
+
+/* A message carries no more entries than an engine has in flight to one peer, with much room. */
+#define MESSAGE_ENTRIES_MAX 4096U
+
+/* libraft's encoding: version 1; number of members (64 bit, little-endian); each 64 bit id, address with its NUL, one
+ * byte of role; padding to a multiple of eight. */
+#define MEMBERS_VERSION 1
+#define MEMBERS_HEADER_SIZE 9U
+#define MEMBERS_MAX 64U
+
+static bool members_within_bounds(const uint8_t *bytes, size_t size) {
+        uint64_t n = 0;
+        size_t at = MEMBERS_HEADER_SIZE;
+
+        if (size < MEMBERS_HEADER_SIZE || bytes[0] != MEMBERS_VERSION)
+                return false;
+        for (unsigned i = 0; i < 8; i++)
+                n |= (uint64_t) bytes[1 + i] << (8 * i);
+        if (n == 0 || n > MEMBERS_MAX)
+                return false;
+
+        for (uint64_t i = 0; i < n; i++) {
+                static const uint8_t no_id[8];
+                if (size - at < 8 || memcmp(bytes + at, no_id, 8) == 0)
+                        return false;
+                at += 8;
+                const uint8_t *end = memchr(bytes + at, 0, size - at);
+                if (!end || end == bytes + at)
+                        return false;
+                at = (size_t) (end - bytes) + 1;
+                if (at >= size)
+                        return false;
+                at++;
+        }
+        return true;
+}
+
+int raft_check_decode_members(const void *bytes, size_t size, struct raft_configuration *ret) {
+        struct raft_buffer buffer = { .base = (void *) bytes, .len = size };
+
+        if (!members_within_bounds(bytes, size))
+                return -EBADMSG;
+        int r = raft_configuration_decode(&buffer, ret);
+        return r == 0 ? 0 : r == RAFT_NOMEM ? -ENOMEM : -EBADMSG;
+}
+
+static bool is_change_good(const struct raft_entry *entry) {
+        struct raft_configuration members;
+
+        if (raft_check_decode_members(entry->buf.base, entry->buf.len, &members) < 0)
+                return false;
+        raft_configuration_close(&members);
+        return true;
+}
+
+static RaftCheckVerdict check_append(const struct raft *raft, const struct raft_append_entries *append) {
+        raft_term term = append->prev_log_term;
+
+        if (append->term == 0 || (append->prev_log_index == 0) != (append->prev_log_term == 0) ||
+            append->prev_log_term > append->term || append->n_entries > MESSAGE_ENTRIES_MAX ||
+            append->prev_log_index > INT64_MAX - MESSAGE_ENTRIES_MAX || append->term > INT64_MAX)
+                return RAFT_CHECK_BAD;
+        if (append->term == raft->current_term && raft->state == RAFT_LEADER)
+                return RAFT_CHECK_BAD;          /* a term has one leader */
+
+        for (unsigned i = 0; i < append->n_entries; i++) {
+                const struct raft_entry *entry = &append->entries[i];
+                if (entry->term == 0 || entry->term < term || entry->term > append->term ||
+                    entry->buf.len > UINT32_MAX || (entry->buf.len > 0 && !entry->buf.base))
+                        return RAFT_CHECK_BAD;
+                if (entry->type != RAFT_COMMAND && entry->type != RAFT_BARRIER && entry->type != RAFT_CHANGE)
+                        return RAFT_CHECK_BAD;
+                if (entry->type == RAFT_COMMAND && entry->buf.len > ENTRY_SIZE_MAX)
+                        return RAFT_CHECK_BAD;
+                if (entry->type == RAFT_CHANGE && !is_change_good(entry))
+                        return RAFT_CHECK_BAD;
+                term = entry->term;
+        }
+        return RAFT_CHECK_GOOD;
+}
+
+static RaftCheckVerdict check_install(const struct raft *raft, const RaftLog *log,
+                                      const struct raft_install_snapshot *install) {
+        if (install->term == 0 || install->term > INT64_MAX || install->last_index == 0 || install->last_term == 0 ||
+            install->last_term > install->term || install->conf_index > install->last_index ||
+            install->last_index > INT64_MAX || install->conf.n == 0 || install->conf.n > MEMBERS_MAX ||
+            install->data.len > SNAPSHOT_SIZE_MAX || (install->data.len > 0 && !install->data.base))
+                return RAFT_CHECK_BAD;
+        for (unsigned i = 0; i < install->conf.n; i++)
+                if (install->conf.servers[i].id == 0 || !install->conf.servers[i].address)
+                        return RAFT_CHECK_BAD;
+        if (install->term == raft->current_term && raft->state == RAFT_LEADER)
+                return RAFT_CHECK_BAD;
+        if (raft->snapshot.installing)
+                return RAFT_CHECK_STALE;        /* libraft forgets who owns a second one */
+
+        /* What is committed here is not for replacing by something else. */
+        const LogEntry *entry = raft_log_get(log, install->last_index);
+        if (install->last_index <= raft->commit_index && install->last_index > raft->trail.snapshot.index &&
+            (!entry || entry->term != install->last_term))
+                return RAFT_CHECK_BAD;
+        return RAFT_CHECK_GOOD;
+}
+
+static RaftCheckVerdict check_vote(const struct raft *raft, const RaftMessage *message) {
+        const struct raft_request_vote *vote = &message->core->request_vote;
+
+        if (vote->term == 0 || vote->term > INT64_MAX || vote->candidate_id != message->from ||
+            (vote->last_log_index == 0) != (vote->last_log_term == 0) || vote->last_log_term > vote->term)
+                return RAFT_CHECK_BAD;
+        return RAFT_CHECK_GOOD;
+}
+
+static RaftCheckVerdict check_vote_result(const struct raft *raft, const struct raft_request_vote_result *result) {
+        if (result->term > INT64_MAX)
+                return RAFT_CHECK_BAD;
+        /* libraft looks into the candidate's part of its state before it asks whether there is one. */
+        if (raft->state != RAFT_CANDIDATE)
+                return RAFT_CHECK_STALE;
+        if (raft->candidate_state.in_pre_vote && result->term > raft->current_term + 1 && result->vote_granted)
+                return RAFT_CHECK_BAD;
+        return RAFT_CHECK_GOOD;
+}
+
+RaftCheckVerdict raft_check_message(const struct raft *raft, const RaftLog *log, const RaftMessage *message) {
+        if (message->from == 0 || message->from == raft->id || !message->address)
+                return RAFT_CHECK_BAD;
+        if (message->kind != RAFT_MESSAGE_CORE)
+                return RAFT_CHECK_GOOD;
+
+        switch (message->core->type) {
+        case RAFT_APPEND_ENTRIES:
+                return check_append(raft, &message->core->append_entries);
+        case RAFT_APPEND_ENTRIES_RESULT:
+                return message->core->append_entries_result.term > INT64_MAX ? RAFT_CHECK_BAD : RAFT_CHECK_GOOD;
+        case RAFT_REQUEST_VOTE:
+                return check_vote(raft, message);
+        case RAFT_REQUEST_VOTE_RESULT:
+                return check_vote_result(raft, &message->core->request_vote_result);
+        case RAFT_INSTALL_SNAPSHOT:
+                return check_install(raft, log, &message->core->install_snapshot);
+        case RAFT_TIMEOUT_NOW:
+                return message->core->timeout_now.term > INT64_MAX ? RAFT_CHECK_BAD : RAFT_CHECK_GOOD;
+        }
+        return RAFT_CHECK_BAD;
+}

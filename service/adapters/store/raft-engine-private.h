@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What the three files of the engine share: raft-engine.c drives, raft-request.c serves callers, raft-receive.c takes
+ * what peers send. */
+
+#include <raft.h>
+
+#include "adapters/store/raft-check.h"
+#include "adapters/store/raft-outbox.h"
+#include "adapters/store/writer.h"
+#include "util/array.h"
+
+typedef enum RequestKind {
+        REQUEST_ENTRY,          /* waits until its index is applied */
+        REQUEST_CONFIRM,        /* waits until its round is confirmed */
+        REQUEST_PROMOTION,      /* waits until its member has caught up, then becomes a REQUEST_ENTRY */
+} RequestKind;
+
+struct RaftRequest {
+        RaftEngine *engine;     /* NULL: no longer waited for, or answered */
+        RequestKind kind;
+        bool floating;          /* freed by the engine after its callback */
+        uint64_t index;
+        uint64_t term;
+        uint64_t round;
+        uint64_t member_id;
+        RaftCallback callback;
+        void *userdata;
+};
+
+/* The last round of confirmations that a member took part in. */
+typedef struct Confirmation {
+        uint64_t member_id;
+        uint64_t round;
+} Confirmation;
+
+struct RaftEngine {
+        struct raft raft;
+        bool has_raft;
+        bool started;
+        bool stopped;           /* by a fault; nothing happens any more */
+        char *path;
+        uint8_t cluster_id[LOG_FILE_CLUSTER_ID_SIZE];
+        RaftEngineCallbacks callbacks;
+        void *userdata;
+        unsigned heartbeat_ms;
+        unsigned trailing;
+
+        sd_event *event;
+        sd_event_source *timer;
+        sd_event_source *deferred;
+
+        LogFileContent content; /* between open and start */
+        Writer *writer;
+        LogFileVote vote;       /* as queued for writing */
+        uint64_t vote_sequence; /* the write of it */
+        uint64_t durable_sequence;
+
+        RaftLog log;
+        uint64_t applied_index;
+        bool applying;
+        uint64_t snapshot_index;
+        bool taking_snapshot;
+        LogSnapshot *held;      /* of a leader; it came while an own one is being written */
+        uint64_t held_from;
+        uint64_t held_term;
+        char *held_address;
+        const LogSnapshot *incoming;    /* the one that raft_step is being told of; borrowed */
+
+        RaftOutbox outbox;
+        RaftOutbox snapshot_outbox;     /* wait for the snapshot to be read */
+        bool sending;
+
+        ARRAY(RaftRequest *) requests;
+        uint64_t ready_index;   /* what a new leader must have applied before it answers */
+        uint64_t next_round;
+        ARRAY(Confirmation) confirmations;
+
+        /* As told by changed(). */
+        bool told_leader;
+        bool told_ready;
+        uint64_t told_leader_id;
+        uint64_t told_term;
+        uint64_t told_members;
+};
+
+/* Lets raft take @event, and does what it wants done. Returns libraft's code: 0, or a refusal of the event. Stops the
+ * engine on everything else. */
+int engine_step(RaftEngine *engine, struct raft_event *event);
+
+/* Says the sentence once and stops the engine. */
+void engine_stop(RaftEngine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+bool engine_is_leader(const RaftEngine *engine);
+bool engine_is_ready(const RaftEngine *engine);
+
+/* Sends what may leave. */
+void engine_flush(RaftEngine *engine);
+
+/* A deferred turn of the loop: rounds are begun and answered there. */
+int engine_defer(RaftEngine *engine);
+
+/* raft-request.c */
+void requests_applied(RaftEngine *engine, uint64_t index, uint64_t term);       /* one entry was applied */
+void requests_overtaken(RaftEngine *engine, uint64_t index);                    /* a snapshot replaced all up to it */
+void requests_turn(RaftEngine *engine, bool again);             /* begins (again: repeats) and answers rounds */
+void requests_follow_state(RaftEngine *engine);                 /* after each step: lost leads, caught-up members */
+void requests_confirmed(RaftEngine *engine, uint64_t member_id, uint64_t round);
+void requests_clear(RaftEngine *engine);
+
+/* raft-receive.c */
+int receive_snapshot(RaftEngine *engine, uint64_t from, const char *address, uint64_t term, const LogSnapshot *snapshot);
