@@ -2,7 +2,8 @@
 #pragma once
 
 /* Guard link: gpupoold's end of the guard's socket. Asynchronous, connects again by itself, decides nothing. The
- * guard holds what it was given also while the link is down. */
+ * guard holds what it was given also while the link is down. A guard that does not answer a call counts as gone, until
+ * it answers again. Callbacks come from the loop; none of them may free the link. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,7 +41,7 @@ typedef struct GuardEntry {
 
 typedef struct GuardCallbacks {
         /* @anew: this is not the guard of last time (or the first one), so it holds nothing of what was given before:
-         * give it every VM again. */
+         * give it every VM again. Who died while the link was down is told by guard_list() only. */
         void (*connected)(bool anew, void *userdata);
         void (*disconnected)(void *userdata);
         void (*vm_died)(const VmId *vm, uint64_t epoch, void *userdata);
