@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Placement: which node, and which of its GPUs, a VM gets. Pure, deterministic, explained (design, part 10). */
+/* Placement: which node, and which of its GPUs, a VM gets. Pure, deterministic, explained (design, part 10).
+ *
+ * Hard rules decide which nodes can take the VM; each that stands in the way is told, not only the first. Among the
+ * nodes that can, soft rules decide, in this order: the VM's preferred nodes; the pool's placement (pack, spread); GPUs
+ * close together; large holes left whole; where it ran last; the node's name. */
 
-#include "core/world.h"
+#include "core/choice.h"
+#include "core/pool-count.h"
 
 /* One reason why a node cannot take the VM: code for scripts, sentence for people. */
 typedef struct PlacementReason {
-        const char *code;       /* static: "not-enough-gpus", "node-not-ready", "memory", ... */
-        char *sentence;
+        const char *code;       /* static: "not-enough-gpus", "gpus-taken", "no-guard", ...; "chosen", "fits" */
+        char *sentence;         /* without a full stop */
+        char *remedy;           /* what would change it, without a full stop; NULL with "chosen" and "fits" */
 } PlacementReason;
 
 typedef struct PlacementAnswer {
@@ -29,32 +35,26 @@ typedef struct Placement {
         NodeId node;                    /* with PLACEMENT_FOUND */
         AssignedGpu *gpus;
         size_t n_gpus;
-        PlacementAnswer *answers;       /* one per node, by node id; always filled */
+        PlacementAnswer *answers;       /* one per member of the cluster, by node id; always filled */
         size_t n_answers;
-        char *summary;                  /* one sentence: "bert waits: pool training has 1 usable GPU and bert needs 2. ..." */
+        char *summary;                  /* "vm bert waits: pool training has 1 usable GPU and bert needs 2. Add one (...)" */
         const char *code;               /* static; "" with PLACEMENT_FOUND */
 } Placement;
 
-/* Looks for a place for @vm, as if it had none now. Returns a PlacementVerdict or -ENOMEM; *ret is filled but for -ENOMEM. */
+/* Looks for a place for @vm, as if it had none now. Returns a PlacementVerdict or -ENOMEM; *ret is filled but for
+ * -ENOMEM. Who asks for many VMs makes one Inventory for all of them. */
 int placement_find(const World *world, const Vm *vm, Placement *ret);
+int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret);
 void placement_clear(Placement *placement);
+
+/* The same decision without the words, for what-ifs: the tenant must have nothing, and takes nothing by this. With
+ * @failover it may have what the pool keeps in reserve. Returns a PlacementVerdict or -ENOMEM. */
+int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice *ret);
+
+/* Who is placed first: higher priority, then the hardest to place, then by name. */
+int placement_compare_urgency(const Vm *a, const Vm *b);
 
 /* Why @vm is in the state it is in (D-Bus: VM.Reason): code and sentence, both empty for a VM that is as it should be.
  * A waiting VM's is what placement says now. Both owned by the caller. 0 or -ENOMEM. */
 int vm_reason(const World *world, const Vm *vm, char **ret_code, char **ret_sentence);
-
-/* What a pool has and what it could lose. */
-typedef struct PoolCounts {
-        uint32_t total;         /* members, also absent ones */
-        uint32_t usable;        /* present, assignable, not in quarantine */
-        uint32_t free;          /* usable and not assigned */
-        uint32_t largest_free;  /* the most free ones on one node: the largest requirement that fits now */
-        uint32_t in_use;
-        uint32_t survives;      /* nodes that may fail, whichever they are, and every VM that runs still runs */
-        VmId *at_risk;          /* those that would not after one failure more */
-        size_t n_at_risk;
-        TextList mixed;         /* how the GPUs differ; empty: all alike */
-} PoolCounts;
-
-int pool_count(const World *world, const Pool *pool, PoolCounts *ret);
-void pool_counts_clear(PoolCounts *counts);
+int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence);

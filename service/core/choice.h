@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Choice: which free GPUs of a room a VM gets: as close together as can be, linked sets whole, and so that the largest
+ * groups of neighbours stay whole for who comes later. */
+
+#include "core/inventory.h"
+
+typedef struct Choice {
+        size_t gpus[GPUS_PER_VM_MAX];   /* by address */
+        size_t n_gpus;
+        uint32_t distance;              /* how far apart: 0 behind one PCIe switch; NUMA_DISTANCE more per NUMA node more */
+        uint32_t leftover;              /* free GPUs left over behind the switches that were broken into */
+} Choice;
+
+#define NUMA_DISTANCE GPUS_PER_VM_MAX
+
+/* Can exactly @count of its free GPUs be had? Not always when enough are free: sets go whole. */
+bool choice_exists(const Inventory *inventory, const Room *room, uint32_t count);
+
+/* Chooses. False: choice_exists() says no. The same free GPUs give the same choice. */
+bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, Choice *ret);
+
+/* Distance and leftover of what choice_make() would choose, remembered until the room changes. */
+bool choice_measure(Inventory *inventory, size_t room, uint32_t count, uint32_t *ret_distance, uint32_t *ret_leftover);

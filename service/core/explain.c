@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Placement in words: what stands in the way on each node and what would change it, and why a VM is in its state. */
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "core/placement-internal.h"
+
+/* How many VMs or GPUs a sentence names before it says "and N more". */
+#define NAMED_MAX 3
+
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+
+/* One question on one node. */
+typedef struct Case {
+        const Request *request;
+        const InventoryNode *node;
+        const Room *room;               /* or NULL */
+        const char *pool;
+        uint32_t count;
+} Case;
+
+/* A VM that has GPUs which another one would need. */
+typedef struct Holder {
+        const Vm *vm;
+        uint32_t n;
+} Holder;
+
+typedef ARRAY(Holder) Holders;
+
+static const char *node_name(const Case *c) {
+        return c->node->record->name;
+}
+
+static const Vm *related_vm(const Case *c, const Relation *relation) {
+        return c->request->inventory->tenants.items[relation->tenant].vm;
+}
+
+static const char *related_node_name(const Case *c, const Relation *relation) {
+        const Inventory *inventory = c->request->inventory;
+        return inventory->nodes.items[inventory->tenants.items[relation->tenant].node].record->name;
+}
+
+static int say_lost(const Case *c, PlacementReason *ret) {
+        int r = text_set(&ret->sentence, "lost");
+        return r < 0 ? r : text_printf(&ret->remedy, "bring %s back", node_name(c));
+}
+
+static int say_silent(const Case *c, PlacementReason *ret) {
+        int r = text_set(&ret->sentence, "nothing is heard from it");
+        return r < 0 ? r : text_printf(&ret->remedy, "see on %s: systemctl status gpupoold", node_name(c));
+}
+
+static int say_level(const Case *c, PlacementReason *ret) {
+        int r = text_printf(&ret->sentence, "its gpupool supports level %" PRIu32 " and the cluster is at level %" PRIu32,
+                            c->node->record->level, c->request->inventory->world->registry->level);
+        return r < 0 ? r : text_printf(&ret->remedy, "upgrade gpupool on %s", node_name(c));
+}
+
+static int say_hypervisor(const Case *c, PlacementReason *ret) {
+        const char *what = "libvirt is not connected yet";
+        switch (c->node->facts->hypervisor) {
+        case HYPERVISOR_ABSENT:
+                what = "libvirt does not run";
+                break;
+        case HYPERVISOR_HUNG:
+                what = "libvirt does not answer";
+                break;
+        case HYPERVISOR_CONNECTING:
+        case HYPERVISOR_CONNECTED:
+                break;
+        }
+        int r = text_set(&ret->sentence, what);
+        return r < 0 ? r : text_printf(&ret->remedy, "see on %s: systemctl status libvirtd", node_name(c));
+}
+
+static int say_guard(const Case *c, PlacementReason *ret) {
+        int r = text_set(&ret->sentence, "the guard does not answer, and without it no VM is started");
+        return r < 0 ? r : text_printf(&ret->remedy, "see on %s: systemctl status gpupool-guard", node_name(c));
+}
+
+static int say_with(const Case *c, PlacementReason *ret) {
+        ARRAY_EACH(relation, &c->request->relations) {
+                if (relation->apart || text_equal(related_node_name(c, relation), node_name(c)))
+                        continue;
+                const char *other = related_vm(c, relation)->name;
+                int r = text_append(&ret->sentence, "%s%s, which it must be with, runs on %s", ret->sentence ? "; " : "",
+                                    other, related_node_name(c, relation));
+                if (r >= 0)
+                        r = text_append(&ret->remedy, "%s %s", ret->remedy ? " and" : "stop", other);
+                if (r < 0)
+                        return r;
+        }
+        return text_append(&ret->remedy, ", or change the affinity (gpupoolctl vm policy %s --with)", c->request->vm->name);
+}
+
+static int say_apart(const Case *c, PlacementReason *ret) {
+        ARRAY_EACH(relation, &c->request->relations) {
+                if (!relation->apart || !text_equal(related_node_name(c, relation), node_name(c)))
+                        continue;
+                const char *other = related_vm(c, relation)->name;
+                int r = text_append(&ret->sentence, "%s%s, which it must stay apart from, runs here",
+                                    ret->sentence ? "; " : "", other);
+                if (r >= 0)
+                        r = text_append(&ret->remedy, "%s %s", ret->remedy ? " and" : "stop", other);
+                if (r < 0)
+                        return r;
+        }
+        return text_append(&ret->remedy, ", or change the affinity (gpupoolctl vm policy %s --apart)", c->request->vm->name);
+}
+
+static int say_add_gpus(const Case *c, char **remedy) {
+        return text_printf(remedy, "add GPUs of %s (gpupoolctl pool add %s GPU)", node_name(c), c->pool);
+}
+
+static int say_no_gpus(const Case *c, PlacementReason *ret) {
+        int r = text_printf(&ret->sentence, "no GPU of %s", c->pool);
+        return r < 0 ? r : say_add_gpus(c, &ret->remedy);
+}
+
+/* In one word or a few, why a member of the pool cannot serve. */
+static int say_useless(const RoomGpu *gpu, char **text) {
+        if (!gpu->view->facts)
+                return text_append(text, "absent");
+        if (gpu->view->quarantine)
+                return text_append(text, "in quarantine");
+
+        Blockers blockers = {};
+        int r = gpu_view_survey(gpu->view, &blockers);
+        if (r >= 0)
+                r = text_append(text, "%s", blockers.n > 0 ? blocker_code_to_text(blockers.items[0].code)
+                                                           : "linked with one that cannot serve");
+        blockers_clear(&blockers);
+        return r;
+}
+
+/* "0000:41:00.0 (in quarantine), 0000:42:00.0 (absent)"; NULL where all can serve. */
+static int list_useless(const Inventory *inventory, const Room *room, char **ret) {
+        uint32_t n = 0;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+                const RoomGpu *gpu = inventory->gpus.items + i;
+                char address[PCI_ADDRESS_TEXT_SIZE];
+                if (inventory_gpu_is_usable(inventory, i) || n++ >= NAMED_MAX)
+                        continue;
+                pci_address_to_text(gpu->view->identity.address, address);
+                int r = text_append(ret, "%s%s (", *ret ? ", " : "", address);
+                if (r >= 0)
+                        r = say_useless(gpu, ret);
+                if (r >= 0)
+                        r = text_append(ret, ")");
+                if (r < 0)
+                        return r;
+        }
+        return n > NAMED_MAX ? text_append(ret, " and %" PRIu32 " more", n - NAMED_MAX) : 0;
+}
+
+static int say_not_enough(const Case *c, PlacementReason *ret) {
+        _cleanup_free_ char *useless = NULL;
+        int r = list_useless(c->request->inventory, c->room, &useless);
+        if (r >= 0)
+                r = text_printf(&ret->sentence, "%" PRIu32 " usable GPU%s of %s in all%s%s", c->room->usable,
+                                PLURAL(c->room->usable), c->pool, useless ? "; not usable: " : "", useless ? useless : "");
+        if (r >= 0)
+                r = say_add_gpus(c, &ret->remedy);
+        if (r >= 0 && useless)
+                r = text_append(&ret->remedy, " or mend those (gpupoolctl gpu)");
+        return r;
+}
+
+static int compare_holders(const void *a, const void *b) {
+        const Holder *x = a, *y = b;
+        if (x->vm->priority != y->vm->priority)
+                return x->vm->priority < y->vm->priority ? -1 : 1;
+        if (x->n != y->n)
+                return x->n > y->n ? -1 : 1;
+        return strcmp(x->vm->name, y->vm->name);
+}
+
+/* Who has the room's usable GPUs: those first that one would rather stop. */
+static int list_holders(const Inventory *inventory, const Room *room, Holders *ret) {
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
+                        continue;
+                size_t tenant = inventory_gpu_holder(inventory, i);
+                if (tenant == NOBODY)
+                        continue;
+                const Vm *vm = inventory->tenants.items[tenant].vm;
+                Holder *known = NULL;
+                ARRAY_EACH(holder, ret)
+                        if (holder->vm == vm)
+                                known = holder;
+                if (known)
+                        known->n++;
+                else if (array_append(ret, &((Holder) { .vm = vm, .n = 1 })) < 0)
+                        return -ENOMEM;
+        }
+        if (ret->n > 1)
+                qsort(ret->items, ret->n, sizeof(*ret->items), compare_holders);
+        return 0;
+}
+
+static const char *compare_priority(const Vm *holder, const Vm *vm) {
+        if (holder->priority == vm->priority)
+                return "same as";
+        return holder->priority > vm->priority ? "above" : "below";
+}
+
+/* "2 of them run bert (priority 50, same as huge)" */
+static int say_holders(const Case *c, const Holders *holders, char **text) {
+        const Vm *vm = c->request->vm;
+        for (size_t i = 0; i < holders->n && i < NAMED_MAX; i++) {
+                const Holder *holder = holders->items + i;
+                int r = text_append(text, ", %" PRIu32 "%s %s %s (priority %" PRIi32 ", %s %s)", holder->n,
+                                    i == 0 ? " of them" : "", holder->n == 1 ? "runs" : "run", holder->vm->name,
+                                    holder->vm->priority, compare_priority(holder->vm, vm), vm->name);
+                if (r < 0)
+                        return r;
+        }
+        return holders->n > NAMED_MAX ? text_append(text, ", the rest %zu other VMs", holders->n - NAMED_MAX) : 0;
+}
+
+/* "stop bert and render", just as many as it takes. */
+static int say_whom_to_stop(const Case *c, const Holders *holders, char **text) {
+        uint32_t free = c->room->free;
+        size_t n = 0;
+        for (; n < holders->n && free < c->count; n++) {
+                int r = text_append(text, "%s%s", n == 0 ? "stop " : " and ", holders->items[n].vm->name);
+                if (r < 0)
+                        return r;
+                free += holders->items[n].n;
+        }
+        if (n == 1)
+                return text_append(text, " (gpupoolctl vm stop %s)", holders->items[0].vm->name);
+        return n > 0 ? text_append(text, " (gpupoolctl vm stop VM)") : text_append(text, "wait for another VM to stop");
+}
+
+static int say_taken(const Case *c, PlacementReason *ret) {
+        Holders holders = {};
+        int r = list_holders(c->request->inventory, c->room, &holders);
+        if (r >= 0)
+                r = text_printf(&ret->sentence, "%" PRIu32 " usable", c->room->usable);
+        if (r >= 0)
+                r = say_holders(c, &holders, &ret->sentence);
+        if (r >= 0)
+                r = say_whom_to_stop(c, &holders, &ret->remedy);
+        array_clear(&holders);
+        return r;
+}
+
+static int say_sets(const Case *c, PlacementReason *ret) {
+        uint32_t less = c->count, distance, leftover;
+        while (less > 0 && !choice_measure(c->request->inventory, (size_t) (c->room - c->request->inventory->rooms.items),
+                                           less, &distance, &leftover))
+                less--;
+        int r = text_printf(&ret->sentence, "%" PRIu32 " free, but linked in sets that go whole: not exactly %" PRIu32
+                                            " of them", c->room->free, c->count);
+        if (r < 0)
+                return r;
+        if (less == 0)
+                return text_printf(&ret->remedy, "ask for all %" PRIu32 " of a set (gpupoolctl vm requirement %s --gpus N)",
+                                   c->room->free, c->request->vm->name);
+        return text_printf(&ret->remedy, "ask for %" PRIu32 " or for a set more (gpupoolctl vm requirement %s --gpus N)", less,
+                           c->request->vm->name);
+}
+
+static int say_reserve(const Case *c, PlacementReason *ret) {
+        const InventoryPool *pool = c->request->pool;
+        int r = text_printf(&ret->sentence, "%s keeps %" PRIu32 " free for failover and has %" PRIu32 " free", c->pool,
+                            pool->pool->reserve, pool->free);
+        return r < 0 ? r : text_printf(&ret->remedy, "stop a VM of %s, or lower its reserve (gpupoolctl pool policy %s "
+                                                     "--reserve N)", c->pool, c->pool);
+}
+
+static int say_max_in_use(const Case *c, PlacementReason *ret) {
+        const InventoryPool *pool = c->request->pool;
+        int r = text_printf(&ret->sentence, "%s has %" PRIu32 " in use and may have %" PRIu32, c->pool, pool->in_use,
+                            pool->pool->max_in_use);
+        return r < 0 ? r : text_printf(&ret->remedy, "stop a VM of %s, or raise its limit (gpupoolctl pool policy %s "
+                                                     "--max-in-use N)", c->pool, c->pool);
+}
+
+static const struct {
+        const char *code;
+        int (*say)(const Case *c, PlacementReason *ret);
+} hindrances[HINDRANCE_COUNT] = {
+        [HINDRANCE_LOST] = { "node-lost", say_lost },
+        [HINDRANCE_SILENT] = { "node-silent", say_silent },
+        [HINDRANCE_LEVEL] = { "level", say_level },
+        [HINDRANCE_HYPERVISOR] = { "no-hypervisor", say_hypervisor },
+        [HINDRANCE_GUARD] = { "no-guard", say_guard },
+        [HINDRANCE_WITH] = { "affinity-with", say_with },
+        [HINDRANCE_APART] = { "affinity-apart", say_apart },
+        [HINDRANCE_NO_GPUS] = { "no-gpus", say_no_gpus },
+        [HINDRANCE_NOT_ENOUGH] = { "not-enough-gpus", say_not_enough },
+        [HINDRANCE_TAKEN] = { "gpus-taken", say_taken },
+        [HINDRANCE_SETS] = { "linked-sets", say_sets },
+        [HINDRANCE_RESERVE] = { "reserve", say_reserve },
+        [HINDRANCE_MAX_IN_USE] = { "max-in-use", say_max_in_use },
+};
+
+static Case case_of(const Request *request, const Finding *findings, size_t node) {
+        const Inventory *inventory = request->inventory;
+        return (Case) {
+                .request = request,
+                .node = inventory->nodes.items + node,
+                .room = findings[node].room == NOWHERE ? NULL : inventory->rooms.items + findings[node].room,
+                .pool = request->pool->pool->name,
+                .count = request->vm->count,
+        };
+}
+
+static PlacementReason *add_reason(PlacementAnswer *answer, const char *code) {
+        PlacementReason *grown = realloc(answer->reasons, (answer->n_reasons + 1) * sizeof(*grown));
+        if (!grown)
+                return NULL;
+        answer->reasons = grown;
+        grown[answer->n_reasons] = (PlacementReason) { .code = code };
+        return grown + answer->n_reasons++;
+}
+
+static const char *criterion_words(Criterion criterion, const Request *request) {
+        switch (criterion) {
+        case CRITERION_PREFERRED:
+                return "preferred";
+        case CRITERION_POOL_PLACEMENT:
+                return request->pool->pool->placement == POOL_SPREAD ? "the least in use (spread)"
+                                                                     : "the fullest with room (pack)";
+        case CRITERION_DISTANCE:
+                return "its GPUs are closer together";
+        case CRITERION_SWITCH_HOLES:
+        case CRITERION_NODE_HOLES:
+                return "it leaves larger holes whole";
+        case CRITERION_RAN_LAST:
+                return "it ran there last";
+        case CRITERION_NAME:
+        case CRITERION_COUNT:
+                break;
+        }
+        return "first by name";
+}
+
+static int say_chosen(const Request *request, const Finding *findings, size_t best, size_t second, char **ret) {
+        const Rank *rank = &findings[best].rank;
+        uint32_t count = request->vm->count, distance = rank->keys[CRITERION_DISTANCE];
+        int order, r;
+        if (count == 1)
+                r = text_printf(ret, "1 GPU of %s", request->pool->pool->name);
+        else if (distance == 0)
+                r = text_printf(ret, "%" PRIu32 " GPUs of %s close together, same switch", count, request->pool->pool->name);
+        else if (distance < NUMA_DISTANCE)
+                r = text_printf(ret, "%" PRIu32 " GPUs of %s on one NUMA node", count, request->pool->pool->name);
+        else
+                r = text_printf(ret, "%" PRIu32 " GPUs of %s on %" PRIu32 " NUMA nodes", count, request->pool->pool->name,
+                                distance / NUMA_DISTANCE + 1);
+        if (r < 0)
+                return r;
+        if (second == NOWHERE)
+                return text_append(ret, "; no other node fits now");
+        return text_append(ret, "; before %s: %s", findings[second].rank.name,
+                           criterion_words(rank_compare(rank, &findings[second].rank, &order), request));
+}
+
+static int say_fits(const Request *request, const Finding *findings, size_t node, size_t best, char **ret) {
+        int order;
+        Criterion criterion = rank_compare(&findings[best].rank, &findings[node].rank, &order);
+        return text_printf(ret, "fits too; %s is taken first: %s", findings[best].rank.name,
+                           criterion_words(criterion, request));
+}
+
+int explain_node(const Request *request, const Finding *findings, size_t node, size_t best, size_t second,
+                 PlacementAnswer *ret) {
+        Case c = case_of(request, findings, node);
+        ret->fits = findings[node].hindrances == 0;
+        ret->chosen = node == best;
+        if (ret->fits) {
+                PlacementReason *reason = add_reason(ret, ret->chosen ? "chosen" : "fits");
+                if (!reason)
+                        return -ENOMEM;
+                return ret->chosen ? say_chosen(request, findings, best, second, &reason->sentence)
+                                   : say_fits(request, findings, node, best, &reason->sentence);
+        }
+
+        for (Hindrance i = 0; i < HINDRANCE_COUNT; i++) {
+                if (!(findings[node].hindrances & HINDRANCE_BIT(i)))
+                        continue;
+                PlacementReason *reason = add_reason(ret, hindrances[i].code);
+                int r = reason ? hindrances[i].say(&c, reason) : -ENOMEM;
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* The pool as a whole is too small, wherever the VM would go. */
+static int say_pool_too_small(const Request *request, char **ret) {
+        const Pool *pool = request->pool->pool;
+        uint32_t usable = request->pool->usable_anywhere, count = request->vm->count;
+        if (pool->gpus.n == 0)
+                return text_append(ret, "pool %s has no GPUs. Add some (gpupoolctl pool add %s GPU)", pool->name, pool->name);
+
+        int r = text_append(ret, "pool %s has %" PRIu32 " usable GPU%s and %s needs %" PRIu32 ". ", pool->name, usable,
+                            PLURAL(usable), request->vm->name, count);
+        if (r < 0)
+                return r;
+        if (pool->gpus.n >= count)
+                return text_append(ret, "See what is wrong with the others (gpupoolctl gpu), or add %s (gpupoolctl pool add %s "
+                                        "GPU)", count - usable == 1 ? "one" : "some", pool->name);
+        return text_append(ret, "Add %s (gpupoolctl pool add %s GPU)", count - usable == 1 ? "one" : "some", pool->name);
+}
+
+/* There are enough, but on no node by itself. */
+static int say_nodes_too_small(const Request *request, const Room *largest, char **ret) {
+        const Inventory *inventory = request->inventory;
+        const char *name = inventory->nodes.items[largest->node].record->name;
+        return text_append(ret, "no node has %" PRIu32 " usable GPUs of %s, the most is %" PRIu32 " on %s. Add GPUs of %s "
+                                "(gpupoolctl pool add %s GPU) or ask for fewer (gpupoolctl vm requirement %s --gpus %" PRIu32
+                                ")", request->vm->count, request->pool->pool->name, largest->usable, name, name,
+                           request->pool->pool->name, request->vm->name, largest->usable);
+}
+
+static const Room *find_largest_room(const Request *request) {
+        const Room *largest = NULL;
+        for (size_t i = 0; i < request->pool->n_rooms; i++) {
+                const Room *room = request->inventory->rooms.items + request->pool->first_room + i;
+                if (!largest || room->usable > largest->usable)
+                        largest = room;
+        }
+        return largest;
+}
+
+/* The node where least would have to change: few hindrances, many free GPUs. Those of the pool are everywhere. */
+static size_t find_nearest(const Request *request, const Finding *findings, size_t n) {
+        const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
+        const unsigned hopeless = HINDRANCE_BIT(HINDRANCE_NO_GPUS) | HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH);
+        size_t nearest = NOWHERE;
+        int nearest_cost = 0;
+        for (size_t i = 0; i < n; i++) {
+                unsigned found = findings[i].hindrances & ~of_pool;
+                uint32_t free = findings[i].room == NOWHERE ? 0 : request->inventory->rooms.items[findings[i].room].free;
+                int cost = __builtin_popcount(found) * 1000 + (found & hopeless ? 10000 : 0) -
+                           (int) (free < 999 ? free : 999);
+                if (nearest != NOWHERE && cost >= nearest_cost)
+                        continue;
+                nearest = i;
+                nearest_cost = cost;
+        }
+        return nearest;
+}
+
+static Hindrance first_hindrance(unsigned found) {
+        Hindrance i = 0;
+        while (i + 1 < HINDRANCE_COUNT && !(found & HINDRANCE_BIT(i)))
+                i++;
+        return i;
+}
+
+static int say_nearest(const Request *request, const Finding *findings, size_t nearest, const char **ret_code, char **ret) {
+        const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
+        unsigned found = findings[nearest].hindrances;
+        Case c = case_of(request, findings, nearest);
+        /* Where the node itself is ready, what is left is the pool's. */
+        Hindrance hindrance = first_hindrance(found & ~of_pool ? found & ~of_pool : found);
+        bool about_node = (HINDRANCE_BIT(hindrance) & of_pool) == 0;
+        PlacementReason reason = {};
+        int r = hindrances[hindrance].say(&c, &reason);
+        if (r >= 0 && about_node && hindrance == HINDRANCE_TAKEN)
+                r = text_append(ret, "it needs %" PRIu32 " of %s, and of those on %s ", c.count, c.pool, node_name(&c));
+        else if (r >= 0 && about_node)
+                r = text_append(ret, "on %s ", node_name(&c));
+        if (r >= 0)
+                r = text_append(ret, "%s. %c%s", reason.sentence, toupper((unsigned char) reason.remedy[0]),
+                                reason.remedy + 1);
+        free(reason.sentence);
+        free(reason.remedy);
+        *ret_code = hindrances[hindrance].code;
+        return r;
+}
+
+int explain_waiting(const Request *request, const Finding *findings, size_t n_findings, const char **ret_code,
+                    char **ret_sentence) {
+        int r = text_printf(ret_sentence, "vm %s waits: ", request->vm->name);
+        if (r < 0)
+                return r;
+
+        const Room *largest = find_largest_room(request);
+        if (request->pool->usable_anywhere < request->vm->count) {
+                *ret_code = "pool-too-small";
+                return say_pool_too_small(request, ret_sentence);
+        }
+        if (largest && largest->usable < request->vm->count) {
+                *ret_code = "nodes-too-small";
+                return say_nodes_too_small(request, largest, ret_sentence);
+        }
+        size_t nearest = find_nearest(request, findings, n_findings);
+        if (nearest != NOWHERE)
+                return say_nearest(request, findings, nearest, ret_code, ret_sentence);
+        *ret_code = "no-nodes";
+        return text_append(ret_sentence, "the cluster has no node that could run it. Add one (gpupoolctl cluster invite)");
+}
+
+static int waiting_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence) {
+        Placement placement;
+        int r = placement_find_in(inventory, vm, &placement);
+        if (r < 0)
+                return r;
+        *ret_code = placement.code;
+        if (r != PLACEMENT_FOUND)
+                *ret_sentence = STEAL(placement.summary);
+        placement_clear(&placement);
+        return 0;
+}
+
+static int backoff_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence) {
+        int r = waiting_reason(inventory, vm, ret_code, ret_sentence);
+        if (r < 0 || *ret_sentence)
+                return r;
+        *ret_code = vm->reason_code;
+        return text_printf(ret_sentence, "vm %s failed %" PRIu32 " of %u times: %s. It is tried again by itself", vm->name,
+                           vm->attempts, VM_ATTEMPTS_MAX, vm->reason ? vm->reason : "it did not say why");
+}
+
+static int ended_reason(const Vm *vm, const char **ret_code, char **ret_sentence) {
+        if (text_is_empty(vm->reason_code))
+                return 0;
+        *ret_code = vm->reason_code;
+        const char *reason = vm->reason ? vm->reason : "it did not say why";
+        if (vm_state(vm) == VM_STATE_FAILED)
+                return text_printf(ret_sentence, "vm %s failed%s: %s. Mend that, then: gpupoolctl vm start %s", vm->name,
+                                   vm->attempts >= VM_ATTEMPTS_MAX ? " too often" : "", reason, vm->name);
+        return text_printf(ret_sentence, "vm %s stopped: %s. Start it again with: gpupoolctl vm start %s", vm->name, reason,
+                           vm->name);
+}
+
+int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence) {
+        const char *code = "";
+        _cleanup_free_ char *sentence = NULL;
+        int r = 0;
+        switch (vm_state(vm)) {
+        case VM_STATE_WAITING:
+                r = waiting_reason(inventory, vm, &code, &sentence);
+                break;
+        case VM_STATE_BACKOFF:
+                r = backoff_reason(inventory, vm, &code, &sentence);
+                break;
+        case VM_STATE_FAILED:
+        case VM_STATE_STOPPED:
+                r = ended_reason(vm, &code, &sentence);
+                break;
+        case VM_STATE_STARTING:
+        case VM_STATE_RUNNING:
+        case VM_STATE_STOPPING:
+        case VM_STATE_COUNT:
+                break;
+        }
+        if (r < 0)
+                return r;
+
+        _cleanup_free_ char *code_copy = NULL;
+        r = text_set(&code_copy, code ? code : "");
+        if (r >= 0 && !sentence)
+                r = text_set(&sentence, "");
+        if (r < 0)
+                return r;
+        *ret_code = STEAL(code_copy);
+        *ret_sentence = STEAL(sentence);
+        return 0;
+}
+
+int vm_reason(const World *world, const Vm *vm, char **ret_code, char **ret_sentence) {
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        int r = inventory_new(world, &inventory);
+        if (r < 0)
+                return r;
+        return vm_reason_in(inventory, vm, ret_code, ret_sentence);
+}

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/inventory.h"
+
+#include <errno.h>
+
+Inventory *inventory_free(Inventory *inventory) {
+        if (!inventory)
+                return NULL;
+        gpu_views_clear(&inventory->views);
+        array_clear(&inventory->nodes);
+        array_clear(&inventory->pools);
+        array_clear(&inventory->rooms);
+        array_clear(&inventory->gpus);
+        array_clear(&inventory->tenants);
+        array_clear(&inventory->held);
+        free(inventory);
+        return NULL;
+}
+
+static unsigned find_troubles(const Registry *registry, const NodeRecord *record, const NodeFacts *facts) {
+        unsigned troubles = 0;
+        if (record->level < registry->level)
+                troubles |= NODE_LEVEL_TOO_LOW;
+        if (!facts)
+                return troubles | NODE_SILENT;
+        if (facts->hypervisor != HYPERVISOR_CONNECTED)
+                troubles |= NODE_NO_HYPERVISOR;
+        if (!facts->guard_connected)
+                troubles |= NODE_NO_GUARD;
+        return troubles;
+}
+
+static int add_nodes_and_pools(Inventory *inventory) {
+        const Registry *registry = inventory->world->registry;
+        int r = 0;
+        ARRAY_EACH(record, &registry->nodes) {
+                const NodeFacts *facts = world_find_facts(inventory->world, &record->id);
+                InventoryNode node = {
+                        .record = record,
+                        .facts = facts,
+                        .troubles = find_troubles(registry, record, facts),
+                        .first_room = NOWHERE,
+                };
+                if (r >= 0)
+                        r = array_append(&inventory->nodes, &node);
+        }
+        ARRAY_EACH(pool, &registry->pools)
+                if (r >= 0)
+                        r = array_append(&inventory->pools, &((InventoryPool) { .pool = pool }));
+        return r;
+}
+
+static int compare_node(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &((const InventoryNode *) item)->record->id);
+}
+
+static size_t find_node(const Inventory *inventory, const NodeId *id) {
+        size_t index;
+        return array_find(&inventory->nodes, id, compare_node, &index) ? index : NOWHERE;
+}
+
+/* A pooled GPU on its way into its room. */
+typedef struct Candidate {
+        size_t pool, node, view;
+} Candidate;
+
+typedef ARRAY(Candidate) Candidates;
+
+static int compare_candidates(const void *a, const void *b) {
+        const Candidate *x = a, *y = b;
+        if (x->pool != y->pool)
+                return x->pool < y->pool ? -1 : 1;
+        if (x->node != y->node)
+                return x->node < y->node ? -1 : 1;
+        return x->view < y->view ? -1 : x->view > y->view;
+}
+
+static int collect_candidates(const Inventory *inventory, Candidates *ret) {
+        const Pool *first_pool = inventory->world->registry->pools.items;
+        for (size_t i = 0; i < inventory->views.n; i++) {
+                const GpuView *view = inventory->views.items + i;
+                Candidate candidate = { .view = i };
+                if (!view->pool)
+                        continue;
+                candidate.pool = (size_t) (view->pool - first_pool);
+                candidate.node = find_node(inventory, &view->identity.node);
+                if (candidate.node == NOWHERE)
+                        continue;
+                int r = array_append(ret, &candidate);
+                if (r < 0)
+                        return r;
+        }
+        if (ret->n > 1)
+                qsort(ret->items, ret->n, sizeof(*ret->items), compare_candidates);
+        return 0;
+}
+
+static int open_room(Inventory *inventory, const Candidate *candidate) {
+        InventoryPool *pool = inventory->pools.items + candidate->pool;
+        InventoryNode *node = inventory->nodes.items + candidate->node;
+        Room room = {
+                .pool = candidate->pool,
+                .node = candidate->node,
+                .next_on_node = node->first_room,
+                .first_gpu = inventory->gpus.n,
+        };
+        if (pool->n_rooms == 0)
+                pool->first_room = inventory->rooms.n;
+        pool->n_rooms++;
+        node->first_room = inventory->rooms.n;
+        return array_append(&inventory->rooms, &room);
+}
+
+static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
+        const Candidate *before = NULL;
+        ARRAY_EACH(candidate, candidates) {
+                int r = 0;
+                if (!before || before->pool != candidate->pool || before->node != candidate->node)
+                        r = open_room(inventory, candidate);
+                RoomGpu gpu = {
+                        .view = inventory->views.items + candidate->view,
+                        .room = inventory->rooms.n - 1,
+                        .next_in_group = inventory->gpus.n,
+                        .next_in_set = inventory->gpus.n,
+                        .tenant = NOBODY,
+                };
+                if (r >= 0)
+                        r = array_append(&inventory->gpus, &gpu);
+                if (r < 0)
+                        return r;
+                inventory->rooms.items[gpu.room].n_gpus++;
+                before = candidate;
+        }
+        return 0;
+}
+
+/* A GPU in the order of what it is looked up by. */
+typedef struct GroupKey {
+        size_t node;
+        int32_t iommu_group;
+        size_t gpu;
+} GroupKey;
+
+typedef ARRAY(GroupKey) GroupKeys;
+
+static int compare_group_keys(const void *a, const void *b) {
+        const GroupKey *x = a, *y = b;
+        if (x->node != y->node)
+                return x->node < y->node ? -1 : 1;
+        if (x->iommu_group != y->iommu_group)
+                return x->iommu_group < y->iommu_group ? -1 : 1;
+        return x->gpu < y->gpu ? -1 : x->gpu > y->gpu;
+}
+
+static void join_rings(size_t *a, size_t *b) {
+        size_t next = *a;
+        *a = *b;
+        *b = next;
+}
+
+static int join_groups(Inventory *inventory) {
+        GroupKeys keys = {};
+        for (size_t i = 0; i < inventory->gpus.n; i++) {
+                const RoomGpu *gpu = inventory->gpus.items + i;
+                if (!gpu->view->facts || gpu->view->facts->iommu_group < 0)
+                        continue;
+                GroupKey key = { inventory->rooms.items[gpu->room].node, gpu->view->facts->iommu_group, i };
+                int r = array_append(&keys, &key);
+                if (r < 0) {
+                        array_clear(&keys);
+                        return r;
+                }
+        }
+        if (keys.n > 1)
+                qsort(keys.items, keys.n, sizeof(*keys.items), compare_group_keys);
+        for (size_t i = 1; i < keys.n; i++)
+                if (keys.items[i].node == keys.items[i - 1].node &&
+                    keys.items[i].iommu_group == keys.items[i - 1].iommu_group)
+                        join_rings(&inventory->gpus.items[keys.items[i].gpu].next_in_group,
+                                   &inventory->gpus.items[keys.items[i - 1].gpu].next_in_group);
+        array_clear(&keys);
+        return 0;
+}
+
+static size_t find_in_room(const Inventory *inventory, const Room *room, const char *address_text) {
+        PciAddress address;
+        if (pci_address_from_text(address_text, &address) < 0)
+                return NOWHERE;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+                const GpuView *view = inventory->gpus.items[i].view;
+                if (view->facts && pci_address_equal(view->identity.address, address))
+                        return i;
+        }
+        return NOWHERE;
+}
+
+static bool is_in_set(const Inventory *inventory, size_t set, size_t gpu) {
+        size_t i = set;
+        do {
+                if (i == gpu)
+                        return true;
+                i = inventory->gpus.items[i].next_in_set;
+        } while (i != set);
+        return false;
+}
+
+static void break_set(Inventory *inventory, size_t set) {
+        size_t i = set;
+        do {
+                inventory->gpus.items[i].set_is_broken = true;
+                i = inventory->gpus.items[i].next_in_set;
+        } while (i != set);
+}
+
+static void join_sets(Inventory *inventory) {
+        RoomGpu *gpus = inventory->gpus.items;
+        for (size_t i = 0; i < inventory->gpus.n; i++) {
+                const GpuFacts *facts = gpus[i].view->facts;
+                for (size_t s = 0; facts && s < facts->siblings.n; s++) {
+                        size_t sibling = find_in_room(inventory, inventory->rooms.items + gpus[i].room,
+                                                      facts->siblings.items[s]);
+                        if (sibling == NOWHERE)
+                                gpus[i].set_is_broken = true;
+                        else if (!is_in_set(inventory, i, sibling))
+                                join_rings(&gpus[i].next_in_set, &gpus[sibling].next_in_set);
+                }
+        }
+        for (size_t i = 0; i < inventory->gpus.n; i++)
+                if (gpus[i].set_is_broken)
+                        break_set(inventory, i);
+}
+
+/* Walks a ring and asks @test of each GPU in it. */
+static bool any_in_ring(const Inventory *inventory, size_t gpu, bool sets, bool (*test)(const Inventory *, size_t)) {
+        size_t i = gpu;
+        do {
+                const RoomGpu *item = inventory->gpus.items + i;
+                if (test(inventory, i))
+                        return true;
+                i = sets ? item->next_in_set : item->next_in_group;
+        } while (i != gpu);
+        return false;
+}
+
+static bool is_useless(const Inventory *inventory, size_t gpu) {
+        const RoomGpu *item = inventory->gpus.items + gpu;
+        return item->set_is_broken || !gpu_view_is_usable(item->view);
+}
+
+static bool is_held(const Inventory *inventory, size_t gpu) {
+        return inventory->gpus.items[gpu].tenant != NOBODY;
+}
+
+static bool is_taken(const Inventory *inventory, size_t gpu) {
+        return inventory->gpus.items[gpu].group_is_taken || any_in_ring(inventory, gpu, false, is_held);
+}
+
+bool inventory_gpu_is_usable(const Inventory *inventory, size_t gpu) {
+        return !any_in_ring(inventory, gpu, true, is_useless);
+}
+
+bool inventory_gpu_is_free(const Inventory *inventory, size_t gpu) {
+        return inventory_gpu_is_usable(inventory, gpu) && !any_in_ring(inventory, gpu, true, is_taken);
+}
+
+size_t inventory_gpu_holder(const Inventory *inventory, size_t gpu) {
+        const RoomGpu *gpus = inventory->gpus.items;
+        size_t i = gpu;
+        do {
+                size_t j = i;
+                do {
+                        if (gpus[j].tenant != NOBODY)
+                                return gpus[j].tenant;
+                        j = gpus[j].next_in_group;
+                } while (j != i);
+                if (gpus[i].group_is_taken)
+                        return inventory_find_tenant(inventory, &gpus[i].view->group_vm->id);
+                i = gpus[i].next_in_set;
+        } while (i != gpu);
+        return NOBODY;
+}
+
+/* Adds what the room has to the sums of its pool, or takes it off. */
+static void count_in_pool(Inventory *inventory, const Room *room, bool add) {
+        InventoryPool *pool = inventory->pools.items + room->pool;
+        uint32_t sign = add ? 1 : UINT32_MAX;   /* unsigned, so that -1 wraps as it should */
+        pool->in_use += sign * room->in_use;
+        pool->usable_anywhere += sign * room->usable;
+        if (inventory_node_takes_vms(inventory, room->node)) {
+                pool->usable += sign * room->usable;
+                pool->free += sign * room->free;
+        }
+}
+
+static void recount(Inventory *inventory, size_t index) {
+        Room *room = inventory->rooms.items + index;
+        count_in_pool(inventory, room, false);
+        room->usable = room->free = room->in_use = 0;
+        room->last_choice.count = 0;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+                room->usable += inventory_gpu_is_usable(inventory, i);
+                room->free += inventory_gpu_is_free(inventory, i);
+                room->in_use += is_held(inventory, i);
+        }
+        count_in_pool(inventory, room, true);
+}
+
+/* The rooms in which a change of this GPU's tenant shows: its own, and those of its IOMMU group. */
+static void recount_around(Inventory *inventory, size_t gpu) {
+        size_t i = gpu;
+        do {
+                recount(inventory, inventory->gpus.items[i].room);
+                i = inventory->gpus.items[i].next_in_group;
+        } while (i != gpu);
+}
+
+/* Tenants are in the order of the registry's VMs, and what they hold one after another. */
+static int add_tenants(Inventory *inventory) {
+        ARRAY_EACH(vm, &inventory->world->registry->vms) {
+                Tenant tenant = { .vm = vm, .node = NOWHERE, .first_held = inventory->held.n };
+                size_t room_for = vm->assignment.n_gpus > vm->count ? vm->assignment.n_gpus : vm->count;
+                int r = array_reserve(&inventory->held.items, &inventory->held.allocated, inventory->held.n + room_for,
+                                      sizeof(*inventory->held.items));
+                if (r >= 0)
+                        r = array_append(&inventory->tenants, &tenant);
+                if (r < 0)
+                        return r;
+                for (size_t i = 0; i < room_for; i++)
+                        inventory->held.items[inventory->held.n++] = NOWHERE;
+                if (vm->assignment.phase != ASSIGNMENT_NONE)
+                        inventory->tenants.items[inventory->tenants.n - 1].node = find_node(inventory, &vm->assignment.node);
+                inventory->has_affinity = inventory->has_affinity || vm->n_affinity > 0;
+        }
+        return 0;
+}
+
+static void settle_tenants(Inventory *inventory) {
+        const Vm *first_vm = inventory->world->registry->vms.items;
+        for (size_t i = 0; i < inventory->gpus.n; i++) {
+                RoomGpu *gpu = inventory->gpus.items + i;
+                if (!gpu->view->vm)
+                        continue;
+                gpu->tenant = (size_t) (gpu->view->vm - first_vm);
+                Tenant *tenant = inventory->tenants.items + gpu->tenant;
+                inventory->held.items[tenant->first_held + tenant->n_held++] = i;
+        }
+        for (size_t i = 0; i < inventory->gpus.n; i++) {
+                RoomGpu *gpu = inventory->gpus.items + i;
+                gpu->group_is_taken = gpu->view->group_vm && !any_in_ring(inventory, i, false, is_held);
+        }
+        for (size_t i = 0; i < inventory->rooms.n; i++)
+                recount(inventory, i);
+}
+
+int inventory_new(const World *world, Inventory **ret) {
+        _cleanup_(inventory_freep) Inventory *inventory = calloc(1, sizeof(*inventory));
+        if (!inventory)
+                return -ENOMEM;
+
+        inventory->world = world;
+        int r = world_list_gpus(world, &inventory->views);
+        if (r >= 0)
+                r = add_nodes_and_pools(inventory);
+        Candidates candidates = {};
+        if (r >= 0)
+                r = collect_candidates(inventory, &candidates);
+        if (r >= 0)
+                r = fill_rooms(inventory, &candidates);
+        array_clear(&candidates);
+        if (r >= 0)
+                r = join_groups(inventory);
+        if (r >= 0)
+                r = add_tenants(inventory);
+        if (r < 0)
+                return r;
+        join_sets(inventory);
+        settle_tenants(inventory);
+        *ret = STEAL(inventory);
+        return 0;
+}
+
+static int compare_pool(const void *key, const void *item) {
+        return strcmp(key, ((const InventoryPool *) item)->pool->name);
+}
+
+size_t inventory_find_pool(const Inventory *inventory, const char *name) {
+        size_t index;
+        return name && array_find(&inventory->pools, name, compare_pool, &index) ? index : NOWHERE;
+}
+
+static int compare_tenant(const void *key, const void *item) {
+        return ID_COMPARE((const VmId *) key, &((const Tenant *) item)->vm->id);
+}
+
+size_t inventory_find_tenant(const Inventory *inventory, const VmId *vm) {
+        size_t index;
+        return array_find(&inventory->tenants, vm, compare_tenant, &index) ? index : NOBODY;
+}
+
+void inventory_vacate(Inventory *inventory, size_t index) {
+        Tenant *tenant = inventory->tenants.items + index;
+        for (size_t i = 0; i < tenant->n_held; i++) {
+                size_t gpu = inventory->held.items[tenant->first_held + i];
+                inventory->gpus.items[gpu].tenant = NOBODY;
+                recount_around(inventory, gpu);
+        }
+        tenant->n_held = 0;
+        tenant->node = NOWHERE;
+}
+
+void inventory_take(Inventory *inventory, size_t index, const size_t *gpus, size_t n_gpus) {
+        Tenant *tenant = inventory->tenants.items + index;
+        for (size_t i = 0; i < n_gpus; i++) {
+                RoomGpu *gpu = inventory->gpus.items + gpus[i];
+                inventory->held.items[tenant->first_held + tenant->n_held++] = gpus[i];
+                gpu->tenant = index;
+                tenant->node = inventory->rooms.items[gpu->room].node;
+                recount_around(inventory, gpus[i]);
+        }
+}
+
+Belongings *inventory_set_aside(Inventory *inventory, size_t index) {
+        const Tenant *tenant = index == NOBODY ? NULL : inventory->tenants.items + index;
+        size_t n = tenant ? tenant->n_held : 0;
+        Belongings *belongings = malloc(sizeof(*belongings) + n * sizeof(belongings->gpus[0]));
+        if (!belongings)
+                return NULL;
+
+        *belongings = (Belongings) { .tenant = index, .node = tenant ? tenant->node : NOWHERE, .n_gpus = n };
+        for (size_t i = 0; i < n; i++)
+                belongings->gpus[i] = inventory->held.items[tenant->first_held + i];
+        if (tenant)
+                inventory_vacate(inventory, index);
+        return belongings;
+}
+
+void inventory_give_back(Inventory *inventory, const Belongings *belongings) {
+        if (belongings->tenant == NOBODY)
+                return;
+        inventory_vacate(inventory, belongings->tenant);
+        inventory_take(inventory, belongings->tenant, belongings->gpus, belongings->n_gpus);
+        inventory->tenants.items[belongings->tenant].node = belongings->node;
+}
+
+static void set_lost(Inventory *inventory, size_t index, bool lost) {
+        InventoryNode *node = inventory->nodes.items + index;
+        for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node)
+                count_in_pool(inventory, inventory->rooms.items + i, false);
+        node->troubles = lost ? node->troubles | NODE_LOST : node->troubles & ~(unsigned) NODE_LOST;
+        for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node)
+                count_in_pool(inventory, inventory->rooms.items + i, true);
+}
+
+void inventory_lose_node(Inventory *inventory, size_t node) {
+        set_lost(inventory, node, true);
+}
+
+void inventory_find_node_again(Inventory *inventory, size_t node) {
+        set_lost(inventory, node, false);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Inventory: what the cluster has to give at one moment, as placement looks at it: for each pool and node a room with
+ * its GPUs and who has them. Made once from a World, near linear in its size; then it is a copy on which "what if" is
+ * tried: a VM gives its GPUs back, takes others, a node is lost. The registry is never touched.
+ *
+ * Borrows the World's registry and facts, which must outlive it. */
+
+#include "core/names.h"
+#include "core/world.h"
+
+#define NOBODY SIZE_MAX         /* no VM */
+#define NOWHERE SIZE_MAX        /* no node, no room */
+
+/* Why a node takes no VM, whatever the VM; bits. */
+typedef enum NodeTrouble {
+        NODE_SILENT = 1 << 0,           /* no facts of it */
+        NODE_LEVEL_TOO_LOW = 1 << 1,
+        NODE_NO_HYPERVISOR = 1 << 2,
+        NODE_NO_GUARD = 1 << 3,
+        NODE_LOST = 1 << 4,             /* what if it were */
+} NodeTrouble;
+
+typedef struct InventoryNode {
+        const NodeRecord *record;
+        const NodeFacts *facts;         /* NULL: silent */
+        unsigned troubles;
+        size_t first_room;              /* NOWHERE: none */
+} InventoryNode;
+
+/* One GPU of a pool. The rings hold the GPUs that are not independent of it; alone, it is its own neighbour. */
+typedef struct RoomGpu {
+        const GpuView *view;
+        size_t room;
+        size_t next_in_group;           /* same IOMMU group: never in two VMs */
+        size_t next_in_set;             /* linked (NVLink, XGMI): all go to one VM or none */
+        bool set_is_broken;             /* a GPU of the set is not in this pool, or not here */
+        bool group_is_taken;            /* by a VM that has a device of the group outside of every pool */
+        size_t tenant;                  /* the VM that has it, or NOBODY */
+} RoomGpu;
+
+/* What one node has of one pool. */
+typedef struct Room {
+        size_t pool, node;
+        size_t next_on_node;            /* NOWHERE: the last */
+        size_t first_gpu, n_gpus;       /* sorted by address */
+        uint32_t usable, free, in_use;
+        struct {                        /* what choice_make() found last; none after a change */
+                uint32_t count, distance, leftover;
+        } last_choice;
+} Room;
+
+typedef struct InventoryPool {
+        const Pool *pool;
+        size_t first_room, n_rooms;     /* sorted by node */
+        uint32_t usable, free;          /* on nodes that take VMs */
+        uint32_t in_use;
+        uint32_t usable_anywhere;       /* also where the node takes none now */
+} InventoryPool;
+
+/* A VM of the registry; the same place in the row as there. */
+typedef struct Tenant {
+        const Vm *vm;
+        size_t node;                    /* NOWHERE: has none */
+        size_t first_held, n_held;      /* in held[]; there is room for what it has and for what it needs */
+} Tenant;
+
+typedef struct Inventory {
+        const World *world;
+        GpuViews views;                 /* owned: all GPUs, also those of no pool */
+        ARRAY(InventoryNode) nodes;     /* by node id, as in the registry */
+        ARRAY(InventoryPool) pools;     /* by name, as in the registry */
+        ARRAY(Room) rooms;              /* by pool, then node */
+        ARRAY(RoomGpu) gpus;            /* by room, then address */
+        ARRAY(Tenant) tenants;          /* by VM id, as in the registry */
+        ARRAY(size_t) held;             /* indexes of gpus, tenant after tenant */
+        bool has_affinity;              /* any VM names another */
+} Inventory;
+
+int inventory_new(const World *world, Inventory **ret);
+Inventory *inventory_free(Inventory *inventory);
+DEFINE_CLEANUP(Inventory *, inventory_free);
+
+/* Indexes, or NOWHERE and NOBODY. */
+size_t inventory_find_pool(const Inventory *inventory, const char *name);
+size_t inventory_find_tenant(const Inventory *inventory, const VmId *vm);
+
+/* Present, nothing in its way, and its set whole here: it can serve, whoever has it now. */
+bool inventory_gpu_is_usable(const Inventory *inventory, size_t gpu);
+/* Usable, and nothing of its set and of its IOMMU group is taken. */
+bool inventory_gpu_is_free(const Inventory *inventory, size_t gpu);
+/* The tenant that keeps the GPU from being free, or NOBODY. */
+size_t inventory_gpu_holder(const Inventory *inventory, size_t gpu);
+
+static inline bool inventory_node_takes_vms(const Inventory *inventory, size_t node) {
+        return inventory->nodes.items[node].troubles == 0;
+}
+
+/* What if @tenant gave back all that it has, and had nothing? */
+void inventory_vacate(Inventory *inventory, size_t tenant);
+/* What if @tenant, who has nothing, had these free GPUs of one room? At most as many as it needs or had. */
+void inventory_take(Inventory *inventory, size_t tenant, const size_t *gpus, size_t n_gpus);
+
+/* Vacates, and remembers what there was; a tenant that is NOBODY has nothing. NULL: out of memory. */
+typedef struct Belongings {
+        size_t tenant, node, n_gpus;
+        size_t gpus[];
+} Belongings;
+
+Belongings *inventory_set_aside(Inventory *inventory, size_t tenant);
+/* Gives all of it back, in the place of what the tenant has now. */
+void inventory_give_back(Inventory *inventory, const Belongings *belongings);
+
+/* What if the node were lost? Its tenants stay where they are until they are moved. */
+void inventory_lose_node(Inventory *inventory, size_t node);
+void inventory_find_node_again(Inventory *inventory, size_t node);

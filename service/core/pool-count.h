@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What a pool has, and what it could lose (D-Bus: the numbers of a pool). */
+
+#include "core/inventory.h"
+
+typedef struct PoolCounts {
+        uint32_t total;         /* members, also absent ones */
+        uint32_t usable;        /* present, assignable, not in quarantine, on a node that takes VMs; assigned or not */
+        uint32_t free;          /* usable, and neither they nor their IOMMU group assigned */
+        uint32_t largest_free;  /* the most free ones on one node: the largest requirement that fits now */
+        uint32_t in_use;        /* assigned */
+        uint32_t survives;      /* nodes that may fail, whichever they are, and every VM that runs still runs; never more
+                                 * than leave the cluster a majority, without which nothing is started anywhere */
+        VmId *at_risk;          /* those that would not after one failure more; by id */
+        size_t n_at_risk;
+        TextList mixed;         /* sentences on how the GPUs differ; empty: all alike */
+} PoolCounts;
+
+/* The inventory is tried on and is as before when this returns. 0 or -ENOMEM. */
+int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret);
+int pool_count(const World *world, const Pool *pool, PoolCounts *ret);
+void pool_counts_clear(PoolCounts *counts);
