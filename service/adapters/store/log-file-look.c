@@ -77,6 +77,7 @@ int log_file_errno(sqlite3 *db) {
         case SQLITE_BUSY:
         case SQLITE_LOCKED:
                 return -EBUSY;
+        case SQLITE_ERROR:      /* of statements that are right: what they were run on is not */
         case SQLITE_CORRUPT:
         case SQLITE_NOTADB:
         case SQLITE_CONSTRAINT:
@@ -183,11 +184,8 @@ static int damaged(char **ret_sentence, const char *path, const char *what) {
 /* What became of a statement that did not do as hoped: the file's fault, or the disk's. */
 static int trouble(sqlite3 *db, char **ret_sentence, const char *path) {
         int r = log_file_errno(db);
-        if (r == -EBADMSG || r == 0)
+        if (r == -EBADMSG || r == 0 || (r == -EIO && sqlite3_system_errno(db) == 0))
                 return damaged(ret_sentence, path, sqlite3_errmsg(db));
-        if (r == -EBUSY)
-                return log_file_refuse(ret_sentence, LOG_FILE_IN_USE, path, "is in use by another process. Stop the "
-                                       "other one.");
         return r;
 }
 

@@ -236,17 +236,17 @@ static int open_existing(const char *path, int lock_fd, const LogFileBirth *birt
         if (!file->path)
                 return -ENOMEM;
         r = look_and_open(path, birth, &file->db, &content, ret_sentence);
+        if (r == LOG_FILE_OPENED) {
+                r = prepare(file);
+                if (r < 0)
+                        log_file_content_clear(&content);
+        }
+        if (r == -EBUSY)
+                return log_file_refuse(ret_sentence, LOG_FILE_IN_USE, path, "is in use by another process. Stop the "
+                                       "other one.");
         if (r != LOG_FILE_OPENED)
                 return r;
 
-        r = prepare(file);
-        if (r < 0) {
-                log_file_content_clear(&content);
-                if (r != -EBUSY)
-                        return r;
-                return log_file_refuse(ret_sentence, LOG_FILE_IN_USE, path, "is in use by another process. Stop the "
-                                       "other one.");
-        }
         memcpy(file->cluster_id, content.cluster_id, sizeof(file->cluster_id));
         file->server_id = content.server_id;
         file->damaged = false;

@@ -4,9 +4,9 @@
 /* LogFile: the registry on disk, one SQLite file (WAL, synchronous=FULL) with a checksum in every row. It holds what
  * Raft must never forget: term and vote, the log, one snapshot.
  *
- * A file that is damaged, foreign or from a newer gpupool is refused and not touched: no byte of it, of its
- * write-ahead log or of its directory changes. SQLite opens and recovers too eagerly for that, so the file is first read
- * with plain reads and through a connection that cannot write.
+ * A file that is damaged, foreign or from a newer gpupool is refused and not touched: no byte of it, of its write-ahead
+ * log or of its directory changes. SQLite opens and recovers too eagerly for that, so the file is first read with plain
+ * reads and through a connection that cannot write.
  *
  * Every call may block on the disk. After log_file_open() the file belongs to one thread at a time (writer.h). */
 
@@ -61,9 +61,9 @@ typedef struct LogFileContent {
 
 void log_file_content_clear(LogFileContent *content);
 
-/* Opens @path, or creates it (mode 0600) if @birth is given; then a file of another server id is refused. *ret_file and *ret_content are set with LOG_FILE_OPENED and
- * LOG_FILE_CREATED; with everything else *ret_sentence (optional) says which file, why, and what to do. Returns a
- * LogFileVerdict, or -errno; -ENOENT without @birth if there is no file. */
+/* Opens @path, or creates it (mode 0600) if @birth is given; then a file of another server id is refused. *ret_file and
+ * *ret_content are set with LOG_FILE_OPENED and LOG_FILE_CREATED; with everything else *ret_sentence (optional) says
+ * which file, why, and what to do. Returns a LogFileVerdict, or -errno; -ENOENT without @birth if there is no file. */
 int log_file_open(const char *path, const LogFileBirth *birth, LogFile **ret_file, LogFileContent *ret_content,
                   char **ret_sentence);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What the three files of the engine share: raft-engine.c drives, raft-request.c serves callers, raft-receive.c takes
- * what peers send. */
+/* What the four files of the engine share: raft-start.c opens, starts and ends, raft-engine.c drives, raft-request.c
+ * serves callers, raft-receive.c takes what peers send. */
 
 #include <raft.h>
 
@@ -101,6 +101,20 @@ void engine_flush(RaftEngine *engine);
 /* A deferred turn of the loop: rounds are begun and answered there. */
 int engine_defer(RaftEngine *engine);
 
+/* Writes down what is known to be committed with it, and remembers the write of a vote. Takes what @write owns. */
+int engine_submit_write(RaftEngine *engine, LogWrite *write);
+
+void engine_apply_committed(RaftEngine *engine);
+void engine_tell_changed(RaftEngine *engine);
+int engine_restore(RaftEngine *engine, const LogSnapshot *snapshot);
+int engine_metadata_of(const LogSnapshot *snapshot, struct raft_snapshot_metadata *ret);
+
+void engine_on_write_done(void *userdata, uint64_t sequence, const LogWrite *write);
+void engine_on_snapshot_read(void *userdata, LogSnapshot *answer, int error);
+void engine_on_trouble(void *userdata, int error);
+int engine_on_timer(sd_event_source *source, uint64_t at_us, void *userdata);
+int engine_on_deferred(sd_event_source *source, void *userdata);
+
 /* raft-request.c */
 void requests_applied(RaftEngine *engine, uint64_t index, uint64_t term);       /* one entry was applied */
 void requests_overtaken(RaftEngine *engine, uint64_t index);                    /* a snapshot replaced all up to it */
@@ -110,4 +124,5 @@ void requests_confirmed(RaftEngine *engine, uint64_t member_id, uint64_t round);
 void requests_clear(RaftEngine *engine);
 
 /* raft-receive.c */
-int receive_snapshot(RaftEngine *engine, uint64_t from, const char *address, uint64_t term, const LogSnapshot *snapshot);
+int receive_snapshot(RaftEngine *engine, uint64_t from, const char *address, uint64_t term,
+                     const LogSnapshot *snapshot);

@@ -2,17 +2,18 @@
 #pragma once
 
 /* RaftEngine: one agreed history, kept by one node as by many. It drives libraft's core (raft_step: events in, updates
- * out), writes through LogFile and Writer, and speaks with its peers only through send() and raft_engine_receive().
- * A node alone is a cluster of one voter: the same code, in which send() is never called.
+ * out), writes through LogFile and Writer, and speaks with its peers only through send() and raft_engine_receive(). A
+ * node alone is a cluster of one voter: the same code, in which send() is never called.
  *
  * The rules that this file keeps, whatever the disk does:
  *  - Term and vote are durable before any message of their step (or of a later one) leaves.
- *  - An entry counts as stored when it is durable. A write that fails is tried again with the same bytes, index and term;
- *    nothing is truncated because a write failed. So no index of a term ever means two things (libraft 0.15 can
+ *  - An entry counts as stored when it is durable. A write that fails is tried again with the same bytes, index and
+ *    term; nothing is truncated because a write failed. So no index of a term ever means two things (libraft 0.15 can
  *    do that), and the fate of an entry is never reported before it is known.
  *  - While writes fail, new entries are refused (they surely did not happen), those already taken stay pending, and all
  *    that needs no disk goes on: confirmations, heartbeats, reads.
- *  - A snapshot of a leader that arrives while an own one is being written waits for it (libraft's own I/O layer crashes).
+ *  - A snapshot of a leader that arrives while an own one is being written waits for it (libraft's own I/O layer
+ *    crashes).
  *
  * Everything happens on the loop of the given sd_event; time is CLOCK_BOOTTIME. Callbacks may call anything here except
  * raft_engine_free(). */
@@ -63,10 +64,10 @@ typedef struct RaftMessage {
 /* ---- the engine ---- */
 
 typedef struct RaftEngineCallbacks {
-        /* The state machine becomes what @data says (at the start, or when a leader sent its snapshot). 0, or -errno: the
-         * engine stops with a fault. */
+        /* The state machine becomes what @data says (at the start, or when a leader sent its snapshot). 0, or -errno:
+         * the engine stops with a fault. */
         int (*restore)(void *userdata, uint64_t index, const void *data, size_t size);
-        /* A committed command, each index once and in order (indexes of barriers and changes are left out). As above. */
+        /* A committed command, each index once and in order (those of barriers and changes are left out). As above. */
         int (*apply)(void *userdata, uint64_t index, uint64_t term, const void *data, size_t size);
         /* Something of RaftStatus that others may see changed: leader, term, ready, members. */
         void (*changed)(void *userdata);
@@ -103,8 +104,8 @@ typedef struct RaftEngineConfig {
         void *userdata;
 } RaftEngineConfig;
 
-/* Opens or creates the file; touches nothing of a file that it refuses (log-file.h). Returns a LogFileVerdict: *ret_engine
- * is set with LOG_FILE_OPENED and LOG_FILE_CREATED, *ret_sentence with everything else; or -errno. */
+/* Opens or creates the file; touches nothing of a file that it refuses (log-file.h). Returns a LogFileVerdict:
+ * *ret_engine is set with LOG_FILE_OPENED and LOG_FILE_CREATED, *ret_sentence with everything else; or -errno. */
 int raft_engine_open(const RaftEngineConfig *config, sd_event *event, RaftEngine **ret_engine, char **ret_sentence);
 
 /* Restores the snapshot, applies what is known to be committed (in a cluster of one: all), and takes part from now on.
@@ -137,7 +138,7 @@ typedef struct RaftStatus {
 
 void raft_engine_get_status(const RaftEngine *engine, RaftStatus *ret);
 
-/* The members by the newest configuration, at most @max; borrowed until the loop runs on. Returns how many there are. */
+/* The members by the newest configuration, at most @max; borrowed until the loop runs on. Returns how many they are. */
 size_t raft_engine_get_members(const RaftEngine *engine, RaftMember *members, size_t max);
 
 /* ---- requests ---- */
@@ -190,8 +191,8 @@ int raft_engine_transfer(RaftEngine *engine, uint64_t id);
 
 /* ---- peers and snapshots ---- */
 
-/* Takes a message of @message->from, whom the caller knows to be that. 0, also for one that is stale; -EBADMSG: no member
- * in its senses sends that, nothing was changed; or -errno. */
+/* Takes a message of @message->from, whom the caller knows to be that. 0, also for one that is stale; -EBADMSG: no
+ * member in its senses sends that, nothing was changed; or -errno. */
 int raft_engine_receive(RaftEngine *engine, const RaftMessage *message);
 
 typedef enum RaftSnapshotVerdict {

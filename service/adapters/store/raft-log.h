@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* RaftLog: the log in memory, as it will be in the file once all that is queued is written. Private to the engine. It is
- * kept whole, for a snapshot bounds it: entries to apply and to send are never read from the disk by the loop. */
+/* RaftLog: the log in memory, as it will be in the file once all that is queued is written. Private to the engine. It
+ * is kept whole, for a snapshot bounds it: entries to apply and to send are never read from the disk by the loop. */
 
 #include "adapters/store/log-entry.h"
 

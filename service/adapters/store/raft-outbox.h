@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* RaftOutbox: messages on their way to peers, in order. One that speaks for a term or vote that is not durable yet waits
- * until it is. Private to the engine. */
+/* RaftOutbox: messages on their way to peers, in order. One that speaks for a term or vote that is not durable yet
+ * waits until it is. Private to the engine. */
 
 #include <raft.h>
 
@@ -29,8 +29,8 @@ typedef struct RaftOutbox {
         size_t n;
 } RaftOutbox;
 
-/* The item is not hung in yet; its message's kind is CORE if @core is given. The entries of an AppendEntries message are
- * taken from @log. NULL when memory is out (or the log lacks an entry). */
+/* The item is not hung in yet; its message's kind is CORE if @core is given. The entries of an AppendEntries message
+ * are taken from @log. NULL when memory is out (or the log lacks an entry). */
 RaftOutboxItem *raft_outbox_item_new(uint64_t from, uint64_t to, const char *address, const struct raft_message *core,
                                      const RaftLog *log);
 RaftOutboxItem *raft_outbox_item_free(RaftOutboxItem *item);

@@ -38,8 +38,8 @@ static int step_append(RaftEngine *engine, const RaftMessage *message, unsigned 
         return step_message(engine, &part);
 }
 
-/* A follower of libraft 0.22 takes the first index of a message for that of a change of members anywhere in it, and then
- * waits for ever to see that one committed. So each change is made the first entry of a message of its own. */
+/* A follower of libraft 0.22 takes the first index of a message for that of a change of members anywhere in it, and
+ * then waits for ever to see that one committed. So each change is made the first entry of a message of its own. */
 static int receive_append(RaftEngine *engine, const RaftMessage *message) {
         const struct raft_append_entries *all = &message->core->append_entries;
         unsigned begin = 0;

@@ -97,7 +97,8 @@ static RaftRequest *find_entry(const RaftEngine *engine, uint64_t index) {
 
 void requests_applied(RaftEngine *engine, uint64_t index, uint64_t term) {
         for (RaftRequest *request; (request = find_entry(engine, index));)
-                answer(request, request->term == term ? RAFT_OUTCOME_DONE : RAFT_OUTCOME_NOT_DONE, index, request->term);
+                answer(request, request->term == term ? RAFT_OUTCOME_DONE : RAFT_OUTCOME_NOT_DONE, index,
+                       request->term);
 }
 
 void requests_overtaken(RaftEngine *engine, uint64_t index) {
@@ -301,7 +302,7 @@ static int member_index(const struct raft_configuration *members, uint64_t id) {
         return -1;
 }
 
-/* The newest members with one change, encoded. 0 or -ENOMEM; -EINVAL if that cannot be (an address twice, nobody left). */
+/* The newest members with one change, encoded. 0, -ENOMEM, or -EINVAL: an address twice, or nobody would be left. */
 static int encode_change(const RaftEngine *engine, uint64_t id, const char *address, RaftMemberRole role,
                          struct raft_buffer *ret) {
         const struct raft_configuration *members = &engine->raft.configuration;

@@ -8,8 +8,8 @@
 
 #include "util/cleanup.h"
 
-/* https://www.sqlite.org/fileformat2.html, "The Write-Ahead Log". All numbers are big-endian; the checksum reads words in
- * the order that the magic number's last bit says. */
+/* https://www.sqlite.org/fileformat2.html, "The Write-Ahead Log". All numbers are big-endian; the checksum reads words
+ * in the order that the magic number's last bit says. */
 #define WAL_HEADER_SIZE 32U
 #define WAL_FRAME_HEADER_SIZE 24U
 #define WAL_MAGIC UINT32_C(0x377f0682)
@@ -73,7 +73,7 @@ static bool all_zero(const uint8_t *bytes, size_t size) {
 
 /* A run is a stretch of frames whose checksums continue each other, begun by a damaged frame, which passes on both the
  * checksum it carries and the one it ought to carry (either may be what was damaged). The second commit in a run was
- * begun after the first was on disk. Frames of an earlier round of the log carry other salts; each starts a run anew. */
+ * begun after the first was on disk. Frames of an earlier round of the log carry other salts; each begins a run. */
 static int check_frames(int fd, const uint8_t header[static WAL_HEADER_SIZE], size_t page_size, bool big) {
         size_t frame_size = WAL_FRAME_HEADER_SIZE + page_size;
         _cleanup_free_ uint8_t *frame = malloc(frame_size);

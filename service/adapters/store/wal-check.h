@@ -4,9 +4,9 @@
 /* WalCheck: was SQLite's write-ahead log torn by a crash, or damaged afterwards?
  *
  * SQLite takes the first frame with a wrong checksum for the end of the log and drops what follows without a word. That
- * is right after a crash: the last transaction was not acknowledged. It is wrong when a byte in the middle changed later:
- * acknowledged entries would vanish. The two can be told apart, because every commit is on disk before the next one is
- * begun: behind a torn transaction no other, complete one can stand. */
+ * is right after a crash: the last transaction was not acknowledged. It is wrong when a byte in the middle changed
+ * later: acknowledged entries would vanish. The two can be told apart, because every commit is on disk before the next
+ * one is begun: behind a torn transaction no other, complete one can stand. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -5,8 +5,8 @@
  * the order they were given, as many as have gathered in one transaction.
  *
  * A write that fails is never dropped and never reported as undone: the same bytes are tried again, with growing pauses
- * of up to a second, until they are on disk or the writer is freed. Everything behind it waits. So what raft believes to
- * have handed over and what the file has can only differ by writes that are still to come. */
+ * of up to a second, until they are on disk or the writer is freed. Everything behind it waits. So what raft believes
+ * to have handed over and what the file has can only differ by writes that are still to come. */
 
 #include <systemd/sd-event.h>
 

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* StoreWorld: up to seven engines in one process and one loop, each with a file of its own, wired by links in memory
+ * that can be cut. The state machine is the row of commands it was given, one a line; its snapshot is that text. */
+
+#include <glib.h>
+
+#include "adapters/store/raft-engine.h"
+
+#define WORLD_NODES_MAX 7
+#define WORLD_DEADLINE_MS 20000U
+
+typedef struct World World;
+
+typedef struct Node {
+        World *world;
+        uint64_t id;
+        char *address;
+        char *path;
+        RaftEngine *engine;             /* NULL: down */
+        GString *state;
+        unsigned applied;               /* commands, since it came up */
+        unsigned restored;              /* snapshots, since it came up */
+        unsigned sent;                  /* messages, ever */
+        int store_error;
+        char *fault;
+        bool deaf;                      /* hears nobody, and nobody hears it */
+} Node;
+
+struct World {
+        sd_event *event;
+        char *directory;
+        size_t n;
+        Node nodes[WORLD_NODES_MAX];
+        GQueue links;                   /* messages on their way */
+        sd_event_source *deliver;
+        unsigned seed;
+        unsigned trailing;
+        bool fault_is_fine;
+        void (*on_send)(World *world, Node *node, const RaftMessage *message);
+};
+
+/* Nothing runs yet. Files lie in a new directory, or in @directory. */
+World *world_new(size_t n, const char *directory);
+void world_free(World *world);          /* removes the directory it made */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
+
+/* Opens and starts; the first time its file is born with all nodes as voters. */
+void node_up(Node *node);
+void node_down(Node *node);             /* an orderly end */
+void world_up(World *world);
+
+/* Runs the loop until @holds, failing at the deadline with @what. */
+void world_until(World *world, bool (*holds)(World *world, void *userdata), void *userdata, const char *what);
+/* Runs the loop for so long. Only to show that something does NOT happen. */
+void world_for(World *world, unsigned ms);
+
+Node *world_leader(World *world);       /* one that leads and is ready, or NULL */
+Node *world_wait_leader(World *world);  /* of the nodes that are up and hear */
+RaftStatus node_status(const Node *node);
+
+/* What became of a request. */
+typedef struct Answer {
+        bool here;
+        RaftOutcome outcome;
+        uint64_t index;
+        uint64_t term;
+} Answer;
+
+void answer_take(void *userdata, RaftOutcome outcome, uint64_t index, uint64_t term);
+void world_wait_answer(World *world, Answer *answer);
+
+/* Submits and waits: must be taken and done. */
+void node_write(Node *node, const char *command);
+/* Submits; must be taken. */
+void node_submit(Node *node, const char *command, Answer *answer);
+/* Waits until @node has as much as @like. */
+void node_wait_state(Node *node, const char *state);
+
+void file_copy(const char *from, const char *to);
+/* Everything in a directory: names, modes, bytes, change times. Two of them are equal if nothing was touched. */
+char *directory_fingerprint(const char *directory);
+void directory_remove(const char *directory);
