@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "adapters/udev/gpu-reader.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "adapters/udev/pci-config.h"
+#include "util/array.h"
+#include "util/cleanup.h"
+
+#define BRIDGES_MAX 32
+
+/* Flags of a line of `resource`, from the kernel's ioport.h. */
+#define RESOURCE_MEMORY 0x200U
+#define RESOURCE_PREFETCH 0x2000U
+#define RESOURCE_MEMORY_64 0x100000U
+
+/* What the functions below share while one device is read. */
+typedef struct Reading {
+        const Sysfs *sysfs;
+        NameDatabase *names;
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        GpuFacts *gpu;
+} Reading;
+
+#define DEVICE "sys/bus/pci/devices/%s/"
+
+void device_reading_clear(DeviceReading *reading) {
+        gpu_facts_clear(&reading->facts);
+        *reading = (DeviceReading) {};
+}
+
+int pci_class_read(const Sysfs *sysfs, PciAddress address, uint32_t *ret) {
+        char text[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(address, text);
+
+        uint64_t class;
+        int r = sysfs_read_number(sysfs, &class, DEVICE "class", text);
+        if (r < 0)
+                return r;
+        if (class > 0xffffff)
+                return -EINVAL;
+        *ret = (uint32_t) class;
+        return 0;
+}
+
+/* The next part of a path; *path moves on. */
+static bool next_part(const char **path, char ret[static NAME_MAX + 1]) {
+        const char *p = *path + strspn(*path, "/");
+        size_t n = strcspn(p, "/");
+        if (n == 0 || n > NAME_MAX)
+                return false;
+        memcpy(ret, p, n);
+        ret[n] = '\0';
+        *path = p + n;
+        return true;
+}
+
+int slot_from_path(const char *sysfs_path, char ret[static GPU_SLOT_SIZE]) {
+        char slot[GPU_SLOT_SIZE] = "", part[NAME_MAX + 1];
+        size_t n = 0;
+        while (next_part(&sysfs_path, part)) {
+                PciAddress address;
+                const char *name = part;
+                if (pci_address_from_text(part, &address) >= 0)
+                        /* Only "device.function": the bus number may be another after the next boot. */
+                        name = strrchr(part, ':') + 1;
+                else if (strncmp(part, "pci", 3) != 0 || !strchr(part, ':'))
+                        continue;
+                if (name != part && n == 0)
+                        return -EINVAL;         /* a device outside any root bus */
+                int length = snprintf(slot + n, sizeof(slot) - n, "%s%s", n > 0 ? "/" : "", name);
+                if (length < 0 || (size_t) length >= sizeof(slot) - n)
+                        return -ENAMETOOLONG;
+                n += (size_t) length;
+        }
+        if (!strchr(slot, '/'))
+                return -EINVAL;
+        memcpy(ret, slot, sizeof(slot));
+        return 0;
+}
+
+size_t bridges_from_path(const char *sysfs_path, PciAddress *ret, size_t size) {
+        PciAddress chain[BRIDGES_MAX];
+        char part[NAME_MAX + 1];
+        size_t n = 0;
+        while (n < BRIDGES_MAX && next_part(&sysfs_path, part))
+                if (pci_address_from_text(part, &chain[n]) >= 0)
+                        n++;
+
+        size_t bridges = 0;
+        for (size_t i = n; i > 1 && bridges < size; i--)
+                ret[bridges++] = chain[i - 2];
+        return bridges;
+}
+
+/* A file that is not there, or holds nonsense, leaves the fact unknown; only memory is a reason to give up. */
+static int unless_no_memory(int r) {
+        return r == -ENOMEM ? r : 0;
+}
+
+/* A small number among the device's attributes. */
+#define NUMBER_OF(reading, attribute, unknown)                                                                  \
+        ({                                                                                                      \
+                uint64_t _value;                                                                                \
+                int _r = sysfs_read_number((reading)->sysfs, &_value, DEVICE attribute, (reading)->address);    \
+                _r < 0 || _value > UINT32_MAX ? (unknown) : (uint32_t) _value;                                  \
+        })
+
+#define STRING_OF(reading, attribute, ret) \
+        unless_no_memory(sysfs_read_string((reading)->sysfs, (ret), DEVICE attribute, (reading)->address))
+
+static int read_driver(const Sysfs *sysfs, const char *address, char **ret) {
+        char name[NAME_MAX + 1];
+        int r = sysfs_read_link_name(sysfs, name, DEVICE "driver", address);
+        return r < 0 ? unless_no_memory(r) : text_set(ret, name);
+}
+
+static int read_names(const Reading *reading, const char *address, char **vendor, char **device) {
+        if (!reading->names)
+                return 0;
+        char modalias[256];
+        if (sysfs_read_text(reading->sysfs, modalias, sizeof(modalias), DEVICE "modalias", address) < 0)
+                return 0;
+        sysfs_begin(reading->sysfs, "hwdb");
+        int r = name_database_find(reading->names, modalias, vendor, device);
+        sysfs_end(reading->sysfs);
+        return r;
+}
+
+static uint16_t read_id(const Sysfs *sysfs, const char *address, const char *attribute) {
+        uint64_t id;
+        if (sysfs_read_number(sysfs, &id, DEVICE "%s", address, attribute) < 0 || id > UINT16_MAX)
+                return 0;
+        return (uint16_t) id;
+}
+
+static int read_path(const Sysfs *sysfs, const char *address, char **ret) {
+        char target[PATH_MAX];
+        int r = sysfs_read_link(sysfs, target, "sys/bus/pci/devices/%s", address);
+        if (r < 0)
+                return r;
+        const char *path = strstr(target, "/devices/");
+        if (!path)
+                return -ENOENT;
+        r = text_set(ret, path);
+        if (r >= 0)
+                text_make_printable(*ret, SIZE_MAX);
+        return r;
+}
+
+void gpu_identity_read(const Sysfs *sysfs, PciAddress address, GpuIdentity *ret) {
+        char text[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(address, text);
+        *ret = (GpuIdentity) {
+                .vendor = read_id(sysfs, text, "vendor"),
+                .device = read_id(sysfs, text, "device"),
+                .subsystem_vendor = read_id(sysfs, text, "subsystem_vendor"),
+                .subsystem_device = read_id(sysfs, text, "subsystem_device"),
+                .address = address,
+        };
+        _cleanup_free_ char *path = NULL;
+        if (read_path(sysfs, text, &path) < 0 || slot_from_path(path, ret->slot) < 0)
+                ret->slot[0] = '\0';
+}
+
+static int read_identity(const Reading *reading) {
+        GpuFacts *gpu = reading->gpu;
+        gpu_identity_read(reading->sysfs, gpu->address, &gpu->identity);
+        int r = 0;
+        if (!gpu->identity.slot[0])
+                r = text_set(&gpu->unreadable, "slot path");
+        if (r >= 0)
+                r = read_driver(reading->sysfs, reading->address, &gpu->driver);
+        if (r >= 0)
+                r = read_names(reading, reading->address, &gpu->vendor_name, &gpu->device_name);
+        return r;
+}
+
+static int read_bridges(const Reading *reading) {
+        PciAddress bridges[BRIDGES_MAX];
+        size_t n = bridges_from_path(reading->gpu->sysfs_path, bridges, BRIDGES_MAX);
+        if (n == 0)
+                return 0;
+
+        char text[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(bridges[0], text);
+        int r = text_set(&reading->gpu->parent, text);
+        if (r < 0 || n < 3)
+                return r;
+        /* A switch is an upstream port below a root port, with downstream ports below it: with three bridges above,
+         * the second nearest is the upstream port of the nearest switch. */
+        pci_address_to_text(bridges[1], text);
+        return text_set(&reading->gpu->switch_address, text);
+}
+
+static void read_bars(const Reading *reading) {
+        char text[SYSFS_TEXT_MAX];
+        if (sysfs_read_text(reading->sysfs, text, sizeof(text), DEVICE "resource", reading->address) < 0)
+                return;
+
+        char *rest = text;
+        for (size_t i = 0; i < PCI_BARS; i++) {
+                const char *line = strsep(&rest, "\n");
+                uint64_t start, end, flags;
+                char extra;
+                if (!line || sscanf(line, "%" SCNx64 " %" SCNx64 " %" SCNx64 "%c", &start, &end, &flags, &extra) != 3)
+                        continue;
+                if (!(flags & RESOURCE_MEMORY) || end <= start || (start == 0 && end == UINT64_MAX))
+                        continue;
+                reading->gpu->bars[i] = (GpuBar) {
+                        .start = start,
+                        .size = end - start + 1,
+                        .prefetchable_64 = (flags & RESOURCE_PREFETCH) && (flags & RESOURCE_MEMORY_64),
+                };
+        }
+}
+
+static int32_t read_group(const Sysfs *sysfs, const char *address) {
+        char name[NAME_MAX + 1];
+        uint64_t group;
+        if (sysfs_read_link_name(sysfs, name, DEVICE "iommu_group", address) < 0 || text_to_u64(name, 10, &group) < 0 ||
+            group > INT32_MAX)
+                return -1;
+
+        /* VFIO's no-IOMMU mode makes groups that isolate nothing, and names them so. */
+        char kind[64];
+        if (sysfs_read_text(sysfs, kind, sizeof(kind), "sys/kernel/iommu_groups/%" PRIu64 "/name", group) > 0 &&
+            text_equal(kind, "vfio-noiommu"))
+                return -1;
+        return (int32_t) group;
+}
+
+static int add_words(char *words, TextList *list) {
+        char *word;
+        while ((word = strsep(&words, " \n"))) {
+                if (!*word)
+                        continue;
+                int r = text_list_add(list, word);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Lines of "start end type"; only those of type direct are in the way (direct-relaxable is given up for VFIO). */
+static int read_reserved_regions(const Reading *reading) {
+        char text[SYSFS_TEXT_MAX];
+        if (sysfs_read_text(reading->sysfs, text, sizeof(text), "sys/kernel/iommu_groups/%" PRIi32 "/reserved_regions",
+                            reading->gpu->iommu_group) < 0)
+                return 0;
+
+        char *rest = text, *line;
+        while ((line = strsep(&rest, "\n"))) {
+                const char *type = strrchr(line, ' ');
+                if (!type || !text_equal(type + 1, "direct"))
+                        continue;
+                int r = text_list_add(&reading->gpu->reserved_regions, line);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static bool is_same_card(PciAddress a, PciAddress b) {
+        return a.domain == b.domain && a.bus == b.bus && a.device == b.device;
+}
+
+static void note_device(const Reading *reading, PciAddress address) {
+        if (reading->sysfs->progress)
+                reading->sysfs->progress->device = pci_address_pack(address);
+}
+
+static int add_function(const Reading *reading, PciAddress address) {
+        GpuFacts *gpu = reading->gpu;
+        note_device(reading, address);
+        char text[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(address, text);
+        /* Virtual functions share the slot and are counted by themselves. */
+        if (pci_address_equal(address, gpu->address) || sysfs_exists(reading->sysfs, DEVICE "physfn", text))
+                return 0;
+
+        PciFunction function = { .address = address, .same_slot = is_same_card(address, gpu->address) };
+        if (pci_class_read(reading->sysfs, address, &function.class) == -ENOENT)
+                return 0;
+        function.vendor = read_id(reading->sysfs, text, "vendor");
+        function.device = read_id(reading->sysfs, text, "device");
+
+        _cleanup_free_ char *vendor = NULL, *name = NULL;
+        int r = read_driver(reading->sysfs, text, &function.driver);
+        if (r >= 0)
+                r = read_names(reading, text, &vendor, &name);
+        if (r >= 0 && (vendor || name))
+                r = text_printf(&function.description, "%s%s%s", vendor ? vendor : "", vendor && name ? " " : "",
+                                name ? name : "");
+        int added = gpu_facts_add_function(gpu, function);
+        return r < 0 ? r : added;
+}
+
+static int read_functions(const Reading *reading) {
+        for (uint8_t function = 0; function < 8; function++) {
+                PciAddress address = reading->gpu->address;
+                address.function = function;
+                int r = add_function(reading, address);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int read_group_members(const Reading *reading) {
+        TextList names = {};
+        int r = unless_no_memory(sysfs_list(reading->sysfs, &names, "sys/kernel/iommu_groups/%" PRIi32 "/devices",
+                                            reading->gpu->iommu_group));
+        for (size_t i = 0; i < names.n && r >= 0; i++) {
+                PciAddress address;
+                if (pci_address_from_text(names.items[i], &address) >= 0)
+                        r = add_function(reading, address);
+        }
+        text_list_clear(&names);
+        return r;
+}
+
+static int read_isolation(const Reading *reading) {
+        GpuFacts *gpu = reading->gpu;
+        gpu->iommu_group = read_group(reading->sysfs, reading->address);
+        int r = read_functions(reading);
+        if (r < 0 || gpu->iommu_group < 0)
+                return r;
+
+        r = unless_no_memory(sysfs_read_string(reading->sysfs, &gpu->iommu_group_type,
+                                               "sys/kernel/iommu_groups/%" PRIi32 "/type", gpu->iommu_group));
+        if (r >= 0)
+                r = read_reserved_regions(reading);
+        if (r >= 0)
+                r = read_group_members(reading);
+        return r;
+}
+
+static int read_reset(const Reading *reading) {
+        char words[256];
+        reading->gpu->has_reset = sysfs_exists(reading->sysfs, DEVICE "reset", reading->address);
+        if (sysfs_read_text(reading->sysfs, words, sizeof(words), DEVICE "reset_method", reading->address) < 0)
+                return 0;
+        reading->gpu->reset_methods_known = true;
+        return add_words(words, &reading->gpu->reset_methods);
+}
+
+static int read_link_state(const Reading *reading) {
+        GpuFacts *gpu = reading->gpu;
+        gpu->link_width = NUMBER_OF(reading, "current_link_width", 0);
+        gpu->link_width_max = NUMBER_OF(reading, "max_link_width", 0);
+        int r = STRING_OF(reading, "current_link_speed", &gpu->link_speed);
+        return r < 0 ? r : STRING_OF(reading, "max_link_speed", &gpu->link_speed_max);
+}
+
+static int read_power(const Reading *reading) {
+        GpuFacts *gpu = reading->gpu;
+        _cleanup_free_ char *status = NULL;
+        int r = STRING_OF(reading, "power_state", &gpu->power_state);
+        if (r >= 0)
+                r = STRING_OF(reading, "power/runtime_status", &status);
+        if (r < 0)
+                return r;
+        gpu->runtime_error = text_equal(status, "error");
+
+        /* Reading configuration space would wake a sleeping device, each time anew. */
+        if (text_equal(status, "suspended") || text_equal(status, "suspending") || gpu->runtime_error)
+                return 0;
+        uint8_t header[PCI_CONFIG_HEADER_SIZE];
+        ssize_t n = sysfs_read_bytes(reading->sysfs, header, sizeof(header), DEVICE "config", reading->address);
+        if (n < 4)
+                return 0;
+        PciConfig config;
+        pci_config_parse(header, (size_t) n, &config);
+        gpu->config = config.all_ones ? CONFIG_ALL_ONES : CONFIG_READABLE;
+        return 0;
+}
+
+static int count_beginning(const TextList *names, const char *beginning) {
+        int n = 0;
+        for (size_t i = 0; i < names->n; i++)
+                n += strncmp(names->items[i], beginning, strlen(beginning)) == 0;
+        return n;
+}
+
+/* Counted by their links: `sriov_numvfs` waits for the device's lock. */
+static int read_virtual_functions(const Reading *reading) {
+        TextList names = {};
+        int r = unless_no_memory(sysfs_list(reading->sysfs, &names, "sys/bus/pci/devices/%s", reading->address));
+        reading->gpu->sriov_vfs = (uint32_t) count_beginning(&names, "virtfn");
+        reading->gpu->is_virtual_function = text_list_has(&names, "physfn");
+        text_list_clear(&names);
+        return r;
+}
+
+static int read_mediated_devices(const Reading *reading) {
+        TextList names = {};
+        int r = unless_no_memory(sysfs_list(reading->sysfs, &names, "sys/bus/mdev/devices"));
+        for (size_t i = 0; i < names.n && !reading->gpu->mdev_in_use; i++) {
+                char target[PATH_MAX];
+                const char *found;
+                if (sysfs_read_link(reading->sysfs, target, "sys/bus/mdev/devices/%s", names.items[i]) >= 0 &&
+                    (found = strstr(target, reading->address)) && found[strlen(reading->address)] == '/')
+                        reading->gpu->mdev_in_use = true;
+        }
+        text_list_clear(&names);
+        return r;
+}
+
+/* NVIDIA's driver tells the minor number of its GPUs, and shows a folder for each MIG instance. */
+static int read_mig(const Reading *reading) {
+        char text[SYSFS_TEXT_MAX];
+        if (sysfs_read_text(reading->sysfs, text, sizeof(text), "proc/driver/nvidia/gpus/%s/information",
+                            reading->address) < 0)
+                return 0;
+        const char *line = strstr(text, "Device Minor:");
+        unsigned minor;
+        if (!line || sscanf(line, "Device Minor: %u", &minor) != 1)
+                return 0;
+
+        TextList names = {};
+        int r = unless_no_memory(sysfs_list(reading->sysfs, &names, "proc/driver/nvidia/capabilities/gpu%u/mig",
+                                            minor));
+        reading->gpu->mig_enabled = count_beginning(&names, "gi") > 0;
+        text_list_clear(&names);
+        return r;
+}
+
+static int read_uses(const Reading *reading) {
+        reading->gpu->boot_vga = NUMBER_OF(reading, "boot_vga", 0) == 1;
+        int r = read_virtual_functions(reading);
+        if (r >= 0)
+                r = read_mediated_devices(reading);
+        if (r >= 0)
+                r = read_mig(reading);
+        return r;
+}
+
+static int read_gpu(const Reading *reading, DeviceReading *ret) {
+        static int (*const parts[])(const Reading *) = {
+                read_identity, read_bridges, read_isolation, read_reset, read_link_state, read_uses, read_power,
+        };
+        for (size_t i = 0; i < ELEMENTS(parts); i++) {
+                note_device(reading, reading->gpu->address);
+                int r = parts[i](reading);
+                if (r < 0)
+                        return r;
+        }
+        read_bars(reading);
+        reading->gpu->numa_node = (int32_t) NUMBER_OF(reading, "numa_node", UINT32_MAX);
+
+        uint64_t hive;
+        if (sysfs_read_number(reading->sysfs, &hive, DEVICE "xgmi_hive_info/xgmi_hive_id", reading->address) >= 0)
+                ret->hive = hive;
+        return 0;
+}
+
+int gpu_read(const Sysfs *sysfs, NameDatabase *names, PciAddress address, DeviceReading *ret) {
+        DeviceReading device = { .address = address, .facts.address = address, .iommu_group = -1 };
+        Reading reading = { .sysfs = sysfs, .names = names, .gpu = &device.facts };
+        pci_address_to_text(address, reading.address);
+        note_device(&reading, address);
+
+        int r = read_path(sysfs, reading.address, &device.facts.sysfs_path);
+        device.present = r >= 0;
+        if (device.present && pci_class_read(sysfs, address, &device.facts.class) >= 0) {
+                device.is_gpu = pci_class_is_gpu(device.facts.class);
+                device.iommu_group = read_group(sysfs, reading.address);
+        }
+        r = device.is_gpu ? read_gpu(&reading, &device) : unless_no_memory(r);
+
+        /* Gone while it was read: what was read of it is half of it. */
+        if (r >= 0 && device.is_gpu && !sysfs_exists(sysfs, "sys/bus/pci/devices/%s", reading.address))
+                device.present = device.is_gpu = false;
+        if (r < 0) {
+                device_reading_clear(&device);
+                return r;
+        }
+        *ret = device;
+        return 0;
+}

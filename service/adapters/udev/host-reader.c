@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "adapters/udev/host-reader.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <inttypes.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "util/array.h"
+#include "util/cleanup.h"
+
+/* Enough for the first processor of cpuinfo, whose flags alone may take 3 KiB. */
+#define CPUINFO_READ (16U * 1024U)
+/* A list of all modules of a distribution's kernel is 0.7 MiB. */
+#define MODULES_READ (4U * 1024U * 1024U)
+/* Interrupts of a host with hundreds of CPUs: a line each, and a column per CPU. */
+#define INTERRUPTS_READ (4U * 1024U * 1024U)
+
+static int unless_no_memory(int r) {
+        return r == -ENOMEM ? r : 0;
+}
+
+/* A file that is larger than what is shown anywhere; NUL-terminated. NULL where it cannot be read. */
+static char *read_large(const Sysfs *sysfs, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static char *read_large(const Sysfs *sysfs, size_t size, const char *format, ...) {
+        char path[PATH_MAX];
+        va_list ap;
+        va_start(ap, format);
+        int length = vsnprintf(path, sizeof(path), format, ap);
+        va_end(ap);
+        _cleanup_free_ char *buffer = length > 0 && length < PATH_MAX ? malloc(size) : NULL;
+        if (!buffer)
+                return NULL;
+        ssize_t n = sysfs_read_bytes(sysfs, buffer, size - 1, "%s", path);
+        if (n < 0)
+                return NULL;
+        buffer[n] = '\0';
+        return STEAL(buffer);
+}
+
+/* The value of the first line "key ... : value". */
+static int set_from_line(char **text, const char *lines, const char *key) {
+        const char *line = strstr(lines, key);
+        const char *colon = line ? strchr(line, ':') : NULL;
+        if (!colon)
+                return 0;
+        colon += 1 + strspn(colon + 1, " \t");
+        _cleanup_free_ char *value = strndup(colon, strcspn(colon, "\n"));
+        if (!value)
+                return -ENOMEM;
+        text_make_printable(value, SIZE_MAX);
+        return text_set(text, *value ? value : NULL);
+}
+
+static int read_kernel(const Sysfs *sysfs, NodeFacts *host) {
+        int r = unless_no_memory(sysfs_read_string(sysfs, &host->kernel, "proc/sys/kernel/osrelease"));
+        if (r < 0)
+                return r;
+
+        char uuid[64];
+        uint8_t id[ID_SIZE];
+        char text[ID_TEXT_SIZE];
+        if (sysfs_read_text(sysfs, uuid, sizeof(uuid), "proc/sys/kernel/random/boot_id") < 0 ||
+            id_from_text(uuid, id) < 0)
+                return 0;
+        id_to_text(id, text);
+        return text_set(&host->boot_id, text);
+}
+
+/* What a virtual machine's firmware calls its maker, and systemd's name for it. */
+static const char *virtualization_from_maker(const char *maker) {
+        static const struct {
+                const char *maker, *name;
+        } makers[] = {
+                { "KVM", "kvm" },               { "QEMU", "qemu" },             { "Amazon EC2", "amazon" },
+                { "VMware", "vmware" },         { "VMW", "vmware" },            { "innotek GmbH", "oracle" },
+                { "Oracle Corporation", "oracle" }, { "Xen", "xen" },           { "Bochs", "bochs" },
+                { "Parallels", "parallels" },   { "BHYVE", "bhyve" },           { "Hyper-V", "microsoft" },
+                { "Google Compute Engine", "google" }, { "OpenStack", "kvm" },
+        };
+        for (size_t i = 0; i < ELEMENTS(makers); i++)
+                if (strncmp(maker, makers[i].maker, strlen(makers[i].maker)) == 0)
+                        return makers[i].name;
+        return NULL;
+}
+
+static const char *find_maker(const Sysfs *sysfs) {
+        static const char *const files[] = { "product_name", "sys_vendor", "board_vendor", "bios_vendor" };
+        for (size_t i = 0; i < ELEMENTS(files); i++) {
+                char text[128];
+                if (sysfs_read_text(sysfs, text, sizeof(text), "sys/class/dmi/id/%s", files[i]) < 0)
+                        continue;
+                const char *name = virtualization_from_maker(text);
+                if (name)
+                        return name;
+        }
+        return NULL;
+}
+
+static int read_virtualization(const Sysfs *sysfs, const char *cpuinfo, NodeFacts *host) {
+        char type[32];
+        const char *name = NULL;
+        const char *flags = cpuinfo ? strstr(cpuinfo, "\nflags") : NULL;
+        bool says_hypervisor = flags && strstr(flags, " hypervisor");
+
+        if (sysfs_read_text(sysfs, type, sizeof(type), "sys/hypervisor/type") > 0)
+                name = "xen";
+        else if (says_hypervisor || !flags)
+                name = find_maker(sysfs);
+        /* x86 tells by a flag; elsewhere a maker that is not known proves nothing. */
+        if (!name && flags)
+                name = says_hypervisor ? "vm-other" : "none";
+        return text_set(&host->virtualization, name);
+}
+
+static int read_cpu(const Sysfs *sysfs, NodeFacts *host) {
+        _cleanup_free_ char *cpuinfo = read_large(sysfs, CPUINFO_READ, "proc/cpuinfo");
+        if (cpuinfo) {
+                int r = set_from_line(&host->cpu_model, cpuinfo, "model name");
+                if (r < 0)
+                        return r;
+                const char *sizes = strstr(cpuinfo, "address sizes");
+                unsigned bits;
+                if (sizes && sscanf(sizes, "address sizes%*[ \t]: %u bits physical", &bits) == 1 && bits <= 64)
+                        host->address_bits = bits;
+        }
+        return read_virtualization(sysfs, cpuinfo, host);
+}
+
+static uint64_t kilobytes_of(const char *lines, const char *key) {
+        const char *line = strstr(lines, key);
+        uint64_t value;
+        if (!line || sscanf(line + strlen(key), ": %" SCNu64 " kB", &value) != 1 || value > UINT64_MAX / 1024)
+                return 0;
+        return value * 1024;
+}
+
+int host_read_memory(const Sysfs *sysfs, uint64_t *ret_total, uint64_t *ret_free) {
+        char text[SYSFS_TEXT_MAX];
+        ssize_t n = sysfs_read_text(sysfs, text, sizeof(text), "proc/meminfo");
+        if (n < 0)
+                return (int) n;
+        *ret_total = kilobytes_of(text, "MemTotal");
+        *ret_free = kilobytes_of(text, "MemAvailable");
+        return 0;
+}
+
+static int compare_hugepages(const void *a, const void *b) {
+        uint64_t x = ((const Hugepages *) a)->size_bytes, y = ((const Hugepages *) b)->size_bytes;
+        return x < y ? -1 : x > y;
+}
+
+static int read_hugepages(const Sysfs *sysfs, NodeFacts *host) {
+        TextList names = {};
+        size_t allocated = 0;
+        int r = unless_no_memory(sysfs_list(sysfs, &names, "sys/kernel/mm/hugepages"));
+        for (size_t i = 0; i < names.n && r >= 0; i++) {
+                const char *name = names.items[i];
+                uint64_t kilobytes;
+                Hugepages pages;
+                if (sscanf(name, "hugepages-%" SCNu64 "kB", &kilobytes) != 1 || kilobytes > UINT64_MAX / 1024)
+                        continue;
+                if (sysfs_read_number(sysfs, &pages.total, "sys/kernel/mm/hugepages/%s/nr_hugepages", name) < 0 ||
+                    sysfs_read_number(sysfs, &pages.free, "sys/kernel/mm/hugepages/%s/free_hugepages", name) < 0)
+                        continue;
+                pages.size_bytes = kilobytes * 1024;
+                r = array_insert_bytes(&host->hugepages, &host->n_hugepages, &allocated, host->n_hugepages, &pages,
+                                       sizeof(pages));
+        }
+        text_list_clear(&names);
+        if (host->n_hugepages > 1)
+                qsort(host->hugepages, host->n_hugepages, sizeof(Hugepages), compare_hugepages);
+        return r;
+}
+
+static bool folder_has(const Sysfs *sysfs, const char *path, const char *beginning) {
+        TextList names = {};
+        bool found = false;
+        if (sysfs_list(sysfs, &names, "%s", path) >= 0)
+                for (size_t i = 0; i < names.n && !found; i++)
+                        found = strncmp(names.items[i], beginning, strlen(beginning)) == 0;
+        text_list_clear(&names);
+        return found;
+}
+
+/* Loaded, built in, or a module that libvirt's modprobe will find. */
+static bool find_vfio(const Sysfs *sysfs, const char *kernel) {
+        if (sysfs_exists(sysfs, "sys/bus/pci/drivers/vfio-pci"))
+                return true;
+        static const char *const lists[] = { "modules.dep", "modules.builtin" };
+        for (size_t i = 0; kernel && i < ELEMENTS(lists); i++) {
+                _cleanup_free_ char *modules = read_large(sysfs, MODULES_READ, "lib/modules/%s/%s", kernel, lists[i]);
+                if (modules && strstr(modules, "/vfio-pci.ko"))
+                        return true;
+        }
+        return false;
+}
+
+/* Only of IOMMUs that Intel and AMD make; others isolate interrupts by their nature or say nothing of it. The kernel
+ * names its interrupt chips "IR-..." where remapping is at work. */
+static void read_interrupt_remapping(const Sysfs *sysfs, NodeFacts *host) {
+        if (!folder_has(sysfs, "sys/class/iommu", "dmar") && !folder_has(sysfs, "sys/class/iommu", "ivhd"))
+                return;
+        _cleanup_free_ char *interrupts = read_large(sysfs, INTERRUPTS_READ, "proc/interrupts");
+        if (!interrupts)
+                return;
+        host->interrupt_remapping = strstr(interrupts, " IR-");
+        host->interrupt_remapping_known = host->interrupt_remapping || strstr(interrupts, "PCI-MSI");
+}
+
+static void read_isolation(const Sysfs *sysfs, NodeFacts *host) {
+        /* Groups of VFIO's no-IOMMU mode are named so and are no sign of an IOMMU; gpu-reader.c knows them too. */
+        host->iommu_present = folder_has(sysfs, "sys/class/iommu", "");
+        TextList groups = {};
+        if (!host->iommu_present)
+                (void) sysfs_list(sysfs, &groups, "sys/kernel/iommu_groups");
+        for (size_t i = 0; i < groups.n && !host->iommu_present; i++) {
+                char kind[64] = "";
+                (void) sysfs_read_text(sysfs, kind, sizeof(kind), "sys/kernel/iommu_groups/%s/name", groups.items[i]);
+                host->iommu_present = !text_equal(kind, "vfio-noiommu");
+        }
+        text_list_clear(&groups);
+
+        host->vfio_present = find_vfio(sysfs, host->kernel);
+        read_interrupt_remapping(sysfs, host);
+}
+
+/* The address by which others may reach this host over the interface, or false: loopback and link-local ones. */
+static bool address_to_text(const struct ifaddrs *interface, char ret[static INET6_ADDRSTRLEN]) {
+        const struct sockaddr *address = interface->ifa_addr;
+        if (!address || !(interface->ifa_flags & IFF_UP) || (interface->ifa_flags & IFF_LOOPBACK))
+                return false;
+        if (address->sa_family == AF_INET)
+                return inet_ntop(AF_INET, &((const struct sockaddr_in *) (const void *) address)->sin_addr, ret,
+                                 INET6_ADDRSTRLEN);
+        if (address->sa_family != AF_INET6)
+                return false;
+        const struct in6_addr *six = &((const struct sockaddr_in6 *) (const void *) address)->sin6_addr;
+        return !IN6_IS_ADDR_LINKLOCAL(six) && inet_ntop(AF_INET6, six, ret, INET6_ADDRSTRLEN);
+}
+
+static int compare_texts(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static int read_addresses(NodeFacts *host) {
+        struct ifaddrs *interfaces;
+        if (getifaddrs(&interfaces) < 0)
+                return 0;
+
+        int r = 0;
+        for (const struct ifaddrs *i = interfaces; i && r >= 0; i = i->ifa_next) {
+                char text[INET6_ADDRSTRLEN];
+                if (address_to_text(i, text) && !text_list_has(&host->addresses, text))
+                        r = text_list_add(&host->addresses, text);
+        }
+        freeifaddrs(interfaces);
+        if (host->addresses.n > 1)
+                qsort(host->addresses.items, host->addresses.n, sizeof(char *), compare_texts);
+        return r;
+}
+
+int host_read(const Sysfs *sysfs, NodeFacts *ret) {
+        NodeFacts host = {};
+        int r = read_kernel(sysfs, &host);
+        if (r >= 0)
+                r = read_cpu(sysfs, &host);
+        if (r >= 0)
+                r = read_hugepages(sysfs, &host);
+        if (r >= 0)
+                r = read_addresses(&host);
+        if (r < 0) {
+                node_facts_clear(&host);
+                return r;
+        }
+        (void) host_read_memory(sysfs, &host.memory_total, &host.memory_free);
+        read_isolation(sysfs, &host);
+        *ret = host;
+        return 0;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "adapters/udev/pci-config.h"
+
+/* Offsets and ids of the PCI Express Base Specification, chapter 7. */
+#define OFFSET_STATUS 0x06U
+#define STATUS_HAS_LIST 0x10U
+#define OFFSET_LIST 0x34U
+#define CAPABILITY_EXPRESS 0x10U
+#define OFFSET_EXTENDED 0x100U
+#define EXTENDED_SERIAL 0x0003U
+#define EXTENDED_ACS 0x000dU
+#define ACS_ISOLATION 0x001dU           /* V, R, C, U */
+
+static uint16_t word_at(const uint8_t *bytes, size_t offset) {
+        return (uint16_t) (bytes[offset] | bytes[offset + 1] << 8);
+}
+
+static uint32_t long_at(const uint8_t *bytes, size_t offset) {
+        return (uint32_t) word_at(bytes, offset) | (uint32_t) word_at(bytes, offset + 2) << 16;
+}
+
+static void parse_list(const uint8_t *bytes, size_t size, PciConfig *config) {
+        if (size < PCI_CONFIG_HEADER_SIZE || !(word_at(bytes, OFFSET_STATUS) & STATUS_HAS_LIST))
+                return;
+
+        size_t offset = bytes[OFFSET_LIST] & 0xfcU;
+        /* 48 capabilities of 4 bytes fill the space: more steps are a loop. */
+        for (unsigned step = 0; step < 48 && offset >= PCI_CONFIG_HEADER_SIZE && offset + 4 <= size; step++) {
+                if (bytes[offset] == CAPABILITY_EXPRESS) {
+                        config->is_express = true;
+                        config->port_type = (uint8_t) (word_at(bytes, offset + 2) >> 4 & 15);
+                        return;
+                }
+                offset = bytes[offset + 1] & 0xfcU;
+        }
+}
+
+static void parse_extended(const uint8_t *bytes, size_t size, PciConfig *config) {
+        size_t offset = OFFSET_EXTENDED;
+        for (unsigned step = 0; step < 480 && offset >= OFFSET_EXTENDED && offset + 12 <= size; step++) {
+                uint32_t header = long_at(bytes, offset);
+                if (header == 0 || header == UINT32_MAX)
+                        return;
+                switch (header & 0xffffU) {
+                case EXTENDED_SERIAL:
+                        config->serial = (uint64_t) long_at(bytes, offset + 8) << 32 | long_at(bytes, offset + 4);
+                        config->has_serial = config->serial != 0 && config->serial != UINT64_MAX;
+                        break;
+                case EXTENDED_ACS:
+                        config->has_acs = true;
+                        config->acs_isolates = (word_at(bytes, offset + 6) & ACS_ISOLATION) == ACS_ISOLATION;
+                        break;
+                }
+                offset = header >> 20 & 0xffcU;
+        }
+}
+
+void pci_config_parse(const uint8_t *bytes, size_t size, PciConfig *ret) {
+        PciConfig config = {};
+        if (size >= 4 && long_at(bytes, 0) == UINT32_MAX)
+                config.all_ones = true;
+        else {
+                parse_list(bytes, size, &config);
+                parse_extended(bytes, size, &config);
+        }
+        *ret = config;
+}

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "adapters/udev/udev-watch.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "adapters/udev/held-events.h"
+#include "adapters/udev/inventory.h"
+#include "adapters/udev/probe-client.h"
+#include "adapters/udev/reader.h"
+#include "util/log.h"
+
+#define TIMER_ACCURACY_US 1000U
+
+struct UdevWatch {
+        sd_event *event;
+        NodeId node;
+        uint64_t coalesce_us, recheck_us;
+        UdevWatchEvents events;
+        void *userdata;
+
+        UdevMonitor *monitor;
+        Reader *reader;
+        ProbeClient *probe;             /* NULL: none configured */
+        sd_event_source *due;           /* at the earliest .due_us */
+        sd_event_source *publish;       /* news is there and waits for more of it */
+        sd_event_source *recheck;
+        sd_event_source *first;         /* the first list waits no longer than this */
+
+        Inventory inventory;
+        HeldEvents held;
+        NodeFacts host;
+        bool host_known;
+        bool scanned;                   /* the first scan is done */
+        bool first_is_over;             /* the first list need not wait any more */
+        bool told;                      /* the first list was told */
+};
+
+static uint64_t now_us(const UdevWatch *watch) {
+        uint64_t now = 0;
+        (void) sd_event_now(watch->event, CLOCK_MONOTONIC, &now);
+        return now;
+}
+
+static void arm(sd_event_source *source, uint64_t at_us) {
+        (void) sd_event_source_set_time(source, at_us);
+        (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static void arm_due(UdevWatch *watch) {
+        uint64_t earliest = UINT64_MAX;
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if ((*device)->due_us > 0 && (*device)->due_us < earliest)
+                        earliest = (*device)->due_us;
+        if (earliest < UINT64_MAX)
+                arm(watch->due, earliest);
+}
+
+/* To be read after @wait_us. An earlier date stands: a device that flaps must not put it off for ever. */
+static void schedule(UdevWatch *watch, Watched *device, uint64_t wait_us) {
+        uint64_t due = now_us(watch) + wait_us;
+        if (device->due_us == 0 || due < device->due_us)
+                device->due_us = due;
+        arm_due(watch);
+}
+
+static void submit(UdevWatch *watch, ReadKind kind, PciAddress address) {
+        if (reader_submit(watch->reader, (ReadJob) { .kind = kind, .address = address }) < 0)
+                log_error("udev: no memory to read the devices; it is tried again at the next look");
+}
+
+static bool is_complete(const UdevWatch *watch) {
+        if (!watch->scanned)
+                return false;
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->known && !(*device)->gone && !watch->first_is_over)
+                        return false;
+        return true;
+}
+
+/* The first list is told even when it is empty. */
+static void publish(UdevWatch *watch) {
+        bool news;
+        if (!watch->told && !is_complete(watch))
+                return;
+        if (inventory_has_news(&watch->inventory, &news) < 0 || (watch->told && !news))
+                return;
+
+        _cleanup_free_ GpuFacts *rows = NULL;
+        size_t n;
+        if (inventory_publish(&watch->inventory, &rows, &n) < 0)
+                return;
+        watch->told = true;
+        (void) sd_event_source_set_enabled(watch->publish, SD_EVENT_OFF);
+        if (watch->events.gpus_changed)
+                watch->events.gpus_changed(watch->userdata, rows, n);
+}
+
+static bool is_settled(const UdevWatch *watch) {
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if ((*device)->reading || (*device)->asking || (*device)->due_us > 0)
+                        return false;
+        return reader_is_idle(watch->reader);
+}
+
+/* At once when nothing else is under way; else soon, together with what comes until then. */
+static void publish_soon(UdevWatch *watch) {
+        int enabled = SD_EVENT_OFF;
+        if (is_settled(watch)) {
+                publish(watch);
+                return;
+        }
+        (void) sd_event_source_get_enabled(watch->publish, &enabled);
+        if (enabled == SD_EVENT_OFF)
+                arm(watch->publish, now_us(watch) + watch->coalesce_us);
+}
+
+static int on_publish(sd_event_source *source, uint64_t usec, void *userdata) {
+        publish(userdata);
+        return 0;
+}
+
+static void answer_refresh(UdevWatch *watch, Watched *device) {
+        if (!device->refresh_asked)
+                return;
+        device->refresh_asked = false;
+        PciAddress address = device->address;
+        publish(watch);
+        if (!watch->events.gpu_refreshed)
+                return;
+        device = inventory_find(&watch->inventory, address);
+        watch->events.gpu_refreshed(watch->userdata, address, device && device->known && !device->gone ? &device->facts
+                                                                                                       : NULL);
+}
+
+/* Events of devices that were strangers until now may turn out to be about this GPU. */
+static void release_held(UdevWatch *watch) {
+        HeldEvent event;
+        while (held_events_take(&watch->held, &watch->inventory, now_us(watch), &event)) {
+                if (watch->events.device_event)
+                        watch->events.device_event(watch->userdata, &event.event);
+                held_event_clear(&event);
+        }
+}
+
+static void settle(UdevWatch *watch, Watched *device) {
+        if (watched_merge(device) < 0) {
+                log_error("udev: no memory for the facts of a GPU; it is tried again at the next look");
+                gpu_facts_clear(&device->fresh);
+        }
+        release_held(watch);
+        answer_refresh(watch, device);
+        publish_soon(watch);
+}
+
+static bool wants_probe(const UdevWatch *watch, const Watched *device) {
+        if (!watch->probe)
+                return false;
+        return device->ask_probe || !device->probed.holders_known || device->probed.n_holders > 0 ||
+               !device->known || !text_equal(device->facts.driver, device->fresh.driver);
+}
+
+static void on_probe_answer(void *userdata, PciAddress gpu, ProbeAnswer *answer) {
+        UdevWatch *watch = userdata;
+        Watched *device = inventory_find(&watch->inventory, gpu);
+        if (!device || !device->asking)
+                return;
+        device->asking = false;
+        if (answer) {
+                gpu_facts_clear(&device->probed);
+                device->probed = answer->facts;
+                answer->facts = (GpuFacts) {};
+        } else {
+                /* Who held it before may not any more; what the card is stays true. */
+                gpu_facts_clear_holders(&device->probed);
+                device->probed.holders_known = false;
+        }
+        settle(watch, device);
+}
+
+static void set_gone(UdevWatch *watch, Watched *device) {
+        if (watch->probe)
+                probe_client_forget(watch->probe, device->address);
+        watched_set_gone(device);
+        answer_refresh(watch, device);
+        publish_soon(watch);
+}
+
+static void take_reading(UdevWatch *watch, Watched *device, DeviceReading *reading) {
+        gpu_facts_clear(&device->fresh);
+        device->fresh = reading->facts;
+        reading->facts = (GpuFacts) {};
+        device->fresh.identity.node = watch->node;
+        if (reading->hive != 0)
+                device->hive = reading->hive;
+
+        if (device->asking)
+                return;                 /* the answer that is on its way settles this reading */
+        if (wants_probe(watch, device) && probe_client_ask(watch->probe, device->address) >= 0) {
+                device->ask_probe = false;
+                device->asking = true;
+                return;
+        }
+        settle(watch, device);
+}
+
+static Watched *add_gpu(UdevWatch *watch, PciAddress address) {
+        Watched *device = inventory_find(&watch->inventory, address);
+        if (device)
+                return device;
+        if (watch->inventory.devices.n >= UDEV_WATCH_GPUS_MAX ||
+            inventory_add(&watch->inventory, address, &device) < 0) {
+                log_error("udev: there are more GPUs than can be watched (%u)", UDEV_WATCH_GPUS_MAX);
+                return NULL;
+        }
+        return device;
+}
+
+/* A device that is no GPU was read because it may concern one: so it does if it shares card or group. */
+static void relate(UdevWatch *watch, const DeviceReading *reading) {
+        held_events_set_group(&watch->held, reading->address, reading->iommu_group);
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->gone && watched_relates(*device, reading->address, reading->iommu_group))
+                        schedule(watch, *device, watch->coalesce_us);
+        release_held(watch);
+}
+
+static void on_device_read(UdevWatch *watch, ReadResult *result) {
+        PciAddress address = result->job.address;
+        Watched *device = inventory_find(&watch->inventory, address);
+        if (device) {
+                device->reading = false;
+                if (result->error < 0)
+                        return;
+                /* A reading that was under way when the device went is about the old one. */
+                if (device->gone)
+                        publish_soon(watch);
+                else if (!result->device.present || !result->device.is_gpu)
+                        set_gone(watch, device);
+                else
+                        take_reading(watch, device, &result->device);
+                return;
+        }
+        if (result->error < 0 || !result->device.present)
+                return;
+        if (!result->device.is_gpu) {
+                relate(watch, &result->device);
+                return;
+        }
+        device = add_gpu(watch, address);
+        if (device)
+                take_reading(watch, device, &result->device);
+}
+
+/* What was scanned is known at least by name; what was not is read, and will say itself that it is gone. */
+static void on_scanned(UdevWatch *watch, ReadResult *result) {
+        if (result->error < 0) {
+                log_error("udev: the PCI devices cannot be listed (%s); it is tried again at the next look",
+                          strerror(-result->error));
+                return;
+        }
+        ARRAY_EACH(scanned, &result->gpus) {
+                Watched *device = add_gpu(watch, scanned->identity.address);
+                if (!device)
+                        break;
+                scanned->identity.node = watch->node;
+                device->scanned = *scanned;
+        }
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->gone)
+                        schedule(watch, *device, 0);
+        watch->scanned = true;
+        publish_soon(watch);
+}
+
+static bool differs_enough(uint64_t a, uint64_t b, uint64_t total) {
+        return (a > b ? a - b : b - a) > total / 100;
+}
+
+static void on_host_read(UdevWatch *watch, ReadResult *result) {
+        if (result->error < 0 ||
+            (watch->host_known && node_facts_host_equal(&watch->host, &result->host) &&
+             !differs_enough(watch->host.memory_free, result->host.memory_free, result->host.memory_total)))
+                return;
+        node_facts_clear(&watch->host);
+        watch->host = result->host;
+        result->host = (NodeFacts) {};
+        watch->host.node = watch->node;
+        watch->host_known = true;
+        if (watch->events.host_changed)
+                watch->events.host_changed(watch->userdata, &watch->host);
+}
+
+static void on_read(void *userdata, ReadResult *result) {
+        UdevWatch *watch = userdata;
+        switch (result->job.kind) {
+        case READ_SCAN:
+                on_scanned(watch, result);
+                break;
+        case READ_DEVICE:
+                on_device_read(watch, result);
+                break;
+        case READ_HOST:
+                on_host_read(watch, result);
+                break;
+        }
+}
+
+static void on_hung_device(UdevWatch *watch, Watched *device, PciAddress in, const char *attribute) {
+        char text[PCI_ADDRESS_TEXT_SIZE], what[128];
+        pci_address_to_text(in, text);
+        bool is_other = !pci_address_equal(in, device->address);
+        (void) snprintf(what, sizeof(what), "%s%s%s", attribute, is_other ? " of " : "", is_other ? text : "");
+
+        device->reading = false;
+        if (watched_set_unreadable(device, what) < 0)
+                return;
+        answer_refresh(watch, device);
+        publish_soon(watch);
+}
+
+static void on_hung(void *userdata, ReadJob job, PciAddress in, const char *attribute) {
+        UdevWatch *watch = userdata;
+        char text[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(in, text);
+        log_warning("udev: reading %s of %s does not come back; see dmesg for what holds the device", attribute, text);
+
+        Watched *device = job.kind == READ_DEVICE ? inventory_find(&watch->inventory, job.address) : NULL;
+        if (device)
+                on_hung_device(watch, device, in, attribute);
+        /* The next scan leaves the device out in which this one is stuck. */
+        if (job.kind == READ_SCAN)
+                submit(watch, READ_SCAN, (PciAddress) {});
+}
+
+static void on_returned(void *userdata, ReadJob job, PciAddress in) {
+        UdevWatch *watch = userdata;
+        char text[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(in, text);
+        log_notice("udev: %s answers again", text);
+
+        if (job.kind != READ_DEVICE)
+                submit(watch, job.kind, job.address);
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->gone && (*device)->facts.unreadable)
+                        schedule(watch, *device, 0);
+}
+
+static int on_due(sd_event_source *source, uint64_t usec, void *userdata) {
+        UdevWatch *watch = userdata;
+        for (size_t i = 0; i < watch->inventory.devices.n; i++) {
+                Watched *device = watch->inventory.devices.items[i];
+                if (device->due_us == 0 || device->due_us > usec)
+                        continue;
+                device->due_us = 0;
+                int r = reader_submit(watch->reader, (ReadJob) { .kind = READ_DEVICE, .address = device->address });
+                if (r > 0)
+                        device->reading = true;
+                else
+                        answer_refresh(watch, device);  /* it hangs, and the facts say so already */
+        }
+        arm_due(watch);
+        return 0;
+}
+
+static bool event_is_of_gpu(const DeviceEvent *event) {
+        const char *class = device_event_property(event, "PCI_CLASS");
+        uint64_t value;
+        return class && text_to_u64(class, 16, &value) >= 0 && value <= 0xffffff && pci_class_is_gpu((uint32_t) value);
+}
+
+/* Tells at once of what concerns a GPU, and has the GPUs concerned read anew. False: it concerns none that is known. */
+static bool follow(UdevWatch *watch, const DeviceEvent *event) {
+        bool concerns = false, removes = text_equal(event->action, "remove");
+        Watched *gpu = inventory_find(&watch->inventory, event->address);
+        if (!gpu && !removes && event_is_of_gpu(event))
+                gpu = add_gpu(watch, event->address);
+        ARRAY_EACH(device, &watch->inventory.devices)
+                concerns = concerns || watched_relates(*device, event->address, -1);
+        if (!concerns)
+                return false;
+        if (watch->events.device_event)
+                watch->events.device_event(watch->userdata, event);
+
+        if (gpu && removes)
+                set_gone(watch, gpu);
+        if (gpu && !removes)
+                gpu->gone = false;
+        ARRAY_EACH(device, &watch->inventory.devices) {
+                if ((*device)->gone || !watched_relates(*device, event->address, -1))
+                        continue;
+                (*device)->ask_probe = true;
+                schedule(watch, *device, watch->coalesce_us);
+        }
+        return true;
+}
+
+static void on_device_event(void *userdata, const DeviceEvent *event) {
+        UdevWatch *watch = userdata;
+        Watched *gpu;
+        /* Display nodes come and go with the driver: then others may hold the GPU open. */
+        if (!text_equal(event->subsystem, "pci")) {
+                gpu = inventory_find(&watch->inventory, event->address);
+                if (gpu && !gpu->gone && !text_equal(event->action, "change")) {
+                        gpu->ask_probe = true;
+                        schedule(watch, gpu, watch->coalesce_us);
+                }
+                return;
+        }
+        if (text_equal(event->action, "move"))
+                udev_watch_rescan(watch);
+        if (follow(watch, event) || text_equal(event->action, "remove"))
+                return;
+
+        /* A stranger: it may be in a GPU's group, or be the first function of a card whose GPU comes next. */
+        if (held_events_add(&watch->held, event, now_us(watch)) < 0)
+                return;
+        submit(watch, READ_DEVICE, event->address);
+}
+
+static void on_overflow(void *userdata) {
+        log_warning("udev: more events than could be taken; looking at all devices anew");
+        udev_watch_rescan(userdata);
+}
+
+static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
+        UdevWatch *watch = userdata;
+        submit(watch, READ_HOST, (PciAddress) {});
+        if (!watch->scanned)
+                submit(watch, READ_SCAN, (PciAddress) {});
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->gone)
+                        schedule(watch, *device, 0);
+        arm(source, now_us(watch) + watch->recheck_us);
+        return 0;
+}
+
+static int on_first_is_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        UdevWatch *watch = userdata;
+        watch->first_is_over = true;
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->known && !(*device)->gone)
+                        (void) watched_set_unreadable(*device, "its turn has not come");
+        publish(watch);
+        return 0;
+}
+
+static int add_timer(UdevWatch *watch, sd_event_source **ret, sd_event_time_handler_t handler) {
+        int r = sd_event_add_time(watch->event, ret, CLOCK_MONOTONIC, 0, TIMER_ACCURACY_US, handler, watch);
+        return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+}
+
+static uint64_t or_default(uint64_t value, uint64_t fallback) {
+        return value > 0 ? value : fallback;
+}
+
+static int start(UdevWatch *watch, const UdevWatchConfig *config) {
+        static const ReaderEvents reader_events = { .done = on_read, .hung = on_hung, .returned = on_returned };
+        static const UdevMonitorEvents monitor_events = { .device = on_device_event, .overflow = on_overflow };
+
+        int r = add_timer(watch, &watch->due, on_due);
+        if (r >= 0)
+                r = add_timer(watch, &watch->publish, on_publish);
+        if (r >= 0)
+                r = add_timer(watch, &watch->recheck, on_recheck);
+        if (r >= 0)
+                r = add_timer(watch, &watch->first, on_first_is_over);
+        if (r >= 0)
+                r = reader_new(&watch->reader, watch->event, config->root,
+                               or_default(config->read_deadline_us, UDEV_WATCH_READ_DEADLINE_US), &reader_events,
+                               watch);
+        if (r >= 0 && config->probe_socket)
+                r = probe_client_new(&watch->probe, watch->event, config->probe_socket,
+                                     or_default(config->probe_deadline_us, UDEV_WATCH_PROBE_DEADLINE_US),
+                                     on_probe_answer, watch);
+        /* The monitor is live before anything is read: what happens after this line is told as an event. */
+        if (r >= 0)
+                r = udev_monitor_start(&watch->monitor, watch->event, &monitor_events, watch);
+        return r;
+}
+
+int udev_watch_new(UdevWatch **ret, sd_event *event, const UdevWatchConfig *config, const UdevWatchEvents *events,
+                   void *userdata) {
+        _cleanup_(udev_watch_freep) UdevWatch *watch = calloc(1, sizeof(UdevWatch));
+        if (!watch)
+                return -ENOMEM;
+        watch->event = sd_event_ref(event);
+        watch->node = config->node;
+        watch->coalesce_us = or_default(config->coalesce_us, UDEV_WATCH_COALESCE_US);
+        watch->recheck_us = or_default(config->recheck_us, UDEV_WATCH_RECHECK_US);
+        watch->events = *events;
+        watch->userdata = userdata;
+
+        int r = start(watch, config);
+        if (r < 0)
+                return r;
+        submit(watch, READ_HOST, (PciAddress) {});
+        submit(watch, READ_SCAN, (PciAddress) {});
+        arm(watch->first, now_us(watch) + UDEV_WATCH_FIRST_US);
+        if (watch->recheck_us < UINT64_MAX)
+                arm(watch->recheck, now_us(watch) + watch->recheck_us);
+        *ret = STEAL(watch);
+        return 0;
+}
+
+UdevWatch *udev_watch_free(UdevWatch *watch) {
+        if (!watch)
+                return NULL;
+        watch->monitor = udev_monitor_stop(watch->monitor);
+        watch->probe = probe_client_free(watch->probe);
+        watch->reader = reader_free(watch->reader);
+        watch->due = sd_event_source_disable_unref(watch->due);
+        watch->publish = sd_event_source_disable_unref(watch->publish);
+        watch->recheck = sd_event_source_disable_unref(watch->recheck);
+        watch->first = sd_event_source_disable_unref(watch->first);
+        watch->event = sd_event_unref(watch->event);
+        inventory_clear(&watch->inventory);
+        held_events_clear(&watch->held);
+        node_facts_clear(&watch->host);
+        free(watch);
+        return NULL;
+}
+
+int udev_watch_refresh(UdevWatch *watch, PciAddress address) {
+        Watched *device = inventory_find(&watch->inventory, address);
+        if (!device || device->gone)
+                return -ENOENT;
+        device->ask_probe = device->refresh_asked = true;
+        schedule(watch, device, 0);
+        return 0;
+}
+
+void udev_watch_rescan(UdevWatch *watch) {
+        submit(watch, READ_SCAN, (PciAddress) {});
+}
