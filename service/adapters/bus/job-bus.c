@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* org.gpupool1.Job */
+
+#include <errno.h>
+
+#include "adapters/bus/bus-internal.h"
+#include "adapters/bus/methods.h"
+#include "core/names.h"
+#include "util/text.h"
+
+static int put_id(Sink *sink, Object *object) {
+        return sink_put(sink, "t", object->job->id);
+}
+
+static int put_operation(Sink *sink, Object *object) {
+        return sink_put(sink, "s", job_operation_to_text(object->job->operation));
+}
+
+static int put_object(Sink *sink, Object *object) {
+        return sink_put(sink, "o", path_of_vm(&object->job->vm).text);
+}
+
+static int put_state(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->job->result == JOB_PENDING ? "running" : "done");
+}
+
+static int put_progress(Sink *sink, Object *object) {
+        return sink_put(sink, "d", object->job->progress);
+}
+
+static int put_stage(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->job->stage);
+}
+
+static int put_started_by(Sink *sink, Object *object) {
+        return sink_put(sink, "(us)", object->job->uid, object->job->sender);
+}
+
+static int put_started_at(Sink *sink, Object *object) {
+        return sink_put(sink, "t", object->job->started_realtime_us);
+}
+
+static int put_result(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->job->result == JOB_PENDING ? "" : job_result_to_text(object->job->result));
+}
+
+static int put_error(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->job->error);
+}
+
+static int put_message(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->job->message);
+}
+
+/* Who made it may give it up; anybody else needs the right to do what it does. */
+static int ask_cancel(sd_bus_message *m, const Object *object, sd_bus_error *error) {
+        Bus *bus = object->bus;
+        const Job *job = object->job;
+        const Caller *caller;
+        int r = ask_caller(bus, m, &caller, error);
+        if (r != ASK_GO || caller->uid == job->uid)
+                return r;
+
+        const Vm *vm = registry_find_vm(bus_world(bus)->registry, &job->vm);
+        const Right right = {
+                .action = ACTION_OPERATE_VM,
+                .vm = vm ? vm->name : NULL,
+                .pool = vm ? vm->pool : NULL,
+                .verb = "cancel",
+                .owner = vm ? vm->owner_user : NULL,
+        };
+        return ask_right(bus, m, &right, error);
+}
+
+static METHOD(method_cancel) {
+        Object *object = userdata;
+        Bus *bus = object->bus;
+        RequestOption request;
+        int r = options_read_request(m, &request, error);
+        if (r >= 0)
+                r = ask_cancel(m, object, error);
+        if (r != ASK_GO)
+                return r;
+
+        ask_done(bus, m);
+        r = bus->service->cancel_job(bus->service_userdata, (Job *) object->job);
+        if (r == -EBUSY)
+                return sd_bus_error_set(error, ERROR_BUSY, "the job cannot be given up any more: wait for it to end");
+        if (r < 0)
+                return r;
+        bus_flush(bus);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static const Property properties[] = {
+        { "Id", "t", PROPERTY_CONST, put_id },
+        { "Operation", "s", PROPERTY_CONST, put_operation },
+        { "Object", "o", PROPERTY_CONST, put_object },
+        { "State", "s", PROPERTY_CHANGES, put_state },
+        { "Progress", "d", PROPERTY_CHANGES, put_progress },
+        { "Stage", "s", PROPERTY_CHANGES, put_stage },
+        { "StartedBy", "(us)", PROPERTY_CONST, put_started_by },
+        { "StartedAt", "t", PROPERTY_CONST, put_started_at },
+        { "Result", "s", PROPERTY_CHANGES, put_result },
+        { "Error", "s", PROPERTY_CHANGES, put_error },
+        { "Message", "s", PROPERTY_CHANGES, put_message },
+};
+
+static const sd_bus_vtable methods[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_cancel,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+const Face job_face = {
+        .interface = INTERFACE_JOB,
+        .root = OBJECT_JOB,
+        .properties = properties,
+        .n_properties = ELEMENTS(properties),
+        .methods = methods,
+};

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Methods that stand in one file and are hung up in the vtable of another. Each is of the form that sd-bus calls, with the
+ * Object as @userdata, and goes the same way: read and check the form; resolve names and paths; ask who calls and whether
+ * they may (ask.h: until then without effect); act. */
+
+#include <systemd/sd-bus.h>
+
+#include "adapters/bus/objects.h"
+
+#define METHOD(name) int name(sd_bus_message *m, void *userdata, sd_bus_error *error)
+
+METHOD(method_create_pool);
+
+METHOD(method_define_vm);
+METHOD(method_set_requirement);
+METHOD(method_set_vm_policy);
+METHOD(method_update_vm);
+METHOD(method_get_xml);
+METHOD(method_delete_vm);
+
+/* What later versions carry out: authorised as it will be, then NotSupported. */
+METHOD(method_plan);
+METHOD(method_not_yet);
+
+/* GPUs that a call names by path, as an entry has them; borrowed from the table of objects. */
+typedef struct GpuRow {
+        Gpupool1__Gpu *messages;
+        Gpupool1__Gpu **pointers;
+        char (*addresses)[PCI_ADDRESS_TEXT_SIZE];
+        size_t n;
+} GpuRow;
+
+void gpu_row_clear(GpuRow *row);
+
+/* Looks up what stands at @paths; refuses what is no GPU, and one that stands there twice. */
+int gpu_row_resolve(Bus *bus, const char *const *paths, size_t n, GpuRow *ret, sd_bus_error *error);
+
+int refuse_name(const char *what, sd_bus_error *error);

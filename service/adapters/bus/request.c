@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "adapters/bus/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "adapters/bus/bus-internal.h"
+#include "core/names.h"
+#include "util/log.h"
+#include "util/text.h"
+
+struct Request {
+        Bus *bus;                       /* NULL: nobody waits for the answer any more */
+        sd_bus_message *message;
+        char *reply_path;
+        Request *next, *previous;
+};
+
+static Request *request_free(Request *request) {
+        if (!request)
+                return NULL;
+        if (request->bus) {
+                if (request->previous)
+                        request->previous->next = request->next;
+                else
+                        request->bus->requests = request->next;
+                if (request->next)
+                        request->next->previous = request->previous;
+        }
+        sd_bus_message_unref(request->message);
+        free(request->reply_path);
+        free(request);
+        return NULL;
+}
+DEFINE_CLEANUP(Request *, request_free);
+
+static int request_new(Request **ret, Bus *bus, sd_bus_message *m, const char *reply_path) {
+        Request *request = calloc(1, sizeof(*request));
+        if (!request)
+                return -ENOMEM;
+        int r = text_set(&request->reply_path, reply_path);
+        if (r < 0) {
+                free(request);
+                return r;
+        }
+        request->bus = bus;
+        request->message = sd_bus_message_ref(m);
+        request->next = bus->requests;
+        if (request->next)
+                request->next->previous = request;
+        bus->requests = request;
+        *ret = request;
+        return 0;
+}
+
+/* ---- the answer */
+
+static void reply_error(Request *request, const char *name, const char *sentence) {
+        int r = sd_bus_reply_method_errorf(request->message, name, "%s", sentence);
+        if (r < 0 && r != -ENOTCONN)
+                log_warning("a caller could not be told that %s: %s", sentence, strerror(-r));
+}
+
+static void reply_path(Request *request, const char *path) {
+        int r = path ? sd_bus_reply_method_return(request->message, "o", path) :
+                       sd_bus_reply_method_return(request->message, NULL);
+        if (r < 0 && r != -ENOTCONN)
+                log_warning("a caller could not be told that it is done: %s", strerror(-r));
+}
+
+/* True if it was committed and the registry took it; else the answer is given. */
+static bool is_done(Request *request, SubmitOutcome outcome, const Result *result) {
+        switch (outcome) {
+        case SUBMIT_COMMITTED:
+                if (result->verdict == VERDICT_DONE)
+                        return true;
+                reply_error(request, verdict_to_error(result->verdict), result->sentence ?: "the registry refuses it");
+                return false;
+        case SUBMIT_NO_QUORUM:
+                reply_error(request, ERROR_NO_QUORUM,
+                            "a majority of the voters cannot be reached, so nothing was changed: bring nodes or the network back "
+                            "(gpupoolctl status)");
+                return false;
+        case SUBMIT_STORAGE_FULL:
+                reply_error(request, ERROR_STORAGE_FULL,
+                            "the registry's file system is full, so nothing was changed: make room for it under /var/lib/gpupool");
+                return false;
+        case SUBMIT_OUTCOME_UNKNOWN:
+                reply_error(request, ERROR_OUTCOME_UNKNOWN,
+                            "the change was not confirmed in time and may or may not have happened: look, or send it again with the "
+                            "same request-id");
+                return false;
+        case SUBMIT_STOPPING:
+                reply_error(request, ERROR_UNREACHABLE, "gpupoold is going down; nothing was changed. Try again in a moment");
+                return false;
+        }
+        return false;
+}
+
+static void on_submitted(SubmitOutcome outcome, const Result *result, void *userdata) {
+        _cleanup_(request_freep) Request *request = userdata;
+        if (!request->bus)
+                return;
+        bus_flush(request->bus);
+        if (is_done(request, outcome, result))
+                reply_path(request, request->reply_path);
+}
+
+static void on_operated(SubmitOutcome outcome, const Result *result, const Job *job, void *userdata) {
+        _cleanup_(request_freep) Request *request = userdata;
+        if (!request->bus)
+                return;
+        bus_flush(request->bus);
+        if (!is_done(request, outcome, result))
+                return;
+        if (job)
+                reply_path(request, path_of_job(job->id).text);
+        else
+                reply_error(request, ERROR_LIMITS_EXCEEDED,
+                            "it is done, but you have too many jobs, so there is none to follow it: wait for some to end");
+}
+
+/* ---- the request */
+
+static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, const char *action, const RequestOption *id) {
+        *author = (EntryAuthor) GPUPOOL1__AUTHOR__INIT;
+        author->uid = caller->uid;
+        author->user = caller->user;
+        author->action = (char *) action;
+        entry->format = ENTRY_FORMAT;
+        entry->level = LEVEL_OLDEST;
+        entry->author = author;
+        if (id->given)
+                entry->request_id = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) id->id.bytes };
+}
+
+static int refuse_errno(int r, sd_bus_error *error) {
+        if (r == -EBUSY || r == -EAGAIN || r == -ENOBUFS)
+                return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED, "too many changes wait to be committed; nothing was changed, try again");
+        if (r == -EDQUOT)
+                return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED,
+                                        "you have too many unfinished jobs: wait for some to end, or cancel some (gpupoolctl job list)");
+        return r;
+}
+
+int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id, Entry *entry,
+                   const char *path, sd_bus_error *error) {
+        EntryAuthor author;
+        Request *request;
+        int r = request_new(&request, bus, m, path);
+        if (r < 0)
+                return r;
+        fill_in(entry, &author, caller, action, id);
+        r = bus->service->submit(bus->service_userdata, entry, on_submitted, request);
+        ask_done(bus, m);
+        if (r < 0) {
+                request_free(request);
+                return refuse_errno(r, error);
+        }
+        return 1;
+}
+
+int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id, Entry *entry,
+                    JobOperation operation, sd_bus_error *error) {
+        EntryAuthor author;
+        Request *request;
+        int r = request_new(&request, bus, m, NULL);
+        if (r < 0)
+                return r;
+        fill_in(entry, &author, caller, action, id);
+        r = bus->service->operate(bus->service_userdata, entry, operation, caller, on_operated, request);
+        ask_done(bus, m);
+        if (r < 0) {
+                request_free(request);
+                return refuse_errno(r, error);
+        }
+        return 1;
+}
+
+void requests_abandon(Bus *bus) {
+        while (bus->requests) {
+                Request *request = bus->requests;
+                bus->requests = request->next;
+                if (request->next)
+                        request->next->previous = NULL;
+                request->next = request->previous = NULL;
+                reply_error(request, ERROR_OUTCOME_UNKNOWN,
+                            "gpupoold is going down, and the change may or may not have happened: look, or send it again with the "
+                            "same request-id");
+                request->message = sd_bus_message_unref(request->message);
+                request->bus = NULL;
+        }
+}

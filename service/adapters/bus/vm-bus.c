@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* org.gpupool1.VM: properties, and the methods that run it. Those that define it stand in vm-define.c. */
+
+#include <errno.h>
+
+#include "adapters/bus/bus-internal.h"
+#include "adapters/bus/methods.h"
+#include "core/names.h"
+#include "util/text.h"
+
+/* ---- properties */
+
+static int put_name(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->vm.vm->name);
+}
+
+static int put_uuid(Sink *sink, Object *object) {
+        char uuid[UUID_TEXT_SIZE];
+        id_to_uuid(object->vm.vm->id.bytes, uuid);
+        return sink_put(sink, "s", uuid);
+}
+
+static int put_requirement(Sink *sink, Object *object) {
+        return sink_put(sink, "(su)", object->vm.vm->pool, object->vm.vm->count);
+}
+
+static int put_desired(Sink *sink, Object *object) {
+        return sink_put(sink, "s", object->vm.vm->run ? "running" : "stopped");
+}
+
+static int put_state(Sink *sink, Object *object) {
+        return sink_put(sink, "s", vm_state_to_text(vm_state(object->vm.vm)));
+}
+
+static int put_reason(Sink *sink, Object *object) {
+        int r = object_derive(object);
+        return r < 0 ? r : sink_put(sink, "(ss)", object->vm.reason_code, object->vm.reason);
+}
+
+static int put_node(Sink *sink, Object *object) {
+        const Assignment *assignment = &object->vm.vm->assignment;
+        bool assigned = assignment->phase != ASSIGNMENT_NONE;
+        return sink_put(sink, "o", assigned ? path_of_node(&assignment->node).text : OBJECT_NONE);
+}
+
+static int put_gpus(Sink *sink, Object *object) {
+        ObjectRange gpus = objects_gpus_of_vm(&object->bus->objects, object->vm.vm);
+        int r = sink_open(sink, "o");
+        for (size_t i = 0; r >= 0 && i < gpus.n; i++)
+                r = sink_put(sink, "o", gpus.items[i]->path);
+        return r < 0 ? r : sink_close(sink);
+}
+
+static int put_epoch(Sink *sink, Object *object) {
+        return sink_put(sink, "t", object->vm.vm->epoch);
+}
+
+static int put_priority(Sink *sink, Object *object) {
+        return sink_put(sink, "i", object->vm.vm->priority);
+}
+
+static int put_restart_policy(Sink *sink, Object *object) {
+        return sink_put(sink, "s", restart_policy_to_text(object->vm.vm->restart));
+}
+
+static int put_affinity(Sink *sink, Object *object) {
+        const Vm *vm = object->vm.vm;
+        int r = sink_open(sink, "(ss)");
+        for (size_t i = 0; r >= 0 && i < vm->n_affinity; i++)
+                r = sink_put(sink, "(ss)", vm->affinity[i].kind, vm->affinity[i].vm);
+        return r < 0 ? r : sink_close(sink);
+}
+
+static int put_preferred_nodes(Sink *sink, Object *object) {
+        const Vm *vm = object->vm.vm;
+        int r = sink_open(sink, "s");
+        for (size_t i = 0; r >= 0 && i < vm->preferred_nodes.n; i++)
+                r = sink_put(sink, "s", vm->preferred_nodes.items[i]);
+        return r < 0 ? r : sink_close(sink);
+}
+
+static int put_owner(Sink *sink, Object *object) {
+        return sink_put(sink, "(us)", object->vm.vm->owner_uid, object->vm.vm->owner_user);
+}
+
+static int put_last_placement(Sink *sink, Object *object) {
+        const Vm *vm = object->vm.vm;
+        int r = sink_open(sink, "(sbs)");
+        for (size_t i = 0; r >= 0 && i < vm->n_notes; i++)
+                r = sink_put(sink, "(sbs)", vm->notes[i].node, (int) vm->notes[i].chosen, vm->notes[i].why);
+        return r < 0 ? r : sink_close(sink);
+}
+
+/* ---- methods */
+
+static int ask_operate(sd_bus_message *m, const Object *object, const char *verb, const Caller **ret, sd_bus_error *error) {
+        const Vm *vm = object->vm.vm;
+        int r = ask_caller(object->bus, m, ret, error);
+        if (r != ASK_GO)
+                return r;
+        const Right right = {
+                .action = ACTION_OPERATE_VM,
+                .vm = vm->name,
+                .pool = vm->pool,
+                .verb = verb,
+                .owner = vm->owner_user,
+        };
+        return ask_right(object->bus, m, &right, error);
+}
+
+static Gpupool1__DesireKind desire_of(JobOperation operation) {
+        switch (operation) {
+        case JOB_START:
+                return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_RUN;
+        case JOB_SHUTDOWN:
+                return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_SHUTDOWN;
+        case JOB_RESTART:
+                return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_RESTART;
+        case JOB_STOP:
+        case JOB_OPERATION_COUNT:
+                break;
+        }
+        return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
+}
+
+static int operate(sd_bus_message *m, Object *object, JobOperation operation, const RequestOption *request, uint64_t timeout_ms,
+                   sd_bus_error *error) {
+        const Caller *caller;
+        int r = ask_operate(m, object, job_operation_to_text(operation), &caller, error);
+        if (r != ASK_GO)
+                return r;
+
+        Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;
+        command.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) object->vm.vm->id.bytes };
+        command.desire = desire_of(operation);
+        command.timeout_ms = timeout_ms;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;
+        entry.set_desired = &command;
+        return request_operate(object->bus, m, caller, ACTION_OPERATE_VM, request, &entry, operation, error);
+}
+
+static int operate_plainly(sd_bus_message *m, Object *object, JobOperation operation, sd_bus_error *error) {
+        RequestOption request;
+        int r = options_read_request(m, &request, error);
+        return r < 0 ? r : operate(m, object, operation, &request, 0, error);
+}
+
+static METHOD(method_start) {
+        return operate_plainly(m, userdata, JOB_START, error);
+}
+
+static METHOD(method_stop) {
+        return operate_plainly(m, userdata, JOB_STOP, error);
+}
+
+static METHOD(method_restart) {
+        return operate_plainly(m, userdata, JOB_RESTART, error);
+}
+
+/* 0 in an entry is the node's setting; a year is as good as never. */
+#define TIMEOUT_NEVER_MS (UINT64_C(365) * 24 * 3600 * 1000)
+
+static METHOD(method_shutdown) {
+        RequestOption request = {};
+        uint64_t seconds = 0;
+        bool given = false;
+        const Option options[] = {
+                { "timeout", "t", option_read_u64, &seconds, &given },
+                OPTION_REQUEST(&request),
+        };
+        int r = options_read(m, options, ELEMENTS(options), error);
+        if (r < 0)
+                return r;
+        if (seconds > TIMEOUT_NEVER_MS / 1000)
+                return sd_bus_error_set(error, ERROR_INVALID_ARGUMENT, "timeout is in seconds, at most a year; 0 for never");
+        uint64_t timeout_ms = !given ? 0 : seconds == 0 ? TIMEOUT_NEVER_MS : seconds * 1000;
+        return operate(m, userdata, JOB_SHUTDOWN, &request, timeout_ms, error);
+}
+
+static int append_reason(sd_bus_message *reply, const PlacementReason *reason) {
+        _cleanup_free_ char *sentence = NULL;
+        int r = reason->remedy ? text_printf(&sentence, "%s: %s", reason->sentence, reason->remedy) :
+                                 text_set(&sentence, reason->sentence);
+        return r < 0 ? r : sd_bus_message_append(reply, "(ss)", reason->code, sentence);
+}
+
+static int append_answer(sd_bus_message *reply, const World *world, const PlacementAnswer *answer) {
+        int r = sd_bus_message_open_container(reply, 'r', "sba(ss)");
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "sb", world_node_name(world, &answer->node), (int) answer->fits);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(ss)");
+        for (size_t i = 0; r >= 0 && i < answer->n_reasons; i++)
+                r = append_reason(reply, answer->reasons + i);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static METHOD(method_explain) {
+        Object *object = userdata;
+        const World *world = bus_world(object->bus);
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(placement_clear) Placement placement = {};
+        int r = options_read_none(m, error);
+        if (r >= 0)
+                r = placement_find(world, object->vm.vm, &placement);
+        if (r >= 0)
+                r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(sba(ss))");
+        for (size_t i = 0; r >= 0 && i < placement.n_answers; i++)
+                r = append_answer(reply, world, placement.answers + i);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+static const Property properties[] = {
+        { "Name", "s", PROPERTY_CHANGES, put_name },
+        { "Uuid", "s", PROPERTY_CONST, put_uuid },
+        { "Requirement", "(su)", PROPERTY_CHANGES, put_requirement },
+        { "Desired", "s", PROPERTY_CHANGES, put_desired },
+        { "State", "s", PROPERTY_CHANGES, put_state },
+        { "Reason", "(ss)", PROPERTY_CHANGES, put_reason },
+        { "Node", "o", PROPERTY_CHANGES, put_node },
+        { "Gpus", "ao", PROPERTY_CHANGES, put_gpus },
+        { "Epoch", "t", PROPERTY_CHANGES, put_epoch },
+        { "Priority", "i", PROPERTY_CHANGES, put_priority },
+        { "RestartPolicy", "s", PROPERTY_CHANGES, put_restart_policy },
+        { "Affinity", "a(ss)", PROPERTY_CHANGES, put_affinity },
+        { "PreferredNodes", "as", PROPERTY_CHANGES, put_preferred_nodes },
+        { "Owner", "(us)", PROPERTY_CHANGES, put_owner },
+        { "LastPlacement", "a(sbs)", PROPERTY_CHANGES, put_last_placement },
+};
+
+static const sd_bus_vtable methods[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Start", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_start,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Shutdown", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_shutdown,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_stop,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Restart", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_restart,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Move", SD_BUS_ARGS("s", node, "a{sv}", options), SD_BUS_RESULT("o", job), method_not_yet,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetRequirement", SD_BUS_ARGS("s", pool, "u", count, "a{sv}", options), SD_BUS_NO_RESULT,
+                                method_set_requirement, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetPolicy", SD_BUS_ARGS("a{sv}", policy, "a{sv}", options), SD_BUS_NO_RESULT,
+                                method_set_vm_policy, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Update", SD_BUS_ARGS("s", xml, "a{sv}", options), SD_BUS_NO_RESULT, method_update_vm,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("GetXML", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", xml), method_get_xml,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("Delete", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_delete_vm,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(sba(ss))", nodes), method_explain,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+const Face vm_face = {
+        .interface = INTERFACE_VM,
+        .root = OBJECT_VM,
+        .properties = properties,
+        .n_properties = ELEMENTS(properties),
+        .methods = methods,
+};

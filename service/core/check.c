@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/check.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "core/placement.h"
+
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+
+void check_findings_clear(CheckFindings *findings) {
+        ARRAY_EACH(finding, findings) {
+                free(finding->object);
+                free(finding->sentence);
+                free(finding->remedy);
+        }
+        array_clear(findings);
+}
+
+const char *check_severity_to_text(CheckSeverity severity) {
+        switch (severity) {
+        case CHECK_ERROR:
+                return "error";
+        case CHECK_WARNING:
+                return "warning";
+        case CHECK_NOTE:
+        case CHECK_SEVERITY_COUNT:
+                break;
+        }
+        return "note";
+}
+
+/* ---- making a finding */
+
+/* What a finding is about. */
+typedef struct Subject {
+        CheckFindings *findings;
+        ObjectKind kind;
+        char object[ID_TEXT_SIZE + PCI_ADDRESS_TEXT_SIZE + NAME_LENGTH_MAX];
+} Subject;
+
+static Subject about_cluster(CheckFindings *findings) {
+        return (Subject) { .findings = findings, .kind = OBJECT_KIND_CLUSTER };
+}
+
+static Subject about_node(CheckFindings *findings, const NodeId *node) {
+        Subject subject = { .findings = findings, .kind = OBJECT_KIND_NODE };
+        id_to_text(node->bytes, subject.object);
+        return subject;
+}
+
+static Subject about_gpu(CheckFindings *findings, const GpuIdentity *gpu) {
+        Subject subject = { .findings = findings, .kind = OBJECT_KIND_GPU };
+        char id[ID_TEXT_SIZE], address[PCI_ADDRESS_TEXT_SIZE];
+        id_to_text(gpu->node.bytes, id);
+        pci_address_to_text(gpu->address, address);
+        (void) snprintf(subject.object, sizeof(subject.object), "%s %s", id, address);
+        return subject;
+}
+
+static Subject about_pool(CheckFindings *findings, const Pool *pool) {
+        Subject subject = { .findings = findings, .kind = OBJECT_KIND_POOL };
+        (void) snprintf(subject.object, sizeof(subject.object), "%s", pool->name);
+        return subject;
+}
+
+static Subject about_vm(CheckFindings *findings, const Vm *vm) {
+        Subject subject = { .findings = findings, .kind = OBJECT_KIND_VM };
+        id_to_uuid(vm->id.bytes, subject.object);
+        return subject;
+}
+
+/* The last finding's remedy; takes the place of what it had. */
+static int add_remedy(const Subject *subject, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int add_remedy(const Subject *subject, const char *format, ...) {
+        CheckFinding *finding = subject->findings->items + subject->findings->n - 1;
+        va_list ap;
+        va_start(ap, format);
+        char *remedy = NULL;
+        int n = vasprintf(&remedy, format, ap);
+        va_end(ap);
+        if (n < 0)
+                return -ENOMEM;
+        free(finding->remedy);
+        finding->remedy = remedy;
+        return 0;
+}
+
+static int add_finding(const Subject *subject, CheckSeverity severity, const char *code, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
+
+static int add_finding(const Subject *subject, CheckSeverity severity, const char *code, const char *format, ...) {
+        CheckFinding finding = { .severity = severity, .code = code, .kind = subject->kind };
+        va_list ap;
+        va_start(ap, format);
+        int n = vasprintf(&finding.sentence, format, ap);
+        va_end(ap);
+        if (n < 0)
+                return -ENOMEM;
+
+        finding.object = strdup(subject->object);
+        finding.remedy = strdup("");
+        if (finding.object && finding.remedy && array_append(subject->findings, &finding) >= 0)
+                return 0;
+        free(finding.object);
+        free(finding.remedy);
+        free(finding.sentence);
+        return -ENOMEM;
+}
+
+/* ---- nodes */
+
+static int check_hypervisor(const Subject *subject, const char *name, HypervisorState state) {
+        int r = 0;
+        switch (state) {
+        case HYPERVISOR_CONNECTED:
+                return 0;
+        case HYPERVISOR_ABSENT:
+                r = add_finding(subject, CHECK_ERROR, "hypervisor-absent", "node %s has no libvirt, so no VM can start on it", name);
+                return r < 0 ? r : add_remedy(subject, "start libvirt on %s: systemctl start libvirtd", name);
+        case HYPERVISOR_CONNECTING:
+                r = add_finding(subject, CHECK_WARNING, "hypervisor-connecting", "node %s is still connecting to libvirt", name);
+                return r < 0 ? r : add_remedy(subject, "wait a moment; if it stays so, see systemctl status libvirtd on %s", name);
+        case HYPERVISOR_HUNG:
+                r = add_finding(subject, CHECK_ERROR, "hypervisor-hung", "libvirt on node %s does not answer, so no VM can start on it",
+                                name);
+                return r < 0 ? r : add_remedy(subject, "see what it waits for (a storage pool, a hook), or restart libvirtd on %s; "
+                                              "running VMs are not touched by that", name);
+        }
+        return 0;
+}
+
+static int check_guard(const Subject *subject, const char *name, const NodeFacts *facts) {
+        if (facts->guard_connected)
+                return 0;
+        int r = add_finding(subject, CHECK_ERROR, "guard-absent", "node %s has no guard, so no VM can start on it", name);
+        return r < 0 ? r : add_remedy(subject, "start it on %s: systemctl start gpupool-guard", name);
+}
+
+static int check_virtual(const Subject *subject, const char *name, const NodeFacts *facts) {
+        if (text_is_empty(facts->virtualization) || text_equal(facts->virtualization, "none"))
+                return 0;
+        int r = add_finding(subject, CHECK_WARNING, "node-virtual",
+                            "node %s is itself a virtual machine (%s): it can be paused with all its clocks, and then its lease "
+                            "alone does not keep a VM from running twice", name, facts->virtualization);
+        return r < 0 ? r : add_remedy(subject, "give %s a fence agent, or run gpupool on real machines", name);
+}
+
+static int check_node(const World *world, const NodeRecord *node, CheckFindings *findings) {
+        Subject subject = about_node(findings, &node->id);
+        const NodeFacts *facts = world_find_facts(world, &node->id);
+        if (!facts) {
+                int r = add_finding(&subject, CHECK_ERROR, "node-silent", "nothing is heard from node %s", node->name);
+                return r < 0 ? r : add_remedy(&subject, "see on %s: systemctl status gpupoold", node->name);
+        }
+        int r = check_hypervisor(&subject, node->name, facts->hypervisor);
+        if (r >= 0)
+                r = check_guard(&subject, node->name, facts);
+        return r < 0 ? r : check_virtual(&subject, node->name, facts);
+}
+
+/* ---- the cluster */
+
+static int check_size(const World *world, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        size_t n = world->registry->nodes.n;
+        int r = 0;
+        if (n == 1) {
+                r = add_finding(&subject, CHECK_NOTE, "single-node", "the cluster has one node: when it fails, no VM runs elsewhere");
+                return r < 0 ? r : add_remedy(&subject, "add nodes (gpupoolctl cluster invite), best three or more");
+        }
+        if (n == 2) {
+                r = add_finding(&subject, CHECK_WARNING, "no-third-vote",
+                                "the cluster has two nodes: when one fails, the other has no majority and restarts nothing");
+                return r < 0 ? r : add_remedy(&subject, "add a third node, or a witness that only votes");
+        }
+        return 0;
+}
+
+/* ---- GPUs: only those that somebody counts on */
+
+static int check_blockers(const World *world, const Subject *subject, const GpuView *view, const char *address) {
+        _cleanup_(blockers_clear) Blockers blockers = {};
+        int r = gpu_view_survey(view, &blockers);
+        ARRAY_EACH(blocker, &blockers) {
+                if (r >= 0)
+                        r = add_finding(subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-not-assignable",
+                                        "GPU %s:%s of pool %s cannot be used: %s",
+                                        world_node_name(world, &view->identity.node), address, view->pool ? view->pool->name : "none",
+                                        blocker->sentence);
+                if (r >= 0)
+                        r = add_remedy(subject, "%s", blocker->remedy);
+        }
+        return r;
+}
+
+static int check_gpu(const World *world, const GpuView *view, CheckFindings *findings) {
+        Subject subject = about_gpu(findings, &view->identity);
+        const char *node = world_node_name(world, &view->identity.node);
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(view->identity.address, address);
+
+        int r = 0;
+        if (view->quarantine) {
+                const char *why = text_is_empty(view->quarantine->sentence) ?
+                        quarantine_cause_to_sentence(view->quarantine->cause) : view->quarantine->sentence;
+                r = add_finding(&subject, CHECK_NOTE, "gpu-quarantined", "GPU %s:%s is in quarantine: %s", node, address, why);
+                if (r >= 0)
+                        r = add_remedy(&subject, "mend or replace it, then: gpupoolctl gpu %s:%s release", node, address);
+        }
+        if (r < 0 || (!view->pool && !view->vm))
+                return r;
+
+        if (view->facts)
+                return check_blockers(world, &subject, view, address);
+        if (!view->host)
+                return 0;       /* the node is silent; that is told once, with the node */
+        r = add_finding(&subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-absent", "GPU %s:%s of pool %s is not there any more",
+                        node, address, view->pool ? view->pool->name : "none");
+        return r < 0 ? r : add_remedy(&subject, "put it back, or take it out of the pool");
+}
+
+/* ---- pools and VMs */
+
+static int check_pool(Inventory *inventory, const Pool *pool, CheckFindings *findings) {
+        Subject subject = about_pool(findings, pool);
+        _cleanup_(pool_counts_clear) PoolCounts counts = {};
+        int r = pool_count_in(inventory, pool, &counts);
+        if (r < 0)
+                return r;
+
+        if (counts.mixed.n > 0) {
+                r = add_finding(&subject, CHECK_NOTE, "pool-mixed", "the GPUs of pool %s are not alike: %s", pool->name,
+                                counts.mixed.items[0]);
+                if (r >= 0)
+                        r = add_remedy(&subject, "make a pool for each kind, if the VMs mind");
+        }
+        if (r >= 0 && counts.n_at_risk > 0 && counts.survives == 0 && inventory->nodes.n > 1) {
+                r = add_finding(&subject, CHECK_WARNING, "pool-at-risk",
+                                "pool %s does not survive the loss of a node: %zu VM%s would not run again", pool->name,
+                                counts.n_at_risk, PLURAL(counts.n_at_risk));
+                if (r >= 0)
+                        r = add_remedy(&subject, "add GPUs on other nodes, or keep some free (Reserve)");
+        }
+        return r;
+}
+
+static int check_vm(Inventory *inventory, const Vm *vm, CheckFindings *findings) {
+        Subject subject = about_vm(findings, vm);
+        VmState state = vm_state(vm);
+        if (state != VM_STATE_WAITING && state != VM_STATE_BACKOFF && state != VM_STATE_FAILED)
+                return 0;
+
+        _cleanup_free_ char *code = NULL, *reason = NULL;
+        int r = vm_reason_in(inventory, vm, &code, &reason);
+        if (r < 0)
+                return r;
+        const char *why = text_is_empty(reason) ? "no reason is known" : reason;
+        if (state == VM_STATE_WAITING) {
+                r = add_finding(&subject, CHECK_WARNING, "vm-waiting", "VM %s is to run and waits: %s", vm->name, why);
+                return r < 0 ? r : add_remedy(&subject, "see gpupoolctl vm explain %s", vm->name);
+        }
+        if (state == VM_STATE_BACKOFF) {
+                r = add_finding(&subject, CHECK_WARNING, "vm-failing",
+                                "VM %s failed %" PRIu32 " time%s in a row and is tried again: %s", vm->name, vm->attempts,
+                                PLURAL(vm->attempts), why);
+                return r < 0 ? r : add_remedy(&subject, "see gpupoolctl log %s", vm->name);
+        }
+        r = add_finding(&subject, CHECK_ERROR, "vm-failed", "VM %s failed too often and is not tried again: %s", vm->name, why);
+        return r < 0 ? r : add_remedy(&subject, "mend what the reason says, then: gpupoolctl vm start %s", vm->name);
+}
+
+/* ---- all of it */
+
+static int check_all(const World *world, Inventory *inventory, CheckFindings *findings) {
+        int r = check_size(world, findings);
+        ARRAY_EACH(node, &world->registry->nodes)
+                if (r >= 0)
+                        r = check_node(world, node, findings);
+        for (size_t i = 0; r >= 0 && i < inventory->views.n; i++)
+                r = check_gpu(world, inventory->views.items + i, findings);
+        ARRAY_EACH(pool, &world->registry->pools)
+                if (r >= 0)
+                        r = check_pool(inventory, pool, findings);
+        ARRAY_EACH(vm, &world->registry->vms)
+                if (r >= 0)
+                        r = check_vm(inventory, vm, findings);
+        return r;
+}
+
+/* Moves the findings over, severity by severity; their order within one stays. */
+static int append_by_severity(CheckFindings *from, CheckFindings *to) {
+        int r = array_reserve(&to->items, &to->allocated, to->n + from->n, sizeof(*to->items));
+        if (r < 0)
+                return r;
+        for (CheckSeverity severity = CHECK_ERROR; severity < CHECK_SEVERITY_COUNT; severity++)
+                ARRAY_EACH(finding, from)
+                        if (finding->severity == severity)
+                                to->items[to->n++] = *finding;
+        array_clear(from);
+        return 0;
+}
+
+int check_cluster(const World *world, CheckFindings *ret) {
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        _cleanup_(check_findings_clear) CheckFindings findings = {};
+        int r = inventory_new(world, &inventory);
+        if (r >= 0)
+                r = check_all(world, inventory, &findings);
+        return r < 0 ? r : append_by_severity(&findings, ret);
+}
