@@ -109,15 +109,38 @@ static bool changes_direction(uint32_t c) {
                (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
 }
 
+static bool is_shown(uint32_t c) {
+        return c >= 0x20 && !(c >= 0x7f && c < 0xa0) && !changes_direction(c);
+}
+
 bool text_is_printable(const char *text) {
         for (const unsigned char *p = (const unsigned char *) text; *p;) {
                 uint32_t c;
                 size_t length = read_character(p, &c);
-                if (length == 0 || c < 0x20 || (c >= 0x7f && c < 0xa0) || changes_direction(c))
+                if (length == 0 || !is_shown(c))
                         return false;
                 p += length;
         }
         return true;
+}
+
+void text_make_printable(char *text, size_t most) {
+        unsigned char *from = (unsigned char *) text, *to = from;
+        while (*from) {
+                uint32_t c;
+                size_t length = read_character(from, &c);
+                bool shown = length > 0 && is_shown(c);
+                size_t takes = shown ? length : 1;
+                if ((size_t) (to - (unsigned char *) text) + takes > most)
+                        break;
+                if (shown)
+                        memmove(to, from, length);
+                else
+                        *to = ' ';
+                to += takes;
+                from += length ? length : 1;
+        }
+        *to = '\0';
 }
 
 /* Iterative, with one place to come back to: linear for one '*', never exponential. */

@@ -33,6 +33,10 @@ int text_to_u64(const char *text, unsigned base, uint64_t *ret);
  * text; what a person may be shown in a table. */
 bool text_is_printable(const char *text);
 
+/* Makes somebody else's message a line that may be shown: what is not printable becomes a space, and what is longer
+ * than @most bytes is cut, not inside a character. In place. */
+void text_make_printable(char *text, size_t most);
+
 /* Shell-like match: '*' any run, '?' one character, no case. */
 bool text_matches(const char *pattern, const char *text);
 

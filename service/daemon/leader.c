@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/leader.h"
+
+#include <errno.h>
+
+#include "core/names.h"
+#include "util/log.h"
+
+void leader_clear(Leader *leader) {
+        conductor_clear(&leader->conductor);
+}
+
+static void on_decided(SubmitOutcome outcome, const Result *result, void *userdata) {
+        Leader *leader = userdata;
+        leader->proposing = false;
+        if (outcome != SUBMIT_COMMITTED || result->verdict != VERDICT_DONE) {
+                uint64_t now = 0;
+                (void) sd_event_now(leader->event, CLOCK_BOOTTIME, &now);
+                conductor_refused(&leader->conductor, now);
+                if (outcome == SUBMIT_COMMITTED)
+                        log_debug("the registry refused a proposal: %s", result->sentence);
+        }
+        leader->decided(leader->userdata);
+}
+
+/* GPUs of a proposal as messages; all three rows are freed with it. */
+typedef struct GpuMessages {
+        Gpupool1__Gpu *gpus;
+        char (*addresses)[PCI_ADDRESS_TEXT_SIZE];
+        Gpupool1__Gpu **pointers;
+        Gpupool1__AssignedGpu *assigned;
+        Gpupool1__AssignedGpu **assigned_pointers;
+} GpuMessages;
+
+static void gpu_messages_clear(GpuMessages *messages) {
+        free(messages->gpus);
+        free(messages->addresses);
+        free(messages->pointers);
+        free(messages->assigned);
+        free(messages->assigned_pointers);
+}
+
+static int gpu_messages_alloc(GpuMessages *messages, size_t n) {
+        *messages = (GpuMessages) {
+                .gpus = calloc(n + 1, sizeof(*messages->gpus)),
+                .addresses = calloc(n + 1, sizeof(*messages->addresses)),
+                .pointers = calloc(n + 1, sizeof(*messages->pointers)),
+                .assigned = calloc(n + 1, sizeof(*messages->assigned)),
+                .assigned_pointers = calloc(n + 1, sizeof(*messages->assigned_pointers)),
+        };
+        bool all = messages->gpus && messages->addresses && messages->pointers && messages->assigned &&
+                   messages->assigned_pointers;
+        return all ? 0 : -ENOMEM;
+}
+
+static void write_gpu(GpuMessages *messages, size_t i, const GpuIdentity *gpu, int32_t group) {
+        gpu_message_borrow(gpu, messages->addresses[i], messages->gpus + i);
+        messages->pointers[i] = messages->gpus + i;
+        gpupool1__assigned_gpu__init(messages->assigned + i);
+        messages->assigned[i].gpu = messages->gpus + i;
+        messages->assigned[i].iommu_group = group;
+        messages->assigned_pointers[i] = messages->assigned + i;
+}
+
+/* Why each node was taken or not, in one line a node, bounded so that the entry stays small. */
+#define NOTES_MAX 64U
+
+typedef struct Notes {
+        Gpupool1__PlacementNote *notes;
+        Gpupool1__PlacementNote **pointers;
+        size_t n;
+} Notes;
+
+static void notes_clear(Notes *notes) {
+        free(notes->notes);
+        free(notes->pointers);
+}
+
+static int write_notes(const World *world, const Placement *placement, Notes *ret) {
+        size_t most = placement->n_answers < NOTES_MAX ? placement->n_answers : NOTES_MAX;
+        *ret = (Notes) { .notes = calloc(most + 1, sizeof(*ret->notes)), .pointers = calloc(most + 1, sizeof(*ret->pointers)) };
+        if (!ret->notes || !ret->pointers)
+                return -ENOMEM;
+        for (size_t i = 0; i < most; i++) {
+                const PlacementAnswer *answer = placement->answers + i;
+                Gpupool1__PlacementNote *note = ret->notes + i;
+                gpupool1__placement_note__init(note);
+                const NodeRecord *node = registry_find_node(world->registry, &answer->node);
+                note->node = node ? node->name : (char *) "";
+                note->chosen = answer->chosen;
+                note->why = (char *) (answer->n_reasons > 0 ? answer->reasons[0].sentence : "");
+                ret->pointers[i] = note;
+        }
+        ret->n = most;
+        return 0;
+}
+
+static ProtobufCBinaryData borrow(const uint8_t *bytes) {
+        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
+}
+
+static int propose_assign(Leader *leader, const World *world, const Proposal *proposal) {
+        _cleanup_(gpu_messages_clear) GpuMessages gpus = {};
+        _cleanup_(notes_clear) Notes notes = {};
+        const Placement *placement = &proposal->placement;
+        int r = gpu_messages_alloc(&gpus, placement->n_gpus);
+        if (r >= 0)
+                r = write_notes(world, placement, &notes);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < placement->n_gpus; i++)
+                write_gpu(&gpus, i, &placement->gpus[i].gpu, placement->gpus[i].iommu_group);
+
+        Gpupool1__Assign assign = GPUPOOL1__ASSIGN__INIT;
+        assign.vm = borrow(proposal->vm->id.bytes);
+        assign.node = borrow(placement->node.bytes);
+        assign.incarnation = proposal->incarnation;
+        assign.epoch = proposal->vm->epoch + 1;
+        assign.n_gpus = placement->n_gpus;
+        assign.gpus = gpus.assigned_pointers;
+        assign.n_notes = notes.n;
+        assign.notes = notes.pointers;
+
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_ASSIGN;
+        entry.assign = &assign;
+        return history_submit(leader->history, &entry, on_decided, leader);
+}
+
+static int propose_pool_gpus(Leader *leader, const Proposal *proposal) {
+        _cleanup_(gpu_messages_clear) GpuMessages gpus = {};
+        int r = gpu_messages_alloc(&gpus, proposal->gpus.n);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < proposal->gpus.n; i++)
+                write_gpu(&gpus, i, proposal->gpus.items + i, -1);
+
+        Gpupool1__ChangePoolGpus change = GPUPOOL1__CHANGE_POOL_GPUS__INIT;
+        change.name = proposal->pool->name;
+        change.n_add = proposal->gpus.n;
+        change.add = gpus.pointers;
+
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS;
+        entry.change_pool_gpus = &change;
+        return history_submit(leader->history, &entry, on_decided, leader);
+}
+
+
+int leader_turn(Leader *leader, const World *world, uint64_t now_us, uint64_t *ret_wake_us) {
+        *ret_wake_us = UINT64_MAX;
+        leader->settled = false;
+        if (leader->proposing || !history_leads(leader->history))
+                return 0;
+
+        _cleanup_(proposal_clear) Proposal proposal = {};
+        int r = conductor_next(&leader->conductor, world, now_us, &proposal, ret_wake_us);
+        if (r < 0)
+                return r;
+        if (r == CONDUCTOR_IDLE) {
+                leader->settled = true;
+                return 0;
+        }
+        switch (proposal.kind) {
+        case PROPOSAL_ASSIGN:
+                r = propose_assign(leader, world, &proposal);
+                break;
+        case PROPOSAL_POOL_GPUS:
+                r = propose_pool_gpus(leader, &proposal);
+                break;
+        }
+        if (r < 0) {
+                conductor_refused(&leader->conductor, now_us);
+                *ret_wake_us = now_us + CONDUCTOR_REFUSED_US;
+                return r == -ENOMEM ? r : 0;
+        }
+        leader->proposing = true;
+        return 0;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/local-facts.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "adapters/udev/udev-watch.h"
+#include "util/log.h"
+
+struct LocalFacts {
+        LocalFactsConfig config;
+        UdevWatch *watch;
+        NodeFacts facts;
+        char *libvirt_version;
+        bool host_known, gpus_known;
+};
+
+static int set_versions(LocalFacts *facts) {
+        TextList versions = {};
+        _cleanup_free_ char *libvirt = NULL;
+        int r = text_list_add(&versions, "gpupool " GPUPOOL_VERSION);
+        if (r >= 0 && facts->libvirt_version) {
+                r = text_printf(&libvirt, "libvirt %s", facts->libvirt_version);
+                if (r >= 0)
+                        r = text_list_add(&versions, libvirt);
+        }
+        if (r < 0) {
+                text_list_clear(&versions);
+                return r;
+        }
+        text_list_clear(&facts->facts.versions);
+        facts->facts.versions = versions;
+        return 0;
+}
+
+static int copy_texts(const NodeFacts *host, NodeFacts *ret) {
+        int r = text_set(&ret->boot_id, host->boot_id);
+        if (r >= 0)
+                r = text_set(&ret->kernel, host->kernel);
+        if (r >= 0)
+                r = text_set(&ret->cpu_model, host->cpu_model);
+        if (r >= 0)
+                r = text_set(&ret->virtualization, host->virtualization);
+        if (r >= 0)
+                r = text_list_copy(&host->addresses, &ret->addresses);
+        return r;
+}
+
+/* The host's part of @host; the rest of @ret is left out. */
+static int copy_host(const NodeFacts *host, NodeFacts *ret) {
+        NodeFacts copy = {
+                .memory_total = host->memory_total, .memory_free = host->memory_free, .address_bits = host->address_bits,
+                .iommu_present = host->iommu_present, .vfio_present = host->vfio_present,
+                .interrupt_remapping = host->interrupt_remapping,
+                .interrupt_remapping_known = host->interrupt_remapping_known,
+        };
+        int r = copy_texts(host, &copy);
+        if (r >= 0 && host->n_hugepages > 0) {
+                copy.hugepages = calloc(host->n_hugepages, sizeof(*copy.hugepages));
+                r = copy.hugepages ? 0 : -ENOMEM;
+        }
+        if (r < 0) {
+                node_facts_clear(&copy);
+                return r;
+        }
+        if (host->n_hugepages > 0)
+                memcpy(copy.hugepages, host->hugepages, host->n_hugepages * sizeof(*copy.hugepages));
+        copy.n_hugepages = host->n_hugepages;
+        *ret = copy;
+        return 0;
+}
+
+static void on_host_changed(void *userdata, const NodeFacts *host) {
+        LocalFacts *facts = userdata;
+        NodeFacts changed;
+        int r = copy_host(host, &changed);
+        if (r < 0) {
+                log_error("the host's facts could not be kept: %s", strerror(-r));
+                return;
+        }
+        NodeFacts *old = &facts->facts;
+        changed.node = old->node;
+        changed.hypervisor = old->hypervisor;
+        changed.guard_connected = old->guard_connected;
+        changed.versions = old->versions;
+        changed.gpus = old->gpus;
+        changed.n_gpus = old->n_gpus;
+        old->versions = (TextList) {};
+        old->gpus = NULL;
+        old->n_gpus = 0;
+        node_facts_clear(old);
+        *old = changed;
+        facts->host_known = true;
+        facts->config.changed(facts->config.userdata);
+}
+
+static int copy_gpus(const GpuFacts *gpus, size_t n, GpuFacts **ret) {
+        GpuFacts *copies = calloc(n + 1, sizeof(*copies));
+        if (!copies)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                int r = gpu_facts_copy(gpus + i, copies + i);
+                if (r < 0) {
+                        while (i > 0)
+                                gpu_facts_clear(copies + --i);
+                        free(copies);
+                        return r;
+                }
+        }
+        *ret = copies;
+        return 0;
+}
+
+static void on_gpus_changed(void *userdata, const GpuFacts *gpus, size_t n) {
+        LocalFacts *facts = userdata;
+        GpuFacts *copies;
+        int r = copy_gpus(gpus, n, &copies);
+        if (r < 0) {
+                log_error("the GPUs' facts could not be kept: %s", strerror(-r));
+                return;
+        }
+        for (size_t i = 0; i < facts->facts.n_gpus; i++)
+                gpu_facts_clear(facts->facts.gpus + i);
+        free(facts->facts.gpus);
+        facts->facts.gpus = copies;
+        facts->facts.n_gpus = n;
+        facts->gpus_known = true;
+        facts->config.changed(facts->config.userdata);
+}
+
+static void on_device_event(void *userdata, const DeviceEvent *event) {
+        LocalFacts *facts = userdata;
+        char *lines[DEVICE_EVENT_PROPERTIES_MAX + 1] = {};
+        size_t n = 0;
+        for (size_t i = 0; i < event->n_properties && n < DEVICE_EVENT_PROPERTIES_MAX; i++)
+                if (text_printf(&lines[n], "%s=%s", event->properties[i].key, event->properties[i].value) >= 0)
+                        n++;
+
+        BusDeviceEvent told = { .action = event->action, .node = facts->config.node, .address = event->address,
+                                .subsystem = event->subsystem, .properties = (const char *const *) lines };
+        facts->config.device_event(&told, facts->config.userdata);
+        for (size_t i = 0; i < n; i++)
+                free(lines[i]);
+}
+
+static const UdevWatchEvents watch_events = {
+        .gpus_changed = on_gpus_changed, .host_changed = on_host_changed, .device_event = on_device_event,
+};
+
+int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *config) {
+        _cleanup_(local_facts_freep) LocalFacts *facts = calloc(1, sizeof(*facts));
+        if (!facts)
+                return -ENOMEM;
+        facts->config = *config;
+        facts->facts.node = config->node;
+        facts->facts.hypervisor = HYPERVISOR_CONNECTING;
+        int r = set_versions(facts);
+        if (r < 0)
+                return r;
+        UdevWatchConfig watch = { .node = config->node, .probe_socket = config->probe_socket,
+                                  .coalesce_us = config->coalesce_us };
+        r = udev_watch_new(&facts->watch, event, &watch, &watch_events, facts);
+        if (r < 0)
+                return r;
+        *ret = STEAL(facts);
+        return 0;
+}
+
+LocalFacts *local_facts_free(LocalFacts *facts) {
+        if (!facts)
+                return NULL;
+        udev_watch_free(facts->watch);
+        node_facts_clear(&facts->facts);
+        free(facts->libvirt_version);
+        free(facts);
+        return NULL;
+}
+
+const NodeFacts *local_facts_get(const LocalFacts *facts) {
+        return &facts->facts;
+}
+
+bool local_facts_are_complete(const LocalFacts *facts) {
+        return facts->host_known && facts->gpus_known;
+}
+
+void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const char *libvirt_version) {
+        facts->facts.hypervisor = state;
+        if (!libvirt_version || text_equal(libvirt_version, facts->libvirt_version))
+                return;
+        int r = text_set(&facts->libvirt_version, libvirt_version);
+        if (r >= 0)
+                r = set_versions(facts);
+        if (r < 0)
+                log_error("libvirt's version could not be kept: %s", strerror(-r));
+}
+
+void local_facts_set_guard(LocalFacts *facts, bool connected) {
+        facts->facts.guard_connected = connected;
+}

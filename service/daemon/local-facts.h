@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Local facts: what this node observes of itself, put together from those who observe: udev, libvirt, the guard. */
+
+#include <systemd/sd-event.h>
+
+#include "adapters/bus/bus.h"
+#include "core/facts.h"
+
+typedef struct LocalFacts LocalFacts;
+
+typedef struct LocalFactsConfig {
+        NodeId node;
+        uint64_t coalesce_us;
+        const char *probe_socket;
+        void (*changed)(void *userdata);        /* called before the loop goes on */
+        void (*device_event)(const BusDeviceEvent *event, void *userdata);
+        void *userdata;
+} LocalFactsConfig;
+
+int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *config);
+LocalFacts *local_facts_free(LocalFacts *facts);
+DEFINE_CLEANUP(LocalFacts *, local_facts_free);
+
+/* Borrowed; the same structure always, with other contents after each changed(). */
+const NodeFacts *local_facts_get(const LocalFacts *facts);
+
+/* Have the host and all its GPUs been looked at once? Before, a GPU that is not among the facts is not missing. */
+bool local_facts_are_complete(const LocalFacts *facts);
+
+void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const char *libvirt_version);
+void local_facts_set_guard(LocalFacts *facts, bool connected);

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/member.h"
+
+#include <errno.h>
+#include <systemd/sd-id128.h>
+
+#include "core/names.h"
+#include "util/log.h"
+
+#define RETRY_US 2000000U
+
+void member_clear(Member *member) {
+        free(member->told_refusal);
+        member->told_refusal = NULL;
+}
+
+static void on_decided(SubmitOutcome outcome, const Result *result, void *userdata) {
+        Member *member = userdata;
+        member->announcing = false;
+        if (outcome != SUBMIT_COMMITTED || result->verdict != VERDICT_DONE) {
+                uint64_t now = 0;
+                (void) sd_event_now(member->event, CLOCK_BOOTTIME, &now);
+                member->not_before_us = now + RETRY_US;
+        }
+        if (outcome == SUBMIT_COMMITTED && result->verdict != VERDICT_DONE &&
+            !text_equal(member->told_refusal, result->sentence)) {
+                log_error("the cluster does not take this node: %s", result->sentence);
+                (void) text_set(&member->told_refusal, result->sentence);
+        }
+        member->decided(member->userdata);
+}
+
+static bool same_list(const TextList *a, const TextList *b) {
+        if (a->n != b->n)
+                return false;
+        for (size_t i = 0; i < a->n; i++)
+                if (!text_equal(a->items[i], b->items[i]))
+                        return false;
+        return true;
+}
+
+bool member_is_current(const World *world) {
+        const NodeRecord *self = registry_find_node(world->registry, &world->local);
+        const NodeFacts *facts = world_find_facts(world, &world->local);
+        return self && facts && facts->boot_id && text_equal(self->boot_id, facts->boot_id);
+}
+
+static ProtobufCBinaryData borrow(const uint8_t *bytes) {
+        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
+}
+
+static int begin_cluster(Member *member, const char *name) {
+        sd_id128_t id;
+        int r = sd_id128_randomize(&id);
+        if (r < 0)
+                return r;
+        Gpupool1__InitCluster init = GPUPOOL1__INIT_CLUSTER__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        init.cluster = borrow(id.bytes);
+        init.name = (char *) name;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
+        entry.init_cluster = &init;
+        return history_submit(member->history, &entry, on_decided, member);
+}
+
+static int announce(Member *member, const World *world, const NodeFacts *facts, const NodeRecord *self, const char *name) {
+        Gpupool1__AnnounceNode announcement = GPUPOOL1__ANNOUNCE_NODE__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        bool same_boot = self && text_equal(self->boot_id, facts->boot_id);
+        announcement.node = borrow(world->local.bytes);
+        announcement.name = (char *) name;
+        announcement.boot_id = facts->boot_id;
+        announcement.incarnation = !self ? 1 : same_boot ? self->incarnation : self->incarnation + 1;
+        announcement.n_addresses = facts->addresses.n;
+        announcement.addresses = facts->addresses.items;
+        announcement.level = LEVEL_SUPPORTED;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
+        entry.announce_node = &announcement;
+        return history_submit(member->history, &entry, on_decided, member);
+}
+
+int member_turn(Member *member, const World *world, const char *name, uint64_t now_us, uint64_t *ret_wake_us) {
+        *ret_wake_us = UINT64_MAX;
+        const NodeFacts *facts = world_find_facts(world, &world->local);
+        if (member->announcing || !history_leads(member->history) || !facts || !facts->boot_id)
+                return 0;
+        if (now_us < member->not_before_us) {
+                *ret_wake_us = member->not_before_us;
+                return 0;
+        }
+
+        const NodeRecord *self = registry_find_node(world->registry, &world->local);
+        int r;
+        if (id_is_null(world->registry->cluster.bytes))
+                r = begin_cluster(member, name);
+        else if (!self || !text_equal(self->name, name) || !text_equal(self->boot_id, facts->boot_id) ||
+                 self->level != LEVEL_SUPPORTED || !same_list(&self->addresses, &facts->addresses))
+                r = announce(member, world, facts, self, name);
+        else
+                return 0;
+        if (r < 0) {
+                member->not_before_us = *ret_wake_us = now_us + RETRY_US;
+                return r == -ENOMEM ? r : 0;
+        }
+        member->announcing = true;
+        return 0;
+}

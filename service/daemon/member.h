@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Member: makes this node what the registry says of it: begins a cluster where there is none, joins it as a member, and
+ * tells a new name, address or boot. Until the registry knows this boot, the node runs no VM: what it says of the node's
+ * assignments is of another boot. */
+
+#include "core/world.h"
+#include "daemon/history.h"
+
+typedef struct Member {
+        sd_event *event;
+        History *history;
+        bool announcing;                /* an entry is on its way */
+        uint64_t not_before_us;         /* after one that was refused */
+        char *told_refusal;             /* logged once */
+        void (*decided)(void *userdata);
+        void *userdata;
+} Member;
+
+void member_clear(Member *member);
+
+/* Commits what is missing. 0 or -errno. *ret_wake_us as elsewhere. */
+int member_turn(Member *member, const World *world, const char *name, uint64_t now_us, uint64_t *ret_wake_us);
+
+/* Does the registry know this node in this boot? */
+bool member_is_current(const World *world);

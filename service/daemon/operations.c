@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/operations.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "core/names.h"
+#include "core/placement.h"
+
+/* A request whose entry is on its way; it becomes a job when it is committed. */
+typedef struct Operation {
+        Operations *operations;
+        JobOperation kind;
+        VmId vm;
+        uint64_t from_epoch;
+        uint32_t uid;
+        char *sender;
+        bool refused;                   /* over the limit: answered from the loop, never submitted */
+        sd_event_source *answer;
+        OperateCallback callback;
+        void *userdata;
+} Operation;
+
+struct Operations {
+        OperationsConfig config;
+        Bus *bus;
+        Jobs jobs;
+        ARRAY(Operation *) under_way;
+        sd_event_source *expiry;
+};
+
+static uint64_t now_us(const Operations *operations, clockid_t clock) {
+        uint64_t now = 0;
+        (void) sd_event_now(operations->config.event, clock, &now);
+        return now;
+}
+
+static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata);
+
+int operations_new(Operations **ret, const OperationsConfig *config) {
+        _cleanup_(operations_freep) Operations *operations = calloc(1, sizeof(*operations));
+        if (!operations)
+                return -ENOMEM;
+        operations->config = *config;
+        operations->jobs.per_user_max = config->jobs_per_user;
+        operations->jobs.linger_us = config->linger_us;
+        operations->jobs.next_id = 1;
+        int r = sd_event_add_time(config->event, &operations->expiry, CLOCK_BOOTTIME, UINT64_MAX, 0, on_expiry, operations);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(operations->expiry, SD_EVENT_ON);
+        if (r < 0)
+                return r;
+        *ret = STEAL(operations);
+        return 0;
+}
+
+static void operation_free(Operation *operation) {
+        Operations *operations = operation->operations;
+        for (size_t i = 0; i < operations->under_way.n; i++)
+                if (operations->under_way.items[i] == operation) {
+                        array_remove(&operations->under_way, i);
+                        break;
+                }
+        sd_event_source_disable_unref(operation->answer);
+        free(operation->sender);
+        free(operation);
+}
+
+Operations *operations_free(Operations *operations) {
+        if (!operations)
+                return NULL;
+        while (operations->under_way.n > 0)
+                operation_free(operations->under_way.items[0]);
+        array_clear(&operations->under_way);
+        jobs_clear(&operations->jobs);
+        sd_event_source_disable_unref(operations->expiry);
+        free(operations);
+        return NULL;
+}
+
+void operations_set_bus(Operations *operations, Bus *bus) {
+        operations->bus = bus;
+}
+
+Jobs *operations_jobs(Operations *operations) {
+        return &operations->jobs;
+}
+
+void operations_set_first_id(Operations *operations, uint64_t id) {
+        operations->jobs.next_id = id;
+}
+
+/* ---- beginning */
+
+static uint32_t count_of_user(const Operations *operations, uint32_t uid) {
+        uint32_t n = 0;
+        ARRAY_EACH(job, &operations->jobs.all)
+                n += (*job)->uid == uid && (*job)->result == JOB_PENDING;
+        ARRAY_EACH(operation, &operations->under_way)
+                n += (*operation)->uid == uid;
+        return n;
+}
+
+static int on_refused(sd_event_source *source, void *userdata) {
+        Operation *operation = userdata;
+        Result result = { .verdict = VERDICT_LIMITS_EXCEEDED };
+        (void) text_printf(&result.sentence, "you have %u unfinished jobs on this node, the most there may be: wait for one",
+                           operation->operations->config.jobs_per_user);
+        operation->callback(SUBMIT_COMMITTED, &result, NULL, operation->userdata);
+        result_clear(&result);
+        operation_free(operation);
+        return 0;
+}
+
+static void begin_job(Operation *operation) {
+        Operations *operations = operation->operations;
+        Job *job = NULL;
+        int r = jobs_add(&operations->jobs, operation->kind, &operation->vm, operation->from_epoch, operation->uid,
+                         operation->sender, now_us(operations, CLOCK_REALTIME), &job);
+        if (r != JOB_MADE) {
+                /* It happens all the same, only nobody can watch it. */
+                operation->callback(SUBMIT_OUTCOME_UNKNOWN, NULL, NULL, operation->userdata);
+                return;
+        }
+        if (operations->bus)
+                bus_job_added(operations->bus, job);
+        Result done = { .verdict = VERDICT_DONE };
+        operation->callback(SUBMIT_COMMITTED, &done, job, operation->userdata);
+        operations->config.changed(operations->config.userdata);
+}
+
+static void on_committed(SubmitOutcome outcome, const Result *result, void *userdata) {
+        Operation *operation = userdata;
+        if (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE)
+                begin_job(operation);
+        else
+                operation->callback(outcome, result, NULL, operation->userdata);
+        operation_free(operation);
+}
+
+int operations_begin(Operations *operations, Entry *entry, JobOperation kind, const Caller *caller, OperateCallback callback,
+                     void *userdata) {
+        if (entry->command_case != GPUPOOL1__ENTRY__COMMAND_SET_DESIRED || entry->set_desired->vm.len != ID_SIZE)
+                return -EINVAL;
+
+        bool over = count_of_user(operations, caller->uid) >= operations->config.jobs_per_user;
+        Operation *operation = calloc(1, sizeof(*operation));
+        if (!operation)
+                return -ENOMEM;
+        *operation = (Operation) { .operations = operations, .kind = kind, .uid = caller->uid, .refused = over,
+                                   .callback = callback, .userdata = userdata };
+        memcpy(operation->vm.bytes, entry->set_desired->vm.data, ID_SIZE);
+        const Vm *vm = registry_find_vm(history_registry(operations->config.history), &operation->vm);
+        operation->from_epoch = vm ? vm->epoch : 0;
+
+        int r = text_set(&operation->sender, caller->sender);
+        if (r >= 0)
+                r = array_append(&operations->under_way, &operation);
+        if (r >= 0 && over)
+                r = sd_event_add_defer(operations->config.event, &operation->answer, on_refused, operation);
+        else if (r >= 0)
+                r = history_submit(operations->config.history, entry, on_committed, operation);
+        if (r < 0)
+                operation_free(operation);
+        return r;
+}
+
+/* ---- the way to the end */
+
+static int set_expiry(Operations *operations) {
+        return sd_event_source_set_time(operations->expiry, jobs_next_expiry_us(&operations->jobs));
+}
+
+static void announce_end(Operations *operations, const Job *job) {
+        if (operations->bus)
+                bus_job_ended(operations->bus, job);
+        (void) set_expiry(operations);
+        operations->config.changed(operations->config.userdata);
+}
+
+static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata) {
+        Operations *operations = userdata;
+        uint64_t now = now_us(operations, CLOCK_BOOTTIME);
+        for (Job *job; (job = jobs_next_expired(&operations->jobs, now));) {
+                if (operations->bus)
+                        bus_job_forgotten(operations->bus, job);
+                jobs_remove(&operations->jobs, job);
+        }
+        operations->config.changed(operations->config.userdata);
+        return set_expiry(operations);
+}
+
+int operations_follow(Operations *operations, const World *world, bool settled) {
+        uint64_t now = now_us(operations, CLOCK_BOOTTIME);
+        for (size_t i = 0; i < operations->jobs.all.n; i++) {
+                Job *job = operations->jobs.all.items[i];
+                if (job->result != JOB_PENDING)
+                        continue;
+                _cleanup_free_ char *code = NULL, *sentence = NULL;
+                const Vm *vm = registry_find_vm(world->registry, &job->vm);
+                if (settled && vm && vm_state(vm) == VM_STATE_WAITING) {
+                        int r = vm_reason(world, vm, &code, &sentence);
+                        if (r < 0)
+                                return r;
+                }
+                if (!job_follow(job, vm, runner_stage(operations->config.runner, &job->vm), code, sentence, now))
+                        continue;
+                if (job->result != JOB_PENDING)
+                        announce_end(operations, job);
+                else
+                        operations->config.changed(operations->config.userdata);
+        }
+        return 0;
+}
+
+/* ---- canceling: a start becomes a stop; what ends a VM cannot be taken back */
+
+typedef struct Cancel {
+        Operations *operations;
+        uint64_t job;
+} Cancel;
+
+static void on_canceled(SubmitOutcome outcome, const Result *result, void *userdata) {
+        Cancel *cancel = userdata;
+        Operations *operations = cancel->operations;
+        Job *job = outcome == SUBMIT_STOPPING ? NULL : jobs_find(&operations->jobs, cancel->job);
+        if (job && job->result == JOB_PENDING && outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE) {
+                job_finish(job, JOB_CANCELED, NULL, "it was canceled; the VM is stopped again", now_us(operations, CLOCK_BOOTTIME));
+                announce_end(operations, job);
+        }
+        free(cancel);
+}
+
+int operations_cancel(Operations *operations, Job *job) {
+        if (job->result != JOB_PENDING || (job->operation != JOB_START && job->operation != JOB_RESTART))
+                return -EBUSY;
+
+        Cancel *cancel = malloc(sizeof(*cancel));
+        if (!cancel)
+                return -ENOMEM;
+        *cancel = (Cancel) { .operations = operations, .job = job->id };
+
+        Gpupool1__SetDesired desired = GPUPOOL1__SET_DESIRED__INIT;
+        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        desired.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = job->vm.bytes };
+        desired.desire = GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
+        author.uid = job->uid;
+        author.action = (char *) ACTION_OPERATE_VM;
+        entry.author = &author;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;
+        entry.set_desired = &desired;
+        int r = history_submit(operations->config.history, &entry, on_canceled, cancel);
+        if (r < 0)
+                free(cancel);
+        return r;
+}

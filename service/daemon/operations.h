@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Operations: the jobs that callers of this node wait for, from the request to the time when they are forgotten. */
+
+#include "core/job.h"
+#include "core/runner.h"
+#include "daemon/history.h"
+
+typedef struct Operations Operations;
+
+typedef struct OperationsConfig {
+        sd_event *event;
+        History *history;
+        const Runner *runner;
+        uint32_t jobs_per_user;
+        uint64_t linger_us;
+        void (*changed)(void *userdata);        /* a job began, moved on or ended */
+        void *userdata;
+} OperationsConfig;
+
+int operations_new(Operations **ret, const OperationsConfig *config);
+Operations *operations_free(Operations *operations);
+DEFINE_CLEANUP(Operations *, operations_free);
+
+/* Where jobs are shown; not owned. */
+void operations_set_bus(Operations *operations, Bus *bus);
+
+Jobs *operations_jobs(Operations *operations);
+
+/* Ids of this run of the service begin here, so that none is used twice over restarts. */
+void operations_set_first_id(Operations *operations, uint64_t id);
+
+/* See Service.operate in adapters/bus/bus.h. */
+int operations_begin(Operations *operations, Entry *entry, JobOperation operation, const Caller *caller, OperateCallback callback,
+                     void *userdata);
+int operations_cancel(Operations *operations, Job *job);
+
+/* Holds every job against the world. @settled: placement has nothing left to try, so who waits will wait. 0 or -errno. */
+int operations_follow(Operations *operations, const World *world, bool settled);

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/steps.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "core/domain-xml.h"
+#include "core/names.h"
+#include "util/log.h"
+
+typedef struct Process {
+        Steps *steps;
+        VmId vm;
+        uint64_t epoch;
+        int pidfd;
+        sd_event_source *watch;
+} Process;
+
+/* A step under way; freed when its answer comes, or with the Steps when none will come any more. */
+typedef struct Step {
+        Steps *steps;
+        struct Step *next;
+        RunStep step;
+        VmId vm;
+        uint64_t epoch;
+} Step;
+
+struct Steps {
+        StepsConfig config;
+        ARRAY(Process *) processes;
+        Step *under_way;
+};
+
+static uint64_t now_us(const Steps *steps) {
+        uint64_t now = 0;
+        (void) sd_event_now(steps->config.event, CLOCK_BOOTTIME, &now);
+        return now;
+}
+
+static Process *process_free(Process *process) {
+        sd_event_source_disable_unref(process->watch);
+        if (process->pidfd >= 0)
+                (void) close(process->pidfd);
+        free(process);
+        return NULL;
+}
+DEFINE_CLEANUP(Process *, process_free);
+
+int steps_new(Steps **ret, const StepsConfig *config) {
+        Steps *steps = calloc(1, sizeof(*steps));
+        if (!steps)
+                return -ENOMEM;
+        steps->config = *config;
+        *ret = steps;
+        return 0;
+}
+
+static void step_free(Step *step) {
+        for (Step **p = &step->steps->under_way; *p; p = &(*p)->next)
+                if (*p == step) {
+                        *p = step->next;
+                        break;
+                }
+        free(step);
+}
+
+Steps *steps_free(Steps *steps) {
+        if (!steps)
+                return NULL;
+        while (steps->under_way)
+                step_free(steps->under_way);
+        ARRAY_EACH(process, &steps->processes)
+                process_free(*process);
+        array_clear(&steps->processes);
+        free(steps);
+        return NULL;
+}
+
+static Process *find_process(const Steps *steps, const VmId *vm, uint64_t epoch) {
+        ARRAY_EACH(process, &steps->processes)
+                if (ID_EQUAL(&(*process)->vm, vm) && (*process)->epoch == epoch)
+                        return *process;
+        return NULL;
+}
+
+static int on_process_died(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Process *process = userdata;
+        Steps *steps = process->steps;
+        (void) sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        int r = runner_process_died(steps->config.runner, &process->vm, process->epoch, now_us(steps));
+        steps->config.answered(steps->config.userdata);
+        return r;
+}
+
+int steps_adopt(Steps *steps, const VmId *vm, uint64_t epoch, int pidfd) {
+        if (find_process(steps, vm, epoch)) {
+                (void) close(pidfd);
+                return 0;
+        }
+        _cleanup_(process_freep) Process *process = calloc(1, sizeof(*process));
+        if (!process) {
+                (void) close(pidfd);
+                return -ENOMEM;
+        }
+        *process = (Process) { .steps = steps, .vm = *vm, .epoch = epoch, .pidfd = pidfd };
+        int r = sd_event_add_io(steps->config.event, &process->watch, pidfd, EPOLLIN, on_process_died, process);
+        if (r >= 0)
+                r = array_append(&steps->processes, &process);
+        if (r < 0)
+                return r;
+        process = NULL;
+        return 0;
+}
+
+void steps_tidy(Steps *steps) {
+        for (size_t i = steps->processes.n; i > 0; i--) {
+                Process *process = steps->processes.items[i - 1];
+                const Run *run = runner_find(steps->config.runner, &process->vm);
+                if (run && run->epoch == process->epoch)
+                        continue;
+                process_free(process);
+                array_remove(&steps->processes, i - 1);
+        }
+}
+
+/* The one place where a step's answer goes to the runner. */
+static void step_end(Step *step, RunAnswer answer, const char *sentence) {
+        Steps *steps = step->steps;
+        _cleanup_free_ char *line = sentence ? strdup(sentence) : NULL;
+        if (line)
+                text_make_printable(line, TEXT_LENGTH_MAX);
+        int r = runner_answer(steps->config.runner, &step->vm, step->epoch, step->step, answer, line, now_us(steps));
+        if (r < 0)
+                log_error("memory is out; a VM's state could not be noted: %s", strerror(-r));
+        step_free(step);
+        steps->config.answered(steps->config.userdata);
+}
+
+/* ---- libvirt */
+
+static RunAnswer answer_of_hypervisor(RunStep step, HypervisorResult result) {
+        switch (result) {
+        case HYPERVISOR_CALL_OK:
+                return RUN_ANSWER_DONE;
+        case HYPERVISOR_CALL_NO_DOMAIN:
+                return step == RUN_DESTROY ? RUN_ANSWER_DONE : RUN_ANSWER_FAILED;
+        case HYPERVISOR_CALL_FAILED:
+                return RUN_ANSWER_FAILED;
+        case HYPERVISOR_CALL_TIMED_OUT:
+                return RUN_ANSWER_UNKNOWN;
+        case HYPERVISOR_CALL_HUNG:
+        case HYPERVISOR_CALL_UNAVAILABLE:
+                return RUN_ANSWER_NOT_TRIED;
+        }
+        return RUN_ANSWER_FAILED;
+}
+
+static void on_hypervisor(HypervisorResult result, HypervisorReply *reply, void *userdata) {
+        Step *step = userdata;
+        RunAnswer answer = answer_of_hypervisor(step->step, result);
+        const char *sentence = reply ? reply->sentence : NULL;
+        if (!sentence && answer == RUN_ANSWER_UNKNOWN)
+                sentence = "libvirt did not answer in time";
+
+        if (step->step == RUN_START && answer == RUN_ANSWER_DONE) {
+                int r = steps_adopt(step->steps, &step->vm, step->epoch, steal_fd(&reply->pidfd));
+                if (r < 0)
+                        log_error("a VM's process cannot be watched: %s", strerror(-r));
+        }
+        step_end(step, answer, sentence);
+}
+
+/* The functions of the card that go to the guest: the GPU and its companions. Addresses are those of now. */
+static int collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], size_t *ret_n) {
+        size_t n = 0;
+        ret[n++] = gpu->address;
+        for (size_t i = 0; i < gpu->n_functions && n < 8; i++) {
+                if (!gpu->functions[i].same_slot || pci_class_is_bridge(gpu->functions[i].class))
+                        continue;
+                size_t at = n++;
+                for (; at > 0 && pci_address_compare(gpu->functions[i].address, ret[at - 1]) < 0; at--)
+                        ret[at] = ret[at - 1];
+                ret[at] = gpu->functions[i].address;
+        }
+        *ret_n = n;
+        return 0;
+}
+
+typedef struct Claim {
+        DomainGpu gpus[GPUS_PER_VM_MAX];
+        PciAddress functions[GPUS_PER_VM_MAX][8];
+} Claim;
+
+/* 0; -ENODEV: a GPU of the assignment is not here (yet); -EINVAL: the XML is not what it was; or -ENOMEM. */
+static int build_xml(const Steps *steps, const World *world, const Vm *vm, char **ret) {
+        _cleanup_free_ Claim *claim = calloc(1, sizeof(*claim));
+        if (!claim)
+                return -ENOMEM;
+        DomainBuild build = { .name = vm->name, .vm = vm->id, .cluster = world->registry->cluster, .node = steps->config.node,
+                              .epoch = vm->epoch, .gpus = claim->gpus, .n_gpus = vm->assignment.n_gpus, .numa_node = -1 };
+        for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
+                const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
+                if (!gpu)
+                        return -ENODEV;
+                (void) collect_functions(gpu, claim->functions[i], &claim->gpus[i].n_functions);
+                claim->gpus[i].functions = claim->functions[i];
+        }
+        return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret);
+}
+
+static int begin_start(Step *step, const World *world) {
+        Steps *steps = step->steps;
+        const Vm *vm = registry_find_vm(world->registry, &step->vm);
+        _cleanup_free_ char *xml = NULL;
+        int r = vm ? build_xml(steps, world, vm, &xml) : -ENODEV;
+        if (r == -ENODEV) {
+                step_end(step, RUN_ANSWER_NOT_TRIED, NULL);
+                return 0;
+        }
+        if (r == -EINVAL) {
+                step_end(step, RUN_ANSWER_FAILED, "its domain XML cannot be completed: give it new XML (gpupoolctl vm update)");
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        log_info("vm %s: starting, epoch %llu", vm->name, (unsigned long long) vm->epoch);
+        return hypervisor_start_paused(steps->config.hypervisor, xml, on_hypervisor, step);
+}
+
+/* ---- the guard */
+
+static RunAnswer answer_of_guard(RunStep step, GuardResult result) {
+        switch (result) {
+        case GUARD_CALL_OK:
+                return RUN_ANSWER_DONE;
+        case GUARD_CALL_NOT_HELD:
+                return step == RUN_RELEASE ? RUN_ANSWER_DONE : RUN_ANSWER_FAILED;
+        case GUARD_CALL_DEAD:
+                return RUN_ANSWER_STALE;
+        case GUARD_CALL_CONFLICT:
+        case GUARD_CALL_STALE:
+        case GUARD_CALL_ALIVE:
+        case GUARD_CALL_FULL:
+        case GUARD_CALL_REFUSED:
+                return RUN_ANSWER_FAILED;
+        case GUARD_CALL_TIMED_OUT:
+        case GUARD_CALL_LOST:
+                return RUN_ANSWER_UNKNOWN;
+        case GUARD_CALL_NOT_CONNECTED:
+                return RUN_ANSWER_NOT_TRIED;
+        }
+        return RUN_ANSWER_FAILED;
+}
+
+static void on_guard(GuardResult result, void *userdata) {
+        Step *step = userdata;
+        RunAnswer answer = answer_of_guard(step->step, result);
+        step_end(step, answer, answer == RUN_ANSWER_DONE ? NULL : guard_result_to_text(result));
+}
+
+static int begin_hold(Step *step) {
+        const Process *process = find_process(step->steps, &step->vm, step->epoch);
+        if (process)
+                return guard_hold(step->steps->config.guard, &step->vm, step->epoch, process->pidfd, on_guard, step);
+        step_end(step, RUN_ANSWER_NOT_TRIED, NULL);
+        return 0;
+}
+
+/* ---- the registry */
+
+static void on_reported(SubmitOutcome outcome, const Result *result, void *userdata) {
+        if (outcome == SUBMIT_COMMITTED)
+                step_end(userdata, result->verdict == VERDICT_DONE ? RUN_ANSWER_DONE : RUN_ANSWER_STALE, result->sentence);
+        else
+                step_end(userdata, RUN_ANSWER_NOT_TRIED, NULL);
+}
+
+static ProtobufCBinaryData borrow(const uint8_t *bytes) {
+        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
+}
+
+static uint64_t own_incarnation(const Steps *steps, const World *world) {
+        const NodeRecord *self = registry_find_node(world->registry, &steps->config.node);
+        return self ? self->incarnation : 0;
+}
+
+static int begin_report_running(Step *step, const World *world) {
+        Gpupool1__ReportRunning report = GPUPOOL1__REPORT_RUNNING__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        report.vm = borrow(step->vm.bytes);
+        report.node = borrow(step->steps->config.node.bytes);
+        report.incarnation = own_incarnation(step->steps, world);
+        report.epoch = step->epoch;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING;
+        entry.report_running = &report;
+        return history_submit(step->steps->config.history, &entry, on_reported, step);
+}
+
+static int begin_report_ended(Step *step, const World *world, const RunTask *task) {
+        Gpupool1__ReportEnded report = GPUPOOL1__REPORT_ENDED__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        report.vm = borrow(step->vm.bytes);
+        report.node = borrow(step->steps->config.node.bytes);
+        report.incarnation = own_incarnation(step->steps, world);
+        report.epoch = step->epoch;
+        report.cause = (Gpupool1__EndCause) task->cause;
+        report.sentence = (char *) (task->sentence ? task->sentence : "");
+        report.ran_ms = task->ran_ms;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED;
+        entry.report_ended = &report;
+        return history_submit(step->steps->config.history, &entry, on_reported, step);
+}
+
+/* The leader's word that exactly this assignment still stands (design, 5.4): the confirmation came after the question,
+ * so what is applied now is no older than the question. */
+static void on_confirmed(bool confirmed, void *userdata) {
+        Step *step = userdata;
+        const Registry *registry = history_registry(step->steps->config.history);
+        const Vm *vm = registry_find_vm(registry, &step->vm);
+        const NodeRecord *self = registry_find_node(registry, &step->steps->config.node);
+        bool stands = vm && self && vm->epoch == step->epoch && vm->assignment.phase == ASSIGNMENT_STARTING &&
+                      ID_EQUAL(&vm->assignment.node, &self->id) && vm->assignment.incarnation == self->incarnation;
+        if (!confirmed)
+                step_end(step, RUN_ANSWER_NOT_TRIED, NULL);
+        else if (stands || (vm && vm->epoch == step->epoch && vm->assignment.ran))
+                step_end(step, RUN_ANSWER_DONE, NULL);
+        else
+                step_end(step, RUN_ANSWER_STALE, "the cluster decided otherwise meanwhile");
+}
+
+static int begin(Step *step, const World *world, const RunTask *task) {
+        const StepsConfig *c = &step->steps->config;
+        switch (step->step) {
+        case RUN_START:
+                return begin_start(step, world);
+        case RUN_HOLD:
+                return begin_hold(step);
+        case RUN_PERMIT:
+                return history_confirm(c->history, on_confirmed, step);
+        case RUN_RESUME:
+                return hypervisor_resume(c->hypervisor, &step->vm, on_hypervisor, step);
+        case RUN_REPORT_RUNNING:
+                return begin_report_running(step, world);
+        case RUN_SHUTDOWN:
+                return hypervisor_shutdown(c->hypervisor, &step->vm, on_hypervisor, step);
+        case RUN_DESTROY:
+                return hypervisor_destroy(c->hypervisor, &step->vm, on_hypervisor, step);
+        case RUN_KILL:
+                return guard_kill(c->guard, &step->vm, step->epoch, c->kill_timeout_us, on_guard, step);
+        case RUN_RELEASE:
+                return guard_release(c->guard, &step->vm, step->epoch, on_guard, step);
+        case RUN_REPORT_ENDED:
+                return begin_report_ended(step, world, task);
+        case RUN_STEP_COUNT:
+                break;
+        }
+        return -EINVAL;
+}
+
+int steps_begin(Steps *steps, const World *world, const RunTask *task) {
+        Step *step = malloc(sizeof(*step));
+        if (!step)
+                return -ENOMEM;
+        *step = (Step) { .steps = steps, .next = steps->under_way, .step = task->step, .vm = task->vm, .epoch = task->epoch };
+        steps->under_way = step;
+        int r = begin(step, world, task);
+        if (r < 0) {
+                /* It could not even be begun: no leader, no memory. The runner tries again. */
+                (void) runner_answer(steps->config.runner, &task->vm, task->epoch, task->step, RUN_ANSWER_NOT_TRIED, NULL,
+                                     now_us(steps));
+                step_free(step);
+        }
+        return r == -ENOMEM ? r : 0;
+}
