@@ -45,6 +45,7 @@ class Bus:
         self.removed = {}                  # address -> function: taken away by the file "remove", back at a rescan
         self.group_numbers = {}
         self.bridges = {}                  # (domain, bus) -> path of the device above
+        self.slots = {}                    # address of a bridge -> path of the slot below it
         self.autoprobe = True
         self.next_address = {"mem64": MEMORY64, "mem32": MEMORY32, "io": IO}
         self.lock = threading.RLock()      # for the tables; never held while a device hangs
@@ -118,13 +119,18 @@ class Bus:
     def make_slot(self, bridge):
         if bridge.slot_name is None:
             return
-        slot = f"/bus/pci/slots/{bridge.slot_name}"
+        slot = self.slots[bridge.address] = self.free_slot_path(bridge.slot_name)
         below = f"{bridge.domain:04x}:{bridge.secondary:02x}:00"
         self.tree.put(f"{slot}/address", Attribute(below + "\n"))
         self.tree.put(f"{slot}/power", Attribute(lambda: f"{int(f'{below}.0' in self.devices)}\n"))
         speed = f"{bridge.link[0]} GT/s PCIe\n" if bridge.link else "Unknown\n"
         for name in ("cur_bus_speed", "max_bus_speed"):
             self.tree.put(f"{slot}/{name}", Attribute(speed))
+
+    def free_slot_path(self, name):
+        """A name that is taken gets a number behind it, as in the kernel."""
+        names = [name] + [f"{name}-{number}" for number in range(1, 256)]
+        return next(path for path in (f"/bus/pci/slots/{each}" for each in names) if not self.tree.has(path))
 
     def unplug(self, slot):
         """The whole device of a slot (0000:41:00), and what is below it."""
@@ -161,7 +167,7 @@ class Bus:
             tree.remove(group)
         if device.function.is_bridge:
             del self.bridges[device.function.domain, device.function.secondary]
-            tree.remove(f"/bus/pci/slots/{device.function.slot_name}")
+            tree.remove(self.slots.pop(device.address, "/none"))
 
     def remove_by_file(self, device, text):
         if text.strip() == "1":

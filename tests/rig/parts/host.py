@@ -23,10 +23,12 @@ NAMESPACES = ("mount", "pid", "uts", "ipc", "net", "cgroup")
 FOLDERS = ("run/rig", "run/lock", "run/udev/data", "machine-usr", "dev", "sys", "log", "config", "state", "rules.d",
            "usr/bin", "etc", "var/lib", "var/cache", "var/log", "work/usr", "work/etc", "work/var")
 FORGOTTEN_AT_BOOT = ("run", "dev", "sys", "work/usr", "work/etc", "work/var")
-ALWAYS_EMPTY = ("var/lib/libvirt", "var/cache/libvirt", "var/log/libvirt", "etc/libvirt")  # whatever the machine has
 ACTIVATION = "/usr/share/dbus-1/system-services"
-LIBVIRT_FOLDERS = {"var/lib/libvirt": ("boot", "images", "dnsmasq", "network", "qemu"),
-                   "var/cache/libvirt": ("qemu",), "var/log/libvirt": ("qemu",), "etc/libvirt": ()}
+ACTIVATED = {"org.freedesktop.PolicyKit1": "polkitd", "org.gpupool1": "gpupoold"}  # name on the bus -> service
+LIBVIRT_FOLDERS = {  # begin empty, whatever the machine has
+    "var/lib/libvirt": ("boot", "images", "dnsmasq", "network", "qemu"),
+    "var/cache/libvirt": ("qemu",), "var/log/libvirt": ("qemu",), "etc/libvirt": (),
+}
 READY_TIMEOUT_S = 60
 KEPT_ENVIRONMENT = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "LLVM_PROFILE_FILE", "GCOV_PREFIX")
 
@@ -55,7 +57,7 @@ class Host:
         self.write("etc/hostname", f"{self.name}\n")
         self.write("etc/hosts", "127.0.0.1 localhost\n" + "".join(f"10.77.0.{n} host{n}\n" for n in range(1, 51)))
         self.make_libvirt()
-        self.mask_activation()
+        self.replace_activation(destdir)
         emulator = os.path.join(self.path, "usr/bin/qemu-system-x86_64")
         shutil.copy(os.path.join(CODE, "qemu"), emulator)
         os.chmod(emulator, 0o755)
@@ -85,12 +87,19 @@ class Host:
         with open(os.path.join(self.path, "etc/libvirt/libvirtd.conf"), "a") as file:
             file.write(f'\nhost_uuid = "{uuid.uuid4()}"\n')
 
-    def mask_activation(self):
-        """The bus must not start daemons that pid 1 supervises: on a real machine it asks systemd instead."""
+    def replace_activation(self, destdir):
+        """The bus must start no daemon by itself. As on a real machine, where it asks systemd, it asks pid 1, for those
+        that pid 1 knows; the rest cannot be activated here."""
         folder = self.path + ACTIVATION
         os.makedirs(folder, exist_ok=True)
-        for name in os.listdir(ACTIVATION):
-            os.mknod(os.path.join(folder, name), 0o020000, 0)  # 0/0, an overlay's word for "not there"
+        for source in (ACTIVATION, f"{destdir}{ACTIVATION}" if destdir else None):
+            for name in os.listdir(source) if source and os.path.isdir(source) else ():
+                if name.removesuffix(".service") not in ACTIVATED and not os.path.lexists(f"{folder}/{name}"):
+                    os.mknod(f"{folder}/{name}", 0o020000, 0)  # 0/0, an overlay's word for "not there"
+        for name, service in ACTIVATED.items():
+            self.write(f"{ACTIVATION[1:]}/{name}.service",
+                       f"[D-BUS Service]\nName={name}\nUser=root\nExec=/run/rig/activate {service}\n")
+        shutil.copy(os.path.join(CODE, "activate"), os.path.join(self.path, "activate"))
 
     def up(self):
         """Switches it on; returns when pid 1 lives. See wait_until_ready()."""

@@ -52,9 +52,9 @@ class Init:
             key.data()
         self.reap()
         now = time.monotonic()
-        ready = {name for name, service in self.services.items() if service.state == "ready"}
+        coming = {name for name, service in self.services.items() if service.state in ("waiting", "starting")}
         for service in self.services.values():
-            service.tick(now, ready)
+            service.tick(now, coming)
         self.answer_waiters(now)
 
     def watch_children(self):
@@ -127,6 +127,9 @@ class Init:
         if do == "signal":
             chosen.signal(number)
             return lambda: True
+        if do == "activate":
+            chosen.activate()
+            return lambda: chosen.state in ("ready", "failed")
         self.unwatch(chosen)
         {"start": chosen.start, "stop": chosen.stop, "restart": chosen.restart}[do]()
         self.watch(chosen)

@@ -8,6 +8,7 @@ import grp
 import os
 import pwd
 import resource
+import shutil
 import signal
 import socket
 import time
@@ -26,7 +27,7 @@ class Service:
         self.name = description.name
         self.unit = description.unit
         self.state = "off"
-        self.wanted = False
+        self.wanted = self.masked = False
         self.pid = None
         self.status = None          # of the last end: an exit status, or minus the signal
         self.starts = 0
@@ -41,6 +42,7 @@ class Service:
 
     def start(self):
         self.wanted = True
+        self.masked = False
         self.recent_starts = []
         if self.state == "stopping":
             self.restart_after_stop = True
@@ -48,6 +50,8 @@ class Service:
             self.state = "waiting"
 
     def stop(self):
+        """It stays away until start(): a call on the bus does not bring it back (as after systemctl mask --now)."""
+        self.masked = True
         self.wanted = self.restart_after_stop = False
         if self.pid is None:
             self.state = "off"
@@ -60,6 +64,13 @@ class Service:
         self.stop()
         self.start()
 
+    def activate(self):
+        """The bus asks for it, on behalf of a caller."""
+        if self.masked:
+            raise PermissionError(f"{self.name} was stopped by hand")
+        if self.pid is None:
+            self.start()
+
     def signal(self, number):
         if self.pid is None:
             raise ProcessLookupError(f"{self.name} does not run")
@@ -69,11 +80,11 @@ class Service:
 
     # What happens to it
 
-    def tick(self, now, ready_names):
-        """Does what is due. ready_names: the services that are ready."""
+    def tick(self, now, coming):
+        """Does what is due. coming: the services that are on their way up, for which those ordered after them wait."""
         if self.state == "backoff" and now >= self.start_at:
             self.state = "waiting"
-        if self.state == "waiting" and all(name in ready_names for name in self.description.after):
+        if self.state == "waiting" and not coming.intersection(self.description.after):
             self.spawn(now)
         if self.state == "starting" and self.notify is None and answers(self.description.socket):
             self.state = "ready"
@@ -86,7 +97,8 @@ class Service:
             self.signal(signal.SIGCONT)
 
     def spawn(self, now):
-        self.recent_starts = [at for at in self.recent_starts if now - at < START_LIMIT_INTERVAL_S]
+        interval_s = self.unit.seconds("StartLimitIntervalSec", START_LIMIT_INTERVAL_S)
+        self.recent_starts = [at for at in self.recent_starts if now - at < interval_s]
         if len(self.recent_starts) >= int(self.unit.get("StartLimitBurst", START_LIMIT_BURST)):
             self.state = "failed"
             self.log("started too often, given up")
@@ -118,6 +130,7 @@ class Service:
         self.pid = None
         if self.state == "stopping":
             self.state = "waiting" if self.restart_after_stop else "off"
+            self.forget_runtime_folders()
             self.restart_after_stop = False
             return
         if self.wanted and self.restarts_on(self.status):
@@ -126,7 +139,16 @@ class Service:
             return
         self.state = "off" if self.status == 0 else "failed"
 
+    def forget_runtime_folders(self):
+        keep = self.unit.get("RuntimeDirectoryPreserve", "no")
+        if keep == "yes" or keep == "restart" and self.restart_after_stop:
+            return
+        for name in self.unit.words("RuntimeDirectory"):
+            shutil.rmtree(f"/run/{name}", ignore_errors=True)
+
     def restarts_on(self, status):
+        if str(status) in self.unit.words("RestartPreventExitStatus"):
+            return False
         by_signal = status < 0 and -status not in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
         policy = self.unit.get("Restart", "no")
         return (policy == "always" or policy == "on-failure" and (status > 0 or by_signal) or
@@ -151,7 +173,7 @@ class SocketService:
         self.pid = self.status = None
         self.starts = 0
         self.listener = None
-        self.instances = set()
+        self.instances = {}     # pid -> when it must have ended
 
     def start(self):
         if self.listener is not None:
@@ -191,19 +213,25 @@ class SocketService:
         except BlockingIOError:
             return
         with connection:
+            if len(self.instances) >= int(self.unit.get("MaxConnections", 64)):
+                return
             self.starts += 1
             unit = self.description.instance_unit
             make_folders(unit)
-            self.instances.add(spawn(unit, self.name, {}, connection=connection, instance=str(self.starts)))
+            pid = spawn(unit, self.name, {}, connection=connection, instance=str(self.starts))
+            self.instances[pid] = time.monotonic() + unit.seconds("RuntimeMaxSec", 1e9)
 
-    def tick(self, now, ready_names):
-        pass
+    def tick(self, now, coming):
+        for pid, deadline in self.instances.items():
+            if now >= deadline:
+                os.kill(pid, signal.SIGKILL)
 
     def ended_instance(self, pid):
-        self.instances.discard(pid)
+        self.instances.pop(pid, None)
 
     def facts(self):
-        return {"state": self.state, "pid": None, "starts": self.starts, "instances": sorted(self.instances)}
+        return {"state": self.state, "pid": None, "starts": self.starts, "last_status": None,
+                "instances": sorted(self.instances)}
 
 
 def notify_path(name):
@@ -260,12 +288,11 @@ def privileges(unit):
     """The setpriv command line for the unit's user and capabilities."""
     uid, gid, groups = identity(unit)
     words = ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={gid}", f"--groups={','.join(map(str, groups))}"]
-    bounding = unit.get("CapabilityBoundingSet")
-    if bounding is not None:
-        names = [capability(name) for name in bounding.lstrip("~").split()]
-        inverted = bounding.startswith("~")
+    if unit.says("CapabilityBoundingSet"):
+        names = unit.words("CapabilityBoundingSet")
         words.append("--bounding-set=" + ",".join(
-            [f"-{name}" for name in names] if inverted else ["-all"] + [f"+{name}" for name in names]))
+            [f"-{capability(name)}" for name in names] if names and names[0].startswith("~") else
+            ["-all"] + [f"+{capability(name)}" for name in names]))
     ambient = ",".join(f"+{capability(name)}" for name in unit.words("AmbientCapabilities"))
     if ambient:
         words += [f"--inh-caps={ambient}", f"--ambient-caps={ambient}"]
@@ -275,7 +302,7 @@ def privileges(unit):
 
 
 def capability(name):
-    return name.lower().removeprefix("cap_")
+    return name.lstrip("~").lower().removeprefix("cap_")
 
 
 def spawn(unit, name, environment, connection=None, instance="", pretend_memlock=False):
@@ -301,6 +328,8 @@ def become_service(unit, name, connection, environment):
     os.setsid()
     os.chdir(unit.get("WorkingDirectory", "/"))
     os.umask(int(unit.get("UMask", "0022"), 8))
+    if unit.get("Nice"):
+        os.setpriority(os.PRIO_PROCESS, 0, int(unit.get("Nice")))
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     log = os.open(f"{LOGS}/{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -18,7 +18,7 @@ POLKITD = """
 ExecStart=/usr/lib/polkit-1/polkitd --no-debug
 Restart=always
 RestartSec=200ms
-StartLimitBurst=1000
+StartLimitIntervalSec=0
 """
 VIRTLOGD = """
 ExecStart=/usr/sbin/virtlogd
@@ -59,7 +59,7 @@ RestartSec=100ms
 
 
 class Description:
-    """after: names of the services that must be ready first. socket: ready when one can connect there."""
+    """after: names of the services that, if on their way up, must be ready first. socket: ready when one can connect there."""
 
     def __init__(self, name, unit, after=(), socket=None, pretend_memlock=False):
         self.name = name

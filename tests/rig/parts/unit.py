@@ -12,9 +12,8 @@ class Unit:
     def __init__(self, text):
         self.values = {}
         for key, value in assignments(text):
-            if value:
-                self.values.setdefault(key, []).append(value)
-            else:
+            self.values.setdefault(key, []).append(value)
+            if not value:
                 self.values[key] = []  # an empty assignment resets the list
 
     def get(self, key, default=None):
@@ -25,6 +24,10 @@ class Unit:
     def words(self, key):
         """All assignments, split at spaces."""
         return [word for value in self.values.get(key, []) for word in shlex.split(value)]
+
+    def says(self, key):
+        """Whether it is assigned at all, be it to nothing."""
+        return key in self.values
 
     def yes(self, key):
         return self.get(key, "no").lower() in ("yes", "true", "on", "1")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""For tests written in Python: a rig as an object, and unittest results as TAP. Importable from anywhere:
+
+    sys.path.insert(0, ".../tests/rig")
+    from hosts import Rig, run_as_tap
+
+    with Rig(1, gpus=["h100"]) as rig:
+        rig.exec(1, "gpupoolctl", "status", user="rig-anna")
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+FOLDER = os.path.dirname(os.path.realpath(__file__))
+COMMAND_TIMEOUT_S = 120
+
+
+class Rig:
+    def __init__(self, count=1, bare=False, gpus=None, destdir=None):
+        self.folder = tempfile.mkdtemp(prefix="gpupool-rig-", dir="/run")
+        self.up(count, bare, gpus, destdir)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+    def up(self, count, bare=False, gpus=None, destdir=None):
+        words = ["up", str(count)] + (["--bare"] if bare else [])
+        words += [] if gpus is None else ["--gpus", ",".join(gpus)]
+        words += [] if destdir is None else ["--destdir", destdir]
+        try:
+            self.rig(*words)
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self):
+        self.rig("down")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def rig(self, *words, check=True, **options):
+        """Any verb of the command; the text that it printed."""
+        return run([f"{FOLDER}/rig", "--dir", self.folder, *map(str, words)], check, **options).stdout
+
+    def exec(self, host, *command, user=None, check=True, **options):
+        """Runs a command in a host; a CompletedProcess with stdout and stderr as text."""
+        return run(self.exec_words(host, *command, user=user), check, **options)
+
+    def exec_words(self, host, *command, user=None):
+        """The words that run the command in the host, for one's own Popen."""
+        as_user = ["--user", user] if user else []
+        return [f"{FOLDER}/rig", "--dir", self.folder, "exec", str(host), *as_user, *command]
+
+    def status(self, host=None):
+        """All facts, or those of one host."""
+        facts = json.loads(self.rig("status", "--json"))
+        return facts if host is None else next(each for each in facts["hosts"] if each["number"] == host)
+
+    def device(self, host, address):
+        """The facts of one device, or None."""
+        return next((each for each in self.status(host)["devices"] if each["address"] == address), None)
+
+
+def run(words, check, **options):
+    options = {"stdin": subprocess.DEVNULL, "timeout": COMMAND_TIMEOUT_S, **options}
+    if "input" in options:
+        del options["stdin"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, **options)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def wait_until(answer, timeout_s=10, otherwise="it did not come true"):
+    """Asks until the answer is true, and returns it."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := answer()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{otherwise} within {timeout_s} s")
+        time.sleep(0.02)
+    return value
+
+
+class TapResult(unittest.TestResult):
+    def startTest(self, test):
+        super().startTest(test)
+        self.began = time.monotonic()
+        self.noted = False
+
+    def say(self, test, ok, rest=""):
+        name = test.id().rpartition(".")[2].removeprefix("test_").replace("_", " ")
+        took_s = time.monotonic() - getattr(self, "began", time.monotonic())
+        print(f"{'ok' if ok else 'not ok'} {self.testsRun} - {name}{rest}\n#   {took_s:.2f} s", flush=True)
+
+    def addSuccess(self, test):
+        self.say(test, True)
+
+    def addSkip(self, test, reason):
+        self.say(test, True, f" # SKIP {reason}")
+
+    def addError(self, test, error):
+        super().addError(test, error)
+        self.say(test, False)
+        print("".join(f"#   {line}\n" for line in self.errors[-1][1].splitlines()), flush=True)
+
+    def addFailure(self, test, error):
+        super().addFailure(test, error)
+        self.say(test, False)
+        print("".join(f"#   {line}\n" for line in self.failures[-1][1].splitlines()), flush=True)
+
+
+def run_as_tap(module="__main__"):
+    """Runs the tests of the module, or those named on the command line."""
+    loader = unittest.TestLoader()
+    module = sys.modules[module]
+    suite = loader.loadTestsFromNames(sys.argv[1:], module) if sys.argv[1:] else loader.loadTestsFromModule(module)
+    print(f"1..{suite.countTestCases()}", flush=True)
+    sys.exit(not suite.run(TapResult()).wasSuccessful())
