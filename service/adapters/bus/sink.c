@@ -49,6 +49,8 @@ static int put_fingerprint(Sink *sink, const char *types, va_list ap) {
                 }
                 case SD_BUS_TYPE_STRUCT_BEGIN:
                 case SD_BUS_TYPE_STRUCT_END:
+                case SD_BUS_TYPE_DICT_ENTRY_BEGIN:
+                case SD_BUS_TYPE_DICT_ENTRY_END:
                         break;
                 default:
                         return -EINVAL;
