@@ -67,7 +67,8 @@ static int open_below(const Sysfs *sysfs, int flags, const char *format, va_list
                 return -ENAMETOOLONG;
 
         struct open_how how = {
-                .flags = (uint64_t) (flags | O_CLOEXEC | O_NOCTTY),
+                /* openat2() refuses O_NOCTTY beside O_PATH. */
+                .flags = (uint64_t) (flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
                 .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
         };
         int fd = (int) syscall(SYS_openat2, sysfs->root, path, &how, sizeof(how));
