@@ -106,7 +106,7 @@ static int on_apply(void *userdata, uint64_t index, uint64_t term, const void *d
         g_string_append_len(node->state, data, (gssize) size);
         g_string_append_c(node->state, '\n');
         node->applied++;
-        return 0;
+        return node->world->apply_error;
 }
 
 static void on_changed(void *userdata) {
@@ -178,18 +178,16 @@ void world_free(World *world) {
         g_free(world);
 }
 
-void node_up(Node *node) {
-        RaftMember members[WORLD_NODES_MAX];
-        g_autofree char *sentence = NULL;
+RaftEngineConfig node_config(Node *node) {
         World *world = node->world;
 
         for (size_t i = 0; i < world->n; i++)
-                members[i] = (RaftMember) { world->nodes[i].id, world->nodes[i].address, RAFT_MEMBER_VOTER };
-        RaftEngineConfig config = {
+                world->members[i] = (RaftMember) { world->nodes[i].id, world->nodes[i].address, RAFT_MEMBER_VOTER };
+        return (RaftEngineConfig) {
                 .path = node->path,
                 .id = node->id,
                 .address = node->address,
-                .members = members,
+                .members = world->members,
                 .n_members = world->n,
                 .election_ms = ELECTION_MS,
                 .heartbeat_ms = HEARTBEAT_MS,
@@ -199,11 +197,16 @@ void node_up(Node *node) {
                 .callbacks = { on_restore, on_apply, on_changed, on_store_changed, on_send, on_fault },
                 .userdata = node,
         };
+}
+
+void node_up(Node *node) {
+        g_autofree char *sentence = NULL;
+        RaftEngineConfig config = node_config(node);
 
         g_string_truncate(node->state, 0);
         node->applied = node->restored = 0;
         node->store_error = 0;
-        int r = raft_engine_open(&config, world->event, &node->engine, &sentence);
+        int r = raft_engine_open(&config, node->world->event, &node->engine, &sentence);
         if (r != LOG_FILE_OPENED && r != LOG_FILE_CREATED)
                 g_error("%s", sentence);
         g_assert_cmpint(raft_engine_start(node->engine), ==, 0);

@@ -33,11 +33,13 @@ struct World {
         char *directory;
         size_t n;
         Node nodes[WORLD_NODES_MAX];
+        RaftMember members[WORLD_NODES_MAX];
         GQueue links;                   /* messages on their way */
         sd_event_source *deliver;
         unsigned seed;
         unsigned trailing;
         bool fault_is_fine;
+        int apply_error;                /* what applying says */
         void (*on_send)(World *world, Node *node, const RaftMessage *message);
 };
 
@@ -45,6 +47,9 @@ struct World {
 World *world_new(size_t n, const char *directory);
 void world_free(World *world);          /* removes the directory it made */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
+
+/* What node_up() opens with. */
+RaftEngineConfig node_config(Node *node);
 
 /* Opens and starts; the first time its file is born with all nodes as voters. */
 void node_up(Node *node);

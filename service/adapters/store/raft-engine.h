@@ -185,8 +185,8 @@ int raft_engine_confirm(RaftEngine *engine, RaftCallback callback, void *userdat
 int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *address, RaftMemberRole role,
                               RaftCallback callback, void *userdata, RaftRequest **ret_request);
 
-/* Hands the lead to another voter (@id 0: the best), before a planned stop. changed() tells whether it went. A
- * RaftSubmitVerdict or -errno. */
+/* Hands the lead to another voter (@id 0: any), before a planned stop. changed() tells whether it went. A
+ * RaftSubmitVerdict (BUSY: no such voter has all entries at this moment) or -errno. */
 int raft_engine_transfer(RaftEngine *engine, uint64_t id);
 
 /* ---- peers and snapshots ---- */

@@ -389,11 +389,35 @@ static void follow_promotion(RaftEngine *engine, RaftRequest *request) {
                 answer(request, RAFT_OUTCOME_NOT_DONE, 0, engine->raft.current_term);
 }
 
+/* libraft tells a voter that is still behind to take over as soon as it has any more entries; the voter ignores that,
+ * and is not told again. So only one that has all is asked. Returns its id, or 0. */
+static uint64_t find_successor(const RaftEngine *engine, uint64_t id) {
+        const struct raft_configuration *members = &engine->raft.configuration;
+
+        for (unsigned i = 0; i < members->n; i++) {
+                const struct raft_server *server = &members->servers[i];
+                raft_index match = 0;
+                if (server->id == engine->raft.id || server->role != RAFT_VOTER || (id > 0 && server->id != id))
+                        continue;
+                if (raft_match_index(&engine->raft, server->id, &match) == 0 && match == raft_log_last(&engine->log))
+                        return server->id;
+        }
+        return 0;
+}
+
 int raft_engine_transfer(RaftEngine *engine, uint64_t id) {
-        struct raft_event event = { .type = RAFT_TRANSFER, .transfer.server_id = id };
+        struct raft_event event = { .type = RAFT_TRANSFER };
 
         if (engine->stopped || !engine->started)
                 return -ESHUTDOWN;
+        if (!engine_is_leader(engine))
+                return RAFT_SUBMIT_NOT_LEADER;
+        int at = member_index(&engine->raft.configuration, id);
+        if (id == engine->raft.id || (id > 0 && (at < 0 || engine->raft.configuration.servers[at].role != RAFT_VOTER)))
+                return RAFT_SUBMIT_NO_SUCH_MEMBER;
+        event.transfer.server_id = find_successor(engine, id);
+        if (event.transfer.server_id == 0)
+                return RAFT_SUBMIT_BUSY;
         return verdict_of(engine_step(engine, &event));
 }
 

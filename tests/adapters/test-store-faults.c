@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Disks that fail and fill: nothing acknowledged is lost, nothing taken changes its place, and it heals by itself. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <limits.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fault-vfs.h"
+#include "store-world.h"
+#include "util/cleanup.h"
+
+/* ---- the n-th write fails ---- */
+
+static bool store_is_well(World *world, void *userdata) {
+        const Node *node = userdata;
+        return node->store_error == 0 && node_status(node).store_error == 0;
+}
+
+static bool store_is_ill(World *world, void *userdata) {
+        const Node *node = userdata;
+        return node->store_error < 0;
+}
+
+/* As a caller does who may wait: refused means not done, so it is safe to ask again. */
+static void write_patiently(Node *node, const char *command) {
+        Answer answer = {};
+        int r;
+
+        while ((r = raft_engine_submit(node->engine, command, strlen(command), answer_take, &answer, NULL)) ==
+               RAFT_SUBMIT_STORE_FAILING) {
+                fault_vfs_reset();
+                world_until(node->world, store_is_well, node, "a store that works");
+        }
+        g_assert_cmpint(r, ==, RAFT_SUBMIT_TAKEN);
+        while (!answer.here) {
+                g_assert_cmpint(sd_event_run(node->world->event, G_USEC_PER_SEC), >=, 0);
+                if (node->store_error < 0)
+                        fault_vfs_reset();      /* there is room again */
+        }
+        g_assert_cmpint(answer.outcome, ==, RAFT_OUTCOME_DONE);
+}
+
+static void snapshot_patiently(Node *node) {
+        int r;
+
+        for (;;) {
+                r = raft_engine_take_snapshot(node->engine, node_status(node).applied_index, node->state->str,
+                                              node->state->len);
+                if (r != RAFT_SNAPSHOT_STORE_FAILING)
+                        break;
+                fault_vfs_reset();
+                world_until(node->world, store_is_well, node, "a store that works");
+        }
+        g_assert_cmpint(r, ==, RAFT_SNAPSHOT_TAKEN);
+}
+
+/* Returns how many operations on the disk it took. */
+static unsigned work_with_faults(unsigned nth, unsigned how_many, int code) {
+        g_autoptr(World) world = world_new(1, NULL);
+        Node *node = &world->nodes[0];
+        g_autofree char *large = g_strnfill(20000, 'L'), *expected = NULL;
+        unsigned operations;
+
+        node_up(node);
+        node_down(node);
+        fault_vfs_reset();
+        fault_vfs_fail(nth, how_many, code);
+        node_up(node);
+        write_patiently(node, "one");
+        write_patiently(node, large);
+        snapshot_patiently(node);
+        write_patiently(node, "three");
+        write_patiently(node, "four");
+        operations = fault_vfs_operations();
+        fault_vfs_reset();
+        expected = g_strdup_printf("one\n%s\nthree\nfour\n", large);
+        g_assert_cmpstr(node->state->str, ==, expected);
+
+        node_down(node);
+        node_up(node);
+        g_assert_cmpstr(node->state->str, ==, expected);
+        return operations;
+}
+
+static void sweep(int code) {
+        unsigned n = work_with_faults(UINT_MAX / 2, 1, code);
+
+        g_assert_cmpuint(n, >, 20);
+        for (unsigned nth = 1; nth <= n + 2; nth++) {
+                g_test_message("code %d, operation %u of %u", code, nth, n);
+                (void) work_with_faults(nth, 1, code);
+        }
+        for (unsigned nth = 1; nth <= n; nth += 3) {
+                g_test_message("code %d, from operation %u of %u on", code, nth, n);
+                (void) work_with_faults(nth, UINT_MAX, code);
+        }
+}
+
+static void test_nothing_is_lost_when_a_write_finds_no_room(void) {
+        sweep(SQLITE_FULL);
+}
+
+static void test_nothing_is_lost_when_a_write_fails(void) {
+        sweep(SQLITE_IOERR_WRITE);
+}
+
+static void test_nothing_is_lost_when_a_sync_fails(void) {
+        sweep(SQLITE_IOERR_FSYNC);
+}
+
+static void test_a_birth_that_fails_can_be_repeated(void) {
+        for (unsigned nth = 1;; nth++) {
+                g_autoptr(World) world = world_new(1, NULL);
+                RaftEngineConfig config = node_config(&world->nodes[0]);
+                g_autofree char *sentence = NULL;
+                RaftEngine *engine = NULL;
+
+                fault_vfs_reset();
+                fault_vfs_fail(nth, UINT_MAX, SQLITE_FULL);
+                int r = raft_engine_open(&config, world->event, &engine, &sentence);
+                raft_engine_free(engine);
+                fault_vfs_reset();
+                if (r == LOG_FILE_CREATED) {
+                        g_assert_cmpuint(nth, >, 5);
+                        return;
+                }
+                g_assert_cmpint(r, ==, -ENOSPC);
+                g_assert_nonnull(sentence);
+                node_up(&world->nodes[0]);
+                node_write(&world->nodes[0], "x");
+        }
+}
+
+/* Canonical's raft (up to 0.15) truncates here and gives X's index to Y. */
+static void test_an_entry_that_cannot_be_written_keeps_its_place(void) {
+        g_autoptr(World) world = world_new(1, NULL);
+        Node *node = &world->nodes[0];
+        Answer x, y = {};
+
+        node_up(node);
+        node_write(node, "w");
+        fault_vfs_reset();
+        fault_vfs_fail(1, UINT_MAX, SQLITE_FULL);
+        node_submit(node, "x", &x);
+        uint64_t index = node_status(node).last_index, term = node_status(node).term;
+        world_until(world, store_is_ill, node, "a store that fails");
+        g_assert_cmpint(node_status(node).store_error, ==, -ENOSPC);
+        g_assert_cmpint(raft_engine_submit(node->engine, "y", 1, answer_take, &y, NULL), ==, RAFT_SUBMIT_STORE_FAILING);
+        world_for(world, 200);
+        g_assert_false(x.here);
+        g_assert_true(node_status(node).is_leader);
+        g_assert_cmpstr(node->state->str, ==, "w\n");
+
+        fault_vfs_reset();
+        world_wait_answer(world, &x);
+        g_assert_cmpint(x.outcome, ==, RAFT_OUTCOME_DONE);
+        g_assert_cmpuint(x.index, ==, index);
+        g_assert_cmpuint(x.term, ==, term);
+        g_assert_false(y.here);
+        world_until(world, store_is_well, node, "a store that works");
+        node_write(node, "y");
+        g_assert_cmpstr(node->state->str, ==, "w\nx\ny\n");
+}
+
+static void test_the_term_is_confirmed_while_the_disk_is_full(void) {
+        g_autoptr(World) world = world_new(1, NULL);
+        Node *node = &world->nodes[0];
+        Answer x, answer = {};
+
+        node_up(node);
+        node_write(node, "w");
+        fault_vfs_reset();
+        fault_vfs_fail(1, UINT_MAX, SQLITE_FULL);
+        node_submit(node, "x", &x);
+        world_until(world, store_is_ill, node, "a store that fails");
+        g_assert_cmpint(raft_engine_confirm(node->engine, answer_take, &answer, NULL), ==, RAFT_SUBMIT_TAKEN);
+        world_wait_answer(world, &answer);
+        g_assert_cmpint(answer.outcome, ==, RAFT_OUTCOME_DONE);
+        g_assert_false(x.here);
+        fault_vfs_reset();
+}
+
+static void test_a_restart_on_a_full_disk_shows_what_was_kept_and_leads(void) {
+        g_autoptr(World) world = world_new(1, NULL);
+        Node *node = &world->nodes[0];
+        Answer answer = {};
+
+        node_up(node);
+        node_write(node, "w");
+        node_down(node);
+        fault_vfs_reset();
+        fault_vfs_fail(1, UINT_MAX, SQLITE_FULL);
+        node_up(node);
+        g_assert_cmpstr(node->state->str, ==, "w\n");
+        world_until(world, store_is_ill, node, "a store that fails");
+        g_assert_true(node_status(node).is_ready);
+        g_assert_cmpint(raft_engine_confirm(node->engine, answer_take, &answer, NULL), ==, RAFT_SUBMIT_TAKEN);
+        world_wait_answer(world, &answer);
+        g_assert_cmpint(answer.outcome, ==, RAFT_OUTCOME_DONE);
+        fault_vfs_reset();
+        world_until(world, store_is_well, node, "a store that works");
+        node_write(node, "x");
+}
+
+static void write_entry(LogFile *file, uint64_t index, const char *text) {
+        LogEntry *entry = log_entry_new(1, LOG_ENTRY_COMMAND, text, strlen(text));
+        LogWrite write = { .first_index = index, .entries = &entry, .n_entries = 1 };
+
+        g_assert_cmpint(log_file_write(file, &write, 1), ==, 0);
+        log_entry_unref(entry);
+}
+
+/* Moving the write-ahead log into the file is what needs room in it. */
+static void test_a_checkpoint_that_fails_costs_nothing(void) {
+        g_autofree char *large = g_strnfill(50000, 'L');
+        bool failed = true;
+
+        for (unsigned nth = 1; failed; nth++) {
+                g_autofree char *directory = g_dir_make_tmp("gpupool-faults-XXXXXX", NULL);
+                g_autofree char *path = g_build_filename(directory, "registry.db", NULL);
+                LogFileBirth birth = { .server_id = 1, .configuration = "members!", .configuration_size = 8 };
+                LogFileContent content = {};
+                LogFile *file = NULL;
+
+                g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_CREATED);
+                log_file_content_clear(&content);
+                for (uint64_t i = 2; i < 30; i++)
+                        write_entry(file, i, large);
+                fault_vfs_reset();
+                fault_vfs_fail(nth, UINT_MAX, SQLITE_FULL);
+                int r = log_file_tidy(file, true);
+                failed = r < 0;
+                if (failed)
+                        g_assert_cmpint(r, ==, -ENOSPC);
+                fault_vfs_reset();
+                write_entry(file, 30, "small");
+                if (nth % 2 == 0)
+                        g_assert_cmpint(log_file_tidy(file, true), ==, 0);
+                write_entry(file, 31, large);
+                log_file_close(file);
+                g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_OPENED);
+                g_assert_cmpuint(content.n_entries, ==, 31);
+                log_file_content_clear(&content);
+                log_file_close(file);
+                directory_remove(directory);
+                g_assert_true(nth > 50 || failed);
+        }
+}
+
+/* ---- a disk that is really full ---- */
+
+static void fill_disk(const char *path) {
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        static const char bytes[4096];
+
+        g_assert_cmpint(fd, >=, 0);
+        for (size_t size = sizeof(bytes); size > 0;)
+                if (write(fd, bytes, size) < 0)
+                        size /= 2;
+        g_assert_cmpint(errno, ==, ENOSPC);
+}
+
+static void test_a_full_disk_heals_when_there_is_room(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL), *large = g_strnfill(40000, 'L');
+        unsigned written = 0, refused = 0;
+
+        if (mount("tmpfs", directory, "tmpfs", 0, "size=3m") < 0) {
+                g_test_skip("needs root: mounting a tmpfs");
+                directory_remove(directory);
+                return;
+        }
+        {
+                g_autoptr(World) world = world_new(1, directory);
+                Node *node = &world->nodes[0];
+                Answer pending = {}, confirmed = {};
+
+                node_up(node);
+                node_write(node, large);
+                written++;
+                fill_disk(filler);
+                /* The write-ahead log is reused for a while; at some point there is no more room. */
+                for (;;) {
+                        node_submit(node, large, &pending);
+                        while (!pending.here && node->store_error == 0)
+                                g_assert_cmpint(sd_event_run(world->event, G_USEC_PER_SEC), >=, 0);
+                        if (!pending.here)
+                                break;
+                        written++;
+                        g_assert_cmpuint(written, <, 1000);
+                }
+                g_assert_cmpint(node->store_error, ==, -ENOSPC);
+                for (unsigned i = 0; i < 10; i++)
+                        refused += raft_engine_submit(node->engine, "y", 1, NULL, NULL, NULL) ==
+                                   RAFT_SUBMIT_STORE_FAILING;
+                g_assert_cmpuint(refused, ==, 10);
+                g_assert_cmpint(raft_engine_confirm(node->engine, answer_take, &confirmed, NULL), ==,
+                                RAFT_SUBMIT_TAKEN);
+                world_wait_answer(world, &confirmed);
+                g_assert_false(pending.here);
+
+                g_assert_cmpint(g_unlink(filler), ==, 0);
+                world_wait_answer(world, &pending);
+                g_assert_cmpint(pending.outcome, ==, RAFT_OUTCOME_DONE);
+                written++;
+                world_until(world, store_is_well, node, "a store that works");
+                node_write(node, "y");
+                g_assert_cmpuint(node->applied, ==, written + 1);
+                g_autofree char *state = g_strdup(node->state->str);
+
+                /* Full again, and stopped so; nothing is lost by that either. */
+                fill_disk(filler);
+                node_down(node);
+                node_up(node);
+                g_assert_cmpstr(node->state->str, ==, state);
+                g_assert_cmpint(g_unlink(filler), ==, 0);
+                world_for(world, 50);
+                node_down(node);
+                node_up(node);
+                g_assert_cmpstr(node->state->str, ==, state);
+        }
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
+int main(int argc, char **argv) {
+        g_test_init(&argc, &argv, NULL);
+        fault_vfs_install();
+#define TEST(name) g_test_add_func("/store/faults/" #name, test_##name)
+        TEST(nothing_is_lost_when_a_write_finds_no_room);
+        TEST(nothing_is_lost_when_a_write_fails);
+        TEST(nothing_is_lost_when_a_sync_fails);
+        TEST(a_birth_that_fails_can_be_repeated);
+        TEST(an_entry_that_cannot_be_written_keeps_its_place);
+        TEST(the_term_is_confirmed_while_the_disk_is_full);
+        TEST(a_restart_on_a_full_disk_shows_what_was_kept_and_leads);
+        TEST(a_checkpoint_that_fails_costs_nothing);
+        TEST(a_full_disk_heals_when_there_is_room);
+        return g_test_run();
+}
