@@ -23,13 +23,14 @@ typedef struct Hypervisor Hypervisor;
 
 typedef enum HypervisorResult {
         HYPERVISOR_CALL_OK,
-        HYPERVISOR_CALL_NO_DOMAIN,      /* libvirt knows no such domain: it does not run */
-        HYPERVISOR_CALL_FAILED,         /* libvirt said no; its sentence */
-        HYPERVISOR_CALL_TIMED_OUT,      /* the deadline passed: it may still happen. A start that comes true late is
-                                         * destroyed by the thread that made it, before any vCPU ran; after a resume
-                                         * that timed out only the guard's kill makes sure */
-        HYPERVISOR_CALL_HUNG,           /* not tried: too many calls are stuck in libvirt */
-        HYPERVISOR_CALL_UNAVAILABLE,    /* not tried: no connection; the sentence says why */
+        HYPERVISOR_CALL_NO_DOMAIN, /* libvirt knows no such domain: it does not run */
+        HYPERVISOR_CALL_FAILED, /* libvirt said no; its sentence */
+        HYPERVISOR_CALL_TIMED_OUT, /* the deadline passed: it may still happen. A start that comes true late is
+                                    * destroyed by the thread that made it, before any vCPU ran; after a resume
+                                    * that timed out only the guard's kill makes sure */
+        HYPERVISOR_CALL_LOST, /* the connection broke before the answer: it may have happened, the list tells */
+        HYPERVISOR_CALL_HUNG, /* not tried: too many calls are stuck in libvirt */
+        HYPERVISOR_CALL_UNAVAILABLE, /* not tried: no connection; the sentence says why */
 } HypervisorResult;
 
 typedef enum DomainState {
@@ -110,10 +111,12 @@ const char *hypervisor_version(const Hypervisor *h);    /* "9.0.0" of libvirt; N
 
 /* Each returns 0 and calls @done exactly once, later and from the loop; or -ENOMEM. @xml is copied. */
 
-/* Has libvirt make a QEMU command line of it and throws that away: nothing is kept, nothing runs. */
+/* Has libvirt make a QEMU command line of it and throws that away: nothing is kept, nothing runs. Finds what libvirt
+ * or this host's QEMU does not know; an element that libvirt does not know it passes over, as it does at the start. */
 int hypervisor_check_xml(Hypervisor *h, const char *xml, HypervisorDone done, void *userdata);
 int hypervisor_list(Hypervisor *h, HypervisorDone done, void *userdata);
-/* A transient domain, paused. OK only if its process was found too; otherwise the domain is destroyed again. */
+/* A transient domain, paused, from XML that bears the mark (-EINVAL without). OK only if its process was found too;
+ * otherwise the domain is destroyed again. */
 int hypervisor_start_paused(Hypervisor *h, const char *xml, HypervisorDone done, void *userdata);
 int hypervisor_resume(Hypervisor *h, const VmId *vm, HypervisorDone done, void *userdata);
 /* Asks the guest; OK means asked. */
