@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* gpupoold without anything behind it: the real bus library on the real registry in memory. Each line on standard input
+ * is a command, answered by a line "ok" (with what was asked for before it) once it is done; see commands[] below.
+ *
+ *     fake-service [--gpus N] [--user NAME] [--questions N] [--jobs N] */
+
+#include <errno.h>
+#include <glib.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <systemd/sd-event.h>
+
+#include "adapters/bus/bus.h"
+#include "core/names.h"
+#include "fake-world.h"
+#include "util/log.h"
+
+typedef struct Fake Fake;
+
+/* A request that was submitted. */
+typedef struct Submitted {
+        Fake *fake;
+        uint8_t *bytes;
+        size_t size;
+        SubmitCallback submitted;
+        OperateCallback operated;
+        void *userdata;
+        JobOperation operation;
+        Caller caller;
+} Submitted;
+
+typedef struct XmlCheck {
+        Fake *fake;
+        CheckXmlCallback callback;
+        void *userdata;
+} XmlCheck;
+
+struct Fake {
+        sd_event *event;
+        Bus *bus;
+        FakeWorld *world;
+        Jobs jobs;
+        NodeId voter;
+        bool quorate;
+        bool held;                      /* requests and XML checks wait for "let-go" */
+        SubmitOutcome outcome;
+        const char *xml_error;
+        bool cancel_is_late;
+        GPtrArray *submitted;
+        GPtrArray *xml_checks;
+        unsigned n_submitted, n_xml_checks;
+        GString *input;
+};
+
+/* ---- the service that the bus sees */
+
+static const World *get_world(void *userdata) {
+        return &((Fake *) userdata)->world->world;
+}
+
+static void get_status(void *userdata, ClusterStatus *ret) {
+        Fake *fake = userdata;
+        *ret = (ClusterStatus) { .leader = fake->voter, .quorate = fake->quorate, .voters = &fake->voter, .n_voters = 1 };
+}
+
+static Jobs *get_jobs(void *userdata) {
+        return &((Fake *) userdata)->jobs;
+}
+
+static void emit_events_from(Fake *fake, uint64_t first) {
+        ARRAY_EACH(event, &fake->world->registry->events)
+                if (event->sequence >= first)
+                        bus_emit_event(fake->bus, event);
+}
+
+static Job *make_job(Fake *fake, const Submitted *s, const Entry *entry) {
+        VmId vm;
+        Job *job = NULL;
+        memcpy(vm.bytes, entry->set_desired->vm.data, ID_SIZE);
+        const Vm *known = registry_find_vm(fake->world->registry, &vm);
+        g_assert_cmpint(jobs_add(&fake->jobs, s->operation, &vm, known ? known->epoch : 0, s->caller.uid, s->caller.sender,
+                                 (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
+        bus_job_added(fake->bus, job);
+        return job;
+}
+
+static void complete(Submitted *s) {
+        Fake *fake = s->fake;
+        Result result = {};
+        Job *job = NULL;
+        if (fake->outcome == SUBMIT_COMMITTED) {
+                uint64_t first = fake->world->registry->next_event;
+                _cleanup_(entry_freep) Entry *entry = gpupool1__entry__unpack(NULL, s->size, s->bytes);
+                fake_world_apply(fake->world, entry, &result);
+                bus_invalidate(fake->bus);
+                emit_events_from(fake, first);
+                if (result.verdict == VERDICT_DONE && s->operated)
+                        job = make_job(fake, s, entry);
+        }
+        if (s->operated)
+                s->operated(fake->outcome, &result, job, s->userdata);
+        else
+                s->submitted(fake->outcome, &result, s->userdata);
+        result_clear(&result);
+        g_free(s->caller.user);
+        g_free(s->caller.sender);
+        free(s->bytes);
+        g_free(s);
+}
+
+static void answer_xml(XmlCheck *check) {
+        const char *error = check->fake->xml_error;
+        check->callback(error, error ? "libvirt says: unsupported machine type" : NULL, check->userdata);
+        g_free(check);
+}
+
+/* Answers come from the loop, never from within a call. */
+static int on_idle(sd_event_source *source, void *userdata) {
+        Fake *fake = userdata;
+        if (!fake->held) {
+                while (fake->submitted->len > 0)
+                        complete(g_ptr_array_steal_index(fake->submitted, 0));
+                while (fake->xml_checks->len > 0)
+                        answer_xml(g_ptr_array_steal_index(fake->xml_checks, 0));
+        }
+        sd_event_source_disable_unref(source);
+        return 0;
+}
+
+static void work_later(Fake *fake) {
+        sd_event_source *source = NULL;
+        g_assert_cmpint(sd_event_add_defer(fake->event, &source, on_idle, fake), >=, 0);
+}
+
+static Submitted *keep(Fake *fake, const Entry *entry, void *userdata) {
+        Submitted *s = g_new0(Submitted, 1);
+        *s = (Submitted) { .fake = fake, .userdata = userdata };
+        g_assert_cmpint(entry_encode(entry, &s->bytes, &s->size), ==, 0);
+        g_ptr_array_add(fake->submitted, s);
+        fake->n_submitted++;
+        work_later(fake);
+        return s;
+}
+
+static int submit(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata) {
+        keep(userdata, entry, callback_userdata)->submitted = callback;
+        return 0;
+}
+
+static unsigned running_jobs(const Fake *fake, uint32_t uid) {
+        unsigned n = 0;
+        ARRAY_EACH(job, &fake->jobs.all)
+                n += (*job)->uid == uid && (*job)->result == JOB_PENDING;
+        return n;
+}
+
+static int operate(void *userdata, Entry *entry, JobOperation operation, const Caller *caller, OperateCallback callback,
+                   void *callback_userdata) {
+        Fake *fake = userdata;
+        if (running_jobs(fake, caller->uid) >= fake->jobs.per_user_max)
+                return -EDQUOT;
+        Submitted *s = keep(fake, entry, callback_userdata);
+        s->operated = callback;
+        s->operation = operation;
+        s->caller = (Caller) { .uid = caller->uid, .user = g_strdup(caller->user), .sender = g_strdup(caller->sender) };
+        return 0;
+}
+
+static int cancel_job(void *userdata, Job *job) {
+        Fake *fake = userdata;
+        if (fake->cancel_is_late)
+                return -EBUSY;
+        job_finish(job, JOB_CANCELED, NULL, "given up", 1);
+        bus_job_ended(fake->bus, job);
+        return 0;
+}
+
+static int check_xml(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata) {
+        Fake *fake = userdata;
+        XmlCheck *check = g_new0(XmlCheck, 1);
+        *check = (XmlCheck) { .fake = fake, .callback = callback, .userdata = callback_userdata };
+        g_ptr_array_add(fake->xml_checks, check);
+        fake->n_xml_checks++;
+        work_later(fake);
+        return 0;
+}
+
+static const Service service = {
+        .world = get_world,
+        .status = get_status,
+        .jobs = get_jobs,
+        .submit = submit,
+        .operate = operate,
+        .cancel_job = cancel_job,
+        .check_xml = check_xml,
+};
+
+/* ---- commands */
+
+static void command_plug(Fake *fake, const char *argument) {
+        fake_world_plug(fake->world, argument);
+        bus_invalidate(fake->bus);
+}
+
+static void command_unplug(Fake *fake, const char *argument) {
+        fake_world_unplug(fake->world, argument);
+        bus_invalidate(fake->bus);
+}
+
+/* ADDRESS DRIVER */
+static void command_driver(Fake *fake, const char *argument) {
+        g_auto(GStrv) words = g_strsplit(argument, " ", 2);
+        g_assert_cmpint(text_set(&fake_world_find(fake->world, words[0])->driver, words[1]), ==, 0);
+        bus_invalidate(fake->bus);
+}
+
+static void command_memory_free(Fake *fake, const char *argument) {
+        fake->world->nodes[0]->memory_free = g_ascii_strtoull(argument, NULL, 10);
+        bus_invalidate(fake->bus);
+}
+
+static void command_hypervisor(Fake *fake, const char *argument) {
+        fake->world->nodes[0]->hypervisor = g_str_equal(argument, "hung") ? HYPERVISOR_HUNG : HYPERVISOR_CONNECTED;
+        bus_invalidate(fake->bus);
+}
+
+static void command_quorate(Fake *fake, const char *argument) {
+        fake->quorate = g_str_equal(argument, "yes");
+        bus_invalidate(fake->bus);
+}
+
+static void command_outcome(Fake *fake, const char *argument) {
+        static const char *const words[] = { "committed", "no-quorum", "storage-full", "unknown", "stopping" };
+        for (unsigned i = 0; i < G_N_ELEMENTS(words); i++)
+                if (g_str_equal(argument, words[i])) {
+                        fake->outcome = (SubmitOutcome) i;
+                        return;
+                }
+        g_assert_not_reached();
+}
+
+static void command_hold(Fake *fake, const char *argument) {
+        fake->held = true;
+}
+
+static void command_let_go(Fake *fake, const char *argument) {
+        fake->held = false;
+        work_later(fake);
+}
+
+static void command_refuse_xml(Fake *fake, const char *argument) {
+        fake->xml_error = g_str_equal(argument, "no") ? NULL : ERROR_INVALID_XML;
+}
+
+static void command_cancel_is_late(Fake *fake, const char *argument) {
+        fake->cancel_is_late = true;
+}
+
+/* Somebody else does it meanwhile. */
+static void command_delete_pool(Fake *fake, const char *argument) {
+        Gpupool1__DeletePool command = GPUPOOL1__DELETE_POOL__INIT;
+        command.name = (char *) argument;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_DELETE_POOL;
+        entry.delete_pool = &command;
+        Result result;
+        fake_world_apply(fake->world, &entry, &result);
+        g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
+        bus_invalidate(fake->bus);
+}
+
+/* VM POOL: somebody gives the VM another pool meanwhile. */
+static void command_require(Fake *fake, const char *argument) {
+        g_auto(GStrv) words = g_strsplit(argument, " ", 2);
+        const Vm *vm = registry_find_vm_name(fake->world->registry, words[0]);
+        g_assert_nonnull(vm);
+        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
+        requirement.pool = words[1];
+        requirement.count = 1;
+        Gpupool1__SetRequirement command = GPUPOOL1__SET_REQUIREMENT__INIT;
+        command.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) vm->id.bytes };
+        command.requirement = &requirement;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_REQUIREMENT;
+        entry.set_requirement = &command;
+        Result result;
+        fake_world_apply(fake->world, &entry, &result);
+        g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
+        bus_invalidate(fake->bus);
+}
+
+static Job *find_job(Fake *fake, const char *id) {
+        Job *job = jobs_find(&fake->jobs, g_ascii_strtoull(id, NULL, 10));
+        g_assert_nonnull(job);
+        return job;
+}
+
+static void command_progress(Fake *fake, const char *argument) {
+        Job *job = find_job(fake, argument);
+        job->progress = 0.5;
+        job->stage = "binding";
+        bus_invalidate(fake->bus);
+}
+
+static void command_end_job(Fake *fake, const char *argument) {
+        Job *job = find_job(fake, argument);
+        job_finish(job, JOB_DONE, NULL, NULL, 1);
+        bus_job_ended(fake->bus, job);
+}
+
+static void command_forget_job(Fake *fake, const char *argument) {
+        Job *job = find_job(fake, argument);
+        bus_job_forgotten(fake->bus, job);
+        jobs_remove(&fake->jobs, job);
+}
+
+static void command_device_event(Fake *fake, const char *argument) {
+        static const char *const properties[] = { "ACTION=bind", "DRIVER=vfio-pci", "BAD=\x01", "NOTHING", NULL };
+        BusDeviceEvent event = { .action = "bind", .node = fake->world->nodes[0]->node, .subsystem = "pci", .properties = properties };
+        g_assert_cmpint(pci_address_from_text(argument, &event.address), ==, 0);
+        bus_emit_device_event(fake->bus, &event);
+}
+
+static void command_count(Fake *fake, const char *argument) {
+        (void) printf("%u submitted, %u checked\n", fake->n_submitted, fake->n_xml_checks);
+}
+
+static void command_flush(Fake *fake, const char *argument) {
+        bus_flush(fake->bus);
+}
+
+/* N times a change, as fast as it goes, with a turn of the loop between. */
+static void command_storm(Fake *fake, const char *argument) {
+        uint64_t n = g_ascii_strtoull(argument, NULL, 10);
+        for (uint64_t i = 0; i < n; i++) {
+                g_autofree char *driver = g_strdup_printf("driver%" G_GUINT64_FORMAT, i);
+                g_assert_cmpint(text_set(&fake->world->nodes[0]->gpus[0].driver, driver), ==, 0);
+                bus_invalidate(fake->bus);
+                (void) sd_event_run(fake->event, 2000);
+        }
+}
+
+static void command_go_down(Fake *fake, const char *argument) {
+        fake->bus = bus_free(fake->bus);
+        fake->outcome = SUBMIT_STOPPING;
+        fake->held = false;
+        for (; fake->submitted->len > 0;) {
+                Submitted *s = g_ptr_array_steal_index(fake->submitted, 0);
+                Result none = {};
+                if (s->operated)
+                        s->operated(SUBMIT_STOPPING, &none, NULL, s->userdata);
+                else
+                        s->submitted(SUBMIT_STOPPING, &none, s->userdata);
+                g_free(s->caller.user);
+                g_free(s->caller.sender);
+                free(s->bytes);
+                g_free(s);
+        }
+        while (fake->xml_checks->len > 0)
+                answer_xml(g_ptr_array_steal_index(fake->xml_checks, 0));
+        (void) sd_event_exit(fake->event, 0);
+}
+
+static const struct {
+        const char *name;
+        void (*run)(Fake *fake, const char *argument);
+} commands[] = {
+        { "plug", command_plug },
+        { "unplug", command_unplug },
+        { "driver", command_driver },
+        { "memory-free", command_memory_free },
+        { "hypervisor", command_hypervisor },
+        { "quorate", command_quorate },
+        { "outcome", command_outcome },
+        { "hold", command_hold },
+        { "let-go", command_let_go },
+        { "refuse-xml", command_refuse_xml },
+        { "cancel-is-late", command_cancel_is_late },
+        { "delete-pool", command_delete_pool },
+        { "require", command_require },
+        { "progress", command_progress },
+        { "end-job", command_end_job },
+        { "forget-job", command_forget_job },
+        { "device-event", command_device_event },
+        { "count", command_count },
+        { "flush", command_flush },
+        { "storm", command_storm },
+        { "go-down", command_go_down },
+};
+
+static void run_command(Fake *fake, char *line) {
+        char *argument = strchr(line, ' ');
+        if (argument)
+                *argument++ = '\0';
+        for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++)
+                if (g_str_equal(line, commands[i].name)) {
+                        commands[i].run(fake, argument ? argument : "");
+                        (void) puts("ok");
+                        (void) fflush(stdout);
+                        return;
+                }
+        g_error("no such command: %s", line);
+}
+
+static int on_input(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Fake *fake = userdata;
+        char buffer[1024];
+        ssize_t n = read(fd, buffer, sizeof(buffer));
+        if (n <= 0)
+                return sd_event_exit(fake->event, 0);
+        g_string_append_len(fake->input, buffer, n);
+        char *end;
+        while ((end = strchr(fake->input->str, '\n'))) {
+                g_autofree char *line = g_strndup(fake->input->str, (size_t) (end - fake->input->str));
+                g_string_erase(fake->input, 0, end - fake->input->str + 1);
+                run_command(fake, line);
+        }
+        return 0;
+}
+
+static void become(const char *user) {
+        const struct passwd *passwd = getpwnam(user);
+        if (!passwd)
+                g_error("no user %s", user);
+        if (setgroups(0, NULL) < 0 || setresgid(passwd->pw_gid, passwd->pw_gid, passwd->pw_gid) < 0 ||
+            setresuid(passwd->pw_uid, passwd->pw_uid, passwd->pw_uid) < 0)
+                g_error("cannot become %s: %s", user, g_strerror(errno));
+}
+
+int main(int argc, char **argv) {
+        int n_gpus = 2, n_questions = 4, n_jobs = 4;
+        g_autofree char *user = NULL;
+        const GOptionEntry options[] = {
+                { "gpus", 0, 0, G_OPTION_ARG_INT, &n_gpus, NULL, NULL },
+                { "questions", 0, 0, G_OPTION_ARG_INT, &n_questions, NULL, NULL },
+                { "jobs", 0, 0, G_OPTION_ARG_INT, &n_jobs, NULL, NULL },
+                { "user", 0, 0, G_OPTION_ARG_STRING, &user, NULL, NULL },
+                {},
+        };
+        g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+        g_option_context_add_main_entries(context, options, NULL);
+        g_autoptr(GError) error = NULL;
+        if (!g_option_context_parse(context, &argc, &argv, &error))
+                g_error("%s", error->message);
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (user)
+                become(user);
+
+        Fake fake = {
+                .world = fake_world_new((size_t) n_gpus),
+                .quorate = true,
+                .submitted = g_ptr_array_new(),
+                .xml_checks = g_ptr_array_new(),
+                .input = g_string_new(NULL),
+        };
+        fake.voter = fake.world->world.local;
+        fake.jobs.next_id = 1;
+        fake.jobs.per_user_max = (uint32_t) n_jobs;
+        BusConfig config = { .questions_per_user = (uint32_t) n_questions };
+        log_set_level(LOG_DEBUG);
+
+        int r = sd_event_default(&fake.event);
+        if (r >= 0)
+                r = bus_new(&fake.bus, fake.event, &config, &service, &fake);
+        if (r >= 0)
+                r = bus_acquire_name(fake.bus);
+        if (r >= 0)
+                r = sd_event_add_io(fake.event, NULL, STDIN_FILENO, EPOLLIN, on_input, &fake);
+        if (r < 0) {
+                (void) printf("failed: %s\n", g_strerror(-r));
+                return 1;
+        }
+        (void) puts("ready");
+        (void) fflush(stdout);
+        r = sd_event_loop(fake.event);
+
+        bus_free(fake.bus);
+        jobs_clear(&fake.jobs);
+        fake_world_free(fake.world);
+        g_ptr_array_unref(fake.submitted);
+        g_ptr_array_unref(fake.xml_checks);
+        g_string_free(fake.input, TRUE);
+        sd_event_unref(fake.event);
+        return r < 0;
+}

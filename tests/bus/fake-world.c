@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "fake-world.h"
+
+#include <glib.h>
+
+#include "core/names.h"
+
+static NodeId node_id(size_t index) {
+        NodeId id = {};
+        memset(id.bytes, 0xa0 + (int) index, ID_SIZE);
+        return id;
+}
+
+static ProtobufCBinaryData bytes_of(const uint8_t *id) {
+        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) id };
+}
+
+static void make_gpu(const NodeId *node, const char *address, GpuFacts *ret) {
+        GpuFacts gpu = {
+                .class = 0x030200,
+                .iommu_group = 10,
+                .numa_node = 0,
+                .bars = { { .start = UINT64_C(0x200000000), .size = UINT64_C(0x2000000), .prefetchable_64 = true },
+                          {},
+                          { .start = UINT64_C(0x1000000000), .size = UINT64_C(0x2000000000), .prefetchable_64 = true } },
+                .link_speed = g_strdup("32.0 GT/s PCIe"),
+                .link_speed_max = g_strdup("32.0 GT/s PCIe"),
+                .link_width = 16,
+                .link_width_max = 16,
+                .reset_methods_known = true,
+                .has_reset = true,
+                .holders_known = true,
+                .config = CONFIG_READABLE,
+                .parent = g_strdup("0000:00:01.0"),
+                .vendor_name = g_strdup("NVIDIA Corporation"),
+                .device_name = g_strdup("GH100 [H100 PCIe]"),
+                .driver = g_strdup("nvidia"),
+                .iommu_group_type = g_strdup("DMA"),
+                .power_state = g_strdup("D0"),
+        };
+        g_assert_cmpint(pci_address_from_text(address, &gpu.address), ==, 0);
+        gpu.iommu_group = gpu.address.bus;
+        gpu.sysfs_path = g_strdup_printf("/devices/pci0000:00/0000:00:01.0/%s", address);
+        g_assert_cmpint(text_list_add(&gpu.reset_methods, "flr"), ==, 0);
+        g_assert_cmpint(text_list_add(&gpu.reset_methods, "bus"), ==, 0);
+        gpu.identity = (GpuIdentity) {
+                .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de, .subsystem_device = 0x1626,
+                .address = gpu.address,
+        };
+        g_snprintf(gpu.identity.slot, sizeof(gpu.identity.slot), "pci0000:00/01.0/%02x.0", gpu.address.bus);
+        g_snprintf(gpu.identity.serial, sizeof(gpu.identity.serial), "13203230%02x", gpu.address.bus);
+        *ret = gpu;
+}
+
+static NodeFacts *make_node(size_t index, size_t n_gpus) {
+        NodeFacts *facts = g_new0(NodeFacts, 1);
+        *facts = (NodeFacts) {
+                .node = node_id(index),
+                .incarnation = 1,
+                .boot_id = g_strdup("0123456789abcdef0123456789abcdef"),
+                .kernel = g_strdup("6.1.0-18-amd64"),
+                .cpu_model = g_strdup("AMD EPYC 9354"),
+                .virtualization = g_strdup("none"),
+                .memory_total = UINT64_C(512) << 30,
+                .memory_free = UINT64_C(300) << 30,
+                .hugepages = g_new0(Hugepages, 1),
+                .n_hugepages = 1,
+                .address_bits = 52,
+                .iommu_present = true,
+                .vfio_present = true,
+                .interrupt_remapping = true,
+                .interrupt_remapping_known = true,
+                .hypervisor = HYPERVISOR_CONNECTED,
+                .guard_connected = true,
+                .gpus = g_new0(GpuFacts, n_gpus),
+                .n_gpus = n_gpus,
+        };
+        facts->hugepages[0] = (Hugepages) { .size_bytes = 2 << 20, .total = 64, .free = 60 };
+        g_assert_cmpint(text_list_add(&facts->versions, "gpupool 0.1.0"), ==, 0);
+        g_assert_cmpint(text_list_add(&facts->versions, "libvirt 9.0.0"), ==, 0);
+        for (size_t i = 0; i < n_gpus; i++) {
+                g_autofree char *address = g_strdup_printf("0000:%02x:00.0", (unsigned) i + 1);
+                make_gpu(&facts->node, address, facts->gpus + i);
+        }
+        return facts;
+}
+
+static void begin(FakeWorld *world) {
+        static const uint8_t cluster[ID_SIZE] = { 0xc1, 0x05, 0x7e, 1 };
+        Gpupool1__InitCluster init = GPUPOOL1__INIT_CLUSTER__INIT;
+        init.cluster = bytes_of(cluster);
+        init.name = (char *) "lab";
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
+        entry.init_cluster = &init;
+        Result result;
+        fake_world_apply(world, &entry, &result);
+        g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
+
+        for (size_t i = 0; i < world->n_nodes; i++) {
+                char name[] = { (char) ('a' + (int) i), '\0' };
+                Gpupool1__AnnounceNode announce = GPUPOOL1__ANNOUNCE_NODE__INIT;
+                announce.node = bytes_of(world->nodes[i]->node.bytes);
+                announce.name = name;
+                announce.boot_id = world->nodes[i]->boot_id;
+                announce.incarnation = 1;
+                announce.level = LEVEL_SUPPORTED;
+                entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
+                entry.announce_node = &announce;
+                fake_world_apply(world, &entry, &result);
+                g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
+        }
+}
+
+FakeWorld *fake_world_new(size_t n_gpus) {
+        FakeWorld *world = g_new0(FakeWorld, 1);
+        g_assert_cmpint(registry_new(&world->registry), ==, 0);
+        world->n_nodes = 1 + (n_gpus > 0 ? (n_gpus - 1) / FAKE_GPUS_PER_NODE : 0);
+        world->nodes = g_new0(NodeFacts *, world->n_nodes);
+        for (size_t i = 0; i < world->n_nodes; i++) {
+                size_t n = n_gpus < FAKE_GPUS_PER_NODE ? n_gpus : FAKE_GPUS_PER_NODE;
+                world->nodes[i] = make_node(i, n);
+                n_gpus -= n;
+        }
+        world->world = (World) {
+                .registry = world->registry,
+                .nodes = (const NodeFacts *const *) world->nodes,
+                .n_nodes = world->n_nodes,
+                .local = node_id(0),
+        };
+        begin(world);
+        return world;
+}
+
+FakeWorld *fake_world_free(FakeWorld *world) {
+        if (!world)
+                return NULL;
+        registry_free(world->registry);
+        for (size_t i = 0; i < world->n_nodes; i++) {
+                node_facts_clear(world->nodes[i]);
+                g_free(world->nodes[i]);
+        }
+        g_free(world->nodes);
+        g_free(world);
+        return NULL;
+}
+
+void fake_world_plug(FakeWorld *world, const char *address) {
+        NodeFacts *facts = world->nodes[0];
+        GpuFacts gpu;
+        make_gpu(&facts->node, address, &gpu);
+        facts->gpus = g_renew(GpuFacts, facts->gpus, facts->n_gpus + 1);
+        size_t i = 0;
+        while (i < facts->n_gpus && pci_address_compare(facts->gpus[i].address, gpu.address) < 0)
+                i++;
+        memmove(facts->gpus + i + 1, facts->gpus + i, (facts->n_gpus - i) * sizeof(*facts->gpus));
+        facts->gpus[i] = gpu;
+        facts->n_gpus++;
+}
+
+GpuFacts *fake_world_find(FakeWorld *world, const char *address) {
+        PciAddress wanted;
+        g_assert_cmpint(pci_address_from_text(address, &wanted), ==, 0);
+        NodeFacts *facts = world->nodes[0];
+        for (size_t i = 0; i < facts->n_gpus; i++)
+                if (pci_address_equal(facts->gpus[i].address, wanted))
+                        return facts->gpus + i;
+        return NULL;
+}
+
+void fake_world_unplug(FakeWorld *world, const char *address) {
+        NodeFacts *facts = world->nodes[0];
+        GpuFacts *gpu = fake_world_find(world, address);
+        g_assert_nonnull(gpu);
+        gpu_facts_clear(gpu);
+        size_t i = (size_t) (gpu - facts->gpus);
+        memmove(gpu, gpu + 1, (facts->n_gpus - i - 1) * sizeof(*gpu));
+        facts->n_gpus--;
+}
+
+void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret) {
+        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
+        if (entry->author)
+                author = *entry->author;
+        author.node = bytes_of(world->nodes[0]->node.bytes);
+        Entry whole = *entry;
+        whole.author = &author;
+        whole.format = ENTRY_FORMAT;
+        whole.time_ms = (uint64_t) g_get_real_time() / 1000;
+        g_assert_cmpint(registry_apply(world->registry, world->registry->index + 1, &whole, ret), ==, 0);
+}

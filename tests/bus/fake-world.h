@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* A world in memory: a registry that grows by real entries, and simulated GPUs that come and go. */
+
+#include "core/world.h"
+
+#define FAKE_GPUS_PER_NODE 250U
+
+typedef struct FakeWorld {
+        Registry *registry;
+        NodeFacts **nodes;
+        size_t n_nodes;
+        World world;
+} FakeWorld;
+
+/* Nodes a, b, ... with @n_gpus assignable H100s in all, the first at a:0000:01:00.0, then 0000:02:00.0 and so on. */
+FakeWorld *fake_world_new(size_t n_gpus);
+FakeWorld *fake_world_free(FakeWorld *world);
+DEFINE_CLEANUP(FakeWorld *, fake_world_free);
+
+/* On node a, at @address. */
+void fake_world_plug(FakeWorld *world, const char *address);
+void fake_world_unplug(FakeWorld *world, const char *address);
+GpuFacts *fake_world_find(FakeWorld *world, const char *address);
+
+/* Applies a copy of @entry, as node a's; the caller clears *ret. */
+void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret);
