@@ -466,7 +466,7 @@ static int say_nearest(const Request *request, const Finding *findings, size_t n
         PlacementReason reason = {};
         int r = hindrances[hindrance].say(&c, &reason);
         if (r >= 0 && about_node && hindrance == HINDRANCE_TAKEN)
-                r = text_append(ret, "it needs %" PRIu32 " of %s, and of those on %s ", c.count, c.pool, node_name(&c));
+                r = text_append(ret, "it needs %" PRIu32 " of %s; %s has ", c.count, c.pool, node_name(&c));
         else if (r >= 0 && about_node)
                 r = text_append(ret, "on %s ", node_name(&c));
         if (r >= 0)

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <glib.h>
+
+#include "core/placement.h"
+#include "core/pool-count.h"
+#include "world-builder.h"
+
+static PoolCounts count(WorldBuilder *w) {
+        PoolCounts counts = {};
+        g_assert_cmpint(pool_count(world_now(w), pool_named(w, "training"), &counts), ==, 0);
+        return counts;
+}
+
+/* "bert render" */
+static char *at_risk(WorldBuilder *w) {
+        _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+        GString *text = g_string_new(NULL);
+        for (size_t i = 0; i < counts.n_at_risk; i++)
+                g_string_append_printf(text, "%s%s", i > 0 ? " " : "",
+                                       registry_find_vm(w->registry, counts.at_risk + i)->name);
+        return g_string_free(text, FALSE);
+}
+
+#define ASSERT_SURVIVES(w, nodes, expected_at_risk)                             \
+        do {                                                                    \
+                _cleanup_(pool_counts_clear) PoolCounts _counts = count(w);     \
+                char *_at_risk = at_risk(w);                                    \
+                g_assert_cmpuint(_counts.survives, ==, (nodes));                \
+                g_assert_cmpstr(_at_risk, ==, (expected_at_risk));              \
+                g_free(_at_risk);                                               \
+        } while (0)
+
+/* @n_nodes of @n_gpus, all in pool training. */
+static WorldBuilder *pool_across(size_t n_nodes, size_t n_gpus) {
+        WorldBuilder *w = world_of(n_nodes);
+        GString *names = g_string_new(NULL);
+        for (size_t i = 0; i < n_nodes; i++) {
+                with_gpus(w, w->registry->nodes.items[i].name, n_gpus);
+                g_string_append_printf(names, "%s ", w->registry->nodes.items[i].name);
+        }
+        pool_of(w, "training", names->str);
+        g_string_free(names, TRUE);
+        return w;
+}
+
+static void test_what_there_is_is_counted(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 4);
+        vm_of(w, "bert", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        gpu_of(w, "b", 0)->boot_vga = true;
+        quarantined(w, "b", 1);
+        unplugged(w, "b", 3);
+        facts_of(w, "c")->guard_connected = false;
+        _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+        g_assert_cmpuint(counts.total, ==, 12);
+        g_assert_cmpuint(counts.usable, ==, 5);         /* four of a, one of b, none of c while its guard is away */
+        g_assert_cmpuint(counts.free, ==, 3);
+        g_assert_cmpuint(counts.largest_free, ==, 2);
+        g_assert_cmpuint(counts.in_use, ==, 2);
+}
+
+static void test_an_empty_pool_has_nothing(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        pool_of(w, "training", "");
+        _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+        g_assert_cmpuint(counts.total + counts.usable + counts.free + counts.largest_free + counts.in_use, ==, 0);
+        g_assert_cmpuint(counts.mixed.n, ==, 0);
+}
+
+static void test_one_node_alone_survives_nothing(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(1, 4);
+        vm_of(w, "bert", "training", 1);
+        vm_of(w, "waits", "training", 8);
+        runs(w, "bert", "a", "0");
+        ASSERT_SURVIVES(w, 0, "bert");
+}
+
+static void test_a_pair_has_no_majority_left(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(2, 4);
+        vm_of(w, "bert", "training", 1);
+        runs(w, "bert", "a", "0");
+        ASSERT_SURVIVES(w, 0, "bert");
+}
+
+static void test_three_nodes_survive_one_when_there_is_room(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        ASSERT_SURVIVES(w, 1, "");
+        vm_of(w, "bert", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        ASSERT_SURVIVES(w, 1, "bert");
+}
+
+static void test_who_would_find_no_room_is_at_risk(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        vm_of(w, "bert", "training", 2)->priority = 50;
+        vm_of(w, "infer", "training", 1);
+        vm_of(w, "render", "training", 1);
+        runs(w, "bert", "a", "0 1");
+        runs(w, "infer", "b", "0");
+        runs(w, "render", "c", "0");
+        ASSERT_SURVIVES(w, 0, "bert");                  /* two are free, one on b and one on c */
+        vm_named(w, "bert")->count = 1;
+        runs(w, "bert", "a", "0");
+        ASSERT_SURVIVES(w, 1, "bert infer render");     /* beyond it there is no majority */
+}
+
+static void test_the_more_important_get_the_room_first(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        for (const char *name = "uvwxy"; *name; name++)
+                vm_of(w, (char[]) { *name, 0 }, "training", 1);
+        vm_named(w, "v")->priority = 10;
+        runs(w, "u", "a", "0");
+        runs(w, "v", "a", "1");
+        runs(w, "w", "b", "0");
+        runs(w, "x", "b", "1");
+        runs(w, "y", "c", "0");
+        ASSERT_SURVIVES(w, 0, "u x y");                 /* one GPU is free, on c: of a v takes it, of b w, before x by name */
+}
+
+static void test_the_reserve_is_what_failover_takes(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        pool_named(w, "training")->reserve = 2;
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "render", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        runs(w, "render", "b", "0 1");
+        ASSERT_SURVIVES(w, 1, "bert render");
+}
+
+static void test_a_vm_that_is_never_started_again_is_at_risk(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        vm_of(w, "bert", "training", 1)->restart = RESTART_NEVER;
+        runs(w, "bert", "a", "0");
+        ASSERT_SURVIVES(w, 0, "bert");
+}
+
+static void test_affinity_counts_after_a_loss_too(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 4);
+        vm_of(w, "one", "training", 1);
+        vm_of(w, "two", "training", 1);
+        vm_of(w, "three", "training", 1);
+        must_be(w, "one", "apart", "two");
+        must_be(w, "one", "apart", "three");
+        must_be(w, "two", "apart", "three");
+        runs(w, "one", "a", "0");
+        runs(w, "two", "b", "0");
+        runs(w, "three", "c", "0");
+        ASSERT_SURVIVES(w, 0, "one two three");
+}
+
+static void test_what_is_stopping_needs_no_new_place(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 1);
+        for (const char *name = "uvw"; *name; name++)
+                vm_of(w, (char[]) { *name, 0 }, "training", 1);
+        runs(w, "u", "a", "0");
+        runs(w, "v", "b", "0");
+        vm_named(w, "u")->run = false;
+        vm_named(w, "u")->assignment.phase = ASSIGNMENT_STOPPING;
+        ASSERT_SURVIVES(w, 1, "v");
+}
+
+static void test_five_nodes_survive_any_two(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(5, 2);
+        for (const char *name = "uvw"; *name; name++)
+                vm_of(w, (char[]) { *name, 0 }, "training", 2);
+        runs(w, "u", "a", "0 1");
+        runs(w, "v", "b", "0 1");
+        ASSERT_SURVIVES(w, 2, "u v");
+        runs(w, "w", "c", "0 1");
+        ASSERT_SURVIVES(w, 2, "u v w");
+        vm_of(w, "x", "training", 1);
+        runs(w, "x", "d", "0");
+        ASSERT_SURVIVES(w, 1, "u v w x");               /* any of them, in one or the other case */
+}
+
+/* The short proof must never say more than trying it out: the sums of a large pool, then the same with an affinity
+ * that binds nothing but keeps the proof from being used. */
+static void test_the_proof_and_the_trials_agree(void) {
+        for (uint32_t seed = 0; seed < 200; seed++) {
+                GRand *random = g_rand_new_with_seed(seed);
+                _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(6, 4);
+                for (size_t i = 0; i < 24; i++) {
+                        _cleanup_free_ char *name = NULL;
+                        Placement found = {};
+                        g_assert_cmpint(text_printf(&name, "vm%zu", i), ==, 0);
+                        Vm *vm = vm_of(w, name, "training", 1 + (uint32_t) g_rand_int_range(random, 0, 2));
+                        if (g_rand_int_range(random, 0, 3) == 0 &&
+                            placement_find(world_now(w), vm, &found) == PLACEMENT_FOUND) {
+                                vm->assignment = (Assignment) { .phase = ASSIGNMENT_RUNNING, .node = found.node,
+                                                                .gpus = STEAL(found.gpus), .n_gpus = found.n_gpus };
+                        }
+                        placement_clear(&found);
+                }
+                _cleanup_(pool_counts_clear) PoolCounts with_proof = count(w);
+                must_be(w, "vm0", "apart", "nobody");
+                _cleanup_(pool_counts_clear) PoolCounts by_trial = count(w);
+                g_test_message("seed %u", seed);
+                g_assert_cmpuint(with_proof.survives, ==, by_trial.survives);
+                g_assert_cmpuint(with_proof.n_at_risk, ==, by_trial.n_at_risk);
+                g_rand_free(random);
+        }
+}
+
+static void test_gpus_that_are_alike_are_not_mixed(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 4);
+        on_numa_node(w, "b", 0, 4, 1);
+        _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+        g_assert_cmpuint(counts.mixed.n, ==, 0);
+}
+
+static void test_how_gpus_differ_is_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
+        with_gpus(w, "a", 3);
+        with_gpus(w, "b", 1);
+        GpuFacts *odd = gpu_of(w, "b", 0);
+        odd->identity.device = 0x20b5;
+        g_assert_cmpint(text_set(&odd->device_name, "GA100 [A100 PCIe 80GB]"), ==, 0);
+        odd->bars[2].size = UINT64_C(64) << 30;
+        g_assert_cmpint(text_set(&odd->link_speed_max, "16.0 GT/s PCIe"), ==, 0);
+        gpu_of(w, "a", 1)->link_width = 8;
+        pool_of(w, "training", "a b");
+        _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+        g_assert_cmpuint(counts.mixed.n, ==, 4);
+        g_assert_cmpstr(counts.mixed.items[0], ==, "models differ: GH100 [H100 PCIe] 10de:2331 (3), GA100 [A100 PCIe 80GB] "
+                                                   "10de:20b5 (1: b:0000:41:00.0)");
+        g_assert_cmpstr(counts.mixed.items[1], ==, "memory regions (BARs, in all) differ: 131088 MiB (3), 65552 MiB (1: "
+                                                   "b:0000:41:00.0)");
+        g_assert_cmpstr(counts.mixed.items[2], ==, "PCIe link widths differ: x16 (3), x8 (1: a:0000:42:00.0)");
+        g_assert_cmpstr(counts.mixed.items[3], ==, "PCIe link speeds differ: 32.0 GT/s PCIe (3), 16.0 GT/s PCIe (1: "
+                                                   "b:0000:41:00.0)");
+}
+
+int main(int argc, char *argv[]) {
+        g_test_init(&argc, &argv, NULL);
+#define TEST(name) g_test_add_func("/pool-count/" #name, test_##name)
+        TEST(what_there_is_is_counted);
+        TEST(an_empty_pool_has_nothing);
+        TEST(one_node_alone_survives_nothing);
+        TEST(a_pair_has_no_majority_left);
+        TEST(three_nodes_survive_one_when_there_is_room);
+        TEST(who_would_find_no_room_is_at_risk);
+        TEST(the_more_important_get_the_room_first);
+        TEST(the_reserve_is_what_failover_takes);
+        TEST(a_vm_that_is_never_started_again_is_at_risk);
+        TEST(affinity_counts_after_a_loss_too);
+        TEST(what_is_stopping_needs_no_new_place);
+        TEST(five_nodes_survive_any_two);
+        TEST(the_proof_and_the_trials_agree);
+        TEST(gpus_that_are_alike_are_not_mixed);
+        TEST(how_gpus_differ_is_told);
+#undef TEST
+        return g_test_run();
+}
