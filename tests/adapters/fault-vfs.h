@@ -13,8 +13,9 @@ void fault_vfs_install(void);
 void fault_vfs_reset(void);
 unsigned fault_vfs_operations(void);
 
-/* From the @nth operation on (1: the next), @how_many of them fail with SQLite's @code (SQLITE_FULL, SQLITE_IOERR_WRITE,
- * SQLITE_IOERR_FSYNC, ...). A failing write may have written half. UINT_MAX: until fault_vfs_reset(). */
+/* From the @nth operation on (1: the next), @how_many of them fail with SQLite's @code (SQLITE_FULL,
+ * SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, ...). A failing write may have written half. UINT_MAX: until
+ * fault_vfs_reset(). */
 void fault_vfs_fail(unsigned nth, unsigned how_many, int code);
 
 /* From here on only files whose path has @part in it count and fail; NULL: all. Set while nothing fails. */

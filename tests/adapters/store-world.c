@@ -161,7 +161,7 @@ void node_down(Node *node) {
         node->engine = raft_engine_free(node->engine);
 }
 
-void world_free(World *world) {
+void world_leave(World *world) {
         for (size_t i = 0; i < world->n; i++) {
                 node_down(&world->nodes[i]);
                 g_string_free(world->nodes[i].state, TRUE);
@@ -173,9 +173,14 @@ void world_free(World *world) {
                 letter_free(letter);
         sd_event_source_disable_unref(world->deliver);
         sd_event_unref(world->event);
-        directory_remove(world->directory);
         g_free(world->directory);
         g_free(world);
+}
+
+void world_free(World *world) {
+        g_autofree char *directory = g_strdup(world->directory);
+        world_leave(world);
+        directory_remove(directory);
 }
 
 RaftEngineConfig node_config(Node *node) {

@@ -43,9 +43,10 @@ struct World {
         void (*on_send)(World *world, Node *node, const RaftMessage *message);
 };
 
-/* Nothing runs yet. Files lie in a new directory, or in @directory. */
+/* Nothing runs yet. Files lie in @directory, or (NULL) in a new one. */
 World *world_new(size_t n, const char *directory);
-void world_free(World *world);          /* removes the directory it made */
+void world_free(World *world);          /* and the directory with all in it */
+void world_leave(World *world);         /* but not the directory */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 
 /* What node_up() opens with. */

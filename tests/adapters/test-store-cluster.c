@@ -278,7 +278,7 @@ static void test_no_vote_leaves_before_it_is_durable(void) {
         fault_vfs_only(NULL);
 }
 
-/* The first of the two faults: a leader that sent an entry and could not write it gave its index and term to the next. */
+/* The first of the two faults: a leader that had sent an entry and could not write it gave its index and term away. */
 static void test_a_leader_that_cannot_write_gives_no_index_twice(void) {
         g_autoptr(World) world = world_new(3, NULL);
         world_up(world);
@@ -526,45 +526,69 @@ static void test_a_change_between_commands_in_one_message_is_seen_committed(void
 /* ---- what no member in its senses sends ---- */
 
 static int receive_core(Node *to, const Node *from, const struct raft_message *core) {
-        return raft_engine_receive(to->engine, &(RaftMessage) { .kind = RAFT_MESSAGE_CORE, .from = from->id, .to = to->id,
-                                                                .address = from->address, .core = core });
+        return raft_engine_receive(to->engine, &(RaftMessage) {
+                        .kind = RAFT_MESSAGE_CORE,
+                        .from = from->id,
+                        .to = to->id,
+                        .address = from->address,
+                        .core = core,
+                });
+}
+
+static void refuse(Node *to, const Node *from, const struct raft_message *core) {
+        uint64_t term = node_status(to).term;
+        g_assert_cmpint(receive_core(to, from, core), ==, -EBADMSG);
+        g_assert_true(node_status(to).is_leader);
+        g_assert_cmpuint(node_status(to).term, ==, term);
+}
+
+static void refuse_append(Node *to, const Node *from, struct raft_append_entries append) {
+        refuse(to, from, &(struct raft_message) { .type = RAFT_APPEND_ENTRIES, .append_entries = append });
+}
+
+static void refuse_entry(Node *to, const Node *from, raft_term term, struct raft_entry *entry) {
+        refuse_append(to, from, (struct raft_append_entries) { .term = term, .n_entries = 1, .entries = entry });
+}
+
+static void refuse_install(Node *to, const Node *from, struct raft_install_snapshot install) {
+        refuse(to, from, &(struct raft_message) { .type = RAFT_INSTALL_SNAPSHOT, .install_snapshot = install });
+}
+
+static void refuse_vote(Node *to, const Node *from, struct raft_request_vote vote) {
+        refuse(to, from, &(struct raft_message) { .type = RAFT_REQUEST_VOTE, .request_vote = vote });
 }
 
 static void test_senseless_messages_are_refused_and_harmless(void) {
         g_autoptr(World) world = world_new(3, NULL);
         world_up(world);
         Node *leader = world_wait_leader(world), *other = other_than(world, leader, NULL);
+        uint8_t members[9] = { 1, 255, 255, 255, 255, 255, 255, 255, 255 };
         write_many(leader, "a", 3);
         wait_same_state(world, leader);
-        raft_term term = node_status(leader).term;
-        uint8_t members[9] = { 1, 255, 255, 255, 255, 255, 255, 255, 255 };
+        raft_term term = node_status(leader).term, next = term + 1;
         struct raft_entry rubbish = { .term = term, .type = RAFT_CHANGE, .buf = { members, sizeof(members) } };
         struct raft_entry nothing = { .term = 0, .type = RAFT_COMMAND };
         struct raft_entry strange = { .term = term, .type = (enum raft_entry_type) 77 };
-        const struct raft_message messages[] = {
-                { .type = (enum raft_message_type) 0 },
-                { .type = (enum raft_message_type) 99 },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = term } },     /* to the leader of the term */
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = 0 } },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = term, .prev_log_index = 3 } },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = UINT64_MAX } },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = term + 1, .n_entries = UINT_MAX } },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = term + 1, .n_entries = 1, .entries = &rubbish } },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = term + 1, .n_entries = 1, .entries = &nothing } },
-                { .type = RAFT_APPEND_ENTRIES, .append_entries = { .term = term + 1, .n_entries = 1, .entries = &strange } },
-                { .type = RAFT_REQUEST_VOTE, .request_vote = { .term = term + 1, .candidate_id = 77 } },
-                { .type = RAFT_REQUEST_VOTE, .request_vote = { .term = UINT64_MAX, .candidate_id = other->id } },
-                { .type = RAFT_INSTALL_SNAPSHOT, .install_snapshot = { .term = term + 1 } },
-                { .type = RAFT_INSTALL_SNAPSHOT, .install_snapshot = { .term = term + 1, .last_index = 9, .last_term = 1 } },
-                { .type = RAFT_TIMEOUT_NOW, .timeout_now = { .term = UINT64_MAX } },
-        };
 
-        for (size_t i = 0; i < G_N_ELEMENTS(messages); i++)
-                g_assert_cmpint(receive_core(leader, other, &messages[i]), ==, -EBADMSG);
-        g_assert_cmpint(receive_core(leader, leader, &messages[0]), ==, -EBADMSG);
-        g_assert_cmpint(receive_core(leader, other, &(struct raft_message) { .type = RAFT_REQUEST_VOTE_RESULT }), ==, 0);
-        g_assert_true(node_status(leader).is_leader);
-        g_assert_cmpuint(node_status(leader).term, ==, term);
+        refuse(leader, other, &(struct raft_message) { .type = (enum raft_message_type) 0 });
+        refuse(leader, other, &(struct raft_message) { .type = (enum raft_message_type) 99 });
+        refuse(leader, leader, &(struct raft_message) { .type = RAFT_TIMEOUT_NOW, .timeout_now.term = next });
+        refuse(leader, other, &(struct raft_message) { .type = RAFT_TIMEOUT_NOW, .timeout_now.term = UINT64_MAX });
+        refuse_append(leader, other, (struct raft_append_entries) { .term = term });     /* it is the leader itself */
+        refuse_append(leader, other, (struct raft_append_entries) { .term = 0 });
+        refuse_append(leader, other, (struct raft_append_entries) { .term = next, .prev_log_index = 3 });
+        refuse_append(leader, other, (struct raft_append_entries) { .term = UINT64_MAX });
+        refuse_append(leader, other, (struct raft_append_entries) { .term = next, .n_entries = UINT_MAX });
+        refuse_entry(leader, other, next, &rubbish);
+        refuse_entry(leader, other, next, &nothing);
+        refuse_entry(leader, other, next, &strange);
+        refuse_vote(leader, other, (struct raft_request_vote) { .term = next, .candidate_id = 77 });
+        refuse_vote(leader, other, (struct raft_request_vote) { .term = UINT64_MAX, .candidate_id = other->id });
+        refuse_install(leader, other, (struct raft_install_snapshot) { .term = next });
+        refuse_install(leader, other, (struct raft_install_snapshot) { .term = next, .last_index = 9, .last_term = 1 });
+
+        struct raft_message stale = { .type = RAFT_REQUEST_VOTE_RESULT };
+        g_assert_cmpint(receive_core(leader, other, &stale), ==, 0);
         node_write(leader, "b");
         wait_same_state(world, leader);
 }

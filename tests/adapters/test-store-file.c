@@ -203,7 +203,8 @@ static void test_a_birth_cut_short_is_begun_anew(void) {
 static void test_all_that_was_written_is_read_again(void) {
         g_autofree char *directory = new_directory(), *path = filled_file(directory), *text = describe_file(path);
 
-        g_assert_nonnull(strstr(text, "term 2 vote 18364758544493064720 starts 3\nsnapshot 5^2 state at five\n4^2 1 \n5^2 1 LLL"));
+        g_assert_nonnull(strstr(text, "term 2 vote 18364758544493064720 starts 3\nsnapshot 5^2 state at five\n"
+                                      "4^2 1 \n5^2 1 LLL"));
         g_assert_true(g_str_has_suffix(text, "6^2 1 six\n7^2 1 seven\n8^2 1 eight\n9^2 1 nine\n"));
         directory_remove(directory);
 }
@@ -337,8 +338,8 @@ static void test_a_trigger_in_the_file_is_refused(void) {
         sqlite3 *db = NULL;
 
         g_assert_cmpint(sqlite3_open(path, &db), ==, SQLITE_OK);
-        g_assert_cmpint(sqlite3_exec(db, "CREATE TRIGGER t AFTER INSERT ON entry BEGIN DELETE FROM meta; END", NULL, NULL,
-                                     NULL), ==, SQLITE_OK);
+        g_assert_cmpint(sqlite3_exec(db, "CREATE TRIGGER t AFTER INSERT ON entry BEGIN DELETE FROM meta; END", NULL,
+                                     NULL, NULL), ==, SQLITE_OK);
         g_assert_cmpint(sqlite3_close(db), ==, SQLITE_OK);
         assert_refused(directory, LOG_FILE_DAMAGED, "tables");
         directory_remove(directory);
@@ -496,7 +497,7 @@ static void test_a_full_disk_at_birth_leaves_nothing(void) {
 /* ---- every byte is vouched for ---- */
 
 /* Flips a bit of a copy: it is refused and not touched, or it says the same as before (@or_less: or what it said before
- * its last commit, for a last commit that is damaged cannot be told from one that was torn). Returns true if refused. */
+ * its last commit: one that is damaged cannot be told from one that was torn). Returns true if refused. */
 static bool flip_one(const char *original, const char *name, off_t offset, int bit, const char *expected,
                      const char *or_less) {
         g_autofree char *directory = new_directory(), *path = path_in(directory);
@@ -530,8 +531,8 @@ static bool flip_one(const char *original, const char *name, off_t offset, int b
         g_assert_cmpint(r, >=, LOG_FILE_READ_ONLY);
         after = directory_fingerprint(directory);
         if (strcmp(before, after) != 0)
-                g_error("bit %d of byte %ld of *%s flipped: refused, but touched:\n%s%s", bit, (long) offset, name, before,
-                        after);
+                g_error("bit %d of byte %ld of *%s flipped: refused, but touched:\n%s%s", bit, (long) offset, name,
+                        before, after);
         directory_remove(directory);
         return true;
 }
@@ -602,7 +603,8 @@ static void test_a_flipped_bit_of_the_write_ahead_log_loses_at_most_what_a_crash
 
 /* Cut anywhere, the write-ahead log gives what was there before some commit. */
 static void test_a_torn_write_ahead_log_gives_a_whole_earlier_state(void) {
-        g_autofree char *directory = new_directory(), *path = path_in(directory), *wal = g_strconcat(path, "-wal", NULL);
+        g_autofree char *directory = new_directory(), *path = path_in(directory);
+        g_autofree char *wal = g_strconcat(path, "-wal", NULL);
         LogFileContent content = {};
         LogFile *file = open_good(path, &content);
         size_t last = 0;
