@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* gpupoolctl node: the hosts, and what is done with a whole host. */
+
+#include "core/names.h"
+#include "ctl/job-wait.h"
+#include "ctl/json.h"
+#include "ctl/must.h"
+#include "ctl/table.h"
+#include "ctl/verbs.h"
+#include "ctl/words.h"
+
+#define FENCING_SIZE_MAX (64U * 1024U)
+
+static Status load_node(Ctl *ctl, const char *typed, Objects **ret_objects, const NodeObject **ret_node) {
+        size_t i;
+        Status status = ctl_load(ctl, ret_objects);
+        if (status != STATUS_DONE)
+                return status;
+        status = ctl_find(ctl, *ret_objects, KIND_NODE, typed, &i);
+        if (status == STATUS_DONE)
+                *ret_node = (*ret_objects)->nodes.items + i;
+        return status;
+}
+
+Status verb_node_list(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        Status status = ctl_load(ctl, &objects);
+        if (status != STATUS_DONE)
+                return status;
+        if (ctl->json) {
+                Json *document = json_map();
+                json_put(document, "nodes", json_of_all(objects, KIND_NODE));
+                ctl_answer(ctl, document);
+                return STATUS_DONE;
+        }
+
+        _cleanup_(table_freep) Table *table = table_new();
+        table_column(table, "NODE", TABLE_LEFT, TABLE_WHOLE, 0);
+        table_column(table, "STATE", TABLE_LEFT, 90, 0);
+        table_column(table, "ROLE", TABLE_LEFT, 40, 0);
+        table_column(table, "GPUS", TABLE_LEFT, 50, 0);
+        table_column(table, "FREE", TABLE_LEFT, 60, 0);
+        table_column(table, "VMS", TABLE_LEFT, 55, 0);
+        table_column(table, "MEMORY", TABLE_LEFT, 30, 0);
+        table_column(table, "KERNEL", TABLE_LEFT, 10, 6);
+        table_column(table, "NOTE", TABLE_LEFT, 20, 12);
+        ARRAY_EACH(node, &objects->nodes) {
+                NodeCount count = node_count(objects, node);
+                _cleanup_free_ char *note = node_to_note(objects, node), *free_memory = size_to_text(node->memory_free_bytes);
+                bool leads = text_equal(objects->cluster.leader, node->path);
+                table_cell(table, STYLE_PLAIN, "%s", node->name);
+                table_cell(table, state_style(node->state), "%s", or_dash(node->state));
+                table_cell(table, STYLE_PLAIN, "%s", leads ? "leader" : or_dash(node->role));
+                table_cell(table, STYLE_PLAIN, "%u", count.gpus);
+                table_cell(table, STYLE_PLAIN, "%u", count.free);
+                table_cell(table, STYLE_PLAIN, "%u", count.vms);
+                table_cell(table, STYLE_PLAIN, "%s%s", free_memory, node->memory_free_bytes > 0 ? " free" : "");
+                table_cell(table, STYLE_PLAIN, "%s", or_dash(node->kernel));
+                table_cell(table, STYLE_PLAIN, "%s", note);
+        }
+        table_print(table, &ctl->out);
+        return STATUS_DONE;
+}
+
+static void print_memory(const NodeObject *node, const Screen *screen) {
+        _cleanup_free_ char *total = size_to_text(node->memory_total_bytes), *free_memory = size_to_text(node->memory_free_bytes);
+        screen_fact(screen, "Memory", "%s, %s free", total, free_memory);
+        const char *title = "Huge pages";
+        ARRAY_EACH(pages, &node->hugepages) {
+                _cleanup_free_ char *size = size_to_text(pages->size_bytes);
+                screen_fact(screen, title, "%llu of %s, %llu free", (unsigned long long) pages->total, size,
+                            (unsigned long long) pages->free);
+                title = "";
+        }
+}
+
+static void print_node(const Objects *objects, const NodeObject *node, const Screen *screen) {
+        NodeCount count = node_count(objects, node);
+        _cleanup_free_ char *addresses = must_join(&node->addresses, ", "), *note = node_to_note(objects, node);
+        _cleanup_free_ char *versions = must_copy(""), *vms = must_copy("");
+        ARRAY_EACH(version, &node->versions)
+                must_append(&versions, "%s%s %s", *versions ? ", " : "", version->first, version->second);
+        ARRAY_EACH(vm, &objects->vms)
+                if (text_equal(vm->node, node->path))
+                        must_append(&vms, "%s%s", *vms ? ", " : "", vm->name);
+
+        screen_say(screen, "node %s  %s%s", node->name, node->id,
+                   text_equal(objects->cluster.local_node, node->path) ? "  (this host)" : "");
+        screen_fact(screen, "State", "%s", node->state);
+        screen_fact(screen, "Note", "%s", note);
+        screen_fact(screen, "Role", "%s%s", node->role, text_equal(objects->cluster.leader, node->path) ? ", leader" : "");
+        screen_fact(screen, "Addresses", "%s", addresses);
+        screen_fact(screen, "GPUs", "%u, %u ready", count.gpus, count.free);
+        screen_fact(screen, "VMs", "%s", *vms ? vms : "none");
+        screen_fact(screen, "libvirt", "%s", node->hypervisor);
+        screen_fact(screen, "Guard", "%s", node->guard);
+        screen_fact(screen, "Fencing", "%s", text_is_empty(node->fencing) ? "none" : node->fencing);
+        if (!text_is_empty(node->virtualization))
+                screen_fact(screen, "Itself", "a virtual machine (%s): it can be paused with all its clocks",
+                            node->virtualization);
+        screen_fact(screen, "CPU", "%s", node->cpu_model);
+        print_memory(node, screen);
+        screen_fact(screen, "Kernel", "%s", node->kernel);
+        screen_fact(screen, "Versions", "%s", versions);
+        screen_fact(screen, "Boot", "%s", node->boot_id);
+}
+
+static void answer_node(Ctl *ctl, const Objects *objects, const NodeObject *node) {
+        Json *document = json_map();
+        json_put(document, "node", json_of_node(objects, node));
+        ctl_answer(ctl, document);
+}
+
+Status verb_node_show(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        const NodeObject *node;
+        Status status = load_node(ctl, args->words.items[0], &objects, &node);
+        if (status != STATUS_DONE)
+                return status;
+        if (ctl->json)
+                answer_node(ctl, objects, node);
+        else
+                print_node(objects, node, &ctl->out);
+        return STATUS_DONE;
+}
+
+/* Sends a change that returns nothing, and says that it is done. */
+static Status change(Ctl *ctl, Request *request, const NodeObject *node, const char *done) {
+        Status status = request_send(ctl, request, NULL);
+        if (status != STATUS_DONE)
+                return status;
+        ctl_tell(ctl, "node %s %s", node->name, done);
+        if (!ctl->json)
+                return STATUS_DONE;
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        const NodeObject *now;
+        status = load_node(ctl, node->path, &objects, &now);
+        if (status == STATUS_DONE)
+                answer_node(ctl, objects, now);
+        return status;
+}
+
+Status verb_node_drain(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_(job_wait_freep) JobWait *wait = NULL;
+        _cleanup_request_ Request request = {};
+        const NodeObject *node;
+        int64_t timeout_s = -1;
+        Status status = option_number(ctl, args, "--timeout", 0, INT32_MAX, &timeout_s);
+        if (status == STATUS_DONE)
+                status = load_node(ctl, args->words.items[0], &objects, &node);
+        if (status == STATUS_DONE)
+                status = job_wait_new(ctl, &wait);
+        if (status != STATUS_DONE)
+                return status;
+
+        request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "Drain");
+        request_explain(&request, ACTION_MANAGE_NODE, "draining node %s", node->name);
+        if (args_has(args, "--dry-run"))
+                request_option(&request, "dry-run", "b", 1);
+        if (timeout_s >= 0)
+                request_option(&request, "timeout", "t", (uint64_t) timeout_s);
+        status = job_wait_send(wait, &request, "drain", node->name);
+        return status == STATUS_DONE ? job_wait_run(wait) : status;
+}
+
+Status verb_node_resume(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_request_ Request request = {};
+        const NodeObject *node;
+        Status status = load_node(ctl, args->words.items[0], &objects, &node);
+        if (status != STATUS_DONE)
+                return status;
+        request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "Resume");
+        request_explain(&request, ACTION_MANAGE_NODE, "resuming node %s", node->name);
+        if (args_has(args, "--bring-home"))
+                request_option(&request, "bring-home", "b", 1);
+        return change(ctl, &request, node, "takes VMs again");
+}
+
+Status verb_node_remove(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_request_ Request request = {};
+        const NodeObject *node;
+        Status status = load_node(ctl, args->words.items[0], &objects, &node);
+        if (status == STATUS_DONE)
+                status = ctl_confirm(ctl, ASK_OR_BE_TOLD, "Take node %s out of the cluster, for ever?", node->name);
+        if (status != STATUS_DONE)
+                return status;
+
+        request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "Remove");
+        request_explain(&request, ACTION_MANAGE_CLUSTER, "removing node %s", node->name);
+        status = request_send(ctl, &request, NULL);
+        if (status != STATUS_DONE)
+                return status;
+        ctl_tell(ctl, "node %s is no longer a member", node->name);
+        if (ctl->json) {
+                _cleanup_(text_list_clear) TextList names = {};
+                must_list_add(&names, node->name);
+                ctl_answer_deleted(ctl, "node", &names);
+        }
+        return STATUS_DONE;
+}
+
+/* KEY=VALUE lines; empty ones and those that begin with # are passed over. */
+static Status append_parameters(Ctl *ctl, Request *request, char *text, const char *file) {
+        request_open(request, 'a', "{ss}");
+        unsigned number = 0;
+        while (text && *text) {
+                char *line = strsep(&text, "\n");
+                size_t length = strlen(line);
+                number++;
+                if (length > 0 && line[length - 1] == '\r')
+                        line[length - 1] = 0;
+                if (!*line || *line == '#')
+                        continue;
+                char *equals = strchr(line, '=');
+                if (!equals || equals == line)
+                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "Line %u of %s is not KEY=VALUE.", number,
+                                        file);
+                *equals = 0;
+                request_append(request, "{ss}", line, equals + 1);
+        }
+        request_close(request);
+        return STATUS_DONE;
+}
+
+Status verb_node_fencing(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_request_ Request request = {};
+        _cleanup_free_ char *text = NULL;
+        const char *file = args_value(args, "--parameters"), *agent = args->words.items[1];
+        const NodeObject *node;
+        size_t size;
+        Status status = file ? file_read(ctl, file, FENCING_SIZE_MAX, &text, &size) : STATUS_DONE;
+        if (status == STATUS_DONE)
+                status = load_node(ctl, args->words.items[0], &objects, &node);
+        if (status != STATUS_DONE)
+                return status;
+
+        request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "SetFencing");
+        request_explain(&request, ACTION_MANAGE_CLUSTER, "setting the fencing of node %s", node->name);
+        request_append(&request, "s", text_equal(agent, "none") ? "" : agent);
+        status = append_parameters(ctl, &request, text, file ? file : "");
+        if (status != STATUS_DONE)
+                return status;
+        return change(ctl, &request, node, text_equal(agent, "none") ? "has no fencing" : "has its fencing set");
+}
+
+Status verb_node_confirm_down(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_request_ Request request = {};
+        const NodeObject *node;
+        Status status = load_node(ctl, args->words.items[0], &objects, &node);
+        if (status == STATUS_DONE)
+                status = ctl_confirm(ctl, ASK_OR_BE_TOLD, "Is node %s off? If it is not, its VMs may run twice and their disks "
+                                     "be destroyed.", node->name);
+        if (status != STATUS_DONE)
+                return status;
+        request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "ConfirmDown");
+        request_explain(&request, ACTION_MANAGE_CLUSTER, "vouching that node %s is off", node->name);
+        return change(ctl, &request, node, "is held for off; its VMs start elsewhere");
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "ctl/words.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <time.h>
+
+#include "core/names.h"
+#include "ctl/bus.h"
+#include "ctl/must.h"
+#include "ctl/table.h"
+
+const char *or_dash(const char *text) {
+        return text_is_empty(text) ? "-" : text;
+}
+
+Style state_style(const char *state) {
+        static const char *const good[] = { "online", "ready", "running", "done", "connected" };
+        static const char *const bad[] = { "lost", "blocked", "quarantined", "failed", "absent", "hung" };
+        static const char *const doubtful[] = { "draining", "drained", "silent", "joining", "waiting", "backoff", "starting",
+                                                "stopping", "connecting", "canceled", "superseded" };
+        for (size_t i = 0; i < ELEMENTS(good); i++)
+                if (text_equal(state, good[i]))
+                        return STYLE_GOOD;
+        for (size_t i = 0; i < ELEMENTS(bad); i++)
+                if (text_equal(state, bad[i]))
+                        return STYLE_BAD;
+        for (size_t i = 0; i < ELEMENTS(doubtful); i++)
+                if (text_equal(state, doubtful[i]))
+                        return STYLE_DOUBTFUL;
+        return STYLE_PLAIN;
+}
+
+char *size_to_text(uint64_t bytes) {
+        static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+        double size = (double) bytes;
+        size_t unit = 0;
+        while (size >= 1024 && unit + 1 < ELEMENTS(units)) {
+                size /= 1024;
+                unit++;
+        }
+        return must_printf(size >= 10 || size == (double) (uint64_t) size ? "%.0f %s" : "%.1f %s", size, units[unit]);
+}
+
+char *duration_to_text(uint64_t us) {
+        unsigned long long seconds = us / 1000000U;
+        if (seconds < 120)
+                return must_printf("%llu s", seconds);
+        if (seconds < 2 * 3600)
+                return must_printf("%llu min", seconds / 60);
+        if (seconds < 48 * 3600)
+                return must_printf("%llu h", seconds / 3600);
+        return must_printf("%llu days", seconds / 86400);
+}
+
+char *time_to_text(uint64_t realtime_us) {
+        char text[64];
+        struct tm then, today;
+        time_t seconds = (time_t) (realtime_us / 1000000U), now = (time_t) (now_realtime_us() / 1000000U);
+        if (!localtime_r(&seconds, &then) || !localtime_r(&now, &today))
+                return must_copy("-");
+        bool is_today = then.tm_year == today.tm_year && then.tm_yday == today.tm_yday;
+        if (strftime(text, sizeof(text), is_today ? "%H:%M:%S" : "%Y-%m-%d %H:%M:%S", &then) == 0)
+                return must_copy("-");
+        return must_copy(text);
+}
+
+char *user_to_text(uint32_t uid) {
+        const struct passwd *user = getpwuid(uid);
+        return user ? must_copy(user->pw_name) : must_printf("uid %u", uid);
+}
+
+NodeCount node_count(const Objects *objects, const NodeObject *node) {
+        NodeCount count = {};
+        ARRAY_EACH(gpu, &objects->gpus) {
+                if (!text_equal(gpu->node, node->path))
+                        continue;
+                const char *condition = gpu_condition(gpu);
+                count.gpus++;
+                count.free += text_equal(condition, "ready");
+                count.blocked += text_equal(condition, "blocked");
+                count.quarantined += text_equal(condition, "quarantined");
+        }
+        ARRAY_EACH(vm, &objects->vms)
+                count.vms += text_equal(vm->node, node->path);
+        return count;
+}
+
+static void add_note(char **note, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add_note(char **note, const char *format, ...) {
+        va_list ap;
+        va_start(ap, format);
+        _cleanup_free_ char *more = must_vprintf(format, ap);
+        va_end(ap);
+        must_append(note, "%s%s", **note ? "; " : "", more);
+}
+
+static void add_evidence(char **note, const char *evidence) {
+        static const char *const sentences[][2] = {
+                { "lease", "its lease ran out" },
+                { "power-off", "it was switched off" },
+                { "new-boot", "it booted anew" },
+                { "confirmed", "an administrator vouched that it is off" },
+        };
+        for (size_t i = 0; i < ELEMENTS(sentences); i++)
+                if (text_equal(evidence, sentences[i][0])) {
+                        add_note(note, "%s", sentences[i][1]);
+                        return;
+                }
+        if (!text_is_empty(evidence))
+                add_note(note, "%s", evidence);
+}
+
+char *node_to_note(const Objects *objects, const NodeObject *node) {
+        char *note = must_copy("");
+        NodeCount count = node_count(objects, node);
+        bool runs_vms = !text_equal(node->role, "witness");
+        bool is_here = !text_equal(node->state, "lost") && !text_equal(node->state, "silent");
+        add_evidence(&note, node->evidence);
+        if (!runs_vms)
+                add_note(&note, "witness: it only votes");
+        else if (is_here && !text_is_empty(node->hypervisor) && !text_equal(node->hypervisor, "connected"))
+                add_note(&note, text_equal(node->hypervisor, "hung") ? "libvirt does not answer" :
+                                text_equal(node->hypervisor, "absent") ? "libvirt does not run" : "waits for libvirt");
+        if (runs_vms && is_here && text_equal(node->guard, "absent"))
+                add_note(&note, "its guard does not run, so it starts no VM");
+        if (count.blocked > 0)
+                add_note(&note, "%u GPU%s not assignable: gpupoolctl gpu", count.blocked, plural(count.blocked));
+        if (count.quarantined > 0)
+                add_note(&note, "%u GPU%s quarantined: gpupoolctl gpu", count.quarantined, plural(count.quarantined));
+        return note;
+}
+
+char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
+        if (pool->gpus.n == 0)
+                return must_printf("no GPUs yet; put some in: gpupoolctl pool add %s GPU", pool->name);
+        _cleanup_(text_list_clear) TextList nodes = {};
+        for (size_t i = 0; i < pool->gpus.n; i++) {
+                const GpuObject *gpu = objects_gpu(objects, pool->gpus.items[i]);
+                const char *node = gpu ? objects_name(objects, gpu->node) : "";
+                if (*node && !text_list_has(&nodes, node))
+                        must_list_add(&nodes, node);
+        }
+        _cleanup_free_ char *where = must_join(&nodes, ", ");
+        char *sentence = must_printf("%u GPU%s on %s", pool->total, plural(pool->total), *where ? where : "no node");
+        if (pool->total > 1)
+                must_append(&sentence, ", %s", pool->mixed.n == 0 ? "all alike" : "mixed");
+        if (pool->survives > 0)
+                must_append(&sentence, "; survives the loss of %u node%s", pool->survives, plural(pool->survives));
+        if (pool->usable < pool->total)
+                must_append(&sentence, "; %u not usable: gpupoolctl pool show %s", pool->total - pool->usable, pool->name);
+        return sentence;
+}
+
+static char *pool_to_note(const Objects *objects, const PoolObject *pool) {
+        if (pool->total == 0)
+                return must_printf("empty: gpupoolctl pool add %s GPU", pool->name);
+        char *note = must_copy("");
+        if (pool->at_risk.n > 0 && pool->survives == 0) {
+                add_note(&note, "at risk: %s", objects_name(objects, pool->at_risk.items[0]));
+                if (pool->at_risk.n > 1)
+                        must_append(&note, " and %zu more", pool->at_risk.n - 1);
+        }
+        if (pool->mixed.n > 0)
+                add_note(&note, "GPUs differ: %s", pool->mixed.items[0]);
+        if (pool->reserve > 0)
+                add_note(&note, "%u kept free", pool->reserve);
+        if (pool->max_in_use > 0)
+                add_note(&note, "at most %u in use", pool->max_in_use);
+        return note;
+}
+
+void pools_print(const Objects *objects, const Screen *screen) {
+        _cleanup_(table_freep) Table *table = table_new();
+        table_column(table, "POOL", TABLE_LEFT, TABLE_WHOLE, 0);
+        table_column(table, "GPUS", TABLE_LEFT, 40, 0);
+        table_column(table, "USABLE", TABLE_LEFT, 30, 0);
+        table_column(table, "FREE", TABLE_LEFT, 60, 0);
+        table_column(table, "SURVIVES", TABLE_LEFT, 50, 0);
+        table_column(table, "NOTE", TABLE_LEFT, 20, 10);
+        ARRAY_EACH(pool, &objects->pools) {
+                _cleanup_free_ char *note = pool_to_note(objects, pool);
+                table_cell(table, STYLE_PLAIN, "%s", pool->name);
+                table_cell(table, STYLE_PLAIN, "%u", pool->total);
+                table_cell(table, pool->usable < pool->total ? STYLE_DOUBTFUL : STYLE_PLAIN, "%u", pool->usable);
+                table_cell(table, STYLE_PLAIN, "%u", pool->free);
+                table_cell(table, STYLE_PLAIN, "%u node%s", pool->survives, plural(pool->survives));
+                table_cell(table, STYLE_PLAIN, "%s", note);
+        }
+        table_print(table, screen);
+}
+
+Status file_read(Ctl *ctl, const char *name, size_t most, char **ret, size_t *ret_size) {
+        _cleanup_close_ int fd = text_equal(name, "-") ? dup(STDIN_FILENO) : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        const char *shown = text_equal(name, "-") ? "Standard input" : name;
+        if (fd < 0)
+                return ctl_fail(ctl, STATUS_FAILED, NULL, "%s cannot be read: %s.", shown, strerror(errno));
+
+        _cleanup_free_ char *text = must_zero(most + 2);
+        size_t size = 0;
+        for (;;) {
+                ssize_t n = read(fd, text + size, most + 1 - size);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0)
+                        return ctl_fail(ctl, STATUS_FAILED, NULL, "%s cannot be read: %s.", shown, strerror(errno));
+                if (n == 0)
+                        break;
+                size += (size_t) n;
+                if (size > most)
+                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "%s has more than %zu bytes, which is "
+                                        "the most that is taken.", shown, most);
+        }
+        text[size] = 0;
+        *ret = STEAL(text);
+        *ret_size = size;
+        return STATUS_DONE;
+}
+
+Status option_number(Ctl *ctl, const Args *args, const char *name, int64_t least, int64_t most, int64_t *ret) {
+        const char *value = args_value(args, name);
+        if (!value)
+                return STATUS_DONE;
+        _cleanup_free_ char *problem = NULL;
+        if (number_from_text(name, value, least, most, ret, &problem) < 0)
+                return ctl_refuse_usage(ctl, "%s", problem);
+        return STATUS_DONE;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Words: small sentences and columns that several verbs share. */
+
+#include "ctl/args.h"
+#include "ctl/ctl.h"
+
+const char *or_dash(const char *text);
+static inline const char *plural(uint64_t n) {
+        return n == 1 ? "" : "s";
+}
+
+Style state_style(const char *state);                   /* of a node, GPU, VM or job */
+
+/* "64.0 GiB"; "0" for none. Caller frees. */
+char *size_to_text(uint64_t bytes);
+
+/* "2 h", "3 min", "12 s" */
+char *duration_to_text(uint64_t us);
+
+/* Local time, "14:31:07", and with the day where that is not today. */
+char *time_to_text(uint64_t realtime_us);
+
+/* Name of a local user, or the number. */
+char *user_to_text(uint32_t uid);
+
+/* The pools, as pool list and status show them. */
+void pools_print(const Objects *objects, const Screen *screen);
+
+/* "6 GPUs on a, b, c, all alike; survives the loss of 1 node" */
+char *pool_to_sentence(const Objects *objects, const PoolObject *pool);
+
+/* What is not well with a node, or "". */
+char *node_to_note(const Objects *objects, const NodeObject *node);
+
+/* GPUs of a node, and those of them that a VM could get. */
+typedef struct NodeCount { unsigned gpus, free, blocked, quarantined, vms; } NodeCount;
+NodeCount node_count(const Objects *objects, const NodeObject *node);
+
+/* Reads a whole file, or standard input for "-", up to @most bytes. Has said what is wrong unless STATUS_DONE. Caller
+ * frees *ret, which ends with a NUL that does not count. */
+Status file_read(Ctl *ctl, const char *name, size_t most, char **ret, size_t *ret_size);
+
+/* The option @name as a whole number; *ret is untouched if it was not given. */
+Status option_number(Ctl *ctl, const Args *args, const char *name, int64_t least, int64_t most, int64_t *ret);
