@@ -372,7 +372,7 @@ void expect_property(Host *host, const char *path, const char *property, const c
 
 void settle(Host *host) {
         /* An answer of the bus itself comes after all signals that were sent before. */
-        g_autoptr(GVariant) id = g_dbus_connection_call_sync(host->client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+        g_autoptr(GVariant) id G_GNUC_UNUSED = g_dbus_connection_call_sync(host->client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                                              "org.freedesktop.DBus", "GetId", NULL, NULL, G_DBUS_CALL_FLAGS_NONE,
                                                              DEADLINE_MS, NULL, NULL);
         while (g_main_context_iteration(NULL, FALSE))

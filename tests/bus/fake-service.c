@@ -7,14 +7,13 @@
 
 #include <errno.h>
 #include <glib.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <systemd/sd-event.h>
 
 #include "adapters/bus/bus.h"
+#include "become.h"
 #include "core/names.h"
 #include "fake-world.h"
 #include "util/log.h"
@@ -422,15 +421,6 @@ static int on_input(sd_event_source *source, int fd, uint32_t revents, void *use
         return 0;
 }
 
-static void become(const char *user) {
-        const struct passwd *passwd = getpwnam(user);
-        if (!passwd)
-                g_error("no user %s", user);
-        if (setgroups(0, NULL) < 0 || setresgid(passwd->pw_gid, passwd->pw_gid, passwd->pw_gid) < 0 ||
-            setresuid(passwd->pw_uid, passwd->pw_uid, passwd->pw_uid) < 0)
-                g_error("cannot become %s: %s", user, g_strerror(errno));
-}
-
 int main(int argc, char **argv) {
         int n_gpus = 2, n_questions = 4, n_jobs = 4;
         g_autofree char *user = NULL;
@@ -446,9 +436,9 @@ int main(int argc, char **argv) {
         g_autoptr(GError) error = NULL;
         if (!g_option_context_parse(context, &argc, &argv, &error))
                 g_error("%s", error->message);
-        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (user)
                 become(user);
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);        /* forgotten by the kernel with the old user */
 
         Fake fake = {
                 .world = fake_world_new((size_t) n_gpus),

@@ -120,7 +120,7 @@ static void *run(void *userdata) {
         g_autoptr(GDBusNodeInfo) info = g_dbus_node_info_new_for_xml(introspection, &error);
         g_assert_no_error(error);
         g_assert_cmpuint(g_dbus_connection_register_object(connection, PATH, info->interfaces[0], &vtable, mock, NULL, &error), >, 0);
-        g_autoptr(GVariant) owned = g_dbus_connection_call_sync(connection, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+        g_autoptr(GVariant) owned G_GNUC_UNUSED = g_dbus_connection_call_sync(connection, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                                                 "org.freedesktop.DBus", "RequestName",
                                                                 g_variant_new("(su)", NAME, 0), NULL, G_DBUS_CALL_FLAGS_NONE, -1,
                                                                 NULL, &error);

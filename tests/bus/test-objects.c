@@ -179,7 +179,7 @@ static void test_a_status_change_is_told_by_the_manager(void) {
 static void test_a_caller_never_reads_the_old_value_after_the_answer(void) {
         HOST(host);
         make_pool(host, "training", NULL);
-        (void) take_signals(host, 0);
+        g_strfreev(take_signals(host, 0));
         g_autofree char *arguments = g_strdup_printf("(@ao ['%s'], " NO_OPTIONS ")", GPU("01"));
         expect_reply(host, POOL("training"), "Pool.Add", arguments, "()");
         /* Signals are sent before the answer; what is there now was sent before it. */
@@ -197,7 +197,7 @@ static void test_a_renamed_pool_is_another_object(void) {
         HOST(host);
         make_pool(host, "training", "['" GPU("01") "']");
         make_vm(host, "bert", "training");
-        (void) take_signals(host, 0);
+        g_strfreev(take_signals(host, 0));
         expect_reply(host, POOL("training"), "Pool.Rename", "('inference', " NO_OPTIONS ")", "()");
         g_free(wait_signal(host, ROOT " InterfacesAdded (objectpath '" POOL("inference")));
         g_free(wait_signal(host, ROOT " InterfacesRemoved (objectpath '" POOL("training")));
