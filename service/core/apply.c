@@ -147,7 +147,6 @@ static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *comma
 
         size_t i;
         bool known = registry_node_place(registry, &node.id, &i);
-        NodeRecord *record = registry->nodes.items + i;
         if (!known) {
                 if (registry->nodes.n >= NODES_MAX)
                         return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u nodes",
@@ -161,6 +160,7 @@ static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *comma
                 node = (NodeRecord) {};
                 return r;
         }
+        NodeRecord *record = registry->nodes.items + i;
         if (node.incarnation < record->incarnation)
                 return apply_refuse(apply, VERDICT_CONFLICT, "node %s is known in a later incarnation", node.name);
         if (node.incarnation == record->incarnation && !text_equal(node.boot_id, record->boot_id))
