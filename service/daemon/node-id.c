@@ -23,8 +23,8 @@ int node_id_read(const char *state_directory, NodeId *ret) {
         if (fd < 0)
                 return -errno;
 
-        char text[ID_TEXT_SIZE + 1] = "";
-        ssize_t n = read(fd, text, sizeof(text) - 1);
+        char text[ID_TEXT_SIZE + 1];    /* one byte more than an id has, so that more is noticed */
+        ssize_t n = read(fd, text, sizeof(text));
         if (n < 0)
                 return -errno;
         if (n != ID_TEXT_SIZE || text[ID_TEXT_SIZE - 1] != '\n')
