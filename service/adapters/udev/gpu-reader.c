@@ -20,7 +20,7 @@
 
 /* What the functions below share while one device is read. */
 typedef struct Reading {
-        const Sysfs *sysfs;
+        Sysfs *sysfs;
         NameDatabase *names;
         char address[PCI_ADDRESS_TEXT_SIZE];
         GpuFacts *gpu;
@@ -102,13 +102,16 @@ static int unless_no_memory(int r) {
         return r == -ENOMEM ? r : 0;
 }
 
-/* A small number among the device's attributes. */
-#define NUMBER_OF(reading, attribute, unknown)                                                                  \
-        ({                                                                                                      \
-                uint64_t _value;                                                                                \
-                int _r = sysfs_read_number((reading)->sysfs, &_value, DEVICE attribute, (reading)->address);    \
-                _r < 0 || _value > UINT32_MAX ? (unknown) : (uint32_t) _value;                                  \
+/* A small number among a device's attributes. Macros, as the attribute's name must be a literal (sysfs.h). */
+#define NUMBER_AT(sysfs, address, attribute, unknown)                                           \
+        ({                                                                                      \
+                uint64_t _value;                                                                \
+                int _r = sysfs_read_number((sysfs), &_value, DEVICE attribute, (address));      \
+                _r < 0 || _value > UINT32_MAX ? (unknown) : (uint32_t) _value;                  \
         })
+
+#define NUMBER_OF(reading, attribute, unknown) NUMBER_AT((reading)->sysfs, (reading)->address, attribute, unknown)
+#define ID_AT(sysfs, address, attribute) ((uint16_t) NUMBER_AT(sysfs, address, attribute, 0))
 
 #define STRING_OF(reading, attribute, ret) \
         unless_no_memory(sysfs_read_string((reading)->sysfs, (ret), DEVICE attribute, (reading)->address))
@@ -131,13 +134,6 @@ static int read_names(const Reading *reading, const char *address, char **vendor
         return r;
 }
 
-static uint16_t read_id(const Sysfs *sysfs, const char *address, const char *attribute) {
-        uint64_t id;
-        if (sysfs_read_number(sysfs, &id, DEVICE "%s", address, attribute) < 0 || id > UINT16_MAX)
-                return 0;
-        return (uint16_t) id;
-}
-
 static int read_path(const Sysfs *sysfs, const char *address, char **ret) {
         char target[PATH_MAX];
         int r = sysfs_read_link(sysfs, target, "sys/bus/pci/devices/%s", address);
@@ -156,10 +152,10 @@ void gpu_identity_read(const Sysfs *sysfs, PciAddress address, GpuIdentity *ret)
         char text[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(address, text);
         *ret = (GpuIdentity) {
-                .vendor = read_id(sysfs, text, "vendor"),
-                .device = read_id(sysfs, text, "device"),
-                .subsystem_vendor = read_id(sysfs, text, "subsystem_vendor"),
-                .subsystem_device = read_id(sysfs, text, "subsystem_device"),
+                .vendor = ID_AT(sysfs, text, "vendor"),
+                .device = ID_AT(sysfs, text, "device"),
+                .subsystem_vendor = ID_AT(sysfs, text, "subsystem_vendor"),
+                .subsystem_device = ID_AT(sysfs, text, "subsystem_device"),
                 .address = address,
         };
         _cleanup_free_ char *path = NULL;
@@ -170,11 +166,9 @@ void gpu_identity_read(const Sysfs *sysfs, PciAddress address, GpuIdentity *ret)
 static int read_identity(const Reading *reading) {
         GpuFacts *gpu = reading->gpu;
         gpu_identity_read(reading->sysfs, gpu->address, &gpu->identity);
-        int r = 0;
-        if (!gpu->identity.slot[0])
+        int r = read_driver(reading->sysfs, reading->address, &gpu->driver);
+        if (r >= 0 && !gpu->identity.slot[0])
                 r = text_set(&gpu->unreadable, "slot path");
-        if (r >= 0)
-                r = read_driver(reading->sysfs, reading->address, &gpu->driver);
         if (r >= 0)
                 r = read_names(reading, reading->address, &gpu->vendor_name, &gpu->device_name);
         return r;
@@ -286,8 +280,8 @@ static int add_function(const Reading *reading, PciAddress address) {
         PciFunction function = { .address = address, .same_slot = is_same_card(address, gpu->address) };
         if (pci_class_read(reading->sysfs, address, &function.class) == -ENOENT)
                 return 0;
-        function.vendor = read_id(reading->sysfs, text, "vendor");
-        function.device = read_id(reading->sysfs, text, "device");
+        function.vendor = ID_AT(reading->sysfs, text, "vendor");
+        function.device = ID_AT(reading->sysfs, text, "device");
 
         _cleanup_free_ char *vendor = NULL, *name = NULL;
         int r = read_driver(reading->sysfs, text, &function.driver);
@@ -461,21 +455,28 @@ static int read_gpu(const Reading *reading, DeviceReading *ret) {
 
 int gpu_read(const Sysfs *sysfs, NameDatabase *names, PciAddress address, DeviceReading *ret) {
         DeviceReading device = { .address = address, .facts.address = address, .iommu_group = -1 };
-        Reading reading = { .sysfs = sysfs, .names = names, .gpu = &device.facts };
+        const char *failed = NULL;
+        Sysfs watched = { .root = sysfs->root, .progress = sysfs->progress, .failed = &failed };
+        Reading reading = { .sysfs = &watched, .names = names, .gpu = &device.facts };
         pci_address_to_text(address, reading.address);
         note_device(&reading, address);
 
-        int r = read_path(sysfs, reading.address, &device.facts.sysfs_path);
+        int r = read_path(&watched, reading.address, &device.facts.sysfs_path);
         device.present = r >= 0;
-        if (device.present && pci_class_read(sysfs, address, &device.facts.class) >= 0) {
+        if (r == -ENOENT)
+                r = 0;
+        if (device.present && pci_class_read(&watched, address, &device.facts.class) >= 0) {
+                device.class_known = true;
                 device.is_gpu = pci_class_is_gpu(device.facts.class);
-                device.iommu_group = read_group(sysfs, reading.address);
+                device.iommu_group = read_group(&watched, reading.address);
         }
-        r = device.is_gpu ? read_gpu(&reading, &device) : unless_no_memory(r);
-
+        if (device.is_gpu)
+                r = read_gpu(&reading, &device);
         /* Gone while it was read: what was read of it is half of it. */
-        if (r >= 0 && device.is_gpu && !sysfs_exists(sysfs, "sys/bus/pci/devices/%s", reading.address))
-                device.present = device.is_gpu = false;
+        if (r >= 0 && device.present && !sysfs_exists(&watched, "sys/bus/pci/devices/%s", reading.address))
+                device.present = false;
+        if (r >= 0 && failed)
+                r = text_set(&device.facts.unreadable, failed);
         if (r < 0) {
                 device_reading_clear(&device);
                 return r;

@@ -12,6 +12,7 @@
 typedef struct DeviceReading {
         PciAddress address;
         bool present;
+        bool class_known;               /* false: it could not be read */
         bool is_gpu;                    /* by its class; only then there are facts */
         int32_t iommu_group;            /* -1: none */
         uint64_t hive;                  /* XGMI hive; 0: none, or its driver is not bound */
@@ -21,7 +22,8 @@ typedef struct DeviceReading {
 void device_reading_clear(DeviceReading *reading);
 
 /* Reads the device at @address. That a single attribute is missing or garbage is no failure: the fact stays unknown.
- * @names may be NULL. 0 or -ENOMEM. */
+ * That one cannot be read is told by .unreadable. @names may be NULL. 0, -ENOMEM, or -errno where the device itself
+ * cannot be looked up. */
 int gpu_read(const Sysfs *sysfs, NameDatabase *names, PciAddress address, DeviceReading *ret);
 
 /* Only what it is: its slot path and ids, which the kernel keeps and gives without asking the device. What cannot be

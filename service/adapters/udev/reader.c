@@ -333,7 +333,7 @@ static int hand_over(Reader *reader, ReadJob job) {
 
 static void refuse(Reader *reader, ReadJob job, const char *why) {
         next_later(reader);
-        reader->events.hung(reader->userdata, job, job.address, why);
+        reader->events.refused(reader->userdata, job, why);
 }
 
 static int on_next(sd_event_source *source, void *userdata) {

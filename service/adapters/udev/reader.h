@@ -53,6 +53,8 @@ typedef struct ReaderEvents {
         /* @device: the one that did not answer, which may be another function of the group than the job's. @attribute:
          * what was read of it. */
         void (*hung)(void *userdata, ReadJob job, PciAddress device, const char *attribute);
+        /* It could not be tried, and @why. */
+        void (*refused)(void *userdata, ReadJob job, const char *why);
         /* A read told as hung came back. Its result is old and not told: submit the job again. */
         void (*returned)(void *userdata, ReadJob job, PciAddress device);
 } ReaderEvents;

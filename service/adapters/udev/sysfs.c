@@ -57,6 +57,9 @@ static const char *last_part(const char *path) {
         return slash ? slash + 1 : path;
 }
 
+/* The kernel cannot vouch for ".." in a path while anything anywhere is renamed or mounted, and asks to try again. */
+#define OPEN_TRIES_MAX 1000U
+
 /* Opens below the root, links resolved as if the root were "/". Plain O_RDONLY: a read that blocks is the watchdog's
  * business, and O_NONBLOCK means nothing to sysfs. */
 FORMAT(3)
@@ -71,8 +74,31 @@ static int open_below(const Sysfs *sysfs, int flags, const char *format, va_list
                 .flags = (uint64_t) (flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NOCTTY)),
                 .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
         };
-        int fd = (int) syscall(SYS_openat2, sysfs->root, path, &how, sizeof(how));
-        return fd < 0 ? -errno : fd;
+        for (unsigned i = 0; i < OPEN_TRIES_MAX; i++) {
+                int fd = (int) syscall(SYS_openat2, sysfs->root, path, &how, sizeof(how));
+                if (fd >= 0)
+                        return fd;
+                if (errno != EAGAIN && errno != EINTR)
+                        return -errno;
+        }
+        return -EAGAIN;
+}
+
+/* Ends what sysfs_begin() began. Passes @r on. */
+static ssize_t end_read(const Sysfs *sysfs, const char *attribute, ssize_t r) {
+        sysfs_end(sysfs);
+        if (r >= 0 || !sysfs->failed || *sysfs->failed)
+                return r;
+        switch (-r) {
+        case ENOENT:
+        case ENOTDIR:
+        case ENODEV:            /* the device goes away at this moment */
+        case EINVAL:            /* not a link; or what an attribute says that does not apply to its device */
+        case EOPNOTSUPP:
+                return r;
+        }
+        *sysfs->failed = attribute;
+        return r;
 }
 
 static ssize_t read_all(int fd, void *buffer, size_t size) {
@@ -94,9 +120,7 @@ FORMAT(4)
 static ssize_t read_bytes(const Sysfs *sysfs, void *buffer, size_t size, const char *format, va_list ap) {
         sysfs_begin(sysfs, last_part(format));
         _cleanup_close_ int fd = open_below(sysfs, O_RDONLY, format, ap);
-        ssize_t n = fd < 0 ? fd : read_all(fd, buffer, size);
-        sysfs_end(sysfs);
-        return n;
+        return end_read(sysfs, last_part(format), fd < 0 ? fd : read_all(fd, buffer, size));
 }
 
 ssize_t sysfs_read_bytes(const Sysfs *sysfs, void *buffer, size_t size, const char *format, ...) {
@@ -174,7 +198,7 @@ static int read_link(const Sysfs *sysfs, char ret[static PATH_MAX], const char *
         ssize_t n = fd < 0 ? fd : readlinkat(fd, "", ret, PATH_MAX);
         if (fd >= 0 && n < 0)
                 n = -errno;
-        sysfs_end(sysfs);
+        n = end_read(sysfs, last_part(format), n);
         if (n < 0)
                 return (int) n;
         if (n >= PATH_MAX)
@@ -212,9 +236,8 @@ bool sysfs_exists(const Sysfs *sysfs, const char *format, ...) {
         va_start(ap, format);
         sysfs_begin(sysfs, last_part(format));
         _cleanup_close_ int fd = open_below(sysfs, O_PATH | O_NOFOLLOW, format, ap);
-        sysfs_end(sysfs);
         va_end(ap);
-        return fd >= 0;
+        return end_read(sysfs, last_part(format), fd) >= 0;
 }
 
 static int compare_names(const void *a, const void *b) {
@@ -252,7 +275,5 @@ int sysfs_list(const Sysfs *sysfs, TextList *ret, const char *format, ...) {
         sysfs_begin(sysfs, last_part(format));
         int fd = open_below(sysfs, O_RDONLY | O_DIRECTORY, format, ap);
         va_end(ap);
-        int r = fd < 0 ? fd : list_folder(fd, ret);
-        sysfs_end(sysfs);
-        return r;
+        return (int) end_read(sysfs, last_part(format), fd < 0 ? fd : list_folder(fd, ret));
 }

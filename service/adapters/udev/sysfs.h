@@ -31,6 +31,9 @@ typedef struct ReadProgress {
 typedef struct Sysfs {
         int root;                       /* owned */
         ReadProgress *progress;         /* borrowed; may be NULL */
+        /* Borrowed; may be NULL. The first attribute whose reading failed, of static storage. That one is missing, or
+         * does not apply, is no failure: so a fact that stays unknown for another reason is not taken for "no". */
+        const char **failed;
 } Sysfs;
 
 #define SYSFS_NONE ((Sysfs) { .root = -1 })

@@ -64,9 +64,18 @@ static void schedule(UdevWatch *watch, Watched *device, uint64_t wait_us) {
         arm_due(watch);
 }
 
-static void submit(UdevWatch *watch, ReadKind kind, PciAddress address) {
-        if (reader_submit(watch->reader, (ReadJob) { .kind = kind, .address = address }) < 0)
+static void schedule_all(UdevWatch *watch) {
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (!(*device)->gone)
+                        schedule(watch, *device, 0);
+}
+
+/* False: not now; it is tried again at the next look. */
+static bool submit(UdevWatch *watch, ReadKind kind, PciAddress address) {
+        int r = reader_submit(watch->reader, (ReadJob) { .kind = kind, .address = address });
+        if (r < 0)
                 log_error("udev: no memory to read the devices; it is tried again at the next look");
+        return r > 0;
 }
 
 static bool is_complete(const UdevWatch *watch) {
@@ -225,20 +234,33 @@ static void relate(UdevWatch *watch, const DeviceReading *reading) {
         release_held(watch);
 }
 
+static void set_unreadable(UdevWatch *watch, Watched *device, const char *what) {
+        if (watched_set_unreadable(device, what) < 0)
+                return;
+        answer_refresh(watch, device);
+        publish_soon(watch);
+}
+
+static void on_known_device_read(UdevWatch *watch, Watched *device, ReadResult *result) {
+        device->reading = false;
+        /* A reading that was under way when the device went is about the old one. */
+        if (device->gone)
+                publish_soon(watch);
+        else if (result->error < 0)
+                set_unreadable(watch, device, strerror(-result->error));
+        else if (!result->device.present || (result->device.class_known && !result->device.is_gpu))
+                set_gone(watch, device);
+        else if (!result->device.class_known)
+                set_unreadable(watch, device, "class");
+        else
+                take_reading(watch, device, &result->device);
+}
+
 static void on_device_read(UdevWatch *watch, ReadResult *result) {
         PciAddress address = result->job.address;
         Watched *device = inventory_find(&watch->inventory, address);
         if (device) {
-                device->reading = false;
-                if (result->error < 0)
-                        return;
-                /* A reading that was under way when the device went is about the old one. */
-                if (device->gone)
-                        publish_soon(watch);
-                else if (!result->device.present || !result->device.is_gpu)
-                        set_gone(watch, device);
-                else
-                        take_reading(watch, device, &result->device);
+                on_known_device_read(watch, device, result);
                 return;
         }
         if (result->error < 0 || !result->device.present)
@@ -266,9 +288,7 @@ static void on_scanned(UdevWatch *watch, ReadResult *result) {
                 scanned->identity.node = watch->node;
                 device->scanned = *scanned;
         }
-        ARRAY_EACH(device, &watch->inventory.devices)
-                if (!(*device)->gone)
-                        schedule(watch, *device, 0);
+        schedule_all(watch);
         watch->scanned = true;
         publish_soon(watch);
 }
@@ -313,10 +333,7 @@ static void on_hung_device(UdevWatch *watch, Watched *device, PciAddress in, con
         (void) snprintf(what, sizeof(what), "%s%s%s", attribute, is_other ? " of " : "", is_other ? text : "");
 
         device->reading = false;
-        if (watched_set_unreadable(device, what) < 0)
-                return;
-        answer_refresh(watch, device);
-        publish_soon(watch);
+        set_unreadable(watch, device, what);
 }
 
 static void on_hung(void *userdata, ReadJob job, PciAddress in, const char *attribute) {
@@ -330,7 +347,16 @@ static void on_hung(void *userdata, ReadJob job, PciAddress in, const char *attr
                 on_hung_device(watch, device, in, attribute);
         /* The next scan leaves the device out in which this one is stuck. */
         if (job.kind == READ_SCAN)
-                submit(watch, READ_SCAN, (PciAddress) {});
+                (void) submit(watch, READ_SCAN, (PciAddress) {});
+}
+
+static void on_refused(void *userdata, ReadJob job, const char *why) {
+        UdevWatch *watch = userdata;
+        Watched *device = job.kind == READ_DEVICE ? inventory_find(&watch->inventory, job.address) : NULL;
+        if (!device)
+                return;                 /* the next look tries it again */
+        device->reading = false;
+        set_unreadable(watch, device, why);
 }
 
 static void on_returned(void *userdata, ReadJob job, PciAddress in) {
@@ -340,7 +366,7 @@ static void on_returned(void *userdata, ReadJob job, PciAddress in) {
         log_notice("udev: %s answers again", text);
 
         if (job.kind != READ_DEVICE)
-                submit(watch, job.kind, job.address);
+                (void) submit(watch, job.kind, job.address);
         ARRAY_EACH(device, &watch->inventory.devices)
                 if (!(*device)->gone && (*device)->facts.unreadable)
                         schedule(watch, *device, 0);
@@ -415,7 +441,7 @@ static void on_device_event(void *userdata, const DeviceEvent *event) {
         /* A stranger: it may be in a GPU's group, or be the first function of a card whose GPU comes next. */
         if (held_events_add(&watch->held, event, now_us(watch)) < 0)
                 return;
-        submit(watch, READ_DEVICE, event->address);
+        (void) submit(watch, READ_DEVICE, event->address);
 }
 
 static void on_overflow(void *userdata) {
@@ -425,12 +451,10 @@ static void on_overflow(void *userdata) {
 
 static int on_recheck(sd_event_source *source, uint64_t usec, void *userdata) {
         UdevWatch *watch = userdata;
-        submit(watch, READ_HOST, (PciAddress) {});
-        if (!watch->scanned)
-                submit(watch, READ_SCAN, (PciAddress) {});
-        ARRAY_EACH(device, &watch->inventory.devices)
-                if (!(*device)->gone)
-                        schedule(watch, *device, 0);
+        (void) submit(watch, READ_HOST, (PciAddress) {});
+        /* A scan has all devices read, and finds one of which no event came. */
+        if (!submit(watch, READ_SCAN, (PciAddress) {}))
+                schedule_all(watch);
         arm(source, now_us(watch) + watch->recheck_us);
         return 0;
 }
@@ -455,7 +479,9 @@ static uint64_t or_default(uint64_t value, uint64_t fallback) {
 }
 
 static int start(UdevWatch *watch, const UdevWatchConfig *config) {
-        static const ReaderEvents reader_events = { .done = on_read, .hung = on_hung, .returned = on_returned };
+        static const ReaderEvents reader_events = {
+                .done = on_read, .hung = on_hung, .refused = on_refused, .returned = on_returned,
+        };
         static const UdevMonitorEvents monitor_events = { .device = on_device_event, .overflow = on_overflow };
 
         int r = add_timer(watch, &watch->due, on_due);
@@ -494,8 +520,8 @@ int udev_watch_new(UdevWatch **ret, sd_event *event, const UdevWatchConfig *conf
         int r = start(watch, config);
         if (r < 0)
                 return r;
-        submit(watch, READ_HOST, (PciAddress) {});
-        submit(watch, READ_SCAN, (PciAddress) {});
+        (void) submit(watch, READ_HOST, (PciAddress) {});
+        (void) submit(watch, READ_SCAN, (PciAddress) {});
         arm(watch->first, now_us(watch) + UDEV_WATCH_FIRST_US);
         if (watch->recheck_us < UINT64_MAX)
                 arm(watch->recheck, now_us(watch) + watch->recheck_us);
@@ -531,5 +557,5 @@ int udev_watch_refresh(UdevWatch *watch, PciAddress address) {
 }
 
 void udev_watch_rescan(UdevWatch *watch) {
-        submit(watch, READ_SCAN, (PciAddress) {});
+        (void) submit(watch, READ_SCAN, (PciAddress) {});
 }
