@@ -273,8 +273,11 @@ static int answer_start(Runner *runner, Run *run, RunAnswer answer, const char *
         case RUN_ANSWER_NOT_TRIED:
                 run->started = false;
                 return 0;
+        case RUN_ANSWER_UNKNOWN:        /* it may be there, or come: the next listing tells */
+                run->domain = RUN_DOMAIN_UNKNOWN;
+                runner->relist = true;
+                return begin_end(run, END_START_FAILED, sentence);
         case RUN_ANSWER_FAILED:
-        case RUN_ANSWER_UNKNOWN:        /* the adapter undoes a start that comes true late */
         case RUN_ANSWER_STALE:
                 run->domain = RUN_DOMAIN_ABSENT;
                 runner->relist = true;

@@ -357,6 +357,7 @@ static void on_xml_checked(HypervisorResult result, HypervisorReply *reply, void
                 error = ERROR_INVALID_XML;
                 break;
         case HYPERVISOR_CALL_TIMED_OUT:
+        case HYPERVISOR_CALL_LOST:
         case HYPERVISOR_CALL_HUNG:
         case HYPERVISOR_CALL_UNAVAILABLE:
                 error = ERROR_UNREACHABLE;

@@ -147,6 +147,7 @@ static RunAnswer answer_of_hypervisor(RunStep step, HypervisorResult result) {
         case HYPERVISOR_CALL_FAILED:
                 return RUN_ANSWER_FAILED;
         case HYPERVISOR_CALL_TIMED_OUT:
+        case HYPERVISOR_CALL_LOST:
                 return RUN_ANSWER_UNKNOWN;
         case HYPERVISOR_CALL_HUNG:
         case HYPERVISOR_CALL_UNAVAILABLE:
