@@ -103,7 +103,8 @@ static bool are_neighbours(const Unit *a, const Unit *b, Level level) {
         case LEVEL_NUMA:
                 return a->numa_node == b->numa_node;
         case LEVEL_SWITCH:
-                return a->numa_node == b->numa_node && a->switch_address && text_equal(a->switch_address, b->switch_address);
+                return a->numa_node == b->numa_node && a->switch_address &&
+                       text_equal(a->switch_address, b->switch_address);
         case LEVEL_UNIT:
                 break;
         }
@@ -245,7 +246,8 @@ bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, C
         return true;
 }
 
-bool choice_measure(Inventory *inventory, size_t index, uint32_t count, uint32_t *ret_distance, uint32_t *ret_leftover) {
+bool choice_measure(Inventory *inventory, size_t index, uint32_t count, uint32_t *ret_distance,
+                    uint32_t *ret_leftover) {
         Room *room = inventory->rooms.items + index;
         if (room->last_choice.count != count || count == 0) {
                 Choice choice;

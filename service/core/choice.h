@@ -9,7 +9,7 @@
 typedef struct Choice {
         size_t gpus[GPUS_PER_VM_MAX];   /* by address */
         size_t n_gpus;
-        uint32_t distance;              /* how far apart: 0 behind one PCIe switch; NUMA_DISTANCE more per NUMA node more */
+        uint32_t distance;              /* 0: all behind one PCIe switch; NUMA_DISTANCE more for each NUMA node more */
         uint32_t leftover;              /* free GPUs left over behind the switches that were broken into */
 } Choice;
 

@@ -54,7 +54,8 @@ static int say_silent(const Case *c, PlacementReason *ret) {
 }
 
 static int say_level(const Case *c, PlacementReason *ret) {
-        int r = text_printf(&ret->sentence, "its gpupool supports level %" PRIu32 " and the cluster is at level %" PRIu32,
+        int r = text_printf(&ret->sentence,
+                            "its gpupool supports level %" PRIu32 " and the cluster is at level %" PRIu32,
                             c->node->record->level, c->request->inventory->world->registry->level);
         return r < 0 ? r : text_printf(&ret->remedy, "upgrade gpupool on %s", node_name(c));
 }
@@ -86,14 +87,15 @@ static int say_with(const Case *c, PlacementReason *ret) {
                 if (relation->apart || text_equal(related_node_name(c, relation), node_name(c)))
                         continue;
                 const char *other = related_vm(c, relation)->name;
-                int r = text_append(&ret->sentence, "%s%s, which it must be with, runs on %s", ret->sentence ? "; " : "",
-                                    other, related_node_name(c, relation));
+                int r = text_append(&ret->sentence, "%s%s, which it must be with, runs on %s",
+                                    ret->sentence ? "; " : "", other, related_node_name(c, relation));
                 if (r >= 0)
                         r = text_append(&ret->remedy, "%s %s", ret->remedy ? " and" : "stop", other);
                 if (r < 0)
                         return r;
         }
-        return text_append(&ret->remedy, ", or change the affinity (gpupoolctl vm policy %s --with)", c->request->vm->name);
+        return text_append(&ret->remedy, ", or change the affinity (gpupoolctl vm policy %s --with)",
+                           c->request->vm->name);
 }
 
 static int say_apart(const Case *c, PlacementReason *ret) {
@@ -108,7 +110,8 @@ static int say_apart(const Case *c, PlacementReason *ret) {
                 if (r < 0)
                         return r;
         }
-        return text_append(&ret->remedy, ", or change the affinity (gpupoolctl vm policy %s --apart)", c->request->vm->name);
+        return text_append(&ret->remedy, ", or change the affinity (gpupoolctl vm policy %s --apart)",
+                           c->request->vm->name);
 }
 
 static int say_add_gpus(const Case *c, char **remedy) {
@@ -161,7 +164,8 @@ static int say_not_enough(const Case *c, PlacementReason *ret) {
         int r = list_useless(c->request->inventory, c->room, &useless);
         if (r >= 0)
                 r = text_printf(&ret->sentence, "%" PRIu32 " usable GPU%s of %s in all%s%s", c->room->usable,
-                                PLURAL(c->room->usable), c->pool, useless ? "; not usable: " : "", useless ? useless : "");
+                                PLURAL(c->room->usable), c->pool, useless ? "; not usable: " : "",
+                                useless ? useless : "");
         if (r >= 0)
                 r = say_add_gpus(c, &ret->remedy);
         if (r >= 0 && useless)
@@ -251,17 +255,20 @@ static int say_taken(const Case *c, PlacementReason *ret) {
 
 static int say_sets(const Case *c, PlacementReason *ret) {
         uint32_t less = c->count, distance, leftover;
-        while (less > 0 && !choice_measure(c->request->inventory, (size_t) (c->room - c->request->inventory->rooms.items),
-                                           less, &distance, &leftover))
+        Inventory *inventory = c->request->inventory;
+        size_t room = (size_t) (c->room - inventory->rooms.items);
+        while (less > 0 && !choice_measure(inventory, room, less, &distance, &leftover))
                 less--;
         int r = text_printf(&ret->sentence, "%" PRIu32 " free, but linked in sets that go whole: not exactly %" PRIu32
                                             " of them", c->room->free, c->count);
         if (r < 0)
                 return r;
         if (less == 0)
-                return text_printf(&ret->remedy, "ask for all %" PRIu32 " of a set (gpupoolctl vm requirement %s --gpus N)",
+                return text_printf(&ret->remedy,
+                                   "ask for all %" PRIu32 " of a set (gpupoolctl vm requirement %s --gpus N)",
                                    c->room->free, c->request->vm->name);
-        return text_printf(&ret->remedy, "ask for %" PRIu32 " or for a set more (gpupoolctl vm requirement %s --gpus N)", less,
+        return text_printf(&ret->remedy,
+                           "ask for %" PRIu32 " or for a set more (gpupoolctl vm requirement %s --gpus N)", less,
                            c->request->vm->name);
 }
 
@@ -348,12 +355,13 @@ static int say_chosen(const Request *request, const Finding *findings, size_t be
         if (count == 1)
                 r = text_printf(ret, "1 GPU of %s", request->pool->pool->name);
         else if (distance == 0)
-                r = text_printf(ret, "%" PRIu32 " GPUs of %s close together, same switch", count, request->pool->pool->name);
+                r = text_printf(ret, "%" PRIu32 " GPUs of %s close together, same switch", count,
+                                request->pool->pool->name);
         else if (distance < NUMA_DISTANCE)
                 r = text_printf(ret, "%" PRIu32 " GPUs of %s on one NUMA node", count, request->pool->pool->name);
         else
-                r = text_printf(ret, "%" PRIu32 " GPUs of %s on %" PRIu32 " NUMA nodes", count, request->pool->pool->name,
-                                distance / NUMA_DISTANCE + 1);
+                r = text_printf(ret, "%" PRIu32 " GPUs of %s on %" PRIu32 " NUMA nodes", count,
+                                request->pool->pool->name, distance / NUMA_DISTANCE + 1);
         if (r < 0)
                 return r;
         if (second == NOWHERE)
@@ -398,25 +406,31 @@ static int say_pool_too_small(const Request *request, char **ret) {
         const Pool *pool = request->pool->pool;
         uint32_t usable = request->pool->usable_anywhere, count = request->vm->count;
         if (pool->gpus.n == 0)
-                return text_append(ret, "pool %s has no GPUs. Add some (gpupoolctl pool add %s GPU)", pool->name, pool->name);
+                return text_append(ret, "pool %s has no GPUs. Add some (gpupoolctl pool add %s GPU)", pool->name,
+                                   pool->name);
 
         int r = text_append(ret, "pool %s has %" PRIu32 " usable GPU%s and %s needs %" PRIu32 ". ", pool->name, usable,
                             PLURAL(usable), request->vm->name, count);
         if (r < 0)
                 return r;
         if (pool->gpus.n >= count)
-                return text_append(ret, "See what is wrong with the others (gpupoolctl gpu), or add %s (gpupoolctl pool add %s "
-                                        "GPU)", count - usable == 1 ? "one" : "some", pool->name);
-        return text_append(ret, "Add %s (gpupoolctl pool add %s GPU)", count - usable == 1 ? "one" : "some", pool->name);
+                return text_append(ret,
+                                   "See what is wrong with the others (gpupoolctl gpu), or add %s (gpupoolctl pool add "
+                                   "%s GPU)",
+                                   count - usable == 1 ? "one" : "some", pool->name);
+        return text_append(ret, "Add %s (gpupoolctl pool add %s GPU)", count - usable == 1 ? "one" : "some",
+                           pool->name);
 }
 
 /* There are enough, but on no node by itself. */
 static int say_nodes_too_small(const Request *request, const Room *largest, char **ret) {
         const Inventory *inventory = request->inventory;
         const char *name = inventory->nodes.items[largest->node].record->name;
-        return text_append(ret, "no node has %" PRIu32 " usable GPUs of %s, the most is %" PRIu32 " on %s. Add GPUs of %s "
-                                "(gpupoolctl pool add %s GPU) or ask for fewer (gpupoolctl vm requirement %s --gpus %" PRIu32
-                                ")", request->vm->count, request->pool->pool->name, largest->usable, name, name,
+        return text_append(ret,
+                           "no node has %" PRIu32 " usable GPUs of %s, the most is %" PRIu32 " on %s. Add GPUs of %s "
+                           "(gpupoolctl pool add %s GPU) or ask for fewer (gpupoolctl vm requirement %s --gpus %" PRIu32
+                           ")",
+                           request->vm->count, request->pool->pool->name, largest->usable, name, name,
                            request->pool->pool->name, request->vm->name, largest->usable);
 }
 
@@ -430,17 +444,25 @@ static const Room *find_largest_room(const Request *request) {
         return largest;
 }
 
+static int count_hindrances(unsigned found) {
+        int n = 0;
+        for (; found != 0; found &= found - 1)
+                n++;
+        return n;
+}
+
 /* The node where least would have to change: few hindrances, many free GPUs. Those of the pool are everywhere. */
 static size_t find_nearest(const Request *request, const Finding *findings, size_t n) {
         const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
         const unsigned hopeless = HINDRANCE_BIT(HINDRANCE_NO_GPUS) | HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH);
+        const Room *rooms = request->inventory->rooms.items;
         size_t nearest = NOWHERE;
         int nearest_cost = 0;
         for (size_t i = 0; i < n; i++) {
                 unsigned found = findings[i].hindrances & ~of_pool;
-                uint32_t free = findings[i].room == NOWHERE ? 0 : request->inventory->rooms.items[findings[i].room].free;
-                int cost = __builtin_popcount(found) * 1000 + (found & hopeless ? 10000 : 0) -
-                           (int) (free < 999 ? free : 999);
+                const Room *room = findings[i].room == NOWHERE ? NULL : rooms + findings[i].room;
+                uint32_t free = !room ? 0 : room->free < 999 ? room->free : 999;
+                int cost = count_hindrances(found) * 1000 + (found & hopeless ? 100000 : 0) - (int) free;
                 if (nearest != NOWHERE && cost >= nearest_cost)
                         continue;
                 nearest = i;
@@ -456,7 +478,8 @@ static Hindrance first_hindrance(unsigned found) {
         return i;
 }
 
-static int say_nearest(const Request *request, const Finding *findings, size_t nearest, const char **ret_code, char **ret) {
+static int say_nearest(const Request *request, const Finding *findings, size_t nearest, const char **ret_code,
+                       char **ret) {
         const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
         unsigned found = findings[nearest].hindrances;
         Case c = case_of(request, findings, nearest);
@@ -497,7 +520,8 @@ int explain_waiting(const Request *request, const Finding *findings, size_t n_fi
         if (nearest != NOWHERE)
                 return say_nearest(request, findings, nearest, ret_code, ret_sentence);
         *ret_code = "no-nodes";
-        return text_append(ret_sentence, "the cluster has no node that could run it. Add one (gpupoolctl cluster invite)");
+        return text_append(ret_sentence,
+                           "the cluster has no node that could run it. Add one (gpupoolctl cluster invite)");
 }
 
 static int waiting_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence) {
@@ -517,8 +541,8 @@ static int backoff_reason(Inventory *inventory, const Vm *vm, const char **ret_c
         if (r < 0 || *ret_sentence)
                 return r;
         *ret_code = vm->reason_code;
-        return text_printf(ret_sentence, "vm %s failed %" PRIu32 " of %u times: %s. It is tried again by itself", vm->name,
-                           vm->attempts, VM_ATTEMPTS_MAX, vm->reason ? vm->reason : "it did not say why");
+        return text_printf(ret_sentence, "vm %s failed %" PRIu32 " of %u times: %s. It is tried again by itself",
+                           vm->name, vm->attempts, VM_ATTEMPTS_MAX, vm->reason ? vm->reason : "it did not say why");
 }
 
 static int ended_reason(const Vm *vm, const char **ret_code, char **ret_sentence) {
@@ -527,10 +551,10 @@ static int ended_reason(const Vm *vm, const char **ret_code, char **ret_sentence
         *ret_code = vm->reason_code;
         const char *reason = vm->reason ? vm->reason : "it did not say why";
         if (vm_state(vm) == VM_STATE_FAILED)
-                return text_printf(ret_sentence, "vm %s failed%s: %s. Mend that, then: gpupoolctl vm start %s", vm->name,
-                                   vm->attempts >= VM_ATTEMPTS_MAX ? " too often" : "", reason, vm->name);
-        return text_printf(ret_sentence, "vm %s stopped: %s. Start it again with: gpupoolctl vm start %s", vm->name, reason,
-                           vm->name);
+                return text_printf(ret_sentence, "vm %s failed%s: %s. Mend that, then: gpupoolctl vm start %s",
+                                   vm->name, vm->attempts >= VM_ATTEMPTS_MAX ? " too often" : "", reason, vm->name);
+        return text_printf(ret_sentence, "vm %s stopped: %s. Start it again with: gpupoolctl vm start %s", vm->name,
+                           reason, vm->name);
 }
 
 int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence) {

@@ -317,7 +317,12 @@ static void recount_around(Inventory *inventory, size_t gpu) {
 /* Tenants are in the order of the registry's VMs, and what they hold one after another. */
 static int add_tenants(Inventory *inventory) {
         ARRAY_EACH(vm, &inventory->world->registry->vms) {
-                Tenant tenant = { .vm = vm, .node = NOWHERE, .first_held = inventory->held.n };
+                bool placed = vm->assignment.phase != ASSIGNMENT_NONE;
+                Tenant tenant = {
+                        .vm = vm,
+                        .node = placed ? find_node(inventory, &vm->assignment.node) : NOWHERE,
+                        .first_held = inventory->held.n,
+                };
                 size_t room_for = vm->assignment.n_gpus > vm->count ? vm->assignment.n_gpus : vm->count;
                 int r = array_reserve(&inventory->held.items, &inventory->held.allocated, inventory->held.n + room_for,
                                       sizeof(*inventory->held.items));
@@ -327,8 +332,6 @@ static int add_tenants(Inventory *inventory) {
                         return r;
                 for (size_t i = 0; i < room_for; i++)
                         inventory->held.items[inventory->held.n++] = NOWHERE;
-                if (vm->assignment.phase != ASSIGNMENT_NONE)
-                        inventory->tenants.items[inventory->tenants.n - 1].node = find_node(inventory, &vm->assignment.node);
                 inventory->has_affinity = inventory->has_affinity || vm->n_affinity > 0;
         }
         return 0;

@@ -155,7 +155,8 @@ static bool move_to(Job *job, const char *stage, double progress) {
 
 static bool finish_failed(Job *job, const Vm *vm, const char *outlook, uint64_t now_boottime_us) {
         _cleanup_free_ char *message = NULL;
-        (void) text_printf(&message, "vm %s: %s. %s", vm->name, vm->reason ? vm->reason : "it could not be started", outlook);
+        (void) text_printf(&message, "vm %s: %s. %s", vm->name, vm->reason ? vm->reason : "it could not be started",
+                           outlook);
         job_finish(job, JOB_FAILED, ERROR_FAILED, message, now_boottime_us);
         return true;
 }

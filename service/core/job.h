@@ -67,9 +67,10 @@ uint64_t jobs_next_expiry_us(const Jobs *jobs);
 void jobs_remove(Jobs *jobs, Job *job);
 
 /* Holds a running job against the VM as the registry has it now (NULL: deleted) and the stage that the node reports.
- * @wait_code/@wait_sentence say why a waiting VM waits (NULL while placement has not been tried). Returns true if anything a
- * person sees of the job changed; it may have finished. */
-bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence, uint64_t now_boottime_us);
+ * @wait_code/@wait_sentence say why a waiting VM waits (NULL while placement has not been tried). Returns true if
+ * anything a person sees of the job changed; it may have finished. */
+bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence,
+                uint64_t now_boottime_us);
 
 const char *job_operation_to_text(JobOperation operation);
 const char *job_result_to_text(JobResult result);

@@ -277,8 +277,10 @@ static int answer_without_pool(const Inventory *inventory, const Vm *vm, Placeme
         for (; ret->n_answers < inventory->nodes.n; ret->n_answers++)
                 ret->answers[ret->n_answers].node = inventory->nodes.items[ret->n_answers].record->id;
         ret->code = "no-such-pool";
-        int r = text_printf(&ret->summary, "vm %s waits: there is no pool %s. Create it (gpupoolctl pool create %s) or name "
-                                           "another (gpupoolctl vm requirement %s)", vm->name, vm->pool, vm->pool, vm->name);
+        int r = text_printf(&ret->summary,
+                            "vm %s waits: there is no pool %s. Create it (gpupoolctl pool create %s) or name "
+                            "another (gpupoolctl vm requirement %s)",
+                            vm->name, vm->pool, vm->pool, vm->name);
         return r < 0 ? r : PLACEMENT_NO_SUCH_POOL;
 }
 
@@ -294,7 +296,8 @@ int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret) {
                 return r;
         }
 
-        _cleanup_free_ Belongings *belongings = inventory_set_aside(inventory, inventory_find_tenant(inventory, &vm->id));
+        size_t tenant = inventory_find_tenant(inventory, &vm->id);
+        _cleanup_free_ Belongings *belongings = inventory_set_aside(inventory, tenant);
         if (!belongings)
                 return -ENOMEM;
         Request request = {

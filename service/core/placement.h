@@ -37,7 +37,7 @@ typedef struct Placement {
         size_t n_gpus;
         PlacementAnswer *answers;       /* one per member of the cluster, by node id; always filled */
         size_t n_answers;
-        char *summary;                  /* "vm bert waits: pool training has 1 usable GPU and bert needs 2. Add one (...)" */
+        char *summary;                  /* "vm bert waits: pool training has 1 usable GPU and bert needs 2. Add ..." */
         const char *code;               /* static; "" with PLACEMENT_FOUND */
 } Placement;
 

@@ -82,7 +82,8 @@ static int add_to_kind(Kind *kind, const char *node_name, const GpuView *view) {
         return text_append(&kind->names, "%s%s:%s", kind->names ? ", " : "", node_name, address);
 }
 
-static int sort_out(const Inventory *inventory, const InventoryPool *pool, int (*say)(const GpuView *, char **), Kinds *ret) {
+static int sort_out(const Inventory *inventory, const InventoryPool *pool, int (*say)(const GpuView *, char **),
+                    Kinds *ret) {
         for (size_t i = 0; i < pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + pool->first_room + i;
                 const char *node_name = inventory->nodes.items[room->node].record->name;

@@ -11,8 +11,8 @@ typedef struct PoolCounts {
         uint32_t free;          /* usable, and neither they nor their IOMMU group assigned */
         uint32_t largest_free;  /* the most free ones on one node: the largest requirement that fits now */
         uint32_t in_use;        /* assigned */
-        uint32_t survives;      /* nodes that may fail, whichever they are, and every VM that runs still runs; never more
-                                 * than leave the cluster a majority, without which nothing is started anywhere */
+        uint32_t survives;      /* nodes that may fail, whichever they are, and every VM that runs still runs; never
+                                 * more than leave the cluster a majority, without which nothing is started */
         VmId *at_risk;          /* those that would not after one failure more; by id */
         size_t n_at_risk;
         TextList mixed;         /* sentences on how the GPUs differ; empty: all alike */

@@ -45,7 +45,7 @@ typedef enum EndCause {
         END_START_FAILED,
         END_DESTROYED,
         END_GPU_LOST,
-        END_NODE_LOST,          /* the node is gone or has booted anew: not the VM's fault, never counted as an attempt */
+        END_NODE_LOST,          /* the node is gone or has booted anew: not the VM's fault, never counted */
         END_CAUSE_COUNT,
 } EndCause;
 
@@ -130,5 +130,6 @@ int restart_policy_from_text(const char *text, RestartPolicy *ret);     /* 0 or 
 int vm_ended(Vm *vm, EndCause cause, const char *sentence, uint64_t ran_ms);
 const char *end_cause_to_text(EndCause cause);
 
-/* Its GPU or its node was lost under it and it has not found a new place yet: it may take what a pool keeps in reserve. */
+/* Its GPU or its node was lost under it and it has not found a new place yet: it may take what a pool keeps in
+ * reserve. */
 bool vm_lost_its_place(const Vm *vm);

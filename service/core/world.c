@@ -63,7 +63,8 @@ static int collect_mentions(const World *world, Mentions *ret) {
                 const NodeFacts *host = world->nodes[n];
                 for (size_t i = 0; r >= 0 && i < host->n_gpus; i++) {
                         const GpuFacts *facts = host->gpus + i;
-                        r = array_append(ret, &((Mention) { .identity = &facts->identity, .facts = facts, .host = host }));
+                        Mention mention = { .identity = &facts->identity, .facts = facts, .host = host };
+                        r = array_append(ret, &mention);
                 }
         }
         return r;

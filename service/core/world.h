@@ -32,7 +32,7 @@ typedef enum GpuState {
 
 /* One GPU that anyone knows of: seen, or pooled, assigned or quarantined while not seen. */
 typedef struct GpuView {
-        GpuIdentity identity;           /* the registry's, where it knows the GPU; with the address where it is, or was */
+        GpuIdentity identity;           /* the registry's, where it knows the GPU; the address where it is, or was */
         const GpuFacts *facts;          /* NULL: absent */
         const NodeFacts *host;          /* NULL: no facts of its node */
         GpuState state;

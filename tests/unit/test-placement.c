@@ -188,8 +188,9 @@ static void test_every_reason_is_told(void) {
         vm_of(w, "bert", "training", 2);
         facts_of(w, "a")->hypervisor = HYPERVISOR_ABSENT;
         facts_of(w, "a")->guard_connected = false;
-        ASSERT_REASONS(w, "bert", "a", "no-hypervisor: libvirt does not run | no-guard: the guard does not answer, and "
-                                       "without it no VM is started | not-enough-gpus: 1 usable GPU of training in all");
+        ASSERT_REASONS(w, "bert", "a",
+                       "no-hypervisor: libvirt does not run | no-guard: the guard does not answer, and "
+                       "without it no VM is started | not-enough-gpus: 1 usable GPU of training in all");
         ASSERT_REASONS(w, "bert", "b", "no-gpus: no GPU of training");
 }
 
@@ -279,8 +280,9 @@ static void test_a_set_that_is_not_whole_in_the_pool_is_not_given(void) {
         pool_of(w, "training", "a:0 a:2");
         vm_of(w, "bert", "training", 2);
         ASSERT_PLACE(w, "bert", "pool-too-small");
-        ASSERT_REASONS(w, "bert", "a", "not-enough-gpus: 1 usable GPU of training in all; not usable: 0000:41:00.0 (linked "
-                                       "with one that cannot serve)");
+        ASSERT_REASONS(w, "bert", "a",
+                       "not-enough-gpus: 1 usable GPU of training in all; not usable: 0000:41:00.0 (linked "
+                       "with one that cannot serve)");
 }
 
 static void test_linked_sets_leave_the_single_ones(void) {
@@ -397,8 +399,9 @@ static void test_among_equally_full_nodes_the_one_with_closer_gpus(void) {
         pool_of(w, "training", "a b");
         vm_of(w, "bert", "training", 2);
         ASSERT_PLACE(w, "bert", "b: 41 42");
-        ASSERT_REASONS(w, "bert", "b", "chosen: 2 GPUs of training close together, same switch; before a: its GPUs are closer "
-                                       "together");
+        ASSERT_REASONS(w, "bert", "b",
+                       "chosen: 2 GPUs of training close together, same switch; before a: its GPUs are closer "
+                       "together");
 }
 
 static void test_large_holes_are_left_whole(void) {
@@ -453,9 +456,10 @@ static void test_only_those_who_must_are_to_be_stopped_the_least_important_first
         runs(w, "one", "a", "0");
         runs(w, "two", "a", "1 2");
         runs(w, "other", "a", "3");
-        assert_summary(w, "bert", "vm bert waits: it needs 2 of training; a has 4 usable, 2 of them run two "
-                                  "(priority 10, below bert), 1 runs other (priority 50, same as bert), 1 runs one (priority "
-                                  "90, above bert). Stop two (gpupoolctl vm stop two)");
+        assert_summary(w, "bert",
+                       "vm bert waits: it needs 2 of training; a has 4 usable, 2 of them run two "
+                       "(priority 10, below bert), 1 runs other (priority 50, same as bert), 1 runs one (priority "
+                       "90, above bert). Stop two (gpupoolctl vm stop two)");
 }
 
 static void test_a_small_pool_is_named(void) {
@@ -465,13 +469,15 @@ static void test_a_small_pool_is_named(void) {
         pool_of(w, "empty", "");
         vm_of(w, "bert", "training", 2);
         vm_of(w, "none", "empty", 1);
-        assert_summary(w, "bert", "vm bert waits: pool training has 1 usable GPU and bert needs 2. Add one (gpupoolctl pool add "
-                                  "training GPU)");
+        assert_summary(w, "bert",
+                       "vm bert waits: pool training has 1 usable GPU and bert needs 2. Add one (gpupoolctl pool add "
+                       "training GPU)");
         assert_summary(w, "none", "vm none waits: pool empty has no GPUs. Add some (gpupoolctl pool add empty GPU)");
         facts_of(w, "a")->guard_connected = false;
         vm_named(w, "bert")->count = 1;
-        assert_summary(w, "bert", "vm bert waits: on a the guard does not answer, and without it no VM is started. See on a: "
-                                  "systemctl status gpupool-guard");
+        assert_summary(w, "bert",
+                       "vm bert waits: on a the guard does not answer, and without it no VM is started. See on a: "
+                       "systemctl status gpupool-guard");
 }
 
 static char *reason_code_of(WorldBuilder *w, const char *vm) {
@@ -547,7 +553,8 @@ static WorldBuilder *random_world(GRand *random) {
         for (size_t i = 0; i < RANDOM_VMS; i++) {
                 _cleanup_free_ char *name = NULL;
                 g_assert_cmpint(text_printf(&name, "vm%zu", i), ==, 0);
-                vm_of(w, name, "training", 1U << g_rand_int_range(random, 0, 4))->priority = g_rand_int_range(random, 0, 3);
+                Vm *vm = vm_of(w, name, "training", 1U << g_rand_int_range(random, 0, 4));
+                vm->priority = g_rand_int_range(random, 0, 3);
                 if (i > 0 && g_rand_int_range(random, 0, 4) == 0)
                         must_be(w, name, g_rand_boolean(random) ? "apart" : "with", "vm0");
         }
@@ -566,7 +573,8 @@ static void assign(Vm *vm, const Placement *placement) {
 static uint32_t count_usable(const GpuViews *views, bool free_only) {
         uint32_t n = 0;
         for (size_t i = 0; i < views->n; i++)
-                if (views->items[i].pool && (free_only ? gpu_view_is_free(views->items + i) : views->items[i].vm != NULL))
+                if (views->items[i].pool &&
+                    (free_only ? gpu_view_is_free(views->items + i) : views->items[i].vm != NULL))
                         n++;
         return n;
 }

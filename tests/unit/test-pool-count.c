@@ -114,7 +114,7 @@ static void test_the_more_important_get_the_room_first(void) {
         runs(w, "w", "b", "0");
         runs(w, "x", "b", "1");
         runs(w, "y", "c", "0");
-        ASSERT_SURVIVES(w, 0, "u x y");                 /* one GPU is free, on c: of a v takes it, of b w, before x by name */
+        ASSERT_SURVIVES(w, 0, "u x y"); /* one GPU is free, on c: of a v takes it, of b w, before x by name */
 }
 
 static void test_the_reserve_is_what_failover_takes(void) {
@@ -221,10 +221,12 @@ static void test_how_gpus_differ_is_told(void) {
         pool_of(w, "training", "a b");
         _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
         g_assert_cmpuint(counts.mixed.n, ==, 4);
-        g_assert_cmpstr(counts.mixed.items[0], ==, "models differ: GH100 [H100 PCIe] 10de:2331 (3), GA100 [A100 PCIe 80GB] "
-                                                   "10de:20b5 (1: b:0000:41:00.0)");
-        g_assert_cmpstr(counts.mixed.items[1], ==, "memory regions (BARs, in all) differ: 131088 MiB (3), 65552 MiB (1: "
-                                                   "b:0000:41:00.0)");
+        g_assert_cmpstr(counts.mixed.items[0], ==,
+                        "models differ: GH100 [H100 PCIe] 10de:2331 (3), GA100 [A100 PCIe 80GB] "
+                        "10de:20b5 (1: b:0000:41:00.0)");
+        g_assert_cmpstr(counts.mixed.items[1], ==,
+                        "memory regions (BARs, in all) differ: 131088 MiB (3), 65552 MiB (1: "
+                        "b:0000:41:00.0)");
         g_assert_cmpstr(counts.mixed.items[2], ==, "PCIe link widths differ: x16 (3), x8 (1: a:0000:42:00.0)");
         g_assert_cmpstr(counts.mixed.items[3], ==, "PCIe link speeds differ: 32.0 GT/s PCIe (3), 16.0 GT/s PCIe (1: "
                                                    "b:0000:41:00.0)");

@@ -48,7 +48,8 @@ static void test_pool_vm_and_quarantine_are_joined(void) {
         runs(w, "bert", "a", "1");
         quarantined(w, "b", 1);
 
-        GpuView assigned = view_of(w, &gpu_of(w, "a", 1)->identity), quarantine = view_of(w, &gpu_of(w, "b", 1)->identity);
+        GpuView assigned = view_of(w, &gpu_of(w, "a", 1)->identity);
+        GpuView quarantine = view_of(w, &gpu_of(w, "b", 1)->identity);
         g_assert_cmpint(assigned.state, ==, GPU_ASSIGNED);
         g_assert_true(assigned.vm == vm_named(w, "bert"));
         g_assert_true(assigned.pool == pool_named(w, "training"));

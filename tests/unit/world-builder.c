@@ -149,7 +149,8 @@ static void fill_gpu(GpuFacts *gpu, const NodeId *node, size_t index) {
         };
         g_snprintf(gpu->identity.slot, sizeof(gpu->identity.slot), "pci0000:00/%02zx.0/00.0", index + 1);
         gpu->identity.address = gpu->address;
-        MUST(text_printf(&gpu->sysfs_path, "/devices/pci0000:00/0000:00:%02zx.0/0000:%02zx:00.0", index + 1, 0x41 + index));
+        MUST(text_printf(&gpu->sysfs_path, "/devices/pci0000:00/0000:00:%02zx.0/0000:%02zx:00.0", index + 1,
+                         0x41 + index));
         MUST(text_set(&gpu->vendor_name, "NVIDIA Corporation"));
         MUST(text_set(&gpu->device_name, "GH100 [H100 PCIe]"));
         MUST(text_set(&gpu->iommu_group_type, "DMA"));
