@@ -2,7 +2,6 @@
 #include "core/check.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -248,6 +247,7 @@ static int check_pool(Inventory *inventory, const Pool *pool, CheckFindings *fin
         return r;
 }
 
+/* The reason is a whole sentence that says what to do. One that waits without a reason is about to be placed. */
 static int check_vm(Inventory *inventory, const Vm *vm, CheckFindings *findings) {
         Subject subject = about_vm(findings, vm);
         VmState state = vm_state(vm);
@@ -256,21 +256,14 @@ static int check_vm(Inventory *inventory, const Vm *vm, CheckFindings *findings)
 
         _cleanup_free_ char *code = NULL, *reason = NULL;
         int r = vm_reason_in(inventory, vm, &code, &reason);
-        if (r < 0)
+        if (r < 0 || text_is_empty(reason))
                 return r;
-        const char *why = text_is_empty(reason) ? "no reason is known" : reason;
-        if (state == VM_STATE_WAITING) {
-                r = add_finding(&subject, CHECK_WARNING, "vm-waiting", "VM %s is to run and waits: %s", vm->name, why);
-                return r < 0 ? r : add_remedy(&subject, "see gpupoolctl vm explain %s", vm->name);
+        if (state == VM_STATE_FAILED) {
+                r = add_finding(&subject, CHECK_ERROR, "vm-failed", "%s", reason);
+                return r < 0 ? r : add_remedy(&subject, "see how it failed: gpupoolctl log, and libvirt's log of %s", vm->name);
         }
-        if (state == VM_STATE_BACKOFF) {
-                r = add_finding(&subject, CHECK_WARNING, "vm-failing",
-                                "VM %s failed %" PRIu32 " time%s in a row and is tried again: %s", vm->name, vm->attempts,
-                                PLURAL(vm->attempts), why);
-                return r < 0 ? r : add_remedy(&subject, "see gpupoolctl log %s", vm->name);
-        }
-        r = add_finding(&subject, CHECK_ERROR, "vm-failed", "VM %s failed too often and is not tried again: %s", vm->name, why);
-        return r < 0 ? r : add_remedy(&subject, "mend what the reason says, then: gpupoolctl vm start %s", vm->name);
+        r = add_finding(&subject, CHECK_WARNING, state == VM_STATE_WAITING ? "vm-waiting" : "vm-failing", "%s", reason);
+        return r < 0 ? r : add_remedy(&subject, "see each node's answer: gpupoolctl vm explain %s", vm->name);
 }
 
 /* ---- all of it */
