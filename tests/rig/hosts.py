@@ -8,9 +8,9 @@
         rig.exec(1, "gpupoolctl", "status", user="rig-anna")
 """
 
+import atexit
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,9 +22,12 @@ COMMAND_TIMEOUT_S = 120
 
 
 class Rig:
-    def __init__(self, count=1, bare=False, gpus=None, destdir=None):
+    """environment: for the services of the hosts. Taken down at the latest when the program ends."""
+
+    def __init__(self, count=1, bare=False, gpus=None, destdir=None, environment=None):
         self.folder = tempfile.mkdtemp(prefix="gpupool-rig-", dir="/run")
-        self.up(count, bare, gpus, destdir)
+        atexit.register(self.down)
+        self.up(count, bare, gpus, destdir, environment)
 
     def __enter__(self):
         return self
@@ -32,19 +35,16 @@ class Rig:
     def __exit__(self, *_):
         self.down()
 
-    def up(self, count, bare=False, gpus=None, destdir=None):
-        words = ["up", str(count)] + (["--bare"] if bare else [])
+    def up(self, count, bare=False, gpus=None, destdir=None, environment=None):
+        words = ["up", count] + (["--bare"] if bare else [])
         words += [] if gpus is None else ["--gpus", ",".join(gpus)]
         words += [] if destdir is None else ["--destdir", destdir]
-        try:
-            self.rig(*words)
-        except BaseException:
-            self.down()
-            raise
+        words += [word for key, value in (environment or {}).items() for word in ("--env", f"{key}={value}")]
+        self.rig(*words)
 
     def down(self):
+        atexit.unregister(self.down)
         self.rig("down")
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def rig(self, *words, check=True, **options):
         """Any verb of the command; the text that it printed."""

@@ -67,7 +67,8 @@ class Base:
     def host(self, number):
         host = Host(self, number)
         if not os.path.isdir(host.path):
-            raise NoRig(f"This rig has no host {number}; it has {' '.join(str(h.number) for h in self.hosts()) or 'none'}")
+            there = " ".join(str(each.number) for each in self.hosts()) or "none"
+            raise NoRig(f"This rig has no host {number}; it has {there}")
         return host
 
     def hosts(self):

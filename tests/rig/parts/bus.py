@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Bus: the simulated PCI bus of a host: which devices there are, which driver has which, IOMMU groups, and the news of it.
+"""Bus: the simulated PCI bus of a host: which devices there are, which driver has which, IOMMU groups, and the news.
 Errors are those of the kernel's drivers/base/bus.c and drivers/pci/pci-driver.c."""
 
 import errno
@@ -55,14 +55,15 @@ class Bus:
 
     def make_skeleton(self):
         tree = self.tree
-        for path in ("/devices/system", "/bus/pci/devices", "/bus/pci/drivers", "/bus/pci/slots", "/kernel/iommu_groups",
-                     "/class/net", "/class/dmi", "/class/drm", "/module/vfio", "/module/vfio_pci",
+        for path in ("/devices/system", "/bus/pci/devices", "/bus/pci/drivers", "/bus/pci/slots",
+                     "/kernel/iommu_groups", "/class/net", "/class/dmi", "/class/drm", "/module/vfio", "/module/vfio_pci",
                      "/module/vfio_iommu_type1/parameters", "/module/vfio_pci/parameters"):
             tree.folder(path)
         for name in os.listdir("/sys/devices/virtual"):
             tree.folder(f"/devices/virtual/{name}")
         tree.put("/bus/pci/drivers_probe", Attribute(None, self.probe_by_file))
-        tree.put("/bus/pci/drivers_autoprobe", Attribute(lambda: f"{int(self.autoprobe)}\n", self.write_autoprobe, 0o644))
+        tree.put("/bus/pci/drivers_autoprobe",
+                 Attribute(lambda: f"{int(self.autoprobe)}\n", self.write_autoprobe, 0o644))
         tree.put("/bus/pci/rescan", Attribute(None, self.rescan_by_file))
         tree.put("/bus/pci/uevent", Attribute(None, lambda text: None))
         tree.put("/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", Attribute("N\n"))
@@ -91,8 +92,8 @@ class Bus:
         return new
 
     def create(self, function):
-        root = f"/devices/pci{function.domain:04x}:{function.bus:02x}"
-        path = f"{self.bridges.get((function.domain, function.bus), root)}/{function.address}"
+        above = self.bridges.get((function.domain, function.bus)) or self.root(function)
+        path = f"{above}/{function.address}"
         addresses = {bar.index: self.allocate(bar) for bar in function.bars}
         device = Device(function, self, path, self.group_number(function), addresses)
         self.devices[function.address] = device
@@ -104,6 +105,12 @@ class Bus:
             self.bridges[function.domain, function.secondary] = path
             self.make_slot(function)
         return device
+
+    def root(self, function):
+        path = f"/devices/pci{function.domain:04x}:{function.bus:02x}"
+        if not self.tree.has(path):
+            self.tree.put(f"{path}/uevent", Attribute("", lambda text: None))
+        return path
 
     def make_links(self, device):
         tree, path, group = self.tree, device.path, f"/kernel/iommu_groups/{device.group}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Card: what a .gpu file describes: the functions of one or more devices and the bridges above them (gpus/README.md)."""
+"""Card: what a .gpu file describes: functions of one or more devices and the bridges above them (gpus/README.md)."""
 
 import configparser
 import hashlib

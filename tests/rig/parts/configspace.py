@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Configspace: the bytes of a function's configuration space: header, capabilities, extended capabilities, and its VPD."""
+"""Configspace: the bytes of a function's configuration space: header, capabilities, extended ones, and its VPD."""
 
 import struct
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Control: one JSON object a line there and one back, over a Unix socket. pid 1 and the sysfs of each host listen on one."""
+"""Control: one JSON object a line there and one back, over a Unix socket. Each host's pid 1 and sysfs have one."""
 
 import json
 import os

@@ -107,7 +107,8 @@ class Device:
                             ("subsystem_vendor", f"0x{f.subvendor:04x}"), ("subsystem_device", f"0x{f.subdevice:04x}"),
                             ("class", f"0x{f.pci_class:06x}"), ("revision", f"0x{f.revision:02x}"),
                             ("modalias", self.modalias()), ("irq", "0"), ("numa_node", f"{f.numa}"),
-                            ("local_cpus", f"{(1 << os.cpu_count()) - 1:x}"), ("local_cpulist", f"0-{os.cpu_count() - 1}"),
+                            ("local_cpus", f"{(1 << os.cpu_count()) - 1:x}"),
+                            ("local_cpulist", f"0-{os.cpu_count() - 1}"),
                             ("dma_mask_bits", "47"), ("consistent_dma_mask_bits", "47"), ("ari_enabled", "0"),
                             ("broken_parity_status", "0"), ("power_state", "D0"), ("resource", self.resource_lines())):
             put(name, Attribute(value + "\n"))

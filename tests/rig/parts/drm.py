@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Drm: the graphics nodes of devices whose own driver has them ("drm = yes"): DEVICE/drm/cardN, its file dev, and
-/dev/dri/cardN, which programs in the host can open and hold, so that "in use" can be tested. The nodes are consoles that
-nobody uses, as a node needs some driver on this machine; device numbers in sysfs and in /dev agree."""
+/dev/dri/cardN, which programs in the host can open and hold, so that "in use" can be tested. The nodes are consoles
+that nobody uses, as a node needs some driver on this machine; device numbers in sysfs and in /dev agree."""
 
 import os
 import stat

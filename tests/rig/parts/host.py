@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Host: one simulated machine, seen from outside. Its folder outlives it: what is in there survives a restart.
 
-    hN/usr, etc, var      the host's own layer of the overlays (mounts.py)      hN/state, config, rules.d   see mounts.py
-    hN/log                a file per service, and init.log                      hN/environment              for services
-    hN/init.pid, settings.json, plugged.json, *.sock                            hN/run, dev, sys, work      mount points"""
+    hN/usr, etc, var             the host's own layer of the overlays (mounts.py)
+    hN/state, config, rules.d    shared with the outside (mounts.py)
+    hN/log, environment          a file per service, init.log, sysfs.log; variables for services
+    hN/init.pid, *.sock          pid 1, and where it and the sysfs listen (control.py)
+    hN/settings.json             what up was told
+    hN/plugged.json              which devices are plugged in
+    hN/run, dev, sys, work       mount points, made anew at each boot"""
 
 import json
 import os
@@ -47,12 +51,13 @@ class Host:
 
     # Its life
 
-    def make(self, destdir, bare, gpus):
-        """The folder of a machine that was never switched on."""
+    def make(self, destdir, bare, gpus, environment=()):
+        """The folder of a machine that was never switched on. environment: KEY=VALUE texts for its services."""
         for folder in FOLDERS:
             os.makedirs(os.path.join(self.path, folder), exist_ok=True)
         self.write("settings.json", json.dumps({"name": self.name, "destdir": destdir, "bare": bare}))
-        self.write("environment", "".join(f"{key}={os.environ[key]}\n" for key in KEPT_ENVIRONMENT if key in os.environ))
+        kept = [f"{key}={os.environ[key]}" for key in KEPT_ENVIRONMENT if key in os.environ]
+        self.write("environment", "".join(f"{line}\n" for line in [*kept, *environment]))
         self.write("etc/machine-id", f"{uuid.uuid4().hex}\n")
         self.write("etc/hostname", f"{self.name}\n")
         self.write("etc/hosts", "127.0.0.1 localhost\n" + "".join(f"10.77.0.{n} host{n}\n" for n in range(1, 51)))
@@ -208,7 +213,8 @@ class Host:
             folder = "/"
         words = ["nsenter", "-t", str(pid), *(f"--{name}" for name in NAMESPACES), f"--wdns={folder}", "--",
                  "setpriv", "--pdeathsig=KILL"]
-        environment = {**os.environ, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0", "LIBVIRT_DEFAULT_URI": "qemu:///system"}
+        environment = {**os.environ, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0", "LIBVIRT_DEFAULT_URI": "qemu:///system",
+                       "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         for key in ("DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "GPUPOOL_RIG_DIR"):
             environment.pop(key, None)
         if user is not None:

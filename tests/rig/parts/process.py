@@ -32,7 +32,7 @@ class Process:
         os.rename(path + ".new", path)
 
     def open(self):
-        """A pidfd of it, or None when it is gone. The start time is checked after the opening, so the pidfd is right."""
+        """A pidfd of it, or None when it is gone. The start time is checked after the opening."""
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:

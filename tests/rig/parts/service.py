@@ -306,7 +306,7 @@ def capability(name):
 
 
 def spawn(unit, name, environment, connection=None, instance="", pretend_memlock=False):
-    """Starts ExecStart= of the unit; returns the pid. connection: the accepted socket of a socket-activated instance."""
+    """Starts ExecStart= of the unit; returns the pid. connection: the accepted socket, for an instance."""
     command = privileges(unit) + unit.command("ExecStart", instance)
     environment = service_environment(unit, environment)
     pid = os.fork()

@@ -59,7 +59,7 @@ RestartSec=100ms
 
 
 class Description:
-    """after: names of the services that, if on their way up, must be ready first. socket: ready when one can connect there."""
+    """after: services that, if on their way up, must be ready first. socket: it is ready when one can connect there."""
 
     def __init__(self, name, unit, after=(), socket=None, pretend_memlock=False):
         self.name = name

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Spawner: starts the processes that outlive the command `rig`: in a cgroup before their first instruction, in a session
-of their own, without any of the caller's files."""
+"""Spawner: starts the processes that outlive the command `rig`: in a cgroup before their first instruction, in a
+session of their own, without any of the caller's files."""
 
 import os
 import subprocess

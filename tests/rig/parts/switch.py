@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Switch: the network of a rig: a bridge in a network namespace without a name, kept by one sleeping process.
 
-The machine sees neither the bridge nor the hosts' ends; both vanish with their namespaces, and any number of rigs may use
-the same addresses. In the switch, port hN leads to host N; `rig exec switch nft …` cuts and slows."""
+The machine sees neither the bridge nor the hosts' ends; both vanish with their namespaces, and any number of rigs may
+use the same addresses. In the switch, port hN leads to host N; `rig exec switch nft …` cuts and slows."""
 
 import os
 import subprocess

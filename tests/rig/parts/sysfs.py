@@ -3,8 +3,8 @@
 
     python3 -m parts.sysfs MOUNTPOINT       (a child of pid 1, in the host's namespaces)
 
-Every request runs in a thread of libfuse, so one that hangs on purpose holds up no other. Names are cached by the kernel
-for long (final components are always asked for again, so nothing stale is seen); contents and attributes never."""
+Every request runs in a thread of libfuse, so one that hangs on purpose holds up no other. Names are cached by the
+kernel for long (final components are always asked for again, so nothing stale is seen); contents and attributes never."""
 
 import errno
 import json
@@ -144,7 +144,7 @@ class Control:
         card = Card(text, address)
         with self.lock:
             added = [function for functions in card.slots() for function in self.bus.add(functions)]
-            entry = next((entry for entry in self.plugged if entry["text"] == text and entry["address"] == address), None)
+            entry = next((each for each in self.plugged if (each["text"], each["address"]) == (text, address)), None)
             if entry is None:
                 self.plugged.append({"text": text, "address": address, "absent": []})
             else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Tree: a file system of folders, links and attributes held in memory, with the errors and manners of the kernel's sysfs.
+"""Tree: a file system of folders, links and attributes in memory, with the errors and manners of the kernel's sysfs.
 Paths are found in one flat table, so that a read costs one look-up however deep it lies."""
 
 import errno
