@@ -439,16 +439,21 @@ static void test_uevents_of_garbage_are_harmless(void) {
         World w = world_of(&MOCK_H100, 1);
         start_watch(&w);
         WAIT_UNTIL(&w, w.n_gpus == 1);
-        static const char *const bodies[] = {
-                "", "ACTION=add", "=\0=\0=\0", "ACTION=add\0DEVPATH=/x\0SUBSYSTEM=pci\0",
-                "SUBSYSTEM=pci\0ACTION=\xff\xff\0",
-                "ACTION=add\0DEVPATH=/devices/pci0000:40/0000:41:00.9\0SUBSYSTEM=pci\0PCI_CLASS=30000\0",
-                "ACTION=add\0DEVPATH=/devices/pci0000:40/0000:77:00.0\0SUBSYSTEM=pci\0PCI_CLASS=fffffffffffffffff\0",
-                "ACTION=add\0DEVPATH=/devices/pci0000:40/0000:78:00.0\0SUBSYSTEM=pci\0PCI_CLASS=30000\0",
+#define BODY(text) { text, sizeof(text) - 1 }
+        static const struct {
+                const char *text;
+                size_t size;
+        } bodies[] = {
+                BODY(""), BODY("ACTION=add"), BODY("=\0=\0=\0"), BODY("ACTION=add\0DEVPATH=/x\0SUBSYSTEM=pci\0"),
+                BODY("SUBSYSTEM=pci\0ACTION=\xff\xff\0"),
+                BODY("ACTION=add\0DEVPATH=/devices/pci0000:40/0000:41:00.9\0SUBSYSTEM=pci\0PCI_CLASS=30000\0"),
+                BODY("ACTION=add\0DEVPATH=/devices/pci0000:40/0000:77:00.0\0SUBSYSTEM=pci\0"
+                     "PCI_CLASS=ffffffffffffffffff\0"),
+                BODY("ACTION=add\0DEVPATH=/devices/pci0000:40/0000:78:00.0\0SUBSYSTEM=pci\0PCI_CLASS=30000\0"),
         };
-        static const size_t sizes[] = { 0, 10, 6, 42, 29, 85, 98, 85 };
+#undef BODY
         for (size_t i = 0; i < ELEMENTS(bodies); i++)
-                mock_uevent_bytes("pci", "add", "/devices/x", bodies[i], sizes[i]);
+                mock_uevent_bytes("pci", "add", "/devices/x", bodies[i].text, bodies[i].size);
         g_autofree char *long_text = g_strnfill(7000, 'x');
         mock_uevent_bytes("pci", "add", "/devices/x", long_text, 7000);
         mock_driver_set(w.mock, "0000:41:00.0", NULL);
@@ -465,7 +470,7 @@ static void test_after_an_overflow_everything_is_looked_at_anew(void) {
         start_watch(&w);
         WAIT_UNTIL(&w, w.n_gpus == 1);
         /* The loop does not run: the socket's buffer fills, and what is behind is lost. */
-        g_autofree char *filler = g_strdup_printf("FILLER=%s", g_strnfill(1500, 'x'));
+        g_autofree char *long_text = g_strnfill(1500, 'x'), *filler = g_strdup_printf("FILLER=%s", long_text);
         const char *const more[] = { filler, NULL };
         for (unsigned i = 0; i < 12000; i++)
                 mock_uevent(w.mock, "change", &FAR_CARD, more);
