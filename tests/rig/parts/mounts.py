@@ -59,6 +59,7 @@ def make_own_world(host, destdir):
         os.makedirs(where, exist_ok=True)
         bind(f"{HOST}/{name}", where)
     give_new_boot_id()
+    remap_interrupts()
 
 
 def overlay(host, destdir, name):
@@ -94,6 +95,15 @@ def give_new_boot_id():
     with open(f"{HOST}/boot_id", "w") as file:
         file.write(f"{uuid.uuid4()}\n")
     bind(f"{HOST}/boot_id", "/proc/sys/kernel/random/boot_id")
+
+
+def remap_interrupts():
+    """The simulated IOMMU remaps interrupts; the kernel says so by the names of their chips."""
+    with open("/proc/interrupts") as file:
+        lines = file.read().replace(" PCI-MSI", " IR-PCI-MSI").replace(" IO-APIC", " IR-IO-APIC")
+    with open(f"{HOST}/interrupts", "w") as file:
+        file.write(lines)
+    bind(f"{HOST}/interrupts", "/proc/interrupts")
 
 
 def show_pci_tree(tree):
