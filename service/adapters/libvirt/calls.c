@@ -18,14 +18,15 @@ static void free_domain(virDomainPtr domain) {
 }
 DEFINE_CLEANUP(virDomainPtr, free_domain);
 
-/* libvirt's last error as an answer. */
-static void set_failure(const Connection *connection, Answer *answer) {
-        HypervisorResult result = HYPERVISOR_CALL_FAILED;
-        if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
-                result = HYPERVISOR_CALL_NO_DOMAIN;
+/* libvirt's last error as an answer. Returns its code; the next call of libvirt forgets it. */
+static int set_failure(const Connection *connection, Answer *answer) {
+        int code = virGetLastErrorCode();
+        answer_set(answer, HYPERVISOR_CALL_FAILED, virGetLastErrorMessage());
+        if (code == VIR_ERR_NO_DOMAIN)
+                answer->result = HYPERVISOR_CALL_NO_DOMAIN;
         else if (!connection_is_open(connection))
-                result = HYPERVISOR_CALL_LOST;
-        answer_set(answer, result, virGetLastErrorMessage());
+                answer->result = HYPERVISOR_CALL_LOST;
+        return code;
 }
 
 static void set_without_memory(Answer *answer) {
@@ -173,8 +174,7 @@ static void resume(const Connection *connection, virDomainPtr domain, Answer *an
 static void destroy(const Connection *connection, virDomainPtr domain, Answer *answer) {
         if (virDomainDestroy(domain) == 0)
                 return;
-        set_failure(connection, answer);
-        if (virGetLastErrorCode() == VIR_ERR_OPERATION_INVALID)
+        if (set_failure(connection, answer) == VIR_ERR_OPERATION_INVALID)
                 answer->result = HYPERVISOR_CALL_NO_DOMAIN;     /* "domain is not running" */
 }
 

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "core/names.h"
 #include "util/text.h"
 
 void answer_clear(Answer *answer) {
@@ -18,8 +19,20 @@ void answer_clear(Answer *answer) {
         *answer = ANSWER_NONE;
 }
 
+/* libvirt quotes what it was given, over several lines. */
+static void make_printable(char *sentence) {
+        for (char *p = sentence; *p; p++)
+                if ((unsigned char) *p < 0x20 || *p == 0x7f)
+                        *p = ' ';
+        for (char *p = sentence; !text_is_printable(sentence) && *p; p++)
+                if ((unsigned char) *p >= 0x80)
+                        *p = '?';
+}
+
 void answer_set(Answer *answer, HypervisorResult result, const char *sentence) {
-        char *copy = sentence ? strdup(sentence) : NULL;
+        char *copy = sentence ? strndup(sentence, TEXT_LENGTH_MAX) : NULL;
+        if (copy)
+                make_printable(copy);
         answer_clear(answer);
         answer->result = result;
         answer->sentence = copy;

@@ -54,7 +54,7 @@ typedef struct HypervisorDomain {
 
 /* What an answer may bring; borrowed during the callback. */
 typedef struct HypervisorReply {
-        const char *sentence;           /* why not; NULL with OK */
+        const char *sentence;           /* why not, one printable line; NULL with OK */
         pid_t pid;                      /* start */
         int pidfd;                      /* start: the new process's; the adapter's, unless taken by steal_fd() */
         HypervisorDomain *domains;      /* list */
@@ -74,8 +74,8 @@ typedef enum DomainEventCause {
         DOMAIN_CAUSE_NONE,              /* none is known */
         DOMAIN_CAUSE_GUEST,             /* the guest shut itself down */
         DOMAIN_CAUSE_HOST,              /* somebody on the host asked for it: shutdown by signal, destroy */
-        DOMAIN_CAUSE_CRASHED,           /* the process or the guest died */
-        DOMAIN_CAUSE_FAILED,            /* it could not start, or the host could not keep it */
+        DOMAIN_CAUSE_CRASHED,           /* the guest panicked */
+        DOMAIN_CAUSE_FAILED,            /* its process died, killed by whomever */
         DOMAIN_CAUSE_ERROR,             /* paused by an I/O error, a watchdog, ... */
 } DomainEventCause;
 
@@ -98,7 +98,8 @@ typedef struct HypervisorConfig {
 
 typedef void (*HypervisorDone)(HypervisorResult result, HypervisorReply *reply, void *userdata);
 
-/* Begins to connect. @callbacks is borrowed and must outlive it; @config is copied. */
+/* Begins to connect. @callbacks is borrowed and must outlive it; @config is copied. Callbacks come from the loop; none
+ * of them may free the hypervisor. */
 int hypervisor_new(Hypervisor **ret, sd_event *event, const HypervisorConfig *config,
                    const HypervisorCallbacks *callbacks, void *userdata);
 /* Never waits: threads that are inside libvirt end by themselves. Pending calls are dropped without a word. */
