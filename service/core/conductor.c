@@ -56,14 +56,8 @@ static void forget_deleted(Conductor *conductor, const Registry *registry) {
                         array_remove(&conductor->pauses, i - 1);
 }
 
-/* Higher priority first, then the hardest to place, then by name: the same order on every node. */
 static int compare_urgency(const void *a, const void *b) {
-        const Vm *x = *(const Vm *const *) a, *y = *(const Vm *const *) b;
-        if (x->priority != y->priority)
-                return x->priority > y->priority ? -1 : 1;
-        if (x->count != y->count)
-                return x->count > y->count ? -1 : 1;
-        return strcmp(x->name, y->name);
+        return placement_compare_urgency(*(const Vm *const *) a, *(const Vm *const *) b);
 }
 
 static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n) {
@@ -88,6 +82,7 @@ static int propose_assignment(Conductor *conductor, const World *world, uint64_t
         if (r < 0)
                 return r;
 
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;         /* one for all that wait */
         /* Who finds no place never keeps the others from theirs. */
         for (size_t i = 0; i < n; i++) {
                 uint64_t until_us;
@@ -100,7 +95,9 @@ static int propose_assignment(Conductor *conductor, const World *world, uint64_t
                 }
 
                 Placement placement = {};
-                r = placement_find(world, waiting[i], &placement);
+                r = inventory ? 0 : inventory_new(world, &inventory);
+                if (r >= 0)
+                        r = placement_find_in(inventory, waiting[i], &placement);
                 if (r < 0)
                         return r;
                 const NodeRecord *node = r == PLACEMENT_FOUND ? registry_find_node(world->registry, &placement.node)
