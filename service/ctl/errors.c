@@ -35,6 +35,9 @@ static char *explain_denial(const char *message, const Asked *asked) {
         if (begins(message, "Rejected send message"))
                 return must_printf("Not allowed: the bus lets nobody talk to gpupoold. Its policy, " BUS_NAME
                                    ".conf, is missing from /usr/share/dbus-1/system.d, or another one forbids it.");
+        /* polkit's plain no is told with what was asked; why polkit could not decide is told as it is. */
+        if (*message && !strstr(message, "ask an administrator"))
+                return must_printf("Not allowed: %s", message);
         _cleanup_free_ char *action = find_action(message, asked);
         return must_printf("Not allowed: %s needs %s; ask an administrator, or see gpupool(7), \"delegating a pool\".",
                            asked->doing ? asked->doing : "this", action);

@@ -36,20 +36,27 @@ static void print_verb_line(const Screen *screen, const Verb *verb) {
 void help_all(const Screen *screen) {
         Screen page = read_page(screen);
         FILE *file = screen->file;
-        fputs("gpupoolctl [OPTION]... NOUN [VERB] [WORD]...\n\n"
-              "Looks at and changes a gpupool cluster: whole GPUs of many hosts, given to virtual machines.\n", file);
-        const char *noun = "";
+        fputs("gpupoolctl [OPTION]... NOUN [VERB] [WORD]...\n\n", file);
+        screen_paragraph(&page, "", STYLE_PLAIN,
+                         "Looks at and changes a gpupool cluster: whole GPUs of many hosts, given to virtual machines.");
+        const char *group = "";
         for (const Verb *verb = verbs; verb->noun; verb++) {
-                if (verb->verb && !text_equal(noun, verb->noun))
+                /* The nouns without verbs stand together. */
+                const char *belongs_to = verb->verb ? verb->noun : "alone";
+                if (!text_equal(group, belongs_to))
                         fputc('\n', file);
-                noun = verb->verb ? verb->noun : noun;
+                group = belongs_to;
                 print_verb_line(&page, verb);
         }
         fputs("\nOptions, with every verb:\n", file);
         print_options(&page, global_options);
-        fputs("\nExit status: 0 done; 1 failed; 2 wrong use; 3 something waits or would not run; 4 not allowed;\n"
-              "5 the service or the majority cannot be reached; 6 it may or may not have happened.\n\n"
-              "gpupoolctl NOUN VERB --help says more. See also gpupoolctl(1), gpupool(7).\n", file);
+        fputc('\n', file);
+        screen_paragraph(&page, "", STYLE_PLAIN,
+                         "Exit status: 0 done; 1 failed; 2 wrong use; 3 something waits or would not run; 4 not allowed; "
+                         "5 the service or the majority cannot be reached; 6 it may or may not have happened.");
+        fputc('\n', file);
+        screen_paragraph(&page, "", STYLE_PLAIN,
+                         "gpupoolctl NOUN VERB --help says more. See also gpupoolctl(1), gpupool(7).");
 }
 
 void help_noun(const Screen *screen, const char *noun) {

@@ -209,7 +209,8 @@ static void lose_job(JobWait *wait, Waited *waited, const char *error_name) {
                 end_job(waited, "failed", "org.freedesktop.DBus.Error.NoReply", "");
                 return;
         }
-        if (!text_equal(error_name, "org.freedesktop.DBus.Error.UnknownObject"))
+        /* It is slow now; another time, then. */
+        if (text_is_empty(error_name) || text_equal(error_name, "org.freedesktop.DBus.Error.Timeout"))
                 return;
         _cleanup_free_ char *message = must_printf("gpupoold restarted and no longer knows job %llu (%s %s). See what "
                                                    "became of it: gpupoolctl status",

@@ -14,13 +14,14 @@ static void add_key(Pairs *rule, const char *key, const char *pattern, size_t le
 
 int rule_from_text(const char *text, Pairs *ret, char **ret_problem) {
         size_t vendor = strcspn(text, ":@");
-        if (text[vendor] != ':') {
-                *ret_problem = must_printf("A rule is VENDOR:DEVICE[@NODE], such as 10de:2331 or 10de:*@gpu-1, not \"%s\".", text);
+        const char *device = text[vendor] == ':' ? text + vendor + 1 : "";
+        size_t device_length = strcspn(device, "@");
+        const char *at = strchr(text, '@'), *node = at ? at + 1 : "";
+        if (strchr(device, ':') || (at && (!*node || strchr(node, '@'))) || (vendor == 0 && device_length == 0 && !at)) {
+                *ret_problem = must_printf("A rule is VENDOR[:DEVICE][@NODE], such as 10de:2331 or 10de:*@gpu-1, not \"%s\".",
+                                           text);
                 return -EINVAL;
         }
-        const char *device = text + vendor + 1;
-        size_t device_length = strcspn(device, "@");
-        const char *node = device[device_length] ? device + device_length + 1 : device + device_length;
 
         Pairs rule = {};
         add_key(&rule, "vendor", text, vendor);

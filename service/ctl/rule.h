@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Rule: which GPUs come into a pool by themselves, as people write it: VENDOR:DEVICE[@NODE], each a pattern. */
+/* Rule: which GPUs come into a pool by themselves, as people write it: VENDOR[:DEVICE][@NODE], each a pattern. */
 
 #include "ctl/objects.h"
 

@@ -50,7 +50,7 @@ void table_column(Table *table, const char *title, TableAlign align, unsigned im
                 .title = title,
                 .align = align,
                 .importance = importance,
-                .least = least > title_width ? least : title_width,
+                .least = least > 0 && least < title_width ? title_width : least,
         };
 }
 
@@ -96,7 +96,7 @@ static size_t find_least_important(const Table *table, const bool candidates[sta
         return found;
 }
 
-/* Cuts columns until the table fits. Returns whether it does. */
+/* Cuts columns, the least important first, as far as the next one that cannot be cut. Returns whether it fits now. */
 static bool shrink(const Table *table, size_t width, const bool shown[static COLUMNS_MAX],
                    size_t widths[static COLUMNS_MAX]) {
         bool candidates[COLUMNS_MAX];
@@ -106,7 +106,7 @@ static bool shrink(const Table *table, size_t width, const bool shown[static COL
                 if (total <= width)
                         return true;
                 size_t column = find_least_important(table, candidates);
-                if (column == table->n_columns)
+                if (column == table->n_columns || table->columns[column].least == 0)
                         return false;
                 candidates[column] = false;
 

@@ -2,8 +2,8 @@
 #pragma once
 
 /* Table: rows under titles, columns two spaces apart. On a terminal it never wraps: the least important column is cut
- * (with a mark), then left out, then the next one; a column of importance TABLE_WHOLE is kept as it is. Anywhere else
- * nothing is ever cut. */
+ * (with a mark) or, where a part of it would tell nothing, left out; then the next one. A column of importance
+ * TABLE_WHOLE is kept as it is. Anywhere else nothing is ever cut. */
 
 #include "ctl/screen.h"
 #include "util/cleanup.h"
@@ -21,7 +21,8 @@ Table *table_new(void);
 Table *table_free(Table *table);
 DEFINE_CLEANUP(Table *, table_free);
 
-/* Columns first, from left to right. The one of the lowest @importance is cut first, down to @least columns. */
+/* Columns first, from left to right. The one of the lowest @importance gives way first: it is cut down to
+ * @least columns; with 0 it is whole or not there. */
 void table_column(Table *table, const char *title, TableAlign align, unsigned importance, size_t least);
 
 /* The next cell of the row; a row is full by itself. Made harmless here. */

@@ -43,7 +43,7 @@ Status verb_gpu_list(Ctl *ctl, const Args *args) {
 
         _cleanup_(table_freep) Table *table = table_new();
         table_column(table, "GPU", TABLE_LEFT, TABLE_WHOLE, 0);
-        table_column(table, "MODEL", TABLE_LEFT, 20, 12);
+        table_column(table, "MODEL", TABLE_LEFT, 20, 16);
         table_column(table, "POOL", TABLE_LEFT, 40, 0);
         table_column(table, "STATE", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "NOTE", TABLE_LEFT, 30, 12);
@@ -147,7 +147,7 @@ static void print_gpu(const Objects *objects, const GpuObject *gpu, const Screen
                 screen_fact(screen, "State", "absent: not found in %s. Plug it in again, or take it out of its pool",
                             objects_name(objects, gpu->node));
         else
-                screen_fact(screen, "State", "%s", condition);
+                screen_fact(screen, "State", "%s", or_dash(condition));
         if (text_equal(condition, "ready") && !*pool)
                 screen_fact(screen, "Pool", "none; to use it: gpupoolctl pool add POOL %s", gpu->name);
         else

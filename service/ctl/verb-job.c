@@ -40,9 +40,9 @@ Status verb_job_list(Ctl *ctl, const Args *args) {
         table_column(table, "WHAT", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "STATE", TABLE_LEFT, 90, 0);
         table_column(table, "STAGE", TABLE_LEFT, 60, 0);
-        table_column(table, "SINCE", TABLE_LEFT, 40, 0);
-        table_column(table, "BY", TABLE_LEFT, 30, 0);
-        table_column(table, "NOTE", TABLE_LEFT, 20, 12);
+        table_column(table, "SINCE", TABLE_LEFT, 20, 0);
+        table_column(table, "BY", TABLE_LEFT, 10, 0);
+        table_column(table, "NOTE", TABLE_LEFT, 30, 12);
         ARRAY_EACH(job, &objects->jobs) {
                 bool runs = text_equal(job->state, "running");
                 _cleanup_free_ char *age = describe_age(job), *user = user_to_text(job->started_by_uid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* gpupoolctl log: who did what, and by which right. The administrative acts among the events. */
 
+#include "core/names.h"
 #include "ctl/event.h"
 #include "ctl/must.h"
 #include "ctl/table.h"
@@ -30,13 +31,13 @@ static void keep_acts(Events *events, uint64_t max) {
 }
 
 static void print_acts(const Events *events, const Screen *screen) {
-        static const char prefix[] = "org.gpupool1.";
+        static const char prefix[] = BUS_NAME ".";
         _cleanup_(table_freep) Table *table = table_new();
         table_column(table, "TIME", TABLE_LEFT, 80, 0);
         table_column(table, "WHO", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "NODE", TABLE_LEFT, 20, 0);
         table_column(table, "BY RIGHT", TABLE_LEFT, 10, 0);
-        table_column(table, "WHAT", TABLE_LEFT, 90, 20);
+        table_column(table, "WHAT", TABLE_LEFT, 30, 20);
         ARRAY_EACH(event, events) {
                 _cleanup_free_ char *when = time_to_text(event->time_us);
                 bool ours = strncmp(event->action, prefix, strlen(prefix)) == 0;

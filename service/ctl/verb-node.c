@@ -37,13 +37,13 @@ Status verb_node_list(Ctl *ctl, const Args *args) {
         _cleanup_(table_freep) Table *table = table_new();
         table_column(table, "NODE", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "STATE", TABLE_LEFT, 90, 0);
-        table_column(table, "ROLE", TABLE_LEFT, 40, 0);
+        table_column(table, "ROLE", TABLE_LEFT, 18, 0);
         table_column(table, "GPUS", TABLE_LEFT, 50, 0);
         table_column(table, "FREE", TABLE_LEFT, 60, 0);
         table_column(table, "VMS", TABLE_LEFT, 55, 0);
-        table_column(table, "MEMORY", TABLE_LEFT, 30, 0);
-        table_column(table, "KERNEL", TABLE_LEFT, 10, 6);
-        table_column(table, "NOTE", TABLE_LEFT, 20, 12);
+        table_column(table, "MEMORY", TABLE_LEFT, 15, 0);
+        table_column(table, "KERNEL", TABLE_LEFT, 10, 0);
+        table_column(table, "NOTE", TABLE_LEFT, 17, 12);
         ARRAY_EACH(node, &objects->nodes) {
                 NodeCount count = node_count(objects, node);
                 _cleanup_free_ char *note = node_to_note(objects, node), *free_memory = size_to_text(node->memory_free_bytes);

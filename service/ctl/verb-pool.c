@@ -65,7 +65,7 @@ static void print_pool_gpus(const Objects *objects, const PoolObject *pool, cons
                 return;
         _cleanup_(table_freep) Table *table = table_new();
         table_column(table, "GPU", TABLE_LEFT, TABLE_WHOLE, 0);
-        table_column(table, "MODEL", TABLE_LEFT, 20, 12);
+        table_column(table, "MODEL", TABLE_LEFT, 20, 16);
         table_column(table, "STATE", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "VM", TABLE_LEFT, 40, 0);
         /* In the order of the objects, which is that of names, not in that of the pool. */
@@ -85,16 +85,21 @@ static void print_pool_gpus(const Objects *objects, const PoolObject *pool, cons
 static void print_pool(const Objects *objects, const PoolObject *pool, const Screen *screen) {
         _cleanup_free_ char *sentence = pool_to_sentence(objects, pool), *rules = rules_to_text(pool);
         _cleanup_free_ char *mixed = must_join(&pool->mixed, "; "), *at_risk = names_of(objects, &pool->at_risk);
-        screen_say(screen, "pool %s: %s", pool->name, sentence);
+        _cleanup_free_ char *first = must_printf("pool %s: ", pool->name);
+        screen_paragraph(screen, first, STYLE_TITLE, sentence);
         screen_fact(screen, "Usable", "%u of %u", pool->usable, pool->total);
         screen_fact(screen, "Free", "%u, at most %u on one node", pool->free, pool->largest_free);
         screen_fact(screen, "Placement", "%s", pool->placement);
-        screen_fact(screen, "Kept free", "%u for failover", pool->reserve);
+        if (pool->reserve > 0)
+                screen_fact(screen, "Kept free", "%u for failover", pool->reserve);
         if (pool->max_in_use > 0)
                 screen_fact(screen, "At most", "%u in use at once", pool->max_in_use);
         screen_fact(screen, "Rules", "%s", *rules ? rules : "none: GPUs come in by hand");
         screen_fact(screen, "GPUs differ", "%s", mixed);
-        screen_fact(screen, "Survives", "the loss of %u node%s", pool->survives, plural(pool->survives));
+        if (pool->survives > 0)
+                screen_fact(screen, "Survives", "the loss of %u node%s", pool->survives, plural(pool->survives));
+        else
+                screen_fact(screen, "Survives", "the loss of no node");
         if (*at_risk)
                 screen_fact(screen, "At risk", "%s (would wait after the loss of %u node%s)", at_risk, pool->survives + 1,
                             plural(pool->survives + 1));
@@ -124,7 +129,8 @@ static Status tell_pool(Ctl *ctl, const char *path) {
         if (status != STATUS_DONE)
                 return status;
         _cleanup_free_ char *sentence = pool_to_sentence(objects, pool);
-        ctl_tell(ctl, "pool %s: %s", pool->name, sentence);
+        ctl_tell(ctl, "pool %s: %s%s%s", pool->name, sentence, pool->usable < pool->total ? ": gpupoolctl pool show " : "",
+                 pool->usable < pool->total ? pool->name : "");
         if (ctl->json)
                 answer_pool(ctl, objects, pool);
         return STATUS_DONE;
@@ -217,6 +223,8 @@ Status verb_pool_create(Ctl *ctl, const Args *args) {
                 status = read_rules(ctl, args, &rules);
         if (status == STATUS_DONE)
                 status = ctl_load(ctl, &objects);
+        for (size_t i = 1; i < args->words.n && status == STATUS_DONE; i++)
+                status = read_gpus(ctl, objects, args->words.items[i], &gpus);
         if (status == STATUS_DONE)
                 status = read_gpu_options(ctl, args, objects, &gpus);
         if (status != STATUS_DONE)

@@ -189,9 +189,11 @@ static void print_explanations(const Objects *objects, const VmObject *vm, const
         const char *node = objects_name(objects, vm->node);
         bool runs = text_equal(vm->state, "running");
         size_t width = 0;
-        screen_say(screen, "%s needs %u of %s and %s%s%s.", vm->name, vm->gpus_needed, vm->pool,
-                   runs ? "runs on " : text_equal(vm->state, "waiting") ? "waits" : "is ", runs ? node : "",
-                   runs || text_equal(vm->state, "waiting") ? "" : vm->state);
+        bool waits = text_equal(vm->state, "waiting");
+        _cleanup_free_ char *summary = must_printf("%s needs %u of %s and %s%s.", vm->name, vm->gpus_needed, vm->pool,
+                                                   runs ? "runs on " : waits ? "waits" : "is ", runs ? node :
+                                                   waits ? "" : vm->state);
+        screen_paragraph(screen, "", STYLE_PLAIN, summary);
         ARRAY_EACH(explanation, explanations)
                 width = text_width(explanation->node) > width ? text_width(explanation->node) : width;
         ARRAY_EACH(explanation, explanations) {

@@ -20,7 +20,7 @@ const Option global_options[] = {
 #define OPTION_PLACEMENT { "--placement", 0, "pack|spread", "fill one node first (pack), or be even (spread)" }
 #define OPTION_RESERVE { "--reserve", 0, "N", "GPUs kept free for failover" }
 #define OPTION_MAX_IN_USE { "--max-in-use", 0, "N", "the most GPUs in use at once, as by a licence; 0: no limit" }
-#define OPTION_MATCH { "--match", 0, "VENDOR:DEVICE[@NODE]", "GPUs that come in by themselves; may be given again" }
+#define OPTION_MATCH { "--match", 0, "VENDOR[:DEVICE][@NODE]", "GPUs that come in by themselves; may be given again" }
 #define OPTION_PRIORITY { "--priority", 0, "N", "the higher is placed first (50)" }
 #define OPTION_RESTART { "--restart", 0, "always|on-failure|never", "what happens when it ends by itself (on-failure)" }
 #define OPTION_PREFER { "--prefer", 0, "NODE", "where it should rather run; may be given again, the best first" }
@@ -34,7 +34,7 @@ const Option global_options[] = {
 
 static const Option pool_create_options[] = {
         OPTION_MATCH,
-        { "--gpu", 0, "GPU", "a GPU to put in now; may be given again" },
+        { "--gpu", 0, "GPU", "the same as a GPU after the name" },
         OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTIONS_END,
 };
 static const Option pool_rules_options[] = {
@@ -106,11 +106,11 @@ const Verb verbs[] = {
         { "pool", "show", "POOL", 1, 1, NULL, "one pool: its GPUs, rules, policy, and the VMs at risk",
           "\"gpupoolctl pool POOL\" does the same.\n\n"
           "  gpupoolctl pool show training", verb_pool_show },
-        { "pool", "create", "NAME [OPTION]...", 1, 1, pool_create_options, "make a pool, and put GPUs in",
+        { "pool", "create", "NAME [GPU]... [OPTION]...", 1, WORDS_ANY, pool_create_options, "make a pool, and put GPUs in",
           "A pool is a name for GPUs on all nodes. --match puts in every GPU of that vendor and device, now and\n"
-          "later; both are patterns (10de:* is all of NVIDIA). --gpu puts in one.\n\n"
+          "later; both are patterns (10de:* is all of NVIDIA). GPUs that are named are put in now.\n\n"
           "  gpupoolctl pool create training --match 10de:2331\n"
-          "  gpupoolctl pool create edge --gpu a:0000:41:00.0 --gpu b:0000:41:00.0 --reserve 1", verb_pool_create },
+          "  gpupoolctl pool create edge a:0000:41:00.0 b:0000:41:00.0 --reserve 1", verb_pool_create },
         { "pool", "add", "POOL GPU...", 2, WORDS_ANY, NULL, "put GPUs into a pool",
           "All of them come in, or none. One that is not assignable may come in and is not used until it is.\n\n"
           "  gpupoolctl pool add training a:0000:41:00.0 a:0000:42:00.0", verb_pool_add },

@@ -149,7 +149,7 @@ char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
         if (pool->survives > 0)
                 must_append(&sentence, "; survives the loss of %u node%s", pool->survives, plural(pool->survives));
         if (pool->usable < pool->total)
-                must_append(&sentence, "; %u not usable: gpupoolctl pool show %s", pool->total - pool->usable, pool->name);
+                must_append(&sentence, "; %u not usable", pool->total - pool->usable);
         return sentence;
 }
 
