@@ -67,7 +67,10 @@ static char *path_of(const MockSysfs *mock, const char *address, const char *nam
 static void write_bytes(const char *path, const void *bytes, size_t size) {
         make_parents(path);
         (void) g_unlink(path);
-        g_assert_true(g_file_set_contents(path, bytes, (gssize) size, NULL));
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(write(fd, bytes, size), ==, (gssize) size);
+        (void) close(fd);
 }
 
 static void set_link(const char *path, const char *target) {
@@ -255,6 +258,49 @@ bool mock_uevents_possible(void) {
                 return false;
         return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("none", "/run", "tmpfs", 0, NULL) == 0 &&
                g_mkdir_with_parents("/run/udev", 0755) == 0;
+}
+
+/* One node of the database's tree (systemd's hwdb-internal.h), whose prefix is the whole pattern. */
+static void write_database(const char *path, const char *pattern, const char *vendor, const char *device) {
+        struct {
+                char signature[8];
+                uint64_t tool_version, file_size, header_size, node_size, child_size, value_size, root_at, nodes_size,
+                        strings_size;
+                uint64_t prefix_at, children, n_values;
+                uint64_t values[2][2];
+        } database = {
+                .signature = "KSLPHHRH", .header_size = 80, .node_size = 24, .child_size = 16, .value_size = 16,
+                .root_at = 80, .n_values = 2,
+        };
+        const char *const texts[] = { pattern, " ID_MODEL_FROM_DATABASE", device, " ID_VENDOR_FROM_DATABASE", vendor };
+        uint64_t *const places[] = {
+                &database.prefix_at, &database.values[0][0], &database.values[0][1], &database.values[1][0],
+                &database.values[1][1],
+        };
+        GString *strings = g_string_new(NULL);
+        for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+                *places[i] = sizeof(database) + strings->len;
+                (void) g_string_append_len(strings, texts[i], (gssize) strlen(texts[i]) + 1);
+        }
+        database.nodes_size = sizeof(database) - 80;
+        database.strings_size = strings->len;
+        database.file_size = sizeof(database) + strings->len;
+        (void) g_string_prepend_len(strings, (const char *) &database, sizeof(database));
+        write_bytes(path, strings->str, strings->len);
+        (void) g_string_free(strings, TRUE);
+}
+
+bool mock_hardware_database(const char *pattern, const char *vendor, const char *device) {
+        static bool is_ours;
+        static const char folder[] = "/usr/lib/udev", path[] = "/usr/lib/udev/hwdb.bin";
+        if (!is_ours && mount("none", folder, "tmpfs", 0, NULL) < 0)
+                return false;
+        is_ours = true;
+        if (pattern)
+                write_database(path, pattern, vendor, device);
+        else
+                (void) g_unlink(path);
+        return true;
 }
 
 void mock_udevd_runs(bool runs) {

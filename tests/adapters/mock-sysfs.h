@@ -50,6 +50,8 @@ void mock_link(MockSysfs *mock, const char *path, const char *target);
 
 /* Uevents need a network and a mount namespace of our own: call it before the first thread. False: not permitted. */
 bool mock_uevents_possible(void);
+/* A hardware database with one entry in it, in our mount namespace; NULL takes it away. False: not permitted. */
+bool mock_hardware_database(const char *pattern, const char *vendor, const char *device);
 /* Whether udevd seems to run, that is which of the two groups is listened to. */
 void mock_udevd_runs(bool runs);
 /* Tells everybody who listens, udevd's and the kernel's listeners alike. @more: "K=V" strings, NULL-terminated. */

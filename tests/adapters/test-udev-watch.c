@@ -263,6 +263,7 @@ static void test_a_gpu_that_is_plugged_in_is_told_at_once_and_then_listed(void) 
         g_assert_cmpstr(g_hash_table_lookup(w.last_properties, "ODD"), ==, "  ");
         WAIT_UNTIL(&w, w.n_gpus == 1);
         g_assert_cmpstr(w.gpus[0].identity.slot, ==, "pci0000:40/01.0/00.0");
+        g_assert_cmpstr(w.gpus[0].device_name, ==, "GH100 [H100 PCIe]");
         world_clear(&w);
 }
 
@@ -600,6 +601,29 @@ static void test_a_gpu_pulled_while_its_read_hangs_is_gone_and_can_come_back(voi
         world_clear(&w);
 }
 
+static void test_names_come_from_the_hardware_database_as_soon_as_there_is_one(void) {
+        if (skip_without_uevents())
+                return;
+        if (!mock_hardware_database(NULL, NULL, NULL)) {
+                g_test_skip("no folder for a hardware database");
+                return;
+        }
+        World w = world_of(MOCK_GEFORCE, 2);
+        mock_attribute_set(w.mock, "0000:01:00.0", "modalias", "pci:v000010DEd00002204sv00000000sd00000000bc03sc00i00");
+        mock_attribute_set(w.mock, "0000:01:00.1", "modalias", "pci:v000010DEd00001AEFsv00000000sd00000000bc04sc03i00");
+        start_watch(&w);
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        g_assert_null(w.gpus[0].vendor_name);
+        g_assert_true(mock_hardware_database("pci:v000010DE*", "NVIDIA Corporation", "GA102 \x02[GeForce]"));
+        udev_watch_rescan(w.watch);
+        WAIT_UNTIL(&w, w.gpus[0].vendor_name);
+        g_assert_cmpstr(w.gpus[0].vendor_name, ==, "NVIDIA Corporation");
+        g_assert_cmpstr(w.gpus[0].device_name, ==, "GA102  [GeForce]");
+        g_assert_cmpstr(w.gpus[0].functions[0].description, ==, "NVIDIA Corporation GA102  [GeForce]");
+        world_clear(&w);
+        g_assert_true(mock_hardware_database(NULL, NULL, NULL));
+}
+
 static void test_what_no_event_tells_is_seen_at_the_next_look(void) {
         World w = world_of(&MOCK_H100, 1);
         start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .recheck_us = 50000 });
@@ -827,6 +851,7 @@ int main(int argc, char **argv) {
         TEST(more_hanging_devices_than_threads_are_all_told_and_all_come_back);
         TEST(a_watch_can_be_freed_while_a_read_hangs);
         TEST(a_gpu_pulled_while_its_read_hangs_is_gone_and_can_come_back);
+        TEST(names_come_from_the_hardware_database_as_soon_as_there_is_one);
         TEST(what_no_event_tells_is_seen_at_the_next_look);
         TEST(gpus_of_one_hive_are_siblings);
         TEST(the_probe_names_who_holds_the_gpu);

@@ -9,6 +9,8 @@ static void watched_free(Watched *device) {
         gpu_facts_clear(&device->facts);
         gpu_facts_clear(&device->fresh);
         gpu_facts_clear(&device->probed);
+        free(device->vendor_name);
+        free(device->device_name);
         free(device);
 }
 
@@ -113,6 +115,12 @@ int watched_merge(Watched *device) {
                 r = text_set(&fresh->acs_missing_at, probed->acs_missing_at);
         if (r < 0)
                 return r;
+        if (!fresh->vendor_name)
+                r = text_set(&fresh->vendor_name, device->vendor_name);
+        if (r >= 0 && !fresh->device_name)
+                r = text_set(&fresh->device_name, device->device_name);
+        if (r < 0)
+                return r;
         fresh->acs_missing = probed->acs_missing;
         memcpy(fresh->identity.serial, probed->identity.serial, GPU_SERIAL_SIZE);
         /* Siblings are worked out over all GPUs; until then the old ones stand. */
@@ -129,6 +137,8 @@ void watched_set_gone(Watched *device) {
         device->asking = false;
         device->ask_probe = true;
         device->hive = 0;
+        (void) text_set(&device->vendor_name, NULL);
+        (void) text_set(&device->device_name, NULL);
         gpu_facts_clear(&device->fresh);
         gpu_facts_clear(&device->probed);
 }

@@ -15,6 +15,7 @@ typedef struct Watched {
         GpuFacts facts;                 /* as last read and merged */
         GpuFacts fresh;                 /* read, and waiting for the probe */
         GpuFacts probed;                /* only what the probe tells: holders, ACS, serial, config */
+        char *vendor_name, *device_name;        /* as udev's events named it; for when there is no database here */
         uint64_t hive;                  /* XGMI; kept when the driver that told it is gone */
         uint64_t due_us;                /* to be read at, CLOCK_MONOTONIC; 0: nothing to do */
         bool known;                     /* .facts are filled */

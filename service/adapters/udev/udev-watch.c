@@ -395,6 +395,15 @@ static bool event_is_of_gpu(const DeviceEvent *event) {
         return class && text_to_u64(class, 16, &value) >= 0 && value <= 0xffffff && pci_class_is_gpu((uint32_t) value);
 }
 
+/* Where this process has no hardware database, udevd may have had one. */
+static void note_names(Watched *gpu, const DeviceEvent *event) {
+        const char *vendor = device_event_property(event, "ID_VENDOR_FROM_DATABASE");
+        const char *device = device_event_property(event, "ID_MODEL_FROM_DATABASE");
+        if ((!text_is_empty(vendor) && text_set(&gpu->vendor_name, vendor) < 0) ||
+            (!text_is_empty(device) && text_set(&gpu->device_name, device) < 0))
+                log_error("udev: no memory for the name of a GPU");
+}
+
 /* Tells at once of what concerns a GPU, and has the GPUs concerned read anew. False: it concerns none that is known. */
 static bool follow(UdevWatch *watch, const DeviceEvent *event) {
         bool concerns = false, removes = text_equal(event->action, "remove");
@@ -410,8 +419,10 @@ static bool follow(UdevWatch *watch, const DeviceEvent *event) {
 
         if (gpu && removes)
                 set_gone(watch, gpu);
-        if (gpu && !removes)
+        if (gpu && !removes) {
                 gpu->gone = false;
+                note_names(gpu, event);
+        }
         ARRAY_EACH(device, &watch->inventory.devices) {
                 if ((*device)->gone || !watched_relates(*device, event->address, -1))
                         continue;
