@@ -155,10 +155,10 @@ static int wait_for(pid_t pid) {
         return exit_status(status);
 }
 
-int as_root(char *const argv[]) {
+int as_root(const char *const argv[]) {
         pid_t pid = fork_root();
         if (pid == 0) {
-                execv(argv[0], argv);
+                execv(argv[0], (char *const *) argv);
                 _exit(97);
         }
         return wait_for(pid);
@@ -173,15 +173,15 @@ int signal_as_root(pid_t pid, int signal_number) {
 
 #define PRETEND "--pretend"
 
-pid_t pretend_as(uid_t uid, char *uuid) {
+pid_t pretend_as(uid_t uid, const char *uuid) {
         int ready[2];
         g_assert_cmpint(pipe2(ready, O_CLOEXEC), ==, 0);
         pid_t pid = fork_root();
         if (pid == 0) {
-                char *argv[] = { "qemu-system-x86_64", PRETEND, "-uuid", uuid, NULL };
+                const char *argv[] = { "qemu-system-x86_64", PRETEND, "-uuid", uuid, NULL };
                 if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
                         _exit(98);
-                execv("/proc/self/exe", argv);
+                execv("/proc/self/exe", (char *const *) argv);
                 _exit(97);
         }
         close(ready[1]);

@@ -17,12 +17,12 @@ bool world_enter(const char **ret_reason);
 void world_leave(void);
 
 /* Runs as root, in a process of its own; returns its exit status. */
-int as_root(char *const argv[]);
+int as_root(const char *const argv[]);
 int signal_as_root(pid_t pid, int signal_number);
 
 /* As the user @uid, a process that does nothing and shows "-uuid @uuid" in its command line, like QEMU; for that this
  * program is run again, and must hand pretend() what it finds first. */
-pid_t pretend_as(uid_t uid, char *uuid);
+pid_t pretend_as(uid_t uid, const char *uuid);
 void pretend(int argc, char **argv);
 
 pid_t libvirtd_start(void);

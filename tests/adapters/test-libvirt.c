@@ -356,10 +356,10 @@ static void test_domains_of_others_are_not_listed(void) {
         g_assert_true(g_file_set_contents("/tmp/test-libvirt-other.xml",
                                           "<domain type='qemu'><name>other</name><memory unit='MiB'>32</memory>"
                                           "<os><type machine='q35'>hvm</type></os></domain>", -1, NULL));
-        char *create[] = {
+        const char *create[] = {
                 "/usr/bin/virsh", "-q", "-c", "qemu:///system", "create", "/tmp/test-libvirt-other.xml", NULL
         };
-        char *destroy[] = { "/usr/bin/virsh", "-q", "-c", "qemu:///system", "destroy", "other", NULL };
+        const char *destroy[] = { "/usr/bin/virsh", "-q", "-c", "qemu:///system", "destroy", "other", NULL };
         g_assert_cmpint(as_root(create), ==, 0);
         g_assert_cmpint(unlink("/tmp/test-libvirt-other.xml"), ==, 0);
         g_assert_cmpuint(list(&w), ==, 0);
@@ -526,7 +526,7 @@ static void write_pid_file(pid_t pid) {
         g_assert_cmpint(
                 text_printf(&command, "mkdir -p /run/libvirt/qemu && echo %i > /run/libvirt/qemu/vm20.pid", pid), ==,
                 0);
-        char *argv[] = { "/bin/sh", "-c", command, NULL };
+        const char *argv[] = { "/bin/sh", "-c", command, NULL };
         g_assert_cmpint(as_root(argv), ==, 0);
 }
 
