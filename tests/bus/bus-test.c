@@ -24,8 +24,8 @@ GPid host_spawn(const char *const *arguments, const char *address) {
         GPid pid;
         if (address)
                 environment = g_environ_setenv(environment, "DBUS_SYSTEM_BUS_ADDRESS", address, TRUE);
-        (void) g_spawn_async(NULL, (char **) arguments, environment, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, die_with_parent,
-                             NULL, &pid, &error);
+        (void) g_spawn_async(NULL, (char **) arguments, environment, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH,
+                             die_with_parent, NULL, &pid, &error);
         g_assert_no_error(error);
         return pid;
 }
@@ -60,9 +60,9 @@ static const char config_head[] =
         "    <allow receive_type=\"error\"/>\n"
         "    <allow receive_type=\"signal\"/>\n"
         "    <allow send_destination=\"org.freedesktop.DBus\" send_interface=\"org.freedesktop.DBus\"/>\n"
-        "    <allow send_destination=\"org.freedesktop.DBus\" send_interface=\"org.freedesktop.DBus.Introspectable\"/>\n"
-        "    <allow send_destination=\"org.freedesktop.DBus\" send_interface=\"org.freedesktop.DBus.Properties\"/>\n"
-        "  </policy>\n";
+        "    <allow send_destination=\"org.freedesktop.DBus\" "
+        "send_interface=\"org.freedesktop.DBus.Introspectable\"/>\n    <allow "
+        "send_destination=\"org.freedesktop.DBus\" send_interface=\"org.freedesktop.DBus.Properties\"/>\n  </policy>\n";
 
 static const char config_mock[] =
         "  <policy user=\"%1$s\">\n"
@@ -104,13 +104,14 @@ static void write_config(const char *folder, const char *tail) {
 /* It prints its address when it is ready. */
 static GPid start_bus(const char *folder) {
         g_autofree char *config = g_strdup_printf("--config-file=%s/bus.conf", folder);
-        const char *const arguments[] = { "dbus-daemon", config, "--nofork", "--nopidfile", "--nosyslog", "--print-address", NULL };
+        const char *const arguments[] = { "dbus-daemon", config, "--nofork", "--nopidfile", "--nosyslog",
+                                          "--print-address", NULL };
         g_autoptr(GError) error = NULL;
         GPid pid;
         int output;
         (void) g_spawn_async_with_pipes(NULL, (char **) arguments, NULL,
-                                        G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, die_with_parent,
-                                        NULL, &pid, NULL, &output, NULL, &error);
+                                        G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
+                                        die_with_parent, NULL, &pid, NULL, &output, NULL, &error);
         g_assert_no_error(error);
         char line[256];
         ssize_t n = read(output, line, sizeof(line));
@@ -122,16 +123,32 @@ static GPid start_bus(const char *folder) {
 GDBusConnection *connect_to(const char *address) {
         g_autoptr(GError) error = NULL;
         GDBusConnection *connection = g_dbus_connection_new_for_address_sync(
-                address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION, NULL, NULL,
-                &error);
+                address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
+                NULL, NULL, &error);
         g_assert_no_error(error);
         return connection;
 }
 
-static void on_signal(GDBusConnection *connection, const char *sender, const char *path, const char *interface, const char *member,
-                      GVariant *parameters, void *userdata) {
+static void on_signal(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
+                      const char *member, GVariant *parameters, void *userdata) {
         g_autofree char *arguments = g_variant_print(parameters, TRUE);
         g_ptr_array_add(userdata, g_strdup_printf("%s %s %s", path, member, arguments));
+}
+
+static void connect_client(Host *host) {
+        host->client = connect_to(host->address);
+        (void) g_dbus_connection_signal_subscribe(host->client, "org.gpupool1", NULL, NULL, NULL, NULL,
+                                                  G_DBUS_SIGNAL_FLAGS_NONE, on_signal, host->signals, NULL);
+}
+
+void host_restart_bus(Host *host) {
+        (void) g_dbus_connection_close_sync(host->client, NULL, NULL);
+        g_object_unref(host->client);
+        host->polkit = mock_polkit_free(host->polkit);
+        host_end(&host->bus);
+        host->bus = start_bus(host->folder);
+        connect_client(host);
+        host->polkit = mock_polkit_new(host->address);
 }
 
 Host *host_new_bus_only(const char *config_tail) {
@@ -145,22 +162,21 @@ Host *host_new_bus_only(const char *config_tail) {
         write_policy(host->folder);
         write_config(host->folder, config_tail);
         host->bus = start_bus(host->folder);
-        host->client = connect_to(host->address);
         host->signals = g_ptr_array_new_with_free_func(g_free);
-        (void) g_dbus_connection_signal_subscribe(host->client, "org.gpupool1", NULL, NULL, NULL, NULL, G_DBUS_SIGNAL_FLAGS_NONE,
-                                                  on_signal, host->signals, NULL);
+        connect_client(host);
         return host;
 }
 
 void host_start_service(Host *host, const char *arguments) {
         g_autofree char *line = g_strdup_printf("%s %s", FAKE_SERVICE, arguments ? arguments : "");
-        g_auto(GStrv) words = NULL, environment = g_environ_setenv(g_get_environ(), "DBUS_SYSTEM_BUS_ADDRESS", host->address, TRUE);
+        g_auto(GStrv) words = NULL,
+                environment = g_environ_setenv(g_get_environ(), "DBUS_SYSTEM_BUS_ADDRESS", host->address, TRUE);
         g_autoptr(GError) error = NULL;
         (void) g_shell_parse_argv(line, NULL, &words, &error);
         g_assert_no_error(error);
         int output;
-        (void) g_spawn_async_with_pipes(NULL, words, environment, G_SPAWN_DO_NOT_REAP_CHILD, die_with_parent, NULL, &host->service,
-                                        &host->to_service, &output, NULL, &error);
+        (void) g_spawn_async_with_pipes(NULL, words, environment, G_SPAWN_DO_NOT_REAP_CHILD, die_with_parent, NULL,
+                                        &host->service, &host->to_service, &output, NULL, &error);
         g_assert_no_error(error);
         host->from_service = fdopen(output, "r");
         char ready[64];
@@ -267,7 +283,8 @@ static char *print_answer(GVariant *reply, GError *error) {
                 return g_variant_print(reply, TRUE);
         g_autofree char *name = g_dbus_error_get_remote_error(error);
         (void) g_dbus_error_strip_remote_error(error);
-        const char *shown = name && g_str_has_prefix(name, "org.gpupool1.Error.") ? name + strlen("org.gpupool1.Error.") : name;
+        const char *shown = name &&
+                g_str_has_prefix(name, "org.gpupool1.Error.") ? name + strlen("org.gpupool1.Error.") : name;
         return g_strdup_printf("%s: %s", shown ? shown : "no answer", error->message);
 }
 
@@ -276,7 +293,8 @@ char *call_flags(Host *host, const char *path, const char *method, const char *a
         g_autoptr(GError) error = NULL;
         split_method(method, &interface, &member);
         g_autoptr(GVariant) reply = g_dbus_connection_call_sync(host->client, "org.gpupool1", path, interface, member,
-                                                                parse(arguments), NULL, flags, DEADLINE_MS, NULL, &error);
+                                                                parse(arguments), NULL, flags, DEADLINE_MS, NULL,
+                                                                &error);
         return print_answer(reply, error);
 }
 
@@ -284,12 +302,22 @@ char *call(Host *host, const char *path, const char *method, const char *argumen
         return call_flags(host, path, method, arguments, G_DBUS_CALL_FLAGS_NONE);
 }
 
+char *call_bus(GDBusConnection *connection, const char *member, const char *arguments) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(connection, "org.freedesktop.DBus",
+                                                                "/org/freedesktop/DBus", "org.freedesktop.DBus", member,
+                                                                parse(arguments), NULL, G_DBUS_CALL_FLAGS_NONE,
+                                                                DEADLINE_MS, NULL, &error);
+        return print_answer(reply, error);
+}
+
 void expect_reply(Host *host, const char *path, const char *method, const char *arguments, const char *reply) {
         g_autofree char *answer = call(host, path, method, arguments);
         g_assert_cmpstr(answer, ==, reply);
 }
 
-void expect_error(Host *host, const char *path, const char *method, const char *arguments, const char *name, const char *part) {
+void expect_error(Host *host, const char *path, const char *method, const char *arguments, const char *name,
+                  const char *part) {
         g_autofree char *answer = call(host, path, method, arguments), *beginning = g_strconcat(name, ": ", NULL);
         if (!g_str_has_prefix(answer, beginning) || !strstr(answer, part))
                 g_error("%s %s answers\n  %s\nand not\n  %s: ...%s...", method, arguments, answer, name, part);
@@ -307,8 +335,8 @@ Call *call_begin_on(GDBusConnection *connection, const char *path, const char *m
         Call *pending = g_new0(Call, 1);
         pending->connection = g_object_ref(connection);
         split_method(method, &interface, &member);
-        g_dbus_connection_call(connection, "org.gpupool1", path, interface, member, parse(arguments), NULL, G_DBUS_CALL_FLAGS_NONE,
-                               DEADLINE_MS, NULL, on_answer, pending);
+        g_dbus_connection_call(connection, "org.gpupool1", path, interface, member, parse(arguments), NULL,
+                               G_DBUS_CALL_FLAGS_NONE, DEADLINE_MS, NULL, on_answer, pending);
         return pending;
 }
 
@@ -356,8 +384,9 @@ char *get(Host *host, const char *path, const char *property) {
         split_method(property, &interface, &member);
         g_autoptr(GVariant) reply = g_dbus_connection_call_sync(host->client, "org.gpupool1", path,
                                                                 "org.freedesktop.DBus.Properties", "Get",
-                                                                g_variant_new("(ss)", interface, member), G_VARIANT_TYPE("(v)"),
-                                                                G_DBUS_CALL_FLAGS_NONE, DEADLINE_MS, NULL, &error);
+                                                                g_variant_new("(ss)", interface, member),
+                                                                G_VARIANT_TYPE("(v)"), G_DBUS_CALL_FLAGS_NONE,
+                                                                DEADLINE_MS, NULL, &error);
         if (!reply)
                 return print_answer(NULL, error);
         g_autoptr(GVariant) value = NULL;
@@ -372,9 +401,7 @@ void expect_property(Host *host, const char *path, const char *property, const c
 
 void settle(Host *host) {
         /* An answer of the bus itself comes after all signals that were sent before. */
-        g_autoptr(GVariant) id G_GNUC_UNUSED = g_dbus_connection_call_sync(host->client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                                             "org.freedesktop.DBus", "GetId", NULL, NULL, G_DBUS_CALL_FLAGS_NONE,
-                                                             DEADLINE_MS, NULL, NULL);
+        g_free(call_bus(host->client, "GetId", NULL));
         while (g_main_context_iteration(NULL, FALSE))
                 ;
 }

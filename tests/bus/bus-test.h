@@ -44,6 +44,8 @@ static inline void host_freep(Host **host) {
 
 /* Parts of a host, for tests that put one together themselves. */
 Host *host_new_bus_only(const char *config_tail);       /* more lines of the bus's configuration, or NULL */
+/* The bus dies, and another one comes up at the same address, with a new client and a new mock polkit. */
+void host_restart_bus(Host *host);
 void host_start_service(Host *host, const char *arguments);
 /* Runs until it is ended with the host's other processes. */
 GPid host_spawn(const char *const *arguments, const char *address);
@@ -58,9 +60,13 @@ void told(Host *host, const char *command);     /* the same, for nothing */
 char *call(Host *host, const char *path, const char *method, const char *arguments);
 char *call_flags(Host *host, const char *path, const char *method, const char *arguments, GDBusCallFlags flags);
 
+/* Calls a method of the bus itself; the printed reply, or the error as call() prints it. */
+char *call_bus(GDBusConnection *connection, const char *member, const char *arguments);
+
 void expect_reply(Host *host, const char *path, const char *method, const char *arguments, const char *reply);
 /* @name: of the error, as call() prints it. The sentence must have @part in it. */
-void expect_error(Host *host, const char *path, const char *method, const char *arguments, const char *name, const char *part);
+void expect_error(Host *host, const char *path, const char *method, const char *arguments, const char *name,
+                  const char *part);
 
 /* A call that is not waited for, on a connection of its own. */
 typedef struct Call {

@@ -5,8 +5,8 @@
  *     call-as USER PATH METHOD ARGUMENTS       calls, and prints the answer as bus-test's call() does
  *     call-as USER -i PATH METHOD ARGUMENTS    with interactive authorization allowed
  *     call-as USER --wait PATH METHOD ARGUMENTS   the same, but begins when a byte comes on standard input
- *     call-as USER --agent PID                 an authentication agent for process PID that never answers: prints "ready",
- *                                              "asked" and "cancelled" as these happen
+ *     call-as USER --agent PID                 an authentication agent for process PID that never answers: prints
+ * "ready",                                              "asked" and "cancelled" as these happen
  *     call-as USER --own NAME                  tries to own NAME; prints what the bus says */
 
 #include <gio/gio.h>
@@ -21,8 +21,8 @@
 
 static const char agent_introspection[] =
         "<node><interface name='org.freedesktop.PolicyKit1.AuthenticationAgent'>"
-        "<method name='BeginAuthentication'><arg type='s'/><arg type='s'/><arg type='s'/><arg type='a{ss}'/><arg type='s'/>"
-        "<arg type='a(sa{sv})'/></method>"
+        "<method name='BeginAuthentication'><arg type='s'/><arg type='s'/><arg type='s'/><arg type='a{ss}'/><arg "
+        "type='s'/><arg type='a(sa{sv})'/></method>"
         "<method name='CancelAuthentication'><arg type='s'/></method>"
         "</interface></node>";
 
@@ -54,7 +54,8 @@ static int be_agent(GDBusConnection *connection, guint32 pid) {
         g_autoptr(GError) error = NULL;
         g_autoptr(GDBusNodeInfo) info = g_dbus_node_info_new_for_xml(agent_introspection, &error);
         g_assert_no_error(error);
-        (void) g_dbus_connection_register_object(connection, "/agent", info->interfaces[0], &vtable, NULL, NULL, &error);
+        (void) g_dbus_connection_register_object(connection, "/agent", info->interfaces[0], &vtable, NULL, NULL,
+                                                 &error);
         g_assert_no_error(error);
 
         GVariantBuilder details;
@@ -65,8 +66,8 @@ static int be_agent(GDBusConnection *connection, guint32 pid) {
         g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
                 connection, "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority",
                 "org.freedesktop.PolicyKit1.Authority", "RegisterAuthenticationAgent",
-                g_variant_new("((sa{sv})ss)", "unix-process", &details, "C", "/agent"), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
-                &error);
+                g_variant_new("((sa{sv})ss)", "unix-process", &details, "C", "/agent"), NULL, G_DBUS_CALL_FLAGS_NONE,
+                -1, NULL, &error);
         if (!reply) {
                 say(error->message);
                 return 1;
@@ -78,13 +79,9 @@ static int be_agent(GDBusConnection *connection, guint32 pid) {
 }
 
 static int own(GDBusConnection *connection, const char *name) {
-        g_autoptr(GError) error = NULL;
-        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(connection, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                                                "org.freedesktop.DBus", "RequestName",
-                                                                g_variant_new("(su)", name, 4), NULL, G_DBUS_CALL_FLAGS_NONE, -1,
-                                                                NULL, &error);
-        g_autofree char *printed = reply ? g_variant_print(reply, TRUE) : NULL;
-        say(reply ? printed : error->message);
+        g_autofree char *arguments = g_strdup_printf("('%s', uint32 4)", name);
+        g_autofree char *said = call_bus(connection, "RequestName", arguments);
+        say(said);
         return 0;
 }
 
@@ -104,7 +101,8 @@ int main(int argc, char **argv) {
                 return 1;
         Host host = { .client = connection };
         g_autofree char *answer = call_flags(&host, words[0], words[1], words[2],
-                                             interactive ? G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION : G_DBUS_CALL_FLAGS_NONE);
+                                             interactive ? G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION :
+                                             G_DBUS_CALL_FLAGS_NONE);
         say(answer);
         return 0;
 }

@@ -30,6 +30,7 @@ typedef struct Submitted {
         void *userdata;
         JobOperation operation;
         Caller caller;
+        bool over;                      /* the user has too many jobs already */
 } Submitted;
 
 typedef struct XmlCheck {
@@ -63,7 +64,8 @@ static const World *get_world(void *userdata) {
 
 static void get_status(void *userdata, ClusterStatus *ret) {
         Fake *fake = userdata;
-        *ret = (ClusterStatus) { .leader = fake->voter, .quorate = fake->quorate, .voters = &fake->voter, .n_voters = 1 };
+        *ret = (ClusterStatus) { .leader = fake->voter, .quorate = fake->quorate, .voters = &fake->voter,
+                                 .n_voters = 1 };
 }
 
 static Jobs *get_jobs(void *userdata) {
@@ -81,8 +83,8 @@ static Job *make_job(Fake *fake, const Submitted *s, const Entry *entry) {
         Job *job = NULL;
         memcpy(vm.bytes, entry->set_desired->vm.data, ID_SIZE);
         const Vm *known = registry_find_vm(fake->world->registry, &vm);
-        g_assert_cmpint(jobs_add(&fake->jobs, s->operation, &vm, known ? known->epoch : 0, s->caller.uid, s->caller.sender,
-                                 (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
+        g_assert_cmpint(jobs_add(&fake->jobs, s->operation, &vm, known ? known->epoch : 0, s->caller.uid,
+                                 s->caller.sender, (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
         bus_job_added(fake->bus, job);
         return job;
 }
@@ -91,7 +93,10 @@ static void complete(Submitted *s) {
         Fake *fake = s->fake;
         Result result = {};
         Job *job = NULL;
-        if (fake->outcome == SUBMIT_COMMITTED) {
+        if (s->over) {
+                result.verdict = VERDICT_LIMITS_EXCEEDED;
+                g_assert_cmpint(text_set(&result.sentence, "you have too many unfinished jobs"), ==, 0);
+        } else if (fake->outcome == SUBMIT_COMMITTED) {
                 uint64_t first = fake->world->registry->next_event;
                 _cleanup_(entry_freep) Entry *entry = gpupool1__entry__unpack(NULL, s->size, s->bytes);
                 fake_world_apply(fake->world, entry, &result);
@@ -160,11 +165,10 @@ static unsigned running_jobs(const Fake *fake, uint32_t uid) {
 static int operate(void *userdata, Entry *entry, JobOperation operation, const Caller *caller, OperateCallback callback,
                    void *callback_userdata) {
         Fake *fake = userdata;
-        if (running_jobs(fake, caller->uid) >= fake->jobs.per_user_max)
-                return -EDQUOT;
         Submitted *s = keep(fake, entry, callback_userdata);
         s->operated = callback;
         s->operation = operation;
+        s->over = running_jobs(fake, caller->uid) >= fake->jobs.per_user_max;
         s->caller = (Caller) { .uid = caller->uid, .user = g_strdup(caller->user), .sender = g_strdup(caller->sender) };
         return 0;
 }
@@ -319,7 +323,8 @@ static void command_forget_job(Fake *fake, const char *argument) {
 
 static void command_device_event(Fake *fake, const char *argument) {
         static const char *const properties[] = { "ACTION=bind", "DRIVER=vfio-pci", "BAD=\x01", "NOTHING", NULL };
-        BusDeviceEvent event = { .action = "bind", .node = fake->world->nodes[0]->node, .subsystem = "pci", .properties = properties };
+        BusDeviceEvent event = { .action = "bind", .node = fake->world->nodes[0]->node, .subsystem = "pci",
+                                 .properties = properties };
         g_assert_cmpint(pci_address_from_text(argument, &event.address), ==, 0);
         bus_emit_device_event(fake->bus, &event);
 }

@@ -22,7 +22,8 @@ static void make_gpu(const NodeId *node, const char *address, GpuFacts *ret) {
                 .numa_node = 0,
                 .bars = { { .start = UINT64_C(0x200000000), .size = UINT64_C(0x2000000), .prefetchable_64 = true },
                           {},
-                          { .start = UINT64_C(0x1000000000), .size = UINT64_C(0x2000000000), .prefetchable_64 = true } },
+                          { .start = UINT64_C(0x1000000000), .size = UINT64_C(0x2000000000),
+                            .prefetchable_64 = true } },
                 .link_speed = g_strdup("32.0 GT/s PCIe"),
                 .link_speed_max = g_strdup("32.0 GT/s PCIe"),
                 .link_width = 16,
@@ -44,7 +45,8 @@ static void make_gpu(const NodeId *node, const char *address, GpuFacts *ret) {
         g_assert_cmpint(text_list_add(&gpu.reset_methods, "flr"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.reset_methods, "bus"), ==, 0);
         gpu.identity = (GpuIdentity) {
-                .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de, .subsystem_device = 0x1626,
+                .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de,
+                        .subsystem_device = 0x1626,
                 .address = gpu.address,
         };
         g_snprintf(gpu.identity.slot, sizeof(gpu.identity.slot), "pci0000:00/01.0/%02x.0", gpu.address.bus);

@@ -62,7 +62,8 @@ static void answer(GDBusMethodInvocation *invocation, PolkitAnswer how) {
 }
 
 static char *describe(const char *action, GVariant *details) {
-        GString *line = g_string_new(g_str_has_prefix(action, "org.gpupool1.") ? action + strlen("org.gpupool1.") : action);
+        GString *line = g_string_new(g_str_has_prefix(action, "org.gpupool1.") ? action + strlen("org.gpupool1.") :
+                                     action);
         GVariantIter iter;
         const char *key, *value;
         g_variant_iter_init(&iter, details);
@@ -74,7 +75,8 @@ static char *describe(const char *action, GVariant *details) {
 static void on_question(MockPolkit *mock, GVariant *parameters, GDBusMethodInvocation *invocation) {
         const char *kind, *action, *cancellation, *name = "";
         g_autoptr(GVariant) subject = NULL, details = NULL;
-        g_variant_get(parameters, "((&s@a{sv})&s@a{ss}u&s)", &kind, &subject, &action, &details, &mock->flags, &cancellation);
+        g_variant_get(parameters, "((&s@a{sv})&s@a{ss}u&s)", &kind, &subject, &action, &details, &mock->flags,
+                      &cancellation);
         (void) g_variant_lookup(subject, "name", "&s", &name);
         g_free(mock->subject);
         mock->subject = g_strdup_printf("%s %s", kind, name);
@@ -90,8 +92,8 @@ static void on_question(MockPolkit *mock, GVariant *parameters, GDBusMethodInvoc
                 answer(invocation, how);
 }
 
-static void on_call(GDBusConnection *connection, const char *sender, const char *path, const char *interface, const char *method,
-                    GVariant *parameters, GDBusMethodInvocation *invocation, void *userdata) {
+static void on_call(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
+                    const char *method, GVariant *parameters, GDBusMethodInvocation *invocation, void *userdata) {
         MockPolkit *mock = userdata;
         g_mutex_lock(&mock->mutex);
         if (g_str_equal(method, "CheckAuthorization"))
@@ -114,16 +116,19 @@ static void *run(void *userdata) {
         g_main_context_push_thread_default(mock->context);
 
         g_autoptr(GDBusConnection) connection = g_dbus_connection_new_for_address_sync(
-                mock->address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION, NULL,
+                mock->address,
+                G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION, NULL,
                 NULL, &error);
         g_assert_no_error(error);
         g_autoptr(GDBusNodeInfo) info = g_dbus_node_info_new_for_xml(introspection, &error);
         g_assert_no_error(error);
-        g_assert_cmpuint(g_dbus_connection_register_object(connection, PATH, info->interfaces[0], &vtable, mock, NULL, &error), >, 0);
-        g_autoptr(GVariant) owned G_GNUC_UNUSED = g_dbus_connection_call_sync(connection, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+        g_assert_cmpuint(g_dbus_connection_register_object(connection, PATH, info->interfaces[0], &vtable, mock, NULL,
+                                                           &error), >, 0);
+        g_autoptr(GVariant) owned G_GNUC_UNUSED = g_dbus_connection_call_sync(connection, "org.freedesktop.DBus",
+                                                                              "/org/freedesktop/DBus",
                                                                 "org.freedesktop.DBus", "RequestName",
-                                                                g_variant_new("(su)", NAME, 0), NULL, G_DBUS_CALL_FLAGS_NONE, -1,
-                                                                NULL, &error);
+                                                                g_variant_new("(su)", NAME, 0), NULL,
+                                                                G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
         g_assert_no_error(error);
 
         g_mutex_lock(&mock->mutex);

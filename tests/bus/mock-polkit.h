@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* A polkit that notes every question and answers as it is told. Lives in a thread of its own, with its own connection. */
+/* A polkit that notes every question and answers as it is told. Lives in a thread of its own,
+        with its own connection. */
 
 #include <gio/gio.h>
 

@@ -22,8 +22,8 @@ static void test_a_pool_is_made_with_all_its_options(void) {
         HOST(host);
         expect_reply(host, ROOT, "Manager.CreatePool",
                      "('training', {'placement': <'spread'>, 'reserve': <uint32 1>, 'max-in-use': <uint32 5>, "
-                     "'rules': <[{'vendor': '10de', 'device': '23*'}, {'node': 'b'}]>, 'gpus': <[objectpath '" GPU("02") "']>})",
-                     "(objectpath '" POOL("training") "',)");
+                     "'rules': <[{'vendor': '10de', 'device': '23*'}, {'node': 'b'}]>, 'gpus': <[objectpath "
+                     "'" GPU("02") "']>})", "(objectpath '" POOL("training") "',)");
         expect_property(host, POOL("training"), "Pool.Placement", "'spread'");
         expect_property(host, POOL("training"), "Pool.Reserve", "uint32 1");
         expect_property(host, POOL("training"), "Pool.MaxInUse", "uint32 5");
@@ -36,7 +36,8 @@ static void test_a_pool_is_made_with_all_its_options(void) {
 static void test_gpus_go_in_and_out(void) {
         HOST(host);
         make_pool(host, "training", NULL);
-        expect_reply(host, POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "', '" GPU("02") "'], " NO_OPTIONS ")", "()");
+        expect_reply(host, POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "', '" GPU("02") "'], " NO_OPTIONS ")",
+                     "()");
         expect_property(host, POOL("training"), "Pool.Free", "uint32 2");
         expect_reply(host, POOL("training"), "Pool.Remove", ONE_GPU, "()");
         expect_property(host, POOL("training"), "Pool.Gpus", "[objectpath '" GPU("02") "']");
@@ -47,7 +48,8 @@ static void test_a_gpu_of_another_pool_is_refused_with_its_name(void) {
         make_pool(host, "training", "['" GPU("01") "']");
         make_pool(host, "other", NULL);
         expect_error(host, POOL("other"), "Pool.Add", ONE_GPU, "InUse", "training");
-        expect_error(host, ROOT, "Manager.CreatePool", "('third', {'gpus': <[objectpath '" GPU("01") "']>})", "InUse", "training");
+        expect_error(host, ROOT, "Manager.CreatePool", "('third', {'gpus': <[objectpath '" GPU("01") "']>})", "InUse",
+                     "training");
         expect_error(host, ROOT, "Manager.GetPool", "('third',)", "NotFound", "third");
 }
 
@@ -85,9 +87,11 @@ static void test_bad_names_are_refused_before_anybody_is_asked(void) {
         HOST(host);
         make_pool(host, "training", NULL);
         g_autofree char *long_name = g_strnfill(300, 'a');
-        const char *const names[] = { "", "a/b", "a b", "../etc", "-a", ".a", "a\\'b", "a\u202eb", "ä", "a\\nb", long_name };
+        const char *const names[] = { "", "a/b", "a b", "../etc", "-a", ".a", "a\\'b", "a\u202eb", "ä", "a\\nb",
+                                      long_name };
         for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
-                g_autofree char *create = g_strdup_printf("('%s', " NO_OPTIONS ")", names[i]), *find = g_strdup_printf("('%s',)", names[i]);
+                g_autofree char *create = g_strdup_printf("('%s', " NO_OPTIONS ")", names[i]),
+                        *find = g_strdup_printf("('%s',)", names[i]);
                 expect_error(host, ROOT, "Manager.CreatePool", create, INVALID, "name");
                 expect_error(host, POOL("training"), "Pool.Rename", create, INVALID, "name");
                 expect_error(host, ROOT, "Manager.GetPool", find, INVALID, "name");
@@ -116,12 +120,14 @@ static void test_bad_options_are_refused_by_name(void) {
                 const char *path, *method, *arguments, *part;
         } rows[] = {
                 { ROOT, "Manager.CreatePool", "('x', {'colour': <'red'>})", "colour" },
-                { ROOT, "Manager.CreatePool", "('x', {'reserve': <'three'>})", "reserve is of type s and must be of type u" },
+                { ROOT, "Manager.CreatePool", "('x', {'reserve': <'three'>})",
+                  "reserve is of type s and must be of type u" },
                 { ROOT, "Manager.CreatePool", "('x', {'placement': <'heap'>})", "heap" },
                 { ROOT, "Manager.CreatePool", "('x', {'rules': <[{'colour': 'red'}]>})", "colour" },
                 { ROOT, "Manager.CreatePool", "('x', {'rules': <[@a{ss} {}]>})", "" },
                 { ROOT, "Manager.CreatePool", "('x', {'request-id': <[byte 1, 2, 3]>})", "request-id" },
-                { ROOT, "Manager.CreatePool", "('x', {'request-id': <'0123456789abcdef'>})", "request-id is of type s" },
+                { ROOT, "Manager.CreatePool", "('x', {'request-id': <'0123456789abcdef'>})",
+                  "request-id is of type s" },
                 { ROOT, "Manager.CreatePool", "('x', {'a\u202eb': <1>})", "(unprintable)" },
                 { ROOT, "Manager.Check", "({'deep': <true>},)", "deep" },
                 { POOL("training"), "Pool.Add", "(@ao [], " NO_OPTIONS ")", "no GPU" },
@@ -158,9 +164,10 @@ static void test_an_option_that_stands_twice_is_refused(void) {
         g_variant_builder_init(&builder, G_VARIANT_TYPE("a{sv}"));
         g_variant_builder_add(&builder, "{sv}", "reserve", g_variant_new_uint32(1));
         g_variant_builder_add(&builder, "{sv}", "reserve", g_variant_new_uint32(2));
-        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(host->client, "org.gpupool1", ROOT, "org.gpupool1.Manager", "CreatePool",
-                                                                g_variant_new("(sa{sv})", "x", &builder), NULL, G_DBUS_CALL_FLAGS_NONE,
-                                                                -1, NULL, &error);
+        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(host->client, "org.gpupool1", ROOT,
+                                                                "org.gpupool1.Manager", "CreatePool",
+                                                                g_variant_new("(sa{sv})", "x", &builder), NULL,
+                                                                G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
         g_assert_null(reply);
         g_assert_nonnull(strstr(error->message, "reserve stands twice"));
 }
@@ -168,15 +175,18 @@ static void test_an_option_that_stands_twice_is_refused(void) {
 static void test_wrong_types_are_refused(void) {
         HOST(host);
         expect_error(host, ROOT, "Manager.CreatePool", "('x',)", "org.freedesktop.DBus.Error.InvalidArgs", "");
-        expect_error(host, ROOT, "Manager.CreatePool", "(1, " NO_OPTIONS ")", "org.freedesktop.DBus.Error.InvalidArgs", "");
-        expect_error(host, ROOT, "Manager.DefineVM", "('x', 'y', 1, " NO_OPTIONS ")", "org.freedesktop.DBus.Error.InvalidArgs", "");
+        expect_error(host, ROOT, "Manager.CreatePool", "(1, " NO_OPTIONS ")", "org.freedesktop.DBus.Error.InvalidArgs",
+                     "");
+        expect_error(host, ROOT, "Manager.DefineVM", "('x', 'y', 1, " NO_OPTIONS ")",
+                     "org.freedesktop.DBus.Error.InvalidArgs", "");
         expect_error(host, ROOT, "Manager.Events", "(1, 2)", "org.freedesktop.DBus.Error.InvalidArgs", "");
 }
 
 static void test_gpus_that_are_not_there_are_refused(void) {
         HOST(host);
         make_pool(host, "training", NULL);
-        expect_error(host, POOL("training"), "Pool.Add", "(@ao ['" GPU("66") "'], " NO_OPTIONS ")", "NotFound", GPU("66"));
+        expect_error(host, POOL("training"), "Pool.Add", "(@ao ['" GPU("66") "'], " NO_OPTIONS ")", "NotFound",
+                     GPU("66"));
         expect_error(host, POOL("training"), "Pool.Add", "(@ao ['" NODE_A "'], " NO_OPTIONS ")", "NotFound", "no GPU");
         expect_error(host, POOL("training"), "Pool.Add", "(@ao ['/'], " NO_OPTIONS ")", "NotFound", "no GPU");
         expect_error(host, ROOT, "Manager.GetGpu", "('a:0000:66:00.0',)", "NotFound", "0000:66:00.0");
@@ -236,7 +246,8 @@ static void test_a_request_id_is_good_for_one_request(void) {
         HOST(host);
         expect_reply(host, ROOT, "Manager.CreatePool", "('one', {'request-id': <b'0123456789abcde'>})",
                      "(objectpath '" POOL("one") "',)");
-        expect_error(host, ROOT, "Manager.CreatePool", "('two', {'request-id': <b'0123456789abcde'>})", "Conflict", "request id");
+        expect_error(host, ROOT, "Manager.CreatePool", "('two', {'request-id': <b'0123456789abcde'>})", "Conflict",
+                     "request id");
 }
 
 static void test_bad_xml_is_refused(void) {
@@ -244,7 +255,8 @@ static void test_bad_xml_is_refused(void) {
         make_pool(host, "training", NULL);
         g_autofree char *huge = g_strnfill(49 * 1024, ' ');
         const char *const documents[] = {
-                "", "<domain", "<!DOCTYPE x [<!ENTITY a 'b'>]><domain/>", "<network/>", "<domain><name>a/b</name></domain>",
+                "", "<domain", "<!DOCTYPE x [<!ENTITY a 'b'>]><domain/>", "<network/>",
+                        "<domain><name>a/b</name></domain>",
                 "<domain type='kvm'><name>x</name></domain>", huge,
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(documents); i++) {
@@ -259,9 +271,9 @@ static void test_a_gpu_as_a_host_device_is_refused(void) {
         HOST(host);
         make_pool(host, "training", NULL);
         g_autofree char *arguments = define_arguments(
-                "<domain type='kvm'><name>x</name><memory>65536</memory><devices><hostdev mode='subsystem' type='pci'><source>"
-                "<address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source></hostdev></devices></domain>",
-                "training", 1, NO_OPTIONS);
+                "<domain type='kvm'><name>x</name><memory>65536</memory><devices><hostdev mode='subsystem' "
+                "type='pci'><source><address domain='0x0000' bus='0x01' slot='0x00' "
+                "function='0x0'/></source></hostdev></devices></domain>", "training", 1, NO_OPTIONS);
         expect_error(host, ROOT, "Manager.DefineVM", arguments, "InvalidXml", "01:00.0");
 }
 
@@ -269,7 +281,8 @@ static void test_xml_that_libvirt_refuses_is_refused(void) {
         HOST(host);
         make_pool(host, "training", NULL);
         told(host, "refuse-xml yes");
-        g_autofree char *xml = domain_xml("bert", VM_UUID), *arguments = define_arguments(xml, "training", 1, NO_OPTIONS);
+        g_autofree char *xml = domain_xml("bert", VM_UUID),
+                *arguments = define_arguments(xml, "training", 1, NO_OPTIONS);
         expect_error(host, ROOT, "Manager.DefineVM", arguments, "InvalidXml", "machine type");
         g_autofree char *counted = tell(host, "count");
         g_assert_cmpstr(counted, ==, "1 submitted, 1 checked\n");
@@ -277,7 +290,8 @@ static void test_xml_that_libvirt_refuses_is_refused(void) {
 
 static void test_a_definition_needs_a_pool_that_exists(void) {
         HOST(host);
-        g_autofree char *xml = domain_xml("bert", VM_UUID), *arguments = define_arguments(xml, "nothing", 1, NO_OPTIONS);
+        g_autofree char *xml = domain_xml("bert", VM_UUID),
+                *arguments = define_arguments(xml, "nothing", 1, NO_OPTIONS);
         expect_error(host, ROOT, "Manager.DefineVM", arguments, "NotFound", "nothing");
 }
 
@@ -302,7 +316,8 @@ static void test_requirement_and_policy_of_a_vm_change(void) {
         expect_reply(host, VM_PATH, "VM.SetRequirement", "('other', uint32 2, " NO_OPTIONS ")", "()");
         expect_property(host, VM_PATH, "VM.Requirement", "('other', uint32 2)");
         expect_reply(host, VM_PATH, "VM.SetPolicy",
-                     "({'priority': <-5>, 'restart-policy': <'never'>, 'preferred-nodes': <['b', 'a']>}, " NO_OPTIONS ")", "()");
+                     "({'priority': <-5>, 'restart-policy': <'never'>, 'preferred-nodes': <['b', 'a']>}, "
+                     "" NO_OPTIONS ")", "()");
         expect_property(host, VM_PATH, "VM.Priority", "-5");
         expect_property(host, VM_PATH, "VM.RestartPolicy", "'never'");
         expect_property(host, VM_PATH, "VM.PreferredNodes", "['b', 'a']");
@@ -334,7 +349,8 @@ static void test_things_are_found_by_name(void) {
         make_pool(host, "training", NULL);
         make_vm(host, "bert", "training");
         expect_reply(host, ROOT, "Manager.GetNode", "('a',)", "(objectpath '" NODE_A "',)");
-        expect_reply(host, ROOT, "Manager.GetNode", "('a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0',)", "(objectpath '" NODE_A "',)");
+        expect_reply(host, ROOT, "Manager.GetNode", "('a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0',)",
+                     "(objectpath '" NODE_A "',)");
         expect_reply(host, ROOT, "Manager.GetGpu", "('a:0000:01:00.0',)", "(objectpath '" GPU("01") "',)");
         expect_reply(host, ROOT, "Manager.GetGpu", "('0000:02:00.0',)", "(objectpath '" GPU("02") "',)");
         expect_reply(host, ROOT, "Manager.GetPool", "('training',)", "(objectpath '" POOL("training") "',)");
@@ -504,7 +520,8 @@ static void test_a_caller_who_leaves_while_libvirt_is_asked_gets_no_vm(void) {
         HOST(host);
         make_pool(host, "training", NULL);
         told(host, "hold");
-        g_autofree char *xml = domain_xml("bert", VM_UUID), *arguments = define_arguments(xml, "training", 1, NO_OPTIONS);
+        g_autofree char *xml = domain_xml("bert", VM_UUID),
+                *arguments = define_arguments(xml, "training", 1, NO_OPTIONS);
         Call *waiting = call_begin(host, ROOT, "Manager.DefineVM", arguments);
         wait_for_submitted(host, "1 submitted, 1 checked");
         call_leave(waiting);
@@ -551,7 +568,8 @@ static void test_what_comes_later_says_so(void) {
         } rows[] = {
                 { ROOT, "Manager.Invite", "(" NO_OPTIONS ",)", "manage-cluster verb=invite" },
                 { ROOT, "Manager.Join", "('t', " NO_OPTIONS ")", "manage-cluster verb=join" },
-                { ROOT, "Manager.SetFunctionalLevel", "(uint32 2, " NO_OPTIONS ")", "manage-cluster verb=set-functional-level" },
+                { ROOT, "Manager.SetFunctionalLevel", "(uint32 2, " NO_OPTIONS ")",
+                  "manage-cluster verb=set-functional-level" },
                 { ROOT, "Manager.Plan", "(" NO_OPTIONS ",)", "" },
                 { ROOT, "Manager.Freeze", "(uint64 5, " NO_OPTIONS ")", "manage-cluster verb=freeze" },
                 { ROOT, "Manager.Thaw", "(" NO_OPTIONS ",)", "manage-cluster verb=thaw" },
@@ -560,12 +578,15 @@ static void test_what_comes_later_says_so(void) {
                 { NODE_A, "Node.Drain", "(" NO_OPTIONS ",)", "manage-node node=a verb=drain" },
                 { NODE_A, "Node.Resume", "(" NO_OPTIONS ",)", "manage-node node=a verb=resume" },
                 { NODE_A, "Node.Remove", "(" NO_OPTIONS ",)", "manage-cluster node=a verb=remove" },
-                { NODE_A, "Node.SetFencing", "('x', @a{ss} {}, " NO_OPTIONS ")", "manage-cluster node=a verb=set-fencing" },
+                { NODE_A, "Node.SetFencing", "('x', @a{ss} {}, " NO_OPTIONS ")",
+                  "manage-cluster node=a verb=set-fencing" },
                 { NODE_A, "Node.ConfirmDown", "(" NO_OPTIONS ",)", "manage-cluster node=a verb=confirm-down" },
-                { VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")", "operate-vm pool=training vm=bert verb=move owner=root" },
+                { VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")",
+                  "operate-vm pool=training vm=bert verb=move owner=root" },
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-                expect_error(host, rows[i].path, rows[i].method, rows[i].arguments, "NotSupported", "does not carry out");
+                expect_error(host, rows[i].path, rows[i].method, rows[i].arguments, "NotSupported",
+                             "does not carry out");
                 g_autofree char *asked = mock_polkit_take(host->polkit);
                 g_assert_cmpstr(asked, ==, rows[i].asked);
         }
@@ -577,11 +598,13 @@ int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         TEST("pool", "a pool is made with all its options", test_a_pool_is_made_with_all_its_options);
         TEST("pool", "GPUs go in and out", test_gpus_go_in_and_out);
-        TEST("pool", "a GPU of another pool is refused with its name", test_a_gpu_of_another_pool_is_refused_with_its_name);
+        TEST("pool", "a GPU of another pool is refused with its name",
+             test_a_gpu_of_another_pool_is_refused_with_its_name);
         TEST("pool", "an absent GPU can be taken out", test_an_absent_gpu_can_be_taken_out);
         TEST("pool", "rules and policy of a pool change", test_rules_and_policy_of_a_pool_change);
         TEST("pool", "a pool that a VM needs is not deleted", test_a_pool_that_a_vm_needs_is_not_deleted);
-        TEST("input", "bad names are refused before anybody is asked", test_bad_names_are_refused_before_anybody_is_asked);
+        TEST("input", "bad names are refused before anybody is asked",
+             test_bad_names_are_refused_before_anybody_is_asked);
         TEST("input", "a name of 63 is taken and of 64 is not", test_a_name_of_63_is_taken_and_of_64_is_not);
         TEST("input", "bad options are refused by name", test_bad_options_are_refused_by_name);
         TEST("input", "an option that stands twice is refused", test_an_option_that_stands_twice_is_refused);
@@ -609,7 +632,8 @@ int main(int argc, char **argv) {
         TEST("job", "a user has only so many jobs", test_a_user_has_only_so_many_jobs);
         TEST("answer", "each way that a request ends has its error", test_each_way_that_a_request_ends_has_its_error);
         TEST("answer", "the bus answers while a request waits", test_the_bus_answers_while_a_request_waits);
-        TEST("answer", "what waits is answered when the service goes down", test_what_waits_is_answered_when_the_service_goes_down);
+        TEST("answer", "what waits is answered when the service goes down",
+             test_what_waits_is_answered_when_the_service_goes_down);
         TEST("answer", "a caller who leaves while a request waits harms nobody",
              test_a_caller_who_leaves_while_a_request_waits_harms_nobody);
         TEST("answer", "a caller who leaves while libvirt is asked gets no VM",

@@ -29,7 +29,8 @@ static void test_a_gpu_shows_what_the_facts_say(void) {
         expect_property(host, GPU("01"), "Gpu.DeviceId", "uint16 9009");
         expect_property(host, GPU("01"), "Gpu.ResetMethods", "['flr', 'bus']");
         expect_property(host, GPU("01"), "Gpu.Bars",
-                        "[(byte 0x00, uint64 8589934592, uint64 33554432, true), (0x02, 68719476736, 137438953472, true)]");
+                        "[(byte 0x00, uint64 8589934592, uint64 33554432, true), (0x02, 68719476736, 137438953472, "
+                        "true)]");
         expect_property(host, GPU("01"), "Gpu.Assignable", "true");
         expect_property(host, GPU("01"), "Gpu.Blockers", "@a(sss) []");
         expect_property(host, GPU("01"), "Gpu.State", "'present'");
@@ -49,7 +50,8 @@ static void test_a_pooled_gpu_that_is_gone_stays_as_absent(void) {
 
 static void test_a_pools_path_is_its_escaped_name(void) {
         HOST(host);
-        expect_reply(host, ROOT, "Manager.CreatePool", "('7-b.x', " NO_OPTIONS ")", "(objectpath '" POOL("_37_2db_2ex") "',)");
+        expect_reply(host, ROOT, "Manager.CreatePool", "('7-b.x', " NO_OPTIONS ")",
+                     "(objectpath '" POOL("_37_2db_2ex") "',)");
         expect_property(host, POOL("_37_2db_2ex"), "Pool.Name", "'7-b.x'");
 }
 
@@ -69,7 +71,8 @@ static void test_the_node_says_what_it_is(void) {
 
 static void test_an_object_that_never_was_is_unknown(void) {
         HOST(host);
-        expect_error(host, POOL("nothing"), "Pool.Delete", "(" NO_OPTIONS ",)", "org.freedesktop.DBus.Error.UnknownObject", "");
+        expect_error(host, POOL("nothing"), "Pool.Delete", "(" NO_OPTIONS ",)",
+                     "org.freedesktop.DBus.Error.UnknownObject", "");
         expect_error(host, NODE_A, "Pool.Delete", "(" NO_OPTIONS ",)", "org.freedesktop.DBus.Error.UnknownMethod", "");
 }
 
@@ -89,7 +92,8 @@ static void test_every_declared_property_can_be_read(void) {
                 const char *path, *interface;
                 unsigned n;
         } kinds[] = {
-                { ROOT, "Manager", 11 }, { NODE_A, "Node", 17 }, { GPU("01"), "Gpu", 31 }, { POOL("training"), "Pool", 13 },
+                { ROOT, "Manager", 11 }, { NODE_A, "Node", 17 }, { GPU("01"), "Gpu", 31 },
+                        { POOL("training"), "Pool", 13 },
                 { VM_PATH, "VM", 15 }, { ROOT "/job/1", "Job", 11 },
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
@@ -238,9 +242,9 @@ static void test_the_contract_is_what_is_introspected(void) {
         for (unsigned i = 0; i < G_N_ELEMENTS(paths); i++) {
                 g_autoptr(GError) error = NULL;
                 g_autoptr(GVariant) reply = g_dbus_connection_call_sync(host->client, "org.gpupool1", paths[i],
-                                                                        "org.freedesktop.DBus.Introspectable", "Introspect", NULL,
-                                                                        G_VARIANT_TYPE("(s)"), G_DBUS_CALL_FLAGS_NONE, -1, NULL,
-                                                                        &error);
+                                                                        "org.freedesktop.DBus.Introspectable",
+                                                                        "Introspect", NULL, G_VARIANT_TYPE("(s)"),
+                                                                        G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
                 g_assert_no_error(error);
                 const char *xml;
                 g_variant_get(reply, "(&s)", &xml);
@@ -251,7 +255,8 @@ static void test_the_contract_is_what_is_introspected(void) {
         g_ptr_array_add(arguments, NULL);
         g_autofree char *output = NULL;
         int status;
-        g_assert_true(g_spawn_sync(NULL, (char **) arguments->pdata, NULL, G_SPAWN_DEFAULT, NULL, NULL, &output, NULL, &status, NULL));
+        g_assert_true(g_spawn_sync(NULL, (char **) arguments->pdata, NULL, G_SPAWN_DEFAULT, NULL, NULL, &output, NULL,
+                                   &status, NULL));
         g_assert_cmpstr(output, ==, "");
         g_assert_cmpint(status, ==, 0);
         for (unsigned i = 3; i < 3 + G_N_ELEMENTS(paths); i++)
@@ -265,17 +270,46 @@ static void test_root_can_change_the_log_level(void) {
         HOST(host);
         expect_reply(host, LOG_CONTROL, "org.freedesktop.DBus.Properties.Set",
                      "('org.freedesktop.LogControl1', 'LogLevel', <'warning'>)", "()");
-        expect_reply(host, LOG_CONTROL, "org.freedesktop.DBus.Properties.Get", "('org.freedesktop.LogControl1', 'LogLevel')",
-                     "(<'warning'>,)");
+        expect_reply(host, LOG_CONTROL, "org.freedesktop.DBus.Properties.Get",
+                     "('org.freedesktop.LogControl1', 'LogLevel')", "(<'warning'>,)");
         expect_error(host, LOG_CONTROL, "org.freedesktop.DBus.Properties.Set",
-                     "('org.freedesktop.LogControl1', 'LogLevel', <'loud'>)", "org.freedesktop.DBus.Error.InvalidArgs", "debug");
+                     "('org.freedesktop.LogControl1', 'LogLevel', <'loud'>)", "org.freedesktop.DBus.Error.InvalidArgs",
+                     "debug");
+}
+
+/* ---- the bus itself */
+
+static void wait_for_service(Host *host) {
+        for (unsigned i = 0; i < 10000; i++) {
+                g_autofree char *name = get(host, GPU("01"), "Gpu.Name");
+                if (g_str_equal(name, "'a:0000:01:00.0'"))
+                        return;
+                g_usleep(1000);
+        }
+        g_error("the service does not come back");
+}
+
+static void test_a_bus_that_dies_is_connected_to_again(void) {
+        HOST(host);
+        make_pool(host, "training", NULL);
+        mock_polkit_set(host->polkit, POLKIT_HANG);
+        Call *waiting = call_begin(host, ROOT, "Manager.CreatePool", "('x', " NO_OPTIONS ")");
+        mock_polkit_wait(host->polkit, 1);
+        host_restart_bus(host);
+        g_free(call_end(waiting));
+        wait_for_service(host);
+        expect_error(host, ROOT, "Manager.GetPool", "('x',)", "NotFound", "x");
+        expect_reply(host, POOL("training"), "Pool.Delete", "(" NO_OPTIONS ",)", "()");
+        told(host, "plug 0000:07:00.0");
+        g_free(wait_signal(host, ROOT " InterfacesAdded (objectpath '" GPU("07")));
 }
 
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/objects/every kind of object is managed", test_every_kind_of_object_is_managed);
         g_test_add_func("/objects/a GPU shows what the facts say", test_a_gpu_shows_what_the_facts_say);
-        g_test_add_func("/objects/a pooled GPU that is gone stays as absent", test_a_pooled_gpu_that_is_gone_stays_as_absent);
+        g_test_add_func("/objects/a pooled GPU that is gone stays as absent",
+                        test_a_pooled_gpu_that_is_gone_stays_as_absent);
         g_test_add_func("/objects/a pool's path is its escaped name", test_a_pools_path_is_its_escaped_name);
         g_test_add_func("/objects/the node says what it is", test_the_node_says_what_it_is);
         g_test_add_func("/objects/an object that never was is unknown", test_an_object_that_never_was_is_unknown);
@@ -285,8 +319,10 @@ int main(int argc, char **argv) {
                         test_a_new_gpu_is_told_once_with_all_its_properties);
         g_test_add_func("/changes/a GPU that goes is told as removed", test_a_gpu_that_goes_is_told_as_removed);
         g_test_add_func("/changes/only what changed is told", test_only_what_changed_is_told);
-        g_test_add_func("/changes/a change back before anybody was told is none", test_a_change_back_before_anybody_was_told_is_none);
-        g_test_add_func("/changes/free memory is never told and always fresh", test_free_memory_is_never_told_and_always_fresh);
+        g_test_add_func("/changes/a change back before anybody was told is none",
+                        test_a_change_back_before_anybody_was_told_is_none);
+        g_test_add_func("/changes/free memory is never told and always fresh",
+                        test_free_memory_is_never_told_and_always_fresh);
         g_test_add_func("/changes/a storm of changes is gathered", test_a_storm_of_changes_is_gathered);
         g_test_add_func("/changes/a status change is told by the manager", test_a_status_change_is_told_by_the_manager);
         g_test_add_func("/changes/a caller never reads the old value after the answer",
@@ -296,6 +332,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/changes/a card that comes back has its object again",
                         test_the_path_of_a_new_card_in_an_old_ones_place_is_the_new_ones);
         g_test_add_func("/contract/the contract is what is introspected", test_the_contract_is_what_is_introspected);
+        g_test_add_func("/bus/a bus that dies is connected to again", test_a_bus_that_dies_is_connected_to_again);
         g_test_add_func("/log/root can change the log level", test_root_can_change_the_log_level);
         return g_test_run();
 }

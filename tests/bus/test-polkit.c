@@ -37,17 +37,22 @@ static void test_each_method_asks_for_its_right(void) {
         } rows[] = {
                 { ROOT, "Manager.CreatePool", "('x', " NO_OPTIONS ")", "manage-pool pool=x verb=create" },
                 { ROOT, "Manager.DefineVM", define, "define-vm pool=training vm=ernie verb=define owner=root" },
-                { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "'], " NO_OPTIONS ")", "manage-pool pool=training verb=add" },
+                { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "'], " NO_OPTIONS ")",
+                  "manage-pool pool=training verb=add" },
                 { POOL("training"), "Pool.Remove", "(@ao ['" GPU("02") "'], " NO_OPTIONS ")",
                   "manage-pool pool=training verb=remove" },
-                { POOL("training"), "Pool.SetRules", "(@aa{ss} [], " NO_OPTIONS ")", "manage-pool pool=training verb=set-rules" },
-                { POOL("training"), "Pool.SetPolicy", "(@a{sv} {}, " NO_OPTIONS ")", "manage-pool pool=training verb=set-policy" },
+                { POOL("training"), "Pool.SetRules", "(@aa{ss} [], " NO_OPTIONS ")",
+                  "manage-pool pool=training verb=set-rules" },
+                { POOL("training"), "Pool.SetPolicy", "(@a{sv} {}, " NO_OPTIONS ")",
+                  "manage-pool pool=training verb=set-policy" },
                 { POOL("training"), "Pool.Rename", "('y', " NO_OPTIONS ")", "manage-pool pool=training verb=rename" },
                 { POOL("training"), "Pool.Delete", "(" NO_OPTIONS ",)", "manage-pool pool=training verb=delete" },
                 { VM_PATH, "VM.Start", "(" NO_OPTIONS ",)", "operate-vm pool=training vm=bert verb=start owner=root" },
-                { VM_PATH, "VM.Shutdown", "(" NO_OPTIONS ",)", "operate-vm pool=training vm=bert verb=shutdown owner=root" },
+                { VM_PATH, "VM.Shutdown", "(" NO_OPTIONS ",)",
+                  "operate-vm pool=training vm=bert verb=shutdown owner=root" },
                 { VM_PATH, "VM.Stop", "(" NO_OPTIONS ",)", "operate-vm pool=training vm=bert verb=stop owner=root" },
-                { VM_PATH, "VM.Restart", "(" NO_OPTIONS ",)", "operate-vm pool=training vm=bert verb=restart owner=root" },
+                { VM_PATH, "VM.Restart", "(" NO_OPTIONS ",)",
+                  "operate-vm pool=training vm=bert verb=restart owner=root" },
                 { VM_PATH, "VM.SetRequirement", "('other', uint32 1, " NO_OPTIONS ")",
                   "define-vm pool=training vm=bert verb=set-requirement owner=root" },
                 { VM_PATH, "VM.SetPolicy", "(@a{sv} {}, " NO_OPTIONS ")",
@@ -86,7 +91,8 @@ static void test_a_definition_asks_for_both_rights(void) {
         g_autofree char *arguments = g_strdup_printf("('%s', 'training', uint32 1, " NO_OPTIONS ")", xml);
         mock_polkit_set_action(host->polkit, "org.gpupool1.use-pool", POLKIT_NO);
         expect_error(host, ROOT, "Manager.DefineVM", arguments, DENIED, "org.gpupool1.use-pool");
-        expect_asked(host, "define-vm pool=training vm=bert verb=define owner=root\nuse-pool pool=training vm=bert verb=define");
+        expect_asked(host, "define-vm pool=training vm=bert verb=define owner=root\nuse-pool pool=training vm=bert "
+                           "verb=define");
         mock_polkit_set_action(host->polkit, "org.gpupool1.use-pool", POLKIT_YES);
         expect_reply(host, ROOT, "Manager.DefineVM", arguments, "(objectpath '" VM_PATH "',)");
 }
@@ -107,16 +113,19 @@ static void test_a_renaming_asks_for_both_names(void) {
         make_vm(host, "bert", "training");
         expect_reply(host, POOL("training"), "Pool.Rename", "('y', " NO_OPTIONS ")", "()");
         expect_asked(host, "manage-pool pool=training verb=rename\nmanage-pool pool=y verb=rename");
-        g_autofree char *xml = domain_xml("ernie", VM_UUID), *arguments = g_strdup_printf("('%s', " NO_OPTIONS ")", xml);
+        g_autofree char *xml = domain_xml("ernie", VM_UUID),
+                *arguments = g_strdup_printf("('%s', " NO_OPTIONS ")", xml);
         expect_reply(host, VM_PATH, "VM.Update", arguments, "()");
-        expect_asked(host, "define-vm pool=y vm=bert verb=update owner=root\ndefine-vm pool=y vm=ernie verb=update owner=root");
+        expect_asked(host, "define-vm pool=y vm=bert verb=update owner=root\ndefine-vm pool=y vm=ernie verb=update "
+                           "owner=root");
 }
 
 static void test_the_subject_is_the_callers_bus_name(void) {
         HOST(host);
         g_free(call(host, ROOT, CREATE_X));
         g_autofree char *subject = mock_polkit_last_subject(host->polkit);
-        g_autofree char *expected = g_strdup_printf("system-bus-name %s", g_dbus_connection_get_unique_name(host->client));
+        g_autofree char *expected = g_strdup_printf("system-bus-name %s",
+                                                    g_dbus_connection_get_unique_name(host->client));
         g_assert_cmpstr(subject, ==, expected);
 }
 
@@ -253,7 +262,8 @@ static void test_a_user_has_only_so_many_questions(void) {
         Call *waiting[3];
         for (unsigned i = 0; i < G_N_ELEMENTS(waiting); i++) {
                 g_autofree char *arguments = g_strdup_printf("('p%u', " NO_OPTIONS ")", i);
-                waiting[i] = call_begin(host, ROOT, "Manager.CreatePool", arguments);   /* each on a connection of its own */
+                /* each on a connection of its own */
+                waiting[i] = call_begin(host, ROOT, "Manager.CreatePool", arguments);
         }
         mock_polkit_wait(host->polkit, 3);
         expect_error(host, ROOT, CREATE_X, "LimitsExceeded", "3 calls");
@@ -321,7 +331,8 @@ int main(int argc, char **argv) {
              test_polkit_may_ask_a_person_only_if_the_caller_says_so);
         TEST("question", "a right is asked for with every call", test_a_right_is_asked_for_with_every_call);
         TEST("answer", "polkit's answers are kept to", test_polkits_answers_are_kept_to);
-        TEST("answer", "polkit that dies during the question means no", test_polkit_that_dies_during_the_question_means_no);
+        TEST("answer", "polkit that dies during the question means no",
+             test_polkit_that_dies_during_the_question_means_no);
         TEST("answer", "without polkit only root may", test_without_polkit_only_root_may);
         TEST("meanwhile", "the bus answers while polkit thinks", test_the_bus_answers_while_polkit_thinks);
         TEST("meanwhile", "a caller who leaves is not acted for", test_a_caller_who_leaves_is_not_acted_for);
@@ -331,6 +342,7 @@ int main(int argc, char **argv) {
         TEST("limit", "a user has only so many questions", test_a_user_has_only_so_many_questions);
         TEST("limit", "a connection has only so many questions", test_a_connection_has_only_so_many_questions);
         TEST("limit", "callers who leave free their places", test_callers_who_leave_free_their_places);
-        TEST("limit", "questions that are answered free their places", test_questions_that_are_answered_free_their_places);
+        TEST("limit", "questions that are answered free their places",
+             test_questions_that_are_answered_free_their_places);
         return g_test_run();
 }

@@ -80,10 +80,12 @@ static const char *make_machine(void) {
         scratch = g_dir_make_tmp("gpupool-polkitd-XXXXXX", NULL);
         must(mount("tmpfs", scratch, "tmpfs", 0, "mode=0755"), scratch);
         if (!getpwnam(SERVICE_USER))
-                add_lines("/etc/passwd", SERVICE_USER ":x:63001:63001::/:/usr/sbin/nologin\n" OPERATOR ":x:63002:63002::/:/bin/sh\n");
+                add_lines("/etc/passwd",
+                          SERVICE_USER ":x:63001:63001::/:/usr/sbin/nologin\n" OPERATOR ":x:63002:63002::/:/bin/sh\n");
         else
                 add_lines("/etc/passwd", OPERATOR ":x:63002:63002::/:/bin/sh\n");
-        add_lines("/etc/group", SERVICE_USER "-test:x:63001:\n" OPERATOR ":x:63002:\ngpu-operators:x:63003:" OPERATOR "\n");
+        add_lines("/etc/group",
+                  SERVICE_USER "-test:x:63001:\n" OPERATOR ":x:63002:\ngpu-operators:x:63003:" OPERATOR "\n");
         cover("/usr/share/polkit-1/actions");
         cover("/usr/share/polkit-1/rules.d");
         cover("/etc/polkit-1/rules.d");
@@ -101,12 +103,8 @@ typedef struct Machine {
 
 static void wait_for_polkit(Host *host) {
         for (unsigned i = 0; i < 10000; i++) {
-                g_autoptr(GVariant) owned = g_dbus_connection_call_sync(host->client, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                                                        "org.freedesktop.DBus", "NameHasOwner",
-                                                                        g_variant_new("(s)", "org.freedesktop.PolicyKit1"), NULL,
-                                                                        G_DBUS_CALL_FLAGS_NONE, -1, NULL, NULL);
-                g_autofree char *text = g_variant_print(owned, FALSE);
-                if (g_str_equal(text, "(true,)"))
+                g_autofree char *owned = call_bus(host->client, "NameHasOwner", "('org.freedesktop.PolicyKit1',)");
+                if (g_str_equal(owned, "(true,)"))
                         return;
                 g_usleep(2000);
         }
@@ -123,7 +121,8 @@ static Machine machine_new(void) {
         Machine machine = {};
         g_autofree char *config = g_strdup_printf(
                 "<policy user=\"root\"><allow send_destination=\"org.freedesktop.PolicyKit1\"/></policy>\n"
-                "<include>/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include>\n<include>%s</include>\n", BUS_POLICY);
+                "<include>/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include>\n"
+                "<include>%s</include>\n", BUS_POLICY);
         machine.host = host_new_bus_only(config);
         start_polkitd(&machine);
         host_start_service(machine.host, "--user " SERVICE_USER);
@@ -140,17 +139,18 @@ static char *call_as(const Machine *machine, const char *user, const char *flag,
                      const char *arguments) {
         const char *words[] = { CALL_AS, user, flag, path, method, arguments, NULL };
         const char *plain[] = { CALL_AS, user, path, method, arguments, NULL };
-        g_auto(GStrv) environment = g_environ_setenv(g_get_environ(), "DBUS_SYSTEM_BUS_ADDRESS", machine->host->address, TRUE);
+        g_auto(GStrv) environment = g_environ_setenv(g_get_environ(), "DBUS_SYSTEM_BUS_ADDRESS", machine->host->address,
+                                                     TRUE);
         g_autoptr(GError) error = NULL;
         char *output = NULL;
-        (void) g_spawn_sync(NULL, (char **) (flag ? words : plain), environment, G_SPAWN_DEFAULT, NULL, NULL, &output, NULL, NULL,
-                            &error);
+        (void) g_spawn_sync(NULL, (char **) (flag ? words : plain), environment, G_SPAWN_DEFAULT, NULL, NULL, &output,
+                            NULL, NULL, &error);
         g_assert_no_error(error);
         return g_strchomp(output);
 }
 
-static void expect_as(const Machine *machine, const char *user, const char *path, const char *method, const char *arguments,
-                      const char *beginning) {
+static void expect_as(const Machine *machine, const char *user, const char *path, const char *method,
+                      const char *arguments, const char *beginning) {
         g_autofree char *answer = call_as(machine, user, NULL, path, method, arguments);
         if (!g_str_has_prefix(answer, beginning))
                 g_error("%s as %s answers\n  %s\nand not\n  %s", method, user, answer, beginning);
@@ -159,8 +159,10 @@ static void expect_as(const Machine *machine, const char *user, const char *path
 /* As root: pools training and other, and VM bert of @pool. */
 static void make_pools_and_vm(Machine *machine, const char *pool) {
         Host *host = machine->host;
-        expect_reply(host, ROOT, "Manager.CreatePool", "('training', " NO_OPTIONS ")", "(objectpath '" POOL("training") "',)");
-        expect_reply(host, ROOT, "Manager.CreatePool", "('other', " NO_OPTIONS ")", "(objectpath '" POOL("other") "',)");
+        expect_reply(host, ROOT, "Manager.CreatePool", "('training', " NO_OPTIONS ")",
+                     "(objectpath '" POOL("training") "',)");
+        expect_reply(host, ROOT, "Manager.CreatePool", "('other', " NO_OPTIONS ")",
+                     "(objectpath '" POOL("other") "',)");
         g_autofree char *xml = domain_xml("bert", VM_UUID);
         g_autofree char *arguments = g_strdup_printf("('%s', '%s', uint32 1, " NO_OPTIONS ")", xml, pool);
         expect_reply(host, ROOT, "Manager.DefineVM", arguments, "(objectpath '" VM_PATH "',)");
@@ -225,7 +227,8 @@ static void test_an_operator_does_not_change_what_there_is(void) {
         g_autofree char *define = g_strdup_printf("('%s', 'training', uint32 1, " NO_OPTIONS ")", xml);
         expect_as(&machine, OPERATOR, ROOT, CREATE_X, INTERACTIVE);
         expect_as(&machine, OPERATOR, ROOT, "Manager.DefineVM", define, INTERACTIVE);
-        expect_as(&machine, OPERATOR, POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "'], " NO_OPTIONS ")", INTERACTIVE);
+        expect_as(&machine, OPERATOR, POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "'], " NO_OPTIONS ")",
+                  INTERACTIVE);
         expect_as(&machine, OPERATOR, POOL("training"), "Pool.Delete", "(" NO_OPTIONS ",)", INTERACTIVE);
         expect_as(&machine, OPERATOR, VM_PATH, "VM.Delete", "(" NO_OPTIONS ",)", INTERACTIVE);
         expect_as(&machine, OPERATOR, VM_PATH, "VM.SetRequirement", "('other', uint32 1, " NO_OPTIONS ")", INTERACTIVE);
@@ -277,12 +280,13 @@ typedef struct Helper {
 } Helper;
 
 static Helper helper_new(const Machine *machine, const char *const *words) {
-        g_auto(GStrv) environment = g_environ_setenv(g_get_environ(), "DBUS_SYSTEM_BUS_ADDRESS", machine->host->address, TRUE);
+        g_auto(GStrv) environment = g_environ_setenv(g_get_environ(), "DBUS_SYSTEM_BUS_ADDRESS", machine->host->address,
+                                                     TRUE);
         g_autoptr(GError) error = NULL;
         Helper helper;
         int output;
-        (void) g_spawn_async_with_pipes(NULL, (char **) words, environment, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &helper.pid,
-                                        &helper.input, &output, NULL, &error);
+        (void) g_spawn_async_with_pipes(NULL, (char **) words, environment, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
+                                        &helper.pid, &helper.input, &output, NULL, &error);
         g_assert_no_error(error);
         helper.output = fdopen(output, "r");
         return helper;
@@ -336,7 +340,8 @@ static void test_nobody_else_can_be_gpupool(void) {
 static void test_the_log_level_is_roots(void) {
         MACHINE(machine);
         static const char set[] = "('org.freedesktop.LogControl1', 'LogLevel', <'warning'>)";
-        expect_as(&machine, STRANGER, "/org/freedesktop/LogControl1", "org.freedesktop.DBus.Properties.Set", set, DENIED);
+        expect_as(&machine, STRANGER, "/org/freedesktop/LogControl1", "org.freedesktop.DBus.Properties.Set", set,
+                  DENIED);
         expect_as(&machine, "root", "/org/freedesktop/LogControl1", "org.freedesktop.DBus.Properties.Set", set, "()");
 }
 
@@ -357,11 +362,13 @@ int main(int argc, char **argv) {
         TEST("polkitd", "root may", test_root_may);
         TEST("polkitd", "a stranger may only look", test_a_stranger_may_only_look);
         TEST("polkitd", "a challenge without an agent is refused", test_a_challenge_without_an_agent_is_refused);
-        TEST("polkitd", "an operator runs the VMs of the delegated pool", test_an_operator_runs_the_vms_of_the_delegated_pool);
+        TEST("polkitd", "an operator runs the VMs of the delegated pool",
+             test_an_operator_runs_the_vms_of_the_delegated_pool);
         TEST("polkitd", "an operator does nothing to other pools", test_an_operator_does_nothing_to_other_pools);
         TEST("polkitd", "an operator does not change what there is", test_an_operator_does_not_change_what_there_is);
         TEST("polkitd", "the owner of a VM is who defined it", test_the_owner_of_a_vm_is_who_defined_it);
-        TEST("polkitd", "another's job is cancelled by right only", test_another_operators_job_is_cancelled_by_right_only);
+        TEST("polkitd", "another's job is cancelled by right only",
+             test_another_operators_job_is_cancelled_by_right_only);
         TEST("polkitd", "without polkitd only root may", test_without_polkitd_only_root_may);
         TEST("polkitd", "a caller who leaves is not acted for", test_a_caller_who_leaves_is_not_acted_for);
         TEST("policy", "nobody else can be gpupool", test_nobody_else_can_be_gpupool);

@@ -166,7 +166,8 @@ static int inquiry_new(Inquiry **ret, Bus *bus, sd_bus_message *m) {
 
 /* ---- refusing */
 
-static void note_refusal(Inquiry *inquiry, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void note_refusal(Inquiry *inquiry, const char *name, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 
 static void note_refusal(Inquiry *inquiry, const char *name, const char *format, ...) {
         va_list ap;
@@ -210,7 +211,8 @@ static void resume(Inquiry *inquiry) {
         if (r >= 0)
                 r = sd_event_source_set_enabled(inquiry->forget, SD_EVENT_ONESHOT);
         if (r < 0)
-                refuse_at_once(inquiry, ERROR_LIMITS_EXCEEDED, "too many calls wait on the bus; nothing was changed, try again");
+                refuse_at_once(inquiry, ERROR_LIMITS_EXCEEDED,
+                               "too many calls wait on the bus; nothing was changed, try again");
 }
 
 static int wait_for(Inquiry *inquiry, Waiting whom) {
@@ -254,7 +256,8 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
         Inquiry *inquiry = userdata;
         uint32_t uid = UINT32_MAX;
         if (sd_bus_message_is_method_error(reply, NULL) || read_uid(reply, &uid) < 0 || uid == UINT32_MAX) {
-                note_refusal(inquiry, ERROR_ACCESS_DENIED, "the bus does not say who the caller is; nothing was changed");
+                note_refusal(inquiry, ERROR_ACCESS_DENIED,
+                             "the bus does not say who the caller is; nothing was changed");
                 resume(inquiry);
                 return 0;
         }
@@ -263,8 +266,8 @@ static int on_credentials(sd_bus_message *reply, void *userdata, sd_bus_error *e
         inquiry->caller_known = true;
         if (count_of_user(&inquiry->bus->inquiries, uid) > inquiry->bus->questions_per_user)
                 note_refusal(inquiry, ERROR_LIMITS_EXCEEDED,
-                             "user %u has %u calls waiting for an answer already: answer or end some first (QuestionsPerUser= in "
-                             "gpupoold.conf)", uid, inquiry->bus->questions_per_user);
+                             "user %u has %u calls waiting for an answer already: answer or end some first "
+                             "(QuestionsPerUser= in gpupoold.conf)", uid, inquiry->bus->questions_per_user);
         else if (user_lookup_new(&inquiry->lookup, inquiry->bus->event, uid, on_user_name, inquiry) >= 0)
                 return 0;
         else
@@ -279,19 +282,21 @@ static int begin_inquiry(Bus *bus, sd_bus_message *m, sd_bus_error *error) {
                 return sd_bus_error_set(error, ERROR_ACCESS_DENIED, "the call has no sender");
         if (count_of_sender(&bus->inquiries, sender) >= bus->questions_per_user)
                 return sd_bus_error_setf(error, ERROR_LIMITS_EXCEEDED,
-                                         "%u calls of this connection wait for an answer already: answer or end some first "
-                                         "(QuestionsPerUser= in gpupoold.conf)", bus->questions_per_user);
+                                         "%u calls of this connection wait for an answer already: answer or end some "
+                                         "first (QuestionsPerUser= in gpupoold.conf)", bus->questions_per_user);
 
         _cleanup_(inquiry_freep) Inquiry *inquiry = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
         int r = inquiry_new(&inquiry, bus, m);
         if (r >= 0)
-                r = sd_bus_message_new_method_call(bus->connection, &call, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                                   "org.freedesktop.DBus", "GetConnectionCredentials");
+                r = sd_bus_message_new_method_call(bus->connection, &call, "org.freedesktop.DBus",
+                                                   "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                                   "GetConnectionCredentials");
         if (r >= 0)
                 r = sd_bus_message_append(call, "s", sender);
         if (r >= 0)
-                r = sd_bus_call_async(bus->connection, &inquiry->call, call, on_credentials, inquiry, ANSWER_TIMEOUT_US);
+                r = sd_bus_call_async(bus->connection, &inquiry->call, call, on_credentials, inquiry,
+                                      ANSWER_TIMEOUT_US);
         if (r < 0)
                 return r;
         (void) wait_for(inquiry, WAITING_FOR_CALLER);
@@ -344,7 +349,8 @@ static void read_polkit_error(Inquiry *inquiry, const sd_bus_error *error) {
                         grant(inquiry);
                 else
                         note_refusal(inquiry, ERROR_ACCESS_DENIED,
-                                     "polkit is not there, so nobody but root may do what needs %s: start polkit", action);
+                                     "polkit is not there, so nobody but root may do what needs %s: start polkit",
+                                     action);
                 return;
         }
         if (sd_bus_error_has_name(error, SD_BUS_ERROR_NO_REPLY) || sd_bus_error_has_name(error, SD_BUS_ERROR_TIMEOUT)) {
@@ -371,8 +377,8 @@ static int on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *error)
                 grant(inquiry);
         else if (challenge)
                 note_refusal(inquiry, ERROR_INTERACTIVE,
-                             "this needs %s, and polkit would ask for a password: call with interactive authorization allowed and "
-                             "an agent running (gpupoolctl does, on a terminal)", action);
+                             "this needs %s, and polkit would ask for a password: call with interactive authorization "
+                             "allowed and an agent running (gpupoolctl does, on a terminal)", action);
         else
                 note_refusal(inquiry, ERROR_ACCESS_DENIED,
                              "this needs %s: ask an administrator, or see gpupool(7), \"Delegating a pool\"", action);
@@ -419,7 +425,8 @@ static int ask_polkit(Inquiry *inquiry, const Right *right) {
         if (r >= 0)
                 r = append_details(call, right);
         if (r >= 0)
-                r = sd_bus_message_append(call, "us", interactive ? POLKIT_ALLOW_INTERACTION : 0, inquiry->cancellation);
+                r = sd_bus_message_append(call, "us", interactive ? POLKIT_ALLOW_INTERACTION : 0,
+                                          inquiry->cancellation);
         if (r >= 0)
                 r = sd_bus_call_async(bus->connection, &inquiry->call, call, on_polkit, inquiry,
                                       interactive ? PERSON_TIMEOUT_US : ANSWER_TIMEOUT_US);
@@ -437,7 +444,8 @@ int ask_right(Bus *bus, sd_bus_message *m, const Right *right, sd_bus_error *err
                 if (right_equal(granted, right))
                         return ASK_GO;
         if (inquiry->granted.n >= RIGHTS_PER_CALL_MAX) {
-                note_refusal(inquiry, ERROR_CONFLICT, "what this is about changes faster than it can be asked for: try again");
+                note_refusal(inquiry, ERROR_CONFLICT,
+                             "what this is about changes faster than it can be asked for: try again");
                 return refuse(inquiry, error);
         }
         return ask_polkit(inquiry, right);
@@ -471,8 +479,14 @@ int ask_hypervisor(Bus *bus, sd_bus_message *m, const char *xml, sd_bus_error *e
                 return -ENOMEM;
         question->inquiry = inquiry;
         int r = bus->service->check_xml(bus->service_userdata, xml, on_xml_checked, question);
-        if (r < 0)
+        if (r == -ENOMEM)
                 return r;
+        if (r < 0) {
+                note_refusal(inquiry, ERROR_UNREACHABLE,
+                             "libvirt on this node cannot be asked about the XML (gpupoolctl node); nothing was "
+                             "changed");
+                return refuse(inquiry, error);
+        }
         inquiry->xml_question = STEAL(question);
         return wait_for(inquiry, WAITING_FOR_HYPERVISOR);
 }
@@ -513,7 +527,8 @@ void inquiries_clear(Bus *bus) {
                 Inquiry *inquiry = bus->inquiries.all.items[bus->inquiries.all.n - 1];
                 if (inquiry->waiting == WAITING_FOR_POLKIT)
                         cancel_question(inquiry);
-                refuse_at_once(inquiry, ERROR_UNREACHABLE, "gpupoold is going down; nothing was changed. Try again in a moment");
+                refuse_at_once(inquiry, ERROR_UNREACHABLE,
+                               "gpupoold is going down; nothing was changed. Try again in a moment");
         }
         array_clear(&bus->inquiries.all);
 }

@@ -13,9 +13,9 @@
  *     method(m)  -> ask_caller(m), ask_right(m): ASK_GO -> act
  *
  * Nothing of the method outlives a wait: no pointer to an object, no half-made request. If the object is gone by then,
- * sd-bus does not find it; if its state asks for another right now, that right is asked for. What stands before the last
- * question therefore runs several times and must be without effect. A refusal is final for its message. A caller who
- * leaves the bus while a question is open is not acted for.
+ * sd-bus does not find it; if its state asks for another right now, that right is asked for. What stands before the
+ * last question therefore runs several times and must be without effect. A refusal is final for its message. A caller
+ * who leaves the bus while a question is open is not acted for.
  *
  * A method does:  r = ask_right(...);  if (r != ASK_GO) return r; */
 

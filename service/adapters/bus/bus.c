@@ -41,8 +41,8 @@ static int on_name_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error
 
 static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata);
 
-/* The bus has closed the connection, which on a running system it should not: a lease and VMs hang on this service, so it
- * does not end with it, but comes back when the bus does. */
+/* The bus has closed the connection, which on a running system it should not: a lease and VMs hang on this service, so
+ * it does not end with it, but comes back when the bus does. */
 static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Bus *bus = userdata;
         log_error("the system bus has closed the connection; connecting again");
@@ -72,15 +72,16 @@ static int add_matches(Bus *bus) {
         if (r < 0)
                 return r;
         slot = NULL;
-        r = sd_bus_match_signal_async(bus->connection, &slot, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
-                                      "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, on_match_added, bus);
+        r = sd_bus_match_signal_async(bus->connection, &slot, "org.freedesktop.DBus.Local",
+                                      "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local", "Disconnected",
+                                      on_disconnected, on_match_added, bus);
         return r < 0 ? r : bus_keep_slot(bus, slot);
 }
 
 static int add_fallback(Bus *bus, Mount *mount) {
         sd_bus_slot *slot = NULL;
-        int r = sd_bus_add_fallback_vtable(bus->connection, &slot, mount->face->root, mount->face->interface, mount->vtable,
-                                           objects_on_find, mount);
+        int r = sd_bus_add_fallback_vtable(bus->connection, &slot, mount->face->root, mount->face->interface,
+                                           mount->vtable, objects_on_find, mount);
         if (r >= 0)
                 r = bus_keep_slot(bus, slot);
         if (r < 0)
@@ -98,8 +99,8 @@ static int add_objects(Bus *bus) {
         if (r < 0)
                 return r;
         slot = NULL;
-        r = sd_bus_add_object_vtable(bus->connection, &slot, OBJECT_ROOT, INTERFACE_MANAGER, bus->mounts[FACE_MANAGER].vtable,
-                                     &bus->objects.manager);
+        r = sd_bus_add_object_vtable(bus->connection, &slot, OBJECT_ROOT, INTERFACE_MANAGER,
+                                     bus->mounts[FACE_MANAGER].vtable, &bus->objects.manager);
         if (r >= 0)
                 r = bus_keep_slot(bus, slot);
         for (int kind = FACE_MANAGER + 1; r >= 0 && kind < FACE_COUNT; kind++)

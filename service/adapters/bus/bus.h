@@ -92,8 +92,8 @@ DEFINE_CLEANUP(Bus *, bus_free);
  * has it. */
 int bus_acquire_name(Bus *bus);
 
-/* Something of the World, the status or a job changed: what was derived from it is thrown away, and signals follow, gathered
- * and at a bounded rate. Must be called before the loop goes on after any change. */
+/* Something of the World, the status or a job changed: what was derived from it is thrown away, and signals follow,
+ * gathered and at a bounded rate. Must be called before the loop goes on after any change. */
 void bus_invalidate(Bus *bus);
 
 /* Emits what is pending now: before a reply, so that nobody reads the old value after the answer. */

@@ -98,7 +98,8 @@ int user_lookup_new(UserLookup **ret, sd_event *event, uint32_t uid, UserLookupC
 
         int r = sd_event_add_io(event, &lookup->answer, lookup->socket, EPOLLIN, on_answer, lookup);
         if (r >= 0)
-                r = sd_event_add_time_relative(event, &lookup->timeout, CLOCK_BOOTTIME, USER_NAME_TIMEOUT_US, 0, on_timeout, lookup);
+                r = sd_event_add_time_relative(event, &lookup->timeout, CLOCK_BOOTTIME, USER_NAME_TIMEOUT_US, 0,
+                                               on_timeout, lookup);
         if (r >= 0)
                 r = start_errand(uid, other);
         if (r < 0)

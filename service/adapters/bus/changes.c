@@ -89,7 +89,8 @@ static int tell_object(Bus *bus, Object *object) {
         }
         if (!names[0])
                 return 0;
-        return sd_bus_emit_properties_changed_strv(bus->connection, object->path, object->face->interface, (char **) names);
+        return sd_bus_emit_properties_changed_strv(bus->connection, object->path, object->face->interface,
+                                                   (char **) names);
 }
 
 static void tell_departed(Bus *bus) {

@@ -38,8 +38,8 @@ static const Property *find_property(const Face *face, const char *name) {
         return NULL;
 }
 
-static int get_property(sd_bus *connection, const char *path, const char *interface, const char *name, sd_bus_message *reply,
-                        void *userdata, sd_bus_error *error) {
+static int get_property(sd_bus *connection, const char *path, const char *interface, const char *name,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         Object *object = userdata;
         const Property *property = find_property(object->face, name);
         if (!property)
@@ -71,7 +71,8 @@ int face_make_vtable(const Face *face, sd_bus_vtable **ret) {
         memcpy(vtable, face->methods, n_methods * sizeof(*vtable));
         for (size_t i = 0; i < face->n_properties; i++) {
                 const Property *p = face->properties + i;
-                vtable[n_methods + i] = (sd_bus_vtable) SD_BUS_PROPERTY(p->name, p->signature, get_property, 0, flags_of(p->change));
+                vtable[n_methods + i] = (sd_bus_vtable) SD_BUS_PROPERTY(p->name, p->signature, get_property, 0,
+                                                                        flags_of(p->change));
         }
         vtable[n_methods + face->n_properties] = (sd_bus_vtable) SD_BUS_VTABLE_END;
         *ret = vtable;

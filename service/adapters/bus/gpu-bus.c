@@ -191,7 +191,8 @@ static int put_blockers(Sink *sink, Object *object) {
                 r = sink_open(sink, "(sss)");
         ARRAY_EACH(blocker, &object->gpu.blockers)
                 if (r >= 0)
-                        r = sink_put(sink, "(sss)", blocker_code_to_text(blocker->code), blocker->sentence, blocker->remedy);
+                        r = sink_put(sink, "(sss)", blocker_code_to_text(blocker->code), blocker->sentence,
+                                     blocker->remedy);
         return r < 0 ? r : sink_close(sink);
 }
 
@@ -207,7 +208,8 @@ static int put_vm(Sink *sink, Object *object) {
 
 /* ---- methods */
 
-static int ask_manage_node(sd_bus_message *m, Object *object, const char *verb, const Caller **ret, sd_bus_error *error) {
+static int ask_manage_node(sd_bus_message *m, Object *object, const char *verb, const Caller **ret,
+                           sd_bus_error *error) {
         Bus *bus = object->bus;
         int r = ask_caller(bus, m, ret, error);
         if (r != ASK_GO)
@@ -232,8 +234,8 @@ static METHOD(method_quarantine) {
                 return r;
         if (text_is_empty(reason) || strlen(reason) > TEXT_LENGTH_MAX || !text_is_printable(reason))
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
-                                         "a reason is 1 to %u bytes of readable text on one line: say why, for those who find it later",
-                                         TEXT_LENGTH_MAX);
+                                         "a reason is 1 to %u bytes of readable text on one line: say why, for those "
+                                         "who find it later", TEXT_LENGTH_MAX);
         r = ask_manage_node(m, object, "quarantine", &caller, error);
         if (r != ASK_GO)
                 return r;
@@ -287,7 +289,8 @@ static int refuse_double(const char *const *paths, size_t n, sd_bus_error *error
         for (size_t i = 0; i < n; i++)
                 for (size_t k = 0; k < i; k++)
                         if (text_equal(paths[i], paths[k]))
-                                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "%s stands twice in the list", paths[i]);
+                                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "%s stands twice in the list",
+                                                         paths[i]);
         return 0;
 }
 
@@ -309,7 +312,8 @@ int gpu_row_resolve(Bus *bus, const char *const *paths, size_t n, GpuRow *ret, s
                 Object *object = objects_find_kind(&bus->objects, paths[i], FACE_GPU);
                 if (!object) {
                         gpu_row_clear(&row);
-                        return sd_bus_error_setf(error, ERROR_NOT_FOUND, "there is no GPU %s: gpupoolctl gpu lists them",
+                        return sd_bus_error_setf(error, ERROR_NOT_FOUND,
+                                                 "there is no GPU %s: gpupoolctl gpu lists them",
                                                  fit_to_quote(paths[i]));
                 }
                 gpu_message_borrow(&object->gpu.view->identity, row.addresses[i], row.messages + i);
@@ -355,8 +359,8 @@ static const Property properties[] = {
 
 static const sd_bus_vtable methods[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_METHOD_WITH_ARGS("Quarantine", SD_BUS_ARGS("s", reason, "a{sv}", options), SD_BUS_NO_RESULT, method_quarantine,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Quarantine", SD_BUS_ARGS("s", reason, "a{sv}", options), SD_BUS_NO_RESULT,
+                                method_quarantine, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_release,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,

@@ -11,13 +11,13 @@
 #define LOG_CONTROL_PATH "/org/freedesktop/LogControl1"
 #define LOG_CONTROL_INTERFACE "org.freedesktop.LogControl1"
 
-static int get_level(sd_bus *connection, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                     void *userdata, sd_bus_error *error) {
+static int get_level(sd_bus *connection, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(reply, "s", log_level_to_text(log_level()));
 }
 
-static int set_level(sd_bus *connection, const char *path, const char *interface, const char *property, sd_bus_message *value,
-                     void *userdata, sd_bus_error *error) {
+static int set_level(sd_bus *connection, const char *path, const char *interface, const char *property,
+                     sd_bus_message *value, void *userdata, sd_bus_error *error) {
         const char *text;
         int level;
         int r = sd_bus_message_read(value, "s", &text);
@@ -31,13 +31,13 @@ static int set_level(sd_bus *connection, const char *path, const char *interface
         return 0;
 }
 
-static int get_target(sd_bus *connection, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                      void *userdata, sd_bus_error *error) {
+static int get_target(sd_bus *connection, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *error) {
         return sd_bus_message_append(reply, "s", "console");
 }
 
-static int set_target(sd_bus *connection, const char *path, const char *interface, const char *property, sd_bus_message *value,
-                      void *userdata, sd_bus_error *error) {
+static int set_target(sd_bus *connection, const char *path, const char *interface, const char *property,
+                      sd_bus_message *value, void *userdata, sd_bus_error *error) {
         return sd_bus_error_set(error, SD_BUS_ERROR_NOT_SUPPORTED,
                                 "gpupoold logs to its standard error, which systemd gives to the journal");
 }
@@ -55,8 +55,8 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
-/* A setter cannot wait, and sd-bus's own check of privileges would ask the bus daemon and stand still meanwhile. So each
- * Set passes here first, and is dispatched again when it is known who calls; only then does the setter see it. */
+/* A setter cannot wait, and sd-bus's own check of privileges would ask the bus daemon and stand still meanwhile. So
+ * each Set passes here first, and is dispatched again when it is known who calls; only then does the setter see it. */
 static int guard_set(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Bus *bus = userdata;
         const Caller *caller;

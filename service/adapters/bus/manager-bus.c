@@ -184,9 +184,9 @@ static METHOD(method_check) {
                 r = sd_bus_message_open_container(reply, 'a', "(ssoss)");
         ARRAY_EACH(finding, &findings)
                 if (r >= 0)
-                        r = sd_bus_message_append(reply, "(ssoss)", check_severity_to_text(finding->severity), finding->code,
-                                                  path_of_object(finding->kind, finding->object).text, finding->sentence,
-                                                  finding->remedy);
+                        r = sd_bus_message_append(reply, "(ssoss)", check_severity_to_text(finding->severity),
+                                                  finding->code, path_of_object(finding->kind, finding->object).text,
+                                                  finding->sentence, finding->remedy);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_message_send(reply);
@@ -294,7 +294,8 @@ static const sd_bus_vtable methods[] = {
         SD_BUS_METHOD_WITH_ARGS("CreatePool", SD_BUS_ARGS("s", name, "a{sv}", options), SD_BUS_RESULT("o", pool),
                                 method_create_pool, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("DefineVM", SD_BUS_ARGS("s", xml, "s", pool, "u", count, "a{sv}", options),
-                                SD_BUS_RESULT("o", vm), method_define_vm, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+                                SD_BUS_RESULT("o", vm), method_define_vm,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("GetNode", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", node), method_get_node,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetGpu", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", gpu), method_get_gpu,
@@ -303,14 +304,14 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetVM", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", vm), method_get_vm,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Check", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(ssoss)", findings), method_check,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Check", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(ssoss)", findings),
+                                method_check, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Events", SD_BUS_ARGS("t", since, "u", max), SD_BUS_RESULT("a(ttsosusss)", events),
                                 method_events, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Invite", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", token), method_not_yet,
                                 SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
-        SD_BUS_METHOD_WITH_ARGS("Join", SD_BUS_ARGS("s", token, "a{sv}", options), SD_BUS_RESULT("o", job), method_not_yet,
-                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("Join", SD_BUS_ARGS("s", token, "a{sv}", options), SD_BUS_RESULT("o", job),
+                                method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("SetFunctionalLevel", SD_BUS_ARGS("u", level, "a{sv}", options),
                                 SD_BUS_RESULT("as", in_the_way), method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("a{sv}", changes), SD_BUS_RESULT("a(osos)", moves), method_plan,
@@ -324,10 +325,11 @@ static const sd_bus_vtable methods[] = {
         SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("ay", state, "a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
                                 SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_SIGNAL_WITH_ARGS("Event",
-                                SD_BUS_ARGS("t", seq, "t", time_us, "s", kind, "o", object, "s", node, "u", uid, "s", user, "s",
-                                            action, "s", message), 0),
+                                SD_BUS_ARGS("t", seq, "t", time_us, "s", kind, "o", object, "s", node, "u", uid, "s",
+                                            user, "s", action, "s", message), 0),
         SD_BUS_SIGNAL_WITH_ARGS("DeviceEvent",
-                                SD_BUS_ARGS("s", action, "o", node, "s", address, "s", subsystem, "a{ss}", properties), 0),
+                                SD_BUS_ARGS("s", action, "o", node, "s", address, "s", subsystem, "a{ss}", properties),
+                                0),
         SD_BUS_SIGNAL_WITH_ARGS("JobNew", SD_BUS_ARGS("t", id, "o", job), 0),
         SD_BUS_SIGNAL_WITH_ARGS("JobRemoved",
                                 SD_BUS_ARGS("t", id, "o", job, "s", result, "s", error, "s", message), 0),

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Methods that stand in one file and are hung up in the vtable of another. Each is of the form that sd-bus calls, with the
- * Object as @userdata, and goes the same way: read and check the form; resolve names and paths; ask who calls and whether
- * they may (ask.h: until then without effect); act. */
+/* Methods that stand in one file and are hung up in the vtable of another. Each is of the form that sd-bus calls, with
+ * the Object as @userdata, and goes the same way: read and check the form; resolve names and paths; ask who calls and
+ * whether they may (ask.h: until then without effect); act. */
 
 #include <systemd/sd-bus.h>
 

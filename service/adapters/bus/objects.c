@@ -69,7 +69,8 @@ int object_derive(Object *object) {
         } else if (object->face == &pool_face)
                 r = pool_count_in(object->bus->objects.inventory, object->pool.pool, &object->pool.counts);
         else if (object->face == &vm_face)
-                r = vm_reason_in(object->bus->objects.inventory, object->vm.vm, &object->vm.reason_code, &object->vm.reason);
+                r = vm_reason_in(object->bus->objects.inventory, object->vm.vm, &object->vm.reason_code,
+                                 &object->vm.reason);
         if (r < 0)
                 return r;
         object->derived = true;
@@ -101,7 +102,8 @@ static int add_nodes(Objects *objects, const World *world) {
                 const NodeFacts *facts = world->nodes[i];
                 if (registry_find_node(registry, &facts->node))
                         continue;
-                int r = add(objects, (Object) { .face = &node_face, .node = { NULL, facts } }, path_of_node(&facts->node).text);
+                int r = add(objects, (Object) { .face = &node_face, .node = { NULL, facts } },
+                            path_of_node(&facts->node).text);
                 if (r < 0)
                         return r;
         }
@@ -124,9 +126,11 @@ static Path path_of_view(const GpuViews *views, size_t i) {
         if (same > 0) {
                 Sink sink = SINK_FINGERPRINT;
                 (void) sink_put(&sink, "squuus", view->identity.slot, view->identity.vendor, view->identity.device,
-                                view->identity.subsystem_vendor, view->identity.subsystem_device, view->identity.serial);
+                                view->identity.subsystem_vendor, view->identity.subsystem_device,
+                                view->identity.serial);
                 size_t length = strlen(path.text);
-                (void) snprintf(path.text + length, sizeof(path.text) - length, "_%08x", (unsigned) (sink.fingerprint >> 32));
+                (void) snprintf(path.text + length, sizeof(path.text) - length, "_%08x",
+                                (unsigned) (sink.fingerprint >> 32));
         }
         return path;
 }
@@ -137,13 +141,15 @@ static int add_gpus(Objects *objects, const World *world) {
                 return r;
         const GpuViews *views = &objects->inventory->views;
         for (size_t i = 0; r >= 0 && i < views->n; i++)
-                r = add(objects, (Object) { .face = &gpu_face, .gpu = { .view = views->items + i } }, path_of_view(views, i).text);
+                r = add(objects, (Object) { .face = &gpu_face, .gpu = { .view = views->items + i } },
+                        path_of_view(views, i).text);
         return r;
 }
 
 static int add_pools_and_vms(Objects *objects, const World *world) {
         ARRAY_EACH(pool, &world->registry->pools) {
-                int r = add(objects, (Object) { .face = &pool_face, .pool = { .pool = pool } }, path_of_pool(pool->name).text);
+                int r = add(objects, (Object) { .face = &pool_face, .pool = { .pool = pool } },
+                            path_of_pool(pool->name).text);
                 if (r < 0)
                         return r;
         }
@@ -304,7 +310,8 @@ Object *objects_find_kind(Objects *objects, const char *path, FaceKind kind) {
 }
 
 /* The part of @row whose key, as @key_of tells it, is @key. */
-static ObjectRange find_range(Object *const *row, size_t n, const void *key, const void *(*key_of)(const Object *object)) {
+static ObjectRange find_range(Object *const *row, size_t n, const void *key,
+                              const void *(*key_of)(const Object *object)) {
         size_t low = 0, high = n;
         while (low < high) {
                 size_t middle = low + (high - low) / 2;
@@ -350,14 +357,16 @@ int objects_on_find(sd_bus *connection, const char *path, const char *interface,
                 *ret_found = object;
                 return 1;
         }
-        if (text_equal(objects->departing, path)) {     /* sd-bus names its interfaces and reads none of its properties */
+        /* sd-bus names its interfaces and reads none of its properties */
+        if (text_equal(objects->departing, path)) {
                 *ret_found = &objects->manager;
                 return 1;
         }
         return inquiry_refuse_vanished(mount->bus, error);
 }
 
-int objects_on_enumerate(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error) {
+int objects_on_enumerate(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes,
+                         sd_bus_error *error) {
         const Mount *mount = userdata;
         Objects *objects = &mount->bus->objects;
         int r = objects_refresh(objects);

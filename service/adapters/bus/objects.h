@@ -85,4 +85,5 @@ int object_derive(Object *object);
 /* What sd-bus asks; @userdata is a Mount. */
 int objects_on_find(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found,
                     sd_bus_error *error);
-int objects_on_enumerate(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error);
+int objects_on_enumerate(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes,
+                         sd_bus_error *error);

@@ -29,8 +29,9 @@ static int read_value(sd_bus_message *m, const Option *option, sd_bus_error *err
         if (r < 0)
                 return r;
         if (!text_equal(signature, option->signature))
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "option %s is of type %s and must be of type %s", option->key,
-                                         signature, option->signature);
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                         "option %s is of type %s and must be of type %s", option->key, signature,
+                                         option->signature);
         r = sd_bus_message_enter_container(m, 'v', signature);
         if (r >= 0)
                 r = option->read(m, option, error);
@@ -53,7 +54,8 @@ int options_read(sd_bus_message *m, const Option *options, size_t n, sd_bus_erro
                         return r;
                 const Option *option = find_option(options, n, key);
                 if (!option)
-                        return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "option %s is unknown here", fit_to_quote(key));
+                        return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "option %s is unknown here",
+                                                 fit_to_quote(key));
                 uint32_t bit = UINT32_C(1) << (option - options);
                 if (seen & bit)
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "option %s stands twice", key);
@@ -86,7 +88,8 @@ int option_read_id(sd_bus_message *m, const Option *option, sd_bus_error *error)
         if (r < 0)
                 return r;
         if (size != ID_SIZE || id_is_null(bytes))
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "option %s must be %d random bytes", option->key, ID_SIZE);
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "option %s must be %d random bytes",
+                                         option->key, ID_SIZE);
         memcpy(((RequestId *) option->value)->bytes, bytes, ID_SIZE);
         return 0;
 }
@@ -105,14 +108,6 @@ int option_read_i32(sd_bus_message *m, const Option *option, sd_bus_error *error
 
 int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error) {
         return sd_bus_message_read_basic(m, 't', option->value);
-}
-
-int option_read_boolean(sd_bus_message *m, const Option *option, sd_bus_error *error) {
-        int value;
-        int r = sd_bus_message_read_basic(m, 'b', &value);
-        if (r >= 0)
-                *(bool *) option->value = value;
-        return r;
 }
 
 void text_row_clear(TextRow *row) {
@@ -180,7 +175,8 @@ static int read_rule(sd_bus_message *m, RuleRow *row, sd_bus_error *error) {
                                text_equal(key, "node") ? &rule.node : NULL;
                 if (!place)
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
-                                                 "a rule has the keys vendor, device and node, and not %s", fit_to_quote(key));
+                                                 "a rule has the keys vendor, device and node, and not %s",
+                                                 fit_to_quote(key));
                 *place = (char *) pattern;
         }
         return r < 0 ? r : array_append(row, &rule);

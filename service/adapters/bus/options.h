@@ -33,8 +33,7 @@ typedef struct RequestOption {
         RequestId id;
 } RequestOption;
 
-#define OPTION_REQUEST(request) \
-        { .key = "request-id", .signature = "ay", .read = option_read_id, .value = &(request)->id, .given = &(request)->given }
+#define OPTION_REQUEST(request) { "request-id", "ay", option_read_id, &(request)->id, &(request)->given }
 
 /* For methods that take nothing else. */
 int options_read_request(sd_bus_message *m, RequestOption *ret, sd_bus_error *error);
@@ -42,18 +41,17 @@ int options_read_request(sd_bus_message *m, RequestOption *ret, sd_bus_error *er
 /* For methods that take nothing yet. */
 int options_read_none(sd_bus_message *m, sd_bus_error *error);
 
-/* Values; what points into the message lives as long as it does. */
-int option_read_id(sd_bus_message *m, const Option *option, sd_bus_error *error);           /* RequestId */
-int option_read_text(sd_bus_message *m, const Option *option, sd_bus_error *error);         /* const char * */
-int option_read_u32(sd_bus_message *m, const Option *option, sd_bus_error *error);          /* uint32_t */
-int option_read_i32(sd_bus_message *m, const Option *option, sd_bus_error *error);          /* int32_t */
-int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error);          /* uint64_t */
-int option_read_boolean(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* bool */
+/* Values; what points into the message lives as long as it does. option->value is a ... */
+int option_read_id(sd_bus_message *m, const Option *option, sd_bus_error *error);       /* RequestId */
+int option_read_text(sd_bus_message *m, const Option *option, sd_bus_error *error);     /* const char * */
+int option_read_u32(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* uint32_t */
+int option_read_i32(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* int32_t */
+int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* uint64_t */
 
 /* A list of strings or object paths, borrowed from the message. */
 typedef ARRAY(const char *) TextRow;
-int option_read_texts(sd_bus_message *m, const Option *option, sd_bus_error *error);        /* TextRow, to be array_clear()ed */
 void text_row_clear(TextRow *row);
+int option_read_texts(sd_bus_message *m, const Option *option, sd_bus_error *error);    /* TextRow */
 /* The same for an argument; at most @most, @what for people. */
 int read_texts(sd_bus_message *m, char type, size_t most, const char *what, TextRow *ret, sd_bus_error *error);
 
@@ -63,7 +61,7 @@ typedef struct TextPair {
 } TextPair;
 typedef ARRAY(TextPair) PairRow;
 void pair_row_clear(PairRow *row);
-int option_read_pairs(sd_bus_message *m, const Option *option, sd_bus_error *error);        /* PairRow, to be array_clear()ed */
+int option_read_pairs(sd_bus_message *m, const Option *option, sd_bus_error *error);    /* PairRow */
 
 /* aa{ss}: what puts GPUs into a pool, as an entry has it; borrowed. */
 typedef struct RuleRow {
@@ -73,7 +71,7 @@ typedef struct RuleRow {
 } RuleRow;
 void rule_row_clear(RuleRow *row);
 int read_rules(sd_bus_message *m, RuleRow *ret, sd_bus_error *error);
-int option_read_rules(sd_bus_message *m, const Option *option, sd_bus_error *error);        /* RuleRow */
+int option_read_rules(sd_bus_message *m, const Option *option, sd_bus_error *error);    /* RuleRow */
 
 /* What a caller wrote, fit to stand in a sentence; or a word for it. */
 const char *fit_to_quote(const char *text);

@@ -118,9 +118,9 @@ typedef struct PolicyOptions {
 } PolicyOptions;
 
 #define POLICY_OPTIONS_INIT { .message = GPUPOOL1__POOL_POLICY__INIT }
-#define OPTIONS_OF_POLICY(policy)                                                                       \
-        { "placement", "s", option_read_text, &(policy).placement, &(policy).set_placement },           \
-        { "reserve", "u", option_read_u32, &(policy).message.reserve, &(policy).set_reserve },          \
+#define OPTIONS_OF_POLICY(policy)                                                                               \
+        { "placement", "s", option_read_text, &(policy).placement, &(policy).set_placement },                   \
+        { "reserve", "u", option_read_u32, &(policy).message.reserve, &(policy).set_reserve },                  \
         { "max-in-use", "u", option_read_u32, &(policy).message.max_in_use, &(policy).set_max_in_use }
 
 static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
@@ -138,7 +138,8 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
 
 int refuse_name(const char *what, sd_bus_error *error) {
         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
-                                 "%s is 1 to %u of A-Z a-z 0-9 . _ - and begins with a letter or digit", what, NAME_LENGTH_MAX);
+                                 "%s is 1 to %u of A-Z a-z 0-9 . _ - and begins with a letter or digit", what,
+                                 NAME_LENGTH_MAX);
 }
 
 /* ---- methods */
@@ -355,8 +356,8 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Remove", SD_BUS_ARGS("ao", gpus, "a{sv}", options), SD_BUS_NO_RESULT, method_remove,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("SetRules", SD_BUS_ARGS("aa{ss}", rules, "a{sv}", options), SD_BUS_NO_RESULT, method_set_rules,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetRules", SD_BUS_ARGS("aa{ss}", rules, "a{sv}", options), SD_BUS_NO_RESULT,
+                                method_set_rules, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetPolicy", SD_BUS_ARGS("a{sv}", policy, "a{sv}", options), SD_BUS_NO_RESULT,
                                 method_set_policy, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Rename", SD_BUS_ARGS("s", name, "a{sv}", options), SD_BUS_NO_RESULT, method_rename,

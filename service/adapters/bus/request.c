@@ -78,20 +78,22 @@ static bool is_done(Request *request, SubmitOutcome outcome, const Result *resul
                 return false;
         case SUBMIT_NO_QUORUM:
                 reply_error(request, ERROR_NO_QUORUM,
-                            "a majority of the voters cannot be reached, so nothing was changed: bring nodes or the network back "
-                            "(gpupoolctl status)");
+                            "a majority of the voters cannot be reached, so nothing was changed: bring nodes or the "
+                            "network back (gpupoolctl status)");
                 return false;
         case SUBMIT_STORAGE_FULL:
                 reply_error(request, ERROR_STORAGE_FULL,
-                            "the registry's file system is full, so nothing was changed: make room for it under /var/lib/gpupool");
+                            "the registry's file system is full, so nothing was changed: make room for it under "
+                            "/var/lib/gpupool");
                 return false;
         case SUBMIT_OUTCOME_UNKNOWN:
                 reply_error(request, ERROR_OUTCOME_UNKNOWN,
-                            "the change was not confirmed in time and may or may not have happened: look, or send it again with the "
-                            "same request-id");
+                            "the change was not confirmed in time and may or may not have happened: look, or send it "
+                            "again with the same request-id");
                 return false;
         case SUBMIT_STOPPING:
-                reply_error(request, ERROR_UNREACHABLE, "gpupoold is going down; nothing was changed. Try again in a moment");
+                reply_error(request, ERROR_UNREACHABLE,
+                            "gpupoold is going down; nothing was changed. Try again in a moment");
                 return false;
         }
         return false;
@@ -116,13 +118,14 @@ static void on_operated(SubmitOutcome outcome, const Result *result, const Job *
         if (job)
                 reply_path(request, path_of_job(job->id).text);
         else
-                reply_error(request, ERROR_LIMITS_EXCEEDED,
-                            "it is done, but you have too many jobs, so there is none to follow it: wait for some to end");
+                reply_error(request, ERROR_OUTCOME_UNKNOWN,
+                            "it is committed, but there is no job to follow it by: look at the VM");
 }
 
 /* ---- the request */
 
-static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, const char *action, const RequestOption *id) {
+static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, const char *action,
+                    const RequestOption *id) {
         *author = (EntryAuthor) GPUPOOL1__AUTHOR__INIT;
         author->uid = caller->uid;
         author->user = caller->user;
@@ -136,15 +139,16 @@ static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, con
 
 static int refuse_errno(int r, sd_bus_error *error) {
         if (r == -EBUSY || r == -EAGAIN || r == -ENOBUFS)
-                return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED, "too many changes wait to be committed; nothing was changed, try again");
-        if (r == -EDQUOT)
                 return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED,
-                                        "you have too many unfinished jobs: wait for some to end, or cancel some (gpupoolctl job list)");
+                                        "too many changes wait to be committed; nothing was changed, try again");
+        if (r == -E2BIG)
+                return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED,
+                                        "the request is too large for the registry; nothing was changed");
         return r;
 }
 
-int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id, Entry *entry,
-                   const char *path, sd_bus_error *error) {
+int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
+                   Entry *entry, const char *path, sd_bus_error *error) {
         EntryAuthor author;
         Request *request;
         int r = request_new(&request, bus, m, path);
@@ -160,8 +164,8 @@ int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char
         return 1;
 }
 
-int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id, Entry *entry,
-                    JobOperation operation, sd_bus_error *error) {
+int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
+                    Entry *entry, JobOperation operation, sd_bus_error *error) {
         EntryAuthor author;
         Request *request;
         int r = request_new(&request, bus, m, NULL);
@@ -185,8 +189,8 @@ void requests_abandon(Bus *bus) {
                         request->next->previous = NULL;
                 request->next = request->previous = NULL;
                 reply_error(request, ERROR_OUTCOME_UNKNOWN,
-                            "gpupoold is going down, and the change may or may not have happened: look, or send it again with the "
-                            "same request-id");
+                            "gpupoold is going down, and the change may or may not have happened: look, or send it "
+                            "again with the same request-id");
                 request->message = sd_bus_message_unref(request->message);
                 request->bus = NULL;
         }

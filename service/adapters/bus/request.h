@@ -15,12 +15,12 @@ typedef struct Request Request;
 
 /* Fills in who and what for (format, request id, author), submits, and answers @m later: with @reply_path, or with
  * nothing when it is NULL. Returns 1, or a refusal. The inquiry about @m ends here. */
-int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id, Entry *entry,
-                   const char *reply_path, sd_bus_error *error);
+int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
+                   Entry *entry, const char *reply_path, sd_bus_error *error);
 
 /* The same for what becomes a job; answers with its path. */
-int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id, Entry *entry,
-                    JobOperation operation, sd_bus_error *error);
+int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
+                    Entry *entry, JobOperation operation, sd_bus_error *error);
 
-/* The connection goes away: answers all that is owed. What the service still says of these requests is heard by nobody. */
+/* The connection goes away: answers all that is owed. What the service still says of these requests, nobody hears. */
 void requests_abandon(Bus *bus);

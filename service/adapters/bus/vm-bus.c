@@ -94,7 +94,8 @@ static int put_last_placement(Sink *sink, Object *object) {
 
 /* ---- methods */
 
-static int ask_operate(sd_bus_message *m, const Object *object, const char *verb, const Caller **ret, sd_bus_error *error) {
+static int ask_operate(sd_bus_message *m, const Object *object, const char *verb, const Caller **ret,
+                       sd_bus_error *error) {
         const Vm *vm = object->vm.vm;
         int r = ask_caller(object->bus, m, ret, error);
         if (r != ASK_GO)
@@ -124,8 +125,8 @@ static Gpupool1__DesireKind desire_of(JobOperation operation) {
         return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
 }
 
-static int operate(sd_bus_message *m, Object *object, JobOperation operation, const RequestOption *request, uint64_t timeout_ms,
-                   sd_bus_error *error) {
+static int operate(sd_bus_message *m, Object *object, JobOperation operation, const RequestOption *request,
+                   uint64_t timeout_ms, sd_bus_error *error) {
         const Caller *caller;
         int r = ask_operate(m, object, job_operation_to_text(operation), &caller, error);
         if (r != ASK_GO)
@@ -174,7 +175,8 @@ static METHOD(method_shutdown) {
         if (r < 0)
                 return r;
         if (seconds > TIMEOUT_NEVER_MS / 1000)
-                return sd_bus_error_set(error, ERROR_INVALID_ARGUMENT, "timeout is in seconds, at most a year; 0 for never");
+                return sd_bus_error_set(error, ERROR_INVALID_ARGUMENT,
+                                        "timeout is in seconds, at most a year; 0 for never");
         uint64_t timeout_ms = !given ? 0 : seconds == 0 ? TIMEOUT_NEVER_MS : seconds * 1000;
         return operate(m, userdata, JOB_SHUTDOWN, &request, timeout_ms, error);
 }
@@ -246,10 +248,10 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Restart", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_restart,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Move", SD_BUS_ARGS("s", node, "a{sv}", options), SD_BUS_RESULT("o", job), method_not_yet,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("SetRequirement", SD_BUS_ARGS("s", pool, "u", count, "a{sv}", options), SD_BUS_NO_RESULT,
-                                method_set_requirement, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Move", SD_BUS_ARGS("s", node, "a{sv}", options), SD_BUS_RESULT("o", job),
+                                method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetRequirement", SD_BUS_ARGS("s", pool, "u", count, "a{sv}", options),
+                                SD_BUS_NO_RESULT, method_set_requirement, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetPolicy", SD_BUS_ARGS("a{sv}", policy, "a{sv}", options), SD_BUS_NO_RESULT,
                                 method_set_vm_policy, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Update", SD_BUS_ARGS("s", xml, "a{sv}", options), SD_BUS_NO_RESULT, method_update_vm,
@@ -258,8 +260,8 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("Delete", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_delete_vm,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(sba(ss))", nodes), method_explain,
-                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(sba(ss))", nodes),
+                                method_explain, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 

@@ -16,19 +16,21 @@
 
 /* ---- what the methods share */
 
-static int ask_define(Bus *bus, sd_bus_message *m, const char *vm, const char *pool, const char *verb, const char *owner,
-                      sd_bus_error *error) {
+static int ask_define(Bus *bus, sd_bus_message *m, const char *vm, const char *pool, const char *verb,
+                      const char *owner, sd_bus_error *error) {
         const Right right = { .action = ACTION_DEFINE_VM, .vm = vm, .pool = pool, .verb = verb, .owner = owner };
         return ask_right(bus, m, &right, error);
 }
 
-static int ask_define_known(sd_bus_message *m, const Object *object, const char *verb, const Caller **ret, sd_bus_error *error) {
+static int ask_define_known(sd_bus_message *m, const Object *object, const char *verb, const Caller **ret,
+                            sd_bus_error *error) {
         const Vm *vm = object->vm.vm;
         int r = ask_caller(object->bus, m, ret, error);
         return r != ASK_GO ? r : ask_define(object->bus, m, vm->name, vm->pool, verb, vm->owner_user, error);
 }
 
-static int ask_use_pool(Bus *bus, sd_bus_message *m, const char *pool, const char *vm, const char *verb, sd_bus_error *error) {
+static int ask_use_pool(Bus *bus, sd_bus_message *m, const char *pool, const char *vm, const char *verb,
+                        sd_bus_error *error) {
         return ask_right(bus, m, &((Right) { .action = ACTION_USE_POOL, .pool = pool, .vm = vm, .verb = verb }), error);
 }
 
@@ -40,9 +42,11 @@ static int check_requirement(Bus *bus, const char *pool, uint32_t count, sd_bus_
         if (!name_is_valid(pool))
                 return refuse_name("the name of a pool", error);
         if (count < 1 || count > GPUS_PER_VM_MAX)
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "a VM needs 1 to %u GPUs, and not %u", GPUS_PER_VM_MAX, count);
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "a VM needs 1 to %u GPUs, and not %u",
+                                         GPUS_PER_VM_MAX, count);
         if (!registry_find_pool(bus_world(bus)->registry, pool))
-                return sd_bus_error_setf(error, ERROR_NOT_FOUND, "there is no pool %s: gpupoolctl pool lists them", pool);
+                return sd_bus_error_setf(error, ERROR_NOT_FOUND, "there is no pool %s: gpupoolctl pool lists them",
+                                         pool);
         return 0;
 }
 
@@ -59,10 +63,10 @@ typedef struct PolicyOptions {
 } PolicyOptions;
 
 #define POLICY_OPTIONS_INIT { .message = GPUPOOL1__VM_POLICY__INIT }
-#define OPTIONS_OF_POLICY(policy)                                                                                       \
-        { "priority", "i", option_read_i32, &(policy).message.priority, &(policy).set_priority },                       \
-        { "restart-policy", "s", option_read_text, &(policy).restart, &(policy).set_restart },                          \
-        { "preferred-nodes", "as", option_read_texts, &(policy).preferred_nodes, &(policy).set_preferred_nodes },       \
+#define OPTIONS_OF_POLICY(policy)                                                                               \
+        { "priority", "i", option_read_i32, &(policy).message.priority, &(policy).set_priority },               \
+        { "restart-policy", "s", option_read_text, &(policy).restart, &(policy).set_restart },                  \
+        { "preferred-nodes", "as", option_read_texts, &(policy).preferred_nodes, &(policy).set_preferred_nodes },     \
         { "affinity", "a(ss)", option_read_pairs, &(policy).affinity, &(policy).set_affinity }
 
 static void policy_options_clear(PolicyOptions *policy) {
@@ -107,13 +111,15 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
         Gpupool1__VmPolicy *message = &policy->message;
         RestartPolicy restart = RESTART_ON_FAILURE;
         if (policy->set_restart && restart_policy_from_text(policy->restart, &restart) < 0)
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "restart-policy is always, on-failure or never, and not %s",
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                         "restart-policy is always, on-failure or never, and not %s",
                                          fit_to_quote(policy->restart));
         if (policy->set_priority && (message->priority < VM_PRIORITY_MIN || message->priority > VM_PRIORITY_MAX))
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "priority is from %d to %d, and not %d", VM_PRIORITY_MIN,
-                                         VM_PRIORITY_MAX, message->priority);
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "priority is from %d to %d, and not %d",
+                                         VM_PRIORITY_MIN, VM_PRIORITY_MAX, message->priority);
         if (policy->preferred_nodes.n > PREFERRED_NODES_MAX)
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "preferred-nodes: at most %u", PREFERRED_NODES_MAX);
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "preferred-nodes: at most %u",
+                                         PREFERRED_NODES_MAX);
         if (policy->affinity.n > AFFINITY_MAX)
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "affinity: at most %u", AFFINITY_MAX);
         ARRAY_EACH(node, &policy->preferred_nodes)
@@ -214,7 +220,8 @@ METHOD(method_define_vm) {
                 if (r < 0)
                         return r;
         }
-        policy.message.set_priority = policy.message.set_restart = true;        /* with defaults, where none was given */
+        /* with defaults, where none was given */
+        policy.message.set_priority = policy.message.set_restart = true;
         Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
         requirement.pool = (char *) pool;
         requirement.count = count;
