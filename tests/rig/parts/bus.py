@@ -56,8 +56,8 @@ class Bus:
     def make_skeleton(self):
         tree = self.tree
         for path in ("/devices/system", "/bus/pci/devices", "/bus/pci/drivers", "/bus/pci/slots",
-                     "/kernel/iommu_groups", "/class/net", "/class/dmi", "/class/drm", "/module/vfio", "/module/vfio_pci",
-                     "/module/vfio_iommu_type1/parameters", "/module/vfio_pci/parameters"):
+                     "/kernel/iommu_groups", "/class/net", "/class/dmi", "/class/drm", "/module/vfio",
+                     "/module/vfio_pci", "/module/vfio_iommu_type1/parameters", "/module/vfio_pci/parameters"):
             tree.folder(path)
         for name in os.listdir("/sys/devices/virtual"):
             tree.folder(f"/devices/virtual/{name}")

@@ -8,6 +8,7 @@ PORTS = {"root": 4, "upstream": 5, "downstream": 6, "pci": 7}
 ENDPOINT = 0
 FLR, ROLE_BASED_ERRORS = 1 << 28, 1 << 15
 NO_SOFT_RESET = 1 << 3
+IO, MEMORY_AND_MASTER = 0x1, 0x6
 # where each capability lies, and its id; those of a function are chained in this order
 PLACES = {"pm": (0x60, 0x01), "msi": (0x68, 0x05), "pcie": (0x78, 0x10), "ssvid": (0xB8, 0x0D), "msix": (0xC8, 0x11),
           "vpd": (0xD4, 0x03)}
@@ -27,7 +28,8 @@ def build(function, addresses):
 
 
 def write_header(space, function, addresses):
-    struct.pack_into("<HHHH", space, 0, function.vendor, function.device, 0x0006, 0x0010)
+    command = MEMORY_AND_MASTER | (IO if any(bar.flags & 0x100 for bar in function.bars) else 0)
+    struct.pack_into("<HHHH", space, 0, function.vendor, function.device, command, 0x0010)
     struct.pack_into("<I", space, 8, function.pci_class << 8 | function.revision)
     space[0x0C] = 0x10
     space[0x0E] = (1 if function.is_bridge else 0) | (0x80 if function.multifunction else 0)

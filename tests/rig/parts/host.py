@@ -119,11 +119,14 @@ class Host:
                    sys.executable, "-m", "parts.init", self.path]
         with open(os.path.join(self.path, "log/init.log"), "a") as log:
             outer = spawner.spawn(command, self.cgroup, cwd=CODE, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        pid = spawner.only_child_of(outer.pid)
-        Process.of(pid).write(os.path.join(self.path, "init.pid"))
-        self.base.switch.connect(self.number, pid)
-        outer.stdin.write(b"the network is there\n")
-        outer.stdin.close()
+        try:
+            pid = spawner.only_child_of(outer.pid)
+            Process.of(pid).write(os.path.join(self.path, "init.pid"))
+            self.base.switch.connect(self.number, pid)
+            outer.stdin.write(b"the network is there\n")
+            outer.stdin.close()
+        except (OSError, subprocess.CalledProcessError) as problem:
+            raise HostIsDown(f"{self.name} did not start ({problem}); see {self.path}/log/init.log") from problem
 
     def wait_until_ready(self):
         """Until every service answers a question, not only a connection."""

@@ -4,7 +4,8 @@
     python3 -m parts.sysfs MOUNTPOINT       (a child of pid 1, in the host's namespaces)
 
 Every request runs in a thread of libfuse, so one that hangs on purpose holds up no other. Names are cached by the
-kernel for long (final components are always asked for again, so nothing stale is seen); contents and attributes never."""
+kernel for long (final components are always asked for again, so nothing stale is seen); contents and attributes
+never."""
 
 import errno
 import json
