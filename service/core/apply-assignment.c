@@ -47,12 +47,32 @@ int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n) {
         return 0;
 }
 
+static bool notes_are_printable(const Gpupool1__Assign *command) {
+        for (size_t i = 0; i < command->n_notes; i++)
+                if (!text_is_printable(command->notes[i]->node) || !text_is_printable(command->notes[i]->why))
+                        return false;
+        return true;
+}
+
 static int refuse_gpu(Apply *apply, Verdict verdict, const Vm *vm, const GpuIdentity *gpu, const char *why,
                       const char *who) {
         char address[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(gpu->address, address);
         return apply_refuse(apply, verdict, "VM %s cannot have GPU %s:%s: %s%s", vm->name,
                             apply_node_name(apply, &gpu->node), address, why, who);
+}
+
+/* What sits in one slot is one device, whatever was read of it at the time. */
+static bool same_slot(const GpuIdentity *a, const GpuIdentity *b) {
+        return ID_EQUAL(&a->node, &b->node) && text_equal(a->slot, b->slot);
+}
+
+static const Vm *find_vm_in_slot(const Registry *registry, const GpuIdentity *gpu) {
+        ARRAY_EACH(vm, &registry->vms)
+                for (size_t i = 0; i < vm->assignment.n_gpus; i++)
+                        if (same_slot(&vm->assignment.gpus[i].gpu, gpu))
+                                return vm;
+        return NULL;
 }
 
 /* May @vm have this GPU, beside the @i GPUs before it? 1: yes; 0: refused; or -ENOMEM. */
@@ -70,14 +90,14 @@ static int check_gpu(Apply *apply, const Vm *vm, const NodeId *node, const Assig
                 r = refuse_gpu(apply, VERDICT_CONFLICT, vm, gpu, "it is not in pool ", vm->pool);
         else if (registry_find_quarantine(registry, gpu))
                 r = refuse_gpu(apply, VERDICT_QUARANTINED, vm, gpu, "it is in quarantine", "");
-        else if ((holder = registry_find_vm_of_gpu(registry, gpu)))
+        else if ((holder = find_vm_in_slot(registry, gpu)))
                 r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "it runs VM ", holder->name);
         else if ((holder = registry_find_vm_of_group(registry, node, assigned->iommu_group)))
                 r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "another device of its IOMMU group runs VM ",
                                holder->name);
         else {
                 for (size_t j = 0; j < i; j++)
-                        if (gpu_identity_equal(&wanted->gpus[j].gpu, gpu)) {
+                        if (same_slot(&wanted->gpus[j].gpu, gpu)) {
                                 r = refuse_gpu(apply, VERDICT_INVALID_ARGUMENT, vm, gpu, "it is named twice", "");
                                 return r < 0 ? r : 0;
                         }
@@ -103,6 +123,9 @@ static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *comm
         else if (command->n_gpus != vm->count || command->n_notes > NODES_MAX)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s needs %u GPUs and the assignment has %zu", vm->name,
                                  vm->count, command->n_gpus);
+        else if (!notes_are_printable(command))
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: a note of the assignment is not printable",
+                                 vm->name);
         else
                 return 1;
         return r < 0 ? r : 0;

@@ -258,11 +258,17 @@ int apply_delete_pool(Apply *apply, const Gpupool1__DeletePool *command) {
         Pool *pool = find_pool(apply, command->name, &r);
         if (!pool)
                 return r;
-        ARRAY_EACH(vm, &registry->vms)
+        ARRAY_EACH(vm, &registry->vms) {
                 if (text_equal(vm->pool, pool->name))
                         return apply_refuse(apply, VERDICT_IN_USE,
                                             "VM %s needs pool %s: delete the VM or give it another requirement first",
                                             vm->name, pool->name);
+                /* It may have been given another requirement since it was started. */
+                for (size_t i = 0; i < vm->assignment.n_gpus; i++)
+                        if (pool_has(pool, &vm->assignment.gpus[i].gpu))
+                                return apply_refuse(apply, VERDICT_IN_USE, "VM %s runs on GPUs of pool %s: stop it first",
+                                                    vm->name, pool->name);
+        }
 
         pool_clear(pool);
         array_remove(&registry->pools, (size_t) (pool - registry->pools.items));
@@ -287,14 +293,15 @@ int apply_quarantine_gpu(Apply *apply, const Gpupool1__QuarantineGpu *command) {
                                     "a quarantine needs a GPU and a sentence of at most %u bytes", TEXT_LENGTH_MAX);
         if (!registry_find_node(registry, &gpu.node))
                 return refuse_gpu(apply, VERDICT_NOT_FOUND, &gpu, "is of a node that is no member");
-        size_t place;
-        if (registry_quarantine_place(registry, &gpu, &place))
+        if (registry_find_quarantine(registry, &gpu))
                 return refuse_gpu(apply, VERDICT_EXISTS, &gpu, "is in quarantine already");
         if (registry->quarantines.n >= POOL_GPUS_MAX)
                 return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "too many GPUs are in quarantine");
 
         Quarantine quarantine = {
                 .gpu = gpu, .cause = (QuarantineCause) command->cause, .time_ms = apply->entry->time_ms};
+        size_t place;
+        (void) registry_quarantine_place(registry, &gpu, &place);
         int r = text_set(&quarantine.sentence, command->sentence);
         if (r >= 0)
                 r = array_insert(&registry->quarantines, place, &quarantine);
@@ -310,11 +317,14 @@ int apply_release_gpu(Apply *apply, const Gpupool1__ReleaseGpu *command) {
         GpuIdentity gpu;
         if (gpu_message_read(command->gpu, &gpu) < 0)
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "the GPU of the request has no valid identity");
-        size_t place;
-        if (!registry_quarantine_place(registry, &gpu, &place))
+        const Quarantine *quarantine = registry_find_quarantine(registry, &gpu);
+        if (!quarantine)
                 return refuse_gpu(apply, VERDICT_CONFLICT, &gpu, "is not in quarantine");
 
-        quarantine_clear(registry->quarantines.items + place);
-        array_remove(&registry->quarantines, place);
+        for (; quarantine; quarantine = registry_find_quarantine(registry, &gpu)) {
+                size_t place = (size_t) (quarantine - registry->quarantines.items);
+                quarantine_clear(registry->quarantines.items + place);
+                array_remove(&registry->quarantines, place);
+        }
         return note_gpu(apply, "gpu-released", &gpu, "is out of quarantine", "");
 }

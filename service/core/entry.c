@@ -16,6 +16,19 @@ static bool is_known_command(Gpupool1__Entry__CommandCase command) {
         return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU;
 }
 
+static bool author_text_is_valid(const char *text) {
+        return strlen(text) <= NAME_LENGTH_MAX && text_is_printable(text);
+}
+
+/* Of the parts that come from outside. */
+static bool request_and_author_are_valid(const Entry *entry) {
+        /* A request may come without an id. */
+        if (entry->request_id.len != 0 && entry->request_id.len != ID_SIZE)
+                return false;
+        return !entry->author ||
+               (author_text_is_valid(entry->author->user) && author_text_is_valid(entry->author->action));
+}
+
 int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry) {
         if (size > ENTRY_SIZE_MAX)
                 return ENTRY_TOO_LARGE;
@@ -25,10 +38,7 @@ int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry) {
                 return ENTRY_GARBAGE;
         if (entry->format != ENTRY_FORMAT || !is_known_command(entry->command_case))
                 return ENTRY_UNKNOWN;
-        /* Ids are of one size; a request may come without. */
-        if (entry->author->node.len != ID_SIZE || (entry->request_id.len != 0 && entry->request_id.len != ID_SIZE))
-                return ENTRY_GARBAGE;
-        if (strlen(entry->author->user) > NAME_LENGTH_MAX || strlen(entry->author->action) > NAME_LENGTH_MAX)
+        if (entry->author->node.len != ID_SIZE || !request_and_author_are_valid(entry))
                 return ENTRY_GARBAGE;
 
         *ret_entry = STEAL(entry);
@@ -36,6 +46,9 @@ int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry) {
 }
 
 int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
+        /* What is agreed on must be readable, or no node could ever go past it. */
+        if (!request_and_author_are_valid(entry))
+                return -EINVAL;
         size_t size = gpupool1__entry__get_packed_size(entry);
         if (size > ENTRY_SIZE_MAX)
                 return -E2BIG;

@@ -31,7 +31,8 @@ typedef enum EntryVerdict {
  * only. */
 int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry);
 
-/* Bytes of @entry, owned by the caller. 0, -ENOMEM, or -E2BIG over ENTRY_SIZE_MAX. */
+/* Bytes of @entry, owned by the caller. 0, -ENOMEM, -E2BIG over ENTRY_SIZE_MAX, or -EINVAL for a request
+ * id or an author that entry_decode() would not take. */
 int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size);
 
 /* A hash of the command without author, time and request id: the same request sent again has the same. */

@@ -162,9 +162,20 @@ const Vm *registry_find_vm_of_group(const Registry *registry, const NodeId *node
         return NULL;
 }
 
+/* Those of one slot and kind stand side by side, the one without a serial first. */
 const Quarantine *registry_find_quarantine(const Registry *registry, const GpuIdentity *gpu) {
+        GpuIdentity any = *gpu;
         size_t i;
-        return registry_quarantine_place(registry, gpu, &i) ? registry->quarantines.items + i : NULL;
+        any.serial[0] = '\0';
+        (void) registry_quarantine_place(registry, &any, &i);
+        for (; i < registry->quarantines.n; i++) {
+                const Quarantine *quarantine = registry->quarantines.items + i;
+                if (!gpu_identity_matches(&any, &quarantine->gpu))
+                        return NULL;
+                if (gpu_identity_matches(gpu, &quarantine->gpu))
+                        return quarantine;
+        }
+        return NULL;
 }
 
 const char *verdict_to_error(Verdict verdict) {

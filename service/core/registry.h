@@ -125,6 +125,7 @@ const Vm *registry_find_vm_name(const Registry *registry, const char *name);
 const Vm *registry_find_vm_of_gpu(const Registry *registry, const GpuIdentity *gpu);
 /* The VM that has a GPU of this IOMMU group of the node, or NULL. */
 const Vm *registry_find_vm_of_group(const Registry *registry, const NodeId *node, int32_t iommu_group);
+/* A serial that could not be read, then or now, takes no GPU out of quarantine. */
 const Quarantine *registry_find_quarantine(const Registry *registry, const GpuIdentity *gpu);
 
 const char *quarantine_cause_to_sentence(QuarantineCause cause);

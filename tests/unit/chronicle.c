@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "chronicle.h"
+
+#include <stdio.h>
+
+#define XML "<domain/>"
+
+Chronicle chronicle_empty(void) {
+        Chronicle c = {};
+        g_assert_cmpint(registry_new(&c.registry), ==, 0);
+        return c;
+}
+
+Chronicle chronicle_of_a_pool(void) {
+        Chronicle c = chronicle_empty();
+        ASSERT_DONE(tell_init(&c, "lab"));
+        ASSERT_DONE(tell_node(&c, 1, "a", 1, "boot-1"));
+        ASSERT_DONE(tell_pool(&c, "training", 1, 4));
+        return c;
+}
+
+Chronicle chronicle_of_a_vm(uint32_t count) {
+        Chronicle c = chronicle_of_a_pool();
+        ASSERT_DONE(tell_vm(&c, 1, "bert", "training", count));
+        ASSERT_DONE(tell_desired(&c, 1, VM_RUN, 0));
+        return c;
+}
+
+void chronicle_clear(Chronicle *c) {
+        registry_free(c->registry);
+        free(c->sentence);
+        *c = (Chronicle) {};
+}
+
+/* ---- things with numbers */
+
+#define NUMBERED(type, kind, n) ((type) { { (kind), (uint8_t) ((n) >> 16), (uint8_t) ((n) >> 8), (uint8_t) (n) } })
+
+NodeId NODE(unsigned n) {
+        return NUMBERED(NodeId, 0xa0, n);
+}
+
+VmId VM(unsigned n) {
+        return NUMBERED(VmId, 0xb0, n);
+}
+
+RequestId REQUEST(unsigned n) {
+        return NUMBERED(RequestId, 0xc0, n);
+}
+
+GpuIdentity GPU(unsigned node, unsigned n) {
+        GpuIdentity gpu = { .node = NODE(node), .vendor = 0x10de, .device = 0x2331,
+                            .address = { .domain = n / 256, .bus = (uint8_t) n } };
+        snprintf(gpu.slot, sizeof(gpu.slot), "pci%04x:00/%02x.0", n / 256, n % 256);
+        snprintf(gpu.serial, sizeof(gpu.serial), "%u-%u", node, n);
+        return gpu;
+}
+
+AssignedGpu ASSIGNED(unsigned node, unsigned n) {
+        return (AssignedGpu) { .gpu = GPU(node, n), .iommu_group = (int32_t) (10 + n) };
+}
+
+#define BORROW(id) ((ProtobufCBinaryData) { .len = ID_SIZE, .data = (id).bytes })
+
+/* ---- what holds after every command */
+
+uint8_t *state_bytes(const Registry *registry, size_t *ret_size) {
+        Registry state = *registry;
+        state.index = 0;
+        state.requests.items = NULL;
+        state.requests.n = 0;
+        uint8_t *bytes = NULL;
+        g_assert_cmpint(registry_encode(&state, &bytes, ret_size), ==, 0);
+        return bytes;
+}
+
+static bool same_device(const AssignedGpu *a, const AssignedGpu *b) {
+        if (!ID_EQUAL(&a->gpu.node, &b->gpu.node))
+                return false;
+        return text_equal(a->gpu.slot, b->gpu.slot) || (a->iommu_group >= 0 && a->iommu_group == b->iommu_group);
+}
+
+static void assert_never_shared(const Vm *a, const Vm *b) {
+        for (size_t i = 0; i < a->assignment.n_gpus; i++)
+                for (size_t j = 0; j < b->assignment.n_gpus; j++)
+                        if (same_device(a->assignment.gpus + i, b->assignment.gpus + j))
+                                g_error("P2: VMs %s and %s share %s", a->name, b->name, a->assignment.gpus[i].gpu.slot);
+}
+
+static void assert_assignment_is_sound(const Registry *registry, const Vm *vm) {
+        const Assignment *assignment = &vm->assignment;
+        if (assignment->phase == ASSIGNMENT_NONE) {
+                g_assert_cmpuint(assignment->n_gpus, ==, 0);
+                return;
+        }
+        const NodeRecord *node = registry_find_node(registry, &assignment->node);
+        g_assert_nonnull(node);
+        g_assert_cmpuint(node->incarnation, ==, assignment->incarnation);
+        g_assert_cmpuint(assignment->n_gpus, >=, 1);
+        g_assert_cmpuint(vm->epoch, >=, 1);
+        for (size_t i = 0; i < assignment->n_gpus; i++) {
+                g_assert_true(ID_EQUAL(&assignment->gpus[i].gpu.node, &assignment->node));
+                for (size_t j = 0; j < i; j++)
+                        g_assert_false(text_equal(assignment->gpus[i].gpu.slot, assignment->gpus[j].gpu.slot));
+        }
+}
+
+static void assert_vms_are_sound(const Registry *registry) {
+        ARRAY_EACH(vm, &registry->vms) {
+                if (vm > registry->vms.items)
+                        g_assert_cmpint(ID_COMPARE(&vm[-1].id, &vm->id), <, 0);
+                g_assert_true(registry_find_vm_name(registry, vm->name) == vm);
+                g_assert_nonnull(registry_find_pool(registry, vm->pool));
+                assert_assignment_is_sound(registry, vm);
+                for (const Vm *other = registry->vms.items; other < vm; other++)
+                        assert_never_shared(other, vm);
+        }
+}
+
+static void assert_pools_are_sound(const Registry *registry) {
+        ARRAY_EACH(pool, &registry->pools) {
+                if (pool > registry->pools.items)
+                        g_assert_cmpstr(pool[-1].name, <, pool->name);
+                ARRAY_EACH(gpu, &pool->gpus) {
+                        if (gpu > pool->gpus.items)
+                                g_assert_cmpint(gpu_identity_compare(gpu - 1, gpu), <, 0);
+                        g_assert_true(registry_find_pool_of_gpu(registry, gpu) == pool);
+                }
+        }
+}
+
+void assert_registry_is_sound(const Registry *registry) {
+        ARRAY_EACH(node, &registry->nodes) {
+                if (node > registry->nodes.items)
+                        g_assert_cmpint(ID_COMPARE(&node[-1].id, &node->id), <, 0);
+                g_assert_true(registry_find_node_name(registry, node->name) == node);
+        }
+        assert_pools_are_sound(registry);
+        assert_vms_are_sound(registry);
+        ARRAY_EACH(event, &registry->events) {
+                if (event > registry->events.items)
+                        g_assert_cmpuint(event->sequence, ==, event[-1].sequence + 1);
+                g_assert_true(text_is_printable(event->message));
+                g_assert_cmpuint(event->sequence, <, registry->next_event);
+        }
+        g_assert_cmpuint(registry->events.n, <=, EVENTS_MAX);
+        g_assert_cmpuint(registry->requests.n, <=, REQUESTS_MAX);
+}
+
+/* ---- telling */
+
+static Entry *through_its_bytes(const Entry *entry) {
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t size;
+        Entry *read = NULL;
+        g_assert_cmpint(entry_encode(entry, &bytes, &size), ==, 0);
+        g_assert_cmpint(entry_decode(bytes, size, &read), ==, ENTRY_GOOD);
+        return read;
+}
+
+static void assert_refusal_changed_nothing(const Chronicle *c, const uint8_t *before, size_t before_size) {
+        size_t size;
+        _cleanup_free_ uint8_t *after = state_bytes(c->registry, &size);
+        g_assert_cmpmem(before, before_size, after, size);
+        g_assert_nonnull(c->sentence);
+        g_assert_true(text_is_printable(c->sentence));
+        g_assert_nonnull(verdict_to_error(c->verdict));
+}
+
+Verdict tell_entry(Chronicle *c, const Entry *entry) {
+        _cleanup_(entry_freep) Entry *read = through_its_bytes(entry);
+        size_t size = 0;
+        _cleanup_free_ uint8_t *before = c->quick ? NULL : state_bytes(c->registry, &size);
+        Result result = {};
+        g_assert_cmpint(registry_apply(c->registry, ++c->index, read, &result), ==, 0);
+        free(c->sentence);
+        c->sentence = result.sentence;
+        c->verdict = result.verdict;
+        g_assert_cmpuint(c->registry->index, ==, c->index);
+        if (c->quick)
+                return c->verdict;
+
+        if (c->verdict == VERDICT_DONE)
+                g_assert_null(c->sentence);
+        else
+                assert_refusal_changed_nothing(c, before, size);
+        assert_registry_is_sound(c->registry);
+        return c->verdict;
+}
+
+Verdict tell(Chronicle *c, Gpupool1__Entry__CommandCase kind, const void *command) {
+        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        NodeId node = NODE(1);
+        author.node = BORROW(node);
+        author.uid = 1000;
+        author.user = (char *) "alice";
+        author.action = (char *) ACTION_OPERATE_VM;
+        entry.format = ENTRY_FORMAT;
+        entry.author = &author;
+        entry.time_ms = 1700000000000 + c->index;
+        entry.level = c->level;
+        if (!id_is_null(c->request.bytes))
+                entry.request_id = BORROW(c->request);
+        entry.command_case = kind;
+        entry.init_cluster = (void *) command;  /* a union of pointers */
+        Verdict verdict = tell_entry(c, &entry);
+        c->request = (RequestId) {};
+        return verdict;
+}
+
+#define TELL(c, kind, command) tell((c), GPUPOOL1__ENTRY__COMMAND_##kind, &(command))
+
+Verdict tell_init(Chronicle *c, const char *name) {
+        Gpupool1__InitCluster m = GPUPOOL1__INIT_CLUSTER__INIT;
+        ClusterId id = { { 0xcc } };
+        m.cluster = BORROW(id);
+        m.name = (char *) name;
+        return TELL(c, INIT_CLUSTER, m);
+}
+
+Verdict tell_node(Chronicle *c, unsigned node, const char *name, uint64_t incarnation, const char *boot_id) {
+        Gpupool1__AnnounceNode m = GPUPOOL1__ANNOUNCE_NODE__INIT;
+        NodeId id = NODE(node);
+        char *addresses[] = { (char *) "192.0.2.1:7411" };
+        m.node = BORROW(id);
+        m.name = (char *) name;
+        m.incarnation = incarnation;
+        m.boot_id = (char *) boot_id;
+        m.addresses = addresses;
+        m.n_addresses = 1;
+        m.level = LEVEL_SUPPORTED;
+        return TELL(c, ANNOUNCE_NODE, m);
+}
+
+/* One GPU as a message; good while @gpu lives and is not called again with the same @room. */
+typedef struct GpuRoom {
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        Gpupool1__Gpu message;
+        Gpupool1__Gpu *pointer;
+} GpuRoom;
+
+static Gpupool1__Gpu **write_gpu(const GpuIdentity *gpu, GpuRoom *room) {
+        gpu_message_borrow(gpu, room->address, &room->message);
+        room->pointer = &room->message;
+        return &room->pointer;
+}
+
+Verdict tell_pool(Chronicle *c, const char *name, unsigned node, unsigned n_gpus) {
+        Gpupool1__CreatePool m = GPUPOOL1__CREATE_POOL__INIT;
+        g_autofree GpuIdentity *gpus = g_new0(GpuIdentity, n_gpus + 1);
+        g_autofree GpuRoom *rooms = g_new0(GpuRoom, n_gpus + 1);
+        g_autofree Gpupool1__Gpu **pointers = g_new0(Gpupool1__Gpu *, n_gpus + 1);
+        for (unsigned i = 0; i < n_gpus; i++) {
+                gpus[i] = GPU(node, i);
+                pointers[i] = *write_gpu(gpus + i, rooms + i);
+        }
+        m.name = (char *) name;
+        m.gpus = pointers;
+        m.n_gpus = n_gpus;
+        return TELL(c, CREATE_POOL, m);
+}
+
+Verdict tell_pool_add(Chronicle *c, const char *name, const GpuIdentity *gpu) {
+        Gpupool1__ChangePoolGpus m = GPUPOOL1__CHANGE_POOL_GPUS__INIT;
+        GpuRoom room;
+        m.name = (char *) name;
+        m.add = write_gpu(gpu, &room);
+        m.n_add = 1;
+        return TELL(c, CHANGE_POOL_GPUS, m);
+}
+
+Verdict tell_pool_remove(Chronicle *c, const char *name, const GpuIdentity *gpu) {
+        Gpupool1__ChangePoolGpus m = GPUPOOL1__CHANGE_POOL_GPUS__INIT;
+        GpuRoom room;
+        m.name = (char *) name;
+        m.remove = write_gpu(gpu, &room);
+        m.n_remove = 1;
+        return TELL(c, CHANGE_POOL_GPUS, m);
+}
+
+Verdict tell_pool_rule(Chronicle *c, const char *name, const char *vendor, const char *device, const char *node) {
+        Gpupool1__SetPoolRules m = GPUPOOL1__SET_POOL_RULES__INIT;
+        Gpupool1__PoolRule rule = GPUPOOL1__POOL_RULE__INIT, *pointer = &rule;
+        rule.vendor = (char *) vendor;
+        rule.device = (char *) device;
+        rule.node = (char *) node;
+        m.name = (char *) name;
+        m.rules = &pointer;
+        m.n_rules = 1;
+        return TELL(c, SET_POOL_RULES, m);
+}
+
+Verdict tell_pool_renamed(Chronicle *c, const char *name, const char *new_name) {
+        Gpupool1__RenamePool m = GPUPOOL1__RENAME_POOL__INIT;
+        m.name = (char *) name;
+        m.new_name = (char *) new_name;
+        return TELL(c, RENAME_POOL, m);
+}
+
+Verdict tell_pool_deleted(Chronicle *c, const char *name) {
+        Gpupool1__DeletePool m = GPUPOOL1__DELETE_POOL__INIT;
+        m.name = (char *) name;
+        return TELL(c, DELETE_POOL, m);
+}
+
+Verdict tell_vm(Chronicle *c, unsigned vm, const char *name, const char *pool, uint32_t count) {
+        Gpupool1__DefineVm m = GPUPOOL1__DEFINE_VM__INIT;
+        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
+        VmId id = VM(vm);
+        requirement.pool = (char *) pool;
+        requirement.count = count;
+        m.vm = BORROW(id);
+        m.name = (char *) name;
+        m.xml = (char *) XML;
+        m.requirement = &requirement;
+        return TELL(c, DEFINE_VM, m);
+}
+
+Verdict tell_vm_xml(Chronicle *c, unsigned vm, const char *name, const char *xml) {
+        Gpupool1__UpdateVm m = GPUPOOL1__UPDATE_VM__INIT;
+        VmId id = VM(vm);
+        m.vm = BORROW(id);
+        m.name = (char *) name;
+        m.xml = (char *) xml;
+        return TELL(c, UPDATE_VM, m);
+}
+
+Verdict tell_vm_requirement(Chronicle *c, unsigned vm, const char *pool, uint32_t count) {
+        Gpupool1__SetRequirement m = GPUPOOL1__SET_REQUIREMENT__INIT;
+        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
+        VmId id = VM(vm);
+        requirement.pool = (char *) pool;
+        requirement.count = count;
+        m.vm = BORROW(id);
+        m.requirement = &requirement;
+        return TELL(c, SET_REQUIREMENT, m);
+}
+
+static Verdict tell_vm_policy(Chronicle *c, unsigned vm, Gpupool1__VmPolicy *policy) {
+        Gpupool1__SetVmPolicy m = GPUPOOL1__SET_VM_POLICY__INIT;
+        VmId id = VM(vm);
+        m.vm = BORROW(id);
+        m.policy = policy;
+        return TELL(c, SET_VM_POLICY, m);
+}
+
+Verdict tell_vm_priority(Chronicle *c, unsigned vm, int32_t priority) {
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        policy.set_priority = true;
+        policy.priority = priority;
+        return tell_vm_policy(c, vm, &policy);
+}
+
+Verdict tell_vm_restart(Chronicle *c, unsigned vm, RestartPolicy restart) {
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        policy.set_restart = true;
+        policy.restart = (Gpupool1__RestartKind) restart;
+        return tell_vm_policy(c, vm, &policy);
+}
+
+Verdict tell_vm_deleted(Chronicle *c, unsigned vm) {
+        Gpupool1__DeleteVm m = GPUPOOL1__DELETE_VM__INIT;
+        VmId id = VM(vm);
+        m.vm = BORROW(id);
+        return TELL(c, DELETE_VM, m);
+}
+
+Verdict tell_desired(Chronicle *c, unsigned vm, VmDesire desire, uint64_t timeout_ms) {
+        Gpupool1__SetDesired m = GPUPOOL1__SET_DESIRED__INIT;
+        VmId id = VM(vm);
+        m.vm = BORROW(id);
+        m.desire = (Gpupool1__DesireKind) desire;
+        m.timeout_ms = timeout_ms;
+        return TELL(c, SET_DESIRED, m);
+}
+
+Verdict tell_quarantine(Chronicle *c, const GpuIdentity *gpu, const char *sentence) {
+        Gpupool1__QuarantineGpu m = GPUPOOL1__QUARANTINE_GPU__INIT;
+        GpuRoom room;
+        m.gpu = *write_gpu(gpu, &room);
+        m.cause = GPUPOOL1__QUARANTINE_CAUSE__QUARANTINE_CAUSE_RESET_FAILED;
+        m.sentence = (char *) sentence;
+        return TELL(c, QUARANTINE_GPU, m);
+}
+
+Verdict tell_release(Chronicle *c, const GpuIdentity *gpu) {
+        Gpupool1__ReleaseGpu m = GPUPOOL1__RELEASE_GPU__INIT;
+        GpuRoom room;
+        m.gpu = *write_gpu(gpu, &room);
+        return TELL(c, RELEASE_GPU, m);
+}
+
+Claim claim_of(const Chronicle *c, unsigned vm, unsigned node, unsigned first, unsigned n) {
+        const Vm *record = vm_of(c, vm);
+        NodeId id = NODE(node);
+        const NodeRecord *member = registry_find_node(c->registry, &id);
+        Claim claim = { .vm = VM(vm), .node = id, .n_gpus = n };
+        claim.epoch = record ? record->epoch + 1 : 1;
+        claim.incarnation = member ? member->incarnation : 1;
+        for (unsigned i = 0; i < n; i++)
+                claim.gpus[i] = ASSIGNED(node, first + i);
+        return claim;
+}
+
+Verdict tell_assign(Chronicle *c, const Claim *claim) {
+        Gpupool1__Assign m = GPUPOOL1__ASSIGN__INIT;
+        GpuRoom rooms[GPUS_PER_VM_MAX + 1];
+        Gpupool1__AssignedGpu gpus[GPUS_PER_VM_MAX + 1], *pointers[GPUS_PER_VM_MAX + 1];
+        Claim copy = *claim;
+        for (size_t i = 0; i < copy.n_gpus; i++) {
+                gpupool1__assigned_gpu__init(gpus + i);
+                gpus[i].gpu = *write_gpu(&copy.gpus[i].gpu, rooms + i);
+                gpus[i].iommu_group = copy.gpus[i].iommu_group;
+                pointers[i] = gpus + i;
+        }
+        m.vm = BORROW(copy.vm);
+        m.node = BORROW(copy.node);
+        m.incarnation = copy.incarnation;
+        m.epoch = copy.epoch;
+        m.gpus = pointers;
+        m.n_gpus = copy.n_gpus;
+        return TELL(c, ASSIGN, m);
+}
+
+Verdict tell_running(Chronicle *c, unsigned vm) {
+        Gpupool1__ReportRunning m = GPUPOOL1__REPORT_RUNNING__INIT;
+        const Vm *record = vm_of(c, vm);
+        VmId id = VM(vm);
+        NodeId node = record->assignment.node;
+        m.vm = BORROW(id);
+        m.node = BORROW(node);
+        m.incarnation = record->assignment.incarnation;
+        m.epoch = record->epoch;
+        return TELL(c, REPORT_RUNNING, m);
+}
+
+Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms) {
+        Gpupool1__ReportEnded m = GPUPOOL1__REPORT_ENDED__INIT;
+        const Vm *record = vm_of(c, vm);
+        VmId id = VM(vm);
+        NodeId node = record->assignment.node;
+        m.vm = BORROW(id);
+        m.node = BORROW(node);
+        m.incarnation = record->assignment.incarnation;
+        m.epoch = record->epoch;
+        m.cause = (Gpupool1__EndCause) cause;
+        m.ran_ms = ran_ms;
+        return TELL(c, REPORT_ENDED, m);
+}
+
+const Vm *vm_of(const Chronicle *c, unsigned vm) {
+        VmId id = VM(vm);
+        return registry_find_vm(c->registry, &id);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Chronicle: a registry to which a test tells one command after another. Each goes through the bytes of its entry, as
+ * in life. Beside the test's own question it holds after every command that a refusal changed nothing and has a
+ * sentence, that P1 and P2 stand, and that the order on which lookups rely is kept. */
+
+#include <glib.h>
+
+#include "core/names.h"
+#include "core/registry.h"
+
+typedef struct Chronicle {
+        Registry *registry;
+        uint64_t index;
+        Verdict verdict;        /* of the last command */
+        char *sentence;         /* ... and what it said; NULL: nothing */
+        RequestId request;      /* of the next command; null: it has none */
+        uint32_t level;         /* that the next command needs */
+        bool quick;             /* no checks after a command: for those that fill a registry to its brim */
+} Chronicle;
+
+Chronicle chronicle_empty(void);
+/* Cluster "lab", node "a" = NODE(1) in its first incarnation, pool "training" with GPUs 0 to 3 of it. */
+Chronicle chronicle_of_a_pool(void);
+/* The same with VM(1) "bert", which needs @count of training and is to run. */
+Chronicle chronicle_of_a_vm(uint32_t count);
+void chronicle_clear(Chronicle *c);
+
+/* ---- things with numbers */
+
+NodeId NODE(unsigned n);
+VmId VM(unsigned n);
+RequestId REQUEST(unsigned n);
+/* The @n-th GPU of the node; IOMMU group 10 + n. */
+GpuIdentity GPU(unsigned node, unsigned n);
+AssignedGpu ASSIGNED(unsigned node, unsigned n);
+
+/* ---- telling; @command is the message of the kind, borrowed */
+
+Verdict tell(Chronicle *c, Gpupool1__Entry__CommandCase kind, const void *command);
+Verdict tell_entry(Chronicle *c, const Entry *entry);
+
+Verdict tell_init(Chronicle *c, const char *name);
+Verdict tell_node(Chronicle *c, unsigned node, const char *name, uint64_t incarnation, const char *boot_id);
+/* Pool with the GPUs 0 .. @n_gpus - 1 of the node. */
+Verdict tell_pool(Chronicle *c, const char *name, unsigned node, unsigned n_gpus);
+Verdict tell_pool_add(Chronicle *c, const char *name, const GpuIdentity *gpu);
+Verdict tell_pool_remove(Chronicle *c, const char *name, const GpuIdentity *gpu);
+Verdict tell_pool_rule(Chronicle *c, const char *name, const char *vendor, const char *device, const char *node);
+Verdict tell_pool_renamed(Chronicle *c, const char *name, const char *new_name);
+Verdict tell_pool_deleted(Chronicle *c, const char *name);
+Verdict tell_vm(Chronicle *c, unsigned vm, const char *name, const char *pool, uint32_t count);
+Verdict tell_vm_xml(Chronicle *c, unsigned vm, const char *name, const char *xml);
+Verdict tell_vm_requirement(Chronicle *c, unsigned vm, const char *pool, uint32_t count);
+Verdict tell_vm_priority(Chronicle *c, unsigned vm, int32_t priority);
+Verdict tell_vm_restart(Chronicle *c, unsigned vm, RestartPolicy policy);
+Verdict tell_vm_deleted(Chronicle *c, unsigned vm);
+Verdict tell_desired(Chronicle *c, unsigned vm, VmDesire desire, uint64_t timeout_ms);
+Verdict tell_quarantine(Chronicle *c, const GpuIdentity *gpu, const char *sentence);
+Verdict tell_release(Chronicle *c, const GpuIdentity *gpu);
+
+/* An assignment in all its parts, to be bent before it is told. */
+typedef struct Claim {
+        VmId vm;
+        NodeId node;
+        uint64_t incarnation, epoch;
+        AssignedGpu gpus[GPUS_PER_VM_MAX + 1];
+        size_t n_gpus;
+} Claim;
+
+/* The next epoch of the VM on the node, with GPUs @first .. @first + @n - 1. */
+Claim claim_of(const Chronicle *c, unsigned vm, unsigned node, unsigned first, unsigned n);
+Verdict tell_assign(Chronicle *c, const Claim *claim);
+/* What the node of the standing assignment says of it. */
+Verdict tell_running(Chronicle *c, unsigned vm);
+Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms);
+
+/* One line of a test each. */
+#define ASSERT_DONE(telling) g_assert_cmpint((telling), ==, VERDICT_DONE)
+#define ASSERT_REFUSED(why, telling) g_assert_cmpint((telling), ==, VERDICT_##why)
+
+/* ---- asking */
+
+const Vm *vm_of(const Chronicle *c, unsigned vm);
+/* The state as bytes, without index and requests. Owned by the caller. */
+uint8_t *state_bytes(const Registry *registry, size_t *ret_size);
+/* Aborts with what is wrong. */
+void assert_registry_is_sound(const Registry *registry);
