@@ -118,16 +118,20 @@ static int check_hypervisor(const Subject *subject, const char *name, Hypervisor
         case HYPERVISOR_CONNECTED:
                 return 0;
         case HYPERVISOR_ABSENT:
-                r = add_finding(subject, CHECK_ERROR, "hypervisor-absent", "node %s has no libvirt, so no VM can start on it", name);
+                r = add_finding(subject, CHECK_ERROR, "hypervisor-absent",
+                                "node %s has no libvirt, so no VM can start on it", name);
                 return r < 0 ? r : add_remedy(subject, "start libvirt on %s: systemctl start libvirtd", name);
         case HYPERVISOR_CONNECTING:
-                r = add_finding(subject, CHECK_WARNING, "hypervisor-connecting", "node %s is still connecting to libvirt", name);
-                return r < 0 ? r : add_remedy(subject, "wait a moment; if it stays so, see systemctl status libvirtd on %s", name);
+                r = add_finding(subject, CHECK_WARNING, "hypervisor-connecting",
+                                "node %s is still connecting to libvirt", name);
+                return r < 0 ? r :
+                        add_remedy(subject, "wait a moment; if it stays so, see systemctl status libvirtd on %s", name);
         case HYPERVISOR_HUNG:
-                r = add_finding(subject, CHECK_ERROR, "hypervisor-hung", "libvirt on node %s does not answer, so no VM can start on it",
-                                name);
-                return r < 0 ? r : add_remedy(subject, "see what it waits for (a storage pool, a hook), or restart libvirtd on %s; "
-                                              "running VMs are not touched by that", name);
+                r = add_finding(subject, CHECK_ERROR, "hypervisor-hung",
+                                "libvirt on node %s does not answer, so no VM can start on it", name);
+                return r < 0 ? r : add_remedy(subject,
+                                              "see what it waits for (a storage pool, a hook), or restart libvirtd on "
+                                              "%s; running VMs are not touched by that", name);
         }
         return 0;
 }
@@ -135,7 +139,8 @@ static int check_hypervisor(const Subject *subject, const char *name, Hypervisor
 static int check_guard(const Subject *subject, const char *name, const NodeFacts *facts) {
         if (facts->guard_connected)
                 return 0;
-        int r = add_finding(subject, CHECK_ERROR, "guard-absent", "node %s has no guard, so no VM can start on it", name);
+        int r = add_finding(subject, CHECK_ERROR, "guard-absent", "node %s has no guard, so no VM can start on it",
+                            name);
         return r < 0 ? r : add_remedy(subject, "start it on %s: systemctl start gpupool-guard", name);
 }
 
@@ -143,8 +148,8 @@ static int check_virtual(const Subject *subject, const char *name, const NodeFac
         if (text_is_empty(facts->virtualization) || text_equal(facts->virtualization, "none"))
                 return 0;
         int r = add_finding(subject, CHECK_WARNING, "node-virtual",
-                            "node %s is itself a virtual machine (%s): it can be paused with all its clocks, and then its lease "
-                            "alone does not keep a VM from running twice", name, facts->virtualization);
+                            "node %s is itself a virtual machine (%s): it can be paused with all its clocks, and then "
+                            "its lease alone does not keep a VM from running twice", name, facts->virtualization);
         return r < 0 ? r : add_remedy(subject, "give %s a fence agent, or run gpupool on real machines", name);
 }
 
@@ -168,12 +173,14 @@ static int check_size(const World *world, CheckFindings *findings) {
         size_t n = world->registry->nodes.n;
         int r = 0;
         if (n == 1) {
-                r = add_finding(&subject, CHECK_NOTE, "single-node", "the cluster has one node: when it fails, no VM runs elsewhere");
+                r = add_finding(&subject, CHECK_NOTE, "single-node",
+                                "the cluster has one node: when it fails, no VM runs elsewhere");
                 return r < 0 ? r : add_remedy(&subject, "add nodes (gpupoolctl cluster invite), best three or more");
         }
         if (n == 2) {
                 r = add_finding(&subject, CHECK_WARNING, "no-third-vote",
-                                "the cluster has two nodes: when one fails, the other has no majority and restarts nothing");
+                                "the cluster has two nodes: when one fails, the other has no majority and restarts "
+                                "nothing");
                 return r < 0 ? r : add_remedy(&subject, "add a third node, or a witness that only votes");
         }
         return 0;
@@ -188,8 +195,8 @@ static int check_blockers(const World *world, const Subject *subject, const GpuV
                 if (r >= 0)
                         r = add_finding(subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-not-assignable",
                                         "GPU %s:%s of pool %s cannot be used: %s",
-                                        world_node_name(world, &view->identity.node), address, view->pool ? view->pool->name : "none",
-                                        blocker->sentence);
+                                        world_node_name(world, &view->identity.node), address,
+                                        view->pool ? view->pool->name : "none", blocker->sentence);
                 if (r >= 0)
                         r = add_remedy(subject, "%s", blocker->remedy);
         }
@@ -206,9 +213,11 @@ static int check_gpu(const World *world, const GpuView *view, CheckFindings *fin
         if (view->quarantine) {
                 const char *why = text_is_empty(view->quarantine->sentence) ?
                         quarantine_cause_to_sentence(view->quarantine->cause) : view->quarantine->sentence;
-                r = add_finding(&subject, CHECK_NOTE, "gpu-quarantined", "GPU %s:%s is in quarantine: %s", node, address, why);
+                r = add_finding(&subject, CHECK_NOTE, "gpu-quarantined", "GPU %s:%s is in quarantine: %s", node,
+                                address, why);
                 if (r >= 0)
-                        r = add_remedy(&subject, "mend or replace it, then: gpupoolctl gpu %s:%s release", node, address);
+                        r = add_remedy(&subject, "mend or replace it, then: gpupoolctl gpu %s:%s release", node,
+                                       address);
         }
         if (r < 0 || (!view->pool && !view->vm))
                 return r;
@@ -217,8 +226,9 @@ static int check_gpu(const World *world, const GpuView *view, CheckFindings *fin
                 return check_blockers(world, &subject, view, address);
         if (!view->host)
                 return 0;       /* the node is silent; that is told once, with the node */
-        r = add_finding(&subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-absent", "GPU %s:%s of pool %s is not there any more",
-                        node, address, view->pool ? view->pool->name : "none");
+        r = add_finding(&subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-absent",
+                        "GPU %s:%s of pool %s is not there any more", node, address, view->pool ? view->pool->name :
+                        "none");
         return r < 0 ? r : add_remedy(&subject, "put it back, or take it out of the pool");
 }
 
@@ -260,7 +270,8 @@ static int check_vm(Inventory *inventory, const Vm *vm, CheckFindings *findings)
                 return r;
         if (state == VM_STATE_FAILED) {
                 r = add_finding(&subject, CHECK_ERROR, "vm-failed", "%s", reason);
-                return r < 0 ? r : add_remedy(&subject, "see how it failed: gpupoolctl log, and libvirt's log of %s", vm->name);
+                return r < 0 ? r :
+                        add_remedy(&subject, "see how it failed: gpupoolctl log, and libvirt's log of %s", vm->name);
         }
         r = add_finding(&subject, CHECK_WARNING, state == VM_STATE_WAITING ? "vm-waiting" : "vm-failing", "%s", reason);
         return r < 0 ? r : add_remedy(&subject, "see each node's answer: gpupoolctl vm explain %s", vm->name);

@@ -143,7 +143,11 @@ static void work_later(Fake *fake) {
 static Submitted *keep(Fake *fake, const Entry *entry, void *userdata) {
         Submitted *s = g_new0(Submitted, 1);
         *s = (Submitted) { .fake = fake, .userdata = userdata };
-        g_assert_cmpint(entry_encode(entry, &s->bytes, &s->size), ==, 0);
+        EntryAuthor author = *entry->author;    /* the daemon fills in where it came in */
+        author.node = (ProtobufCBinaryData) { .len = ID_SIZE, .data = fake->world->nodes[0]->node.bytes };
+        Entry whole = *entry;
+        whole.author = &author;
+        g_assert_cmpint(entry_encode(&whole, &s->bytes, &s->size), ==, 0);
         g_ptr_array_add(fake->submitted, s);
         fake->n_submitted++;
         work_later(fake);
@@ -211,6 +215,14 @@ static void command_plug(Fake *fake, const char *argument) {
 
 static void command_unplug(Fake *fake, const char *argument) {
         fake_world_unplug(fake->world, argument);
+        bus_invalidate(fake->bus);
+}
+
+/* Another card of another kind in the same slot. */
+static void command_replace(Fake *fake, const char *argument) {
+        fake_world_unplug(fake->world, argument);
+        fake_world_plug(fake->world, argument);
+        fake_world_find(fake->world, argument)->identity.device = 0x20b0;
         bus_invalidate(fake->bus);
 }
 
@@ -375,6 +387,7 @@ static const struct {
 } commands[] = {
         { "plug", command_plug },
         { "unplug", command_unplug },
+        { "replace", command_replace },
         { "driver", command_driver },
         { "memory-free", command_memory_free },
         { "hypervisor", command_hypervisor },

@@ -61,6 +61,21 @@ static void test_an_absent_gpu_can_be_taken_out(void) {
         expect_property(host, POOL("training"), "Pool.Total", "uint32 0");
 }
 
+static void test_a_card_that_was_replaced_can_be_taken_out(void) {
+        HOST(host);
+        make_pool(host, "training", "['" GPU("01") "']");
+        told(host, "replace 0000:01:00.0");
+        expect_property(host, GPU("01"), "Gpu.State", "'present'");
+        expect_property(host, GPU("01"), "Gpu.Pool", "objectpath '/'");
+        g_autofree char *gpus = get(host, POOL("training"), "Pool.Gpus");
+        g_assert_true(g_str_has_prefix(gpus, "[objectpath '" GPU("01") "_"));
+        g_autofree char *old = g_strndup(gpus + strlen("[objectpath '"), strlen(GPU("01")) + 9);
+        expect_property(host, old, "Gpu.State", "'absent'");
+        g_autofree char *arguments = g_strdup_printf("(@ao ['%s'], " NO_OPTIONS ")", old);
+        expect_reply(host, POOL("training"), "Pool.Remove", arguments, "()");
+        expect_property(host, POOL("training"), "Pool.Gpus", "@ao []");
+}
+
 static void test_rules_and_policy_of_a_pool_change(void) {
         HOST(host);
         make_pool(host, "training", NULL);
@@ -129,7 +144,14 @@ static void test_bad_options_are_refused_by_name(void) {
                 { ROOT, "Manager.CreatePool", "('x', {'request-id': <'0123456789abcdef'>})",
                   "request-id is of type s" },
                 { ROOT, "Manager.CreatePool", "('x', {'a\u202eb': <1>})", "(unprintable)" },
+                { ROOT, "Manager.CreatePool",
+                  "('x', {'rules': <[{'vendor': "
+                  "'0123456789012345678901234567890123456789012345678901234567890123'}]>})", "at most 63" },
+                { ROOT, "Manager.CreatePool", "('x', {'rules': <[{'vendor': 'a\u202eb'}]>})", "readable" },
                 { ROOT, "Manager.Check", "({'deep': <true>},)", "deep" },
+                { ROOT, "Manager.Invite", "({'for': <'me'>},)", "for" },
+                { ROOT, "Manager.SetFunctionalLevel", "(uint32 2, {'dry-run': <1>})", "dry-run is of type i" },
+                { NODE_A, "Node.Drain", "({'bring-home': <true>},)", "bring-home" },
                 { POOL("training"), "Pool.Add", "(@ao [], " NO_OPTIONS ")", "no GPU" },
                 { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "', '" GPU("01") "'], " NO_OPTIONS ")", "twice" },
                 { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "'], {'force': <true>})", "force" },
@@ -170,6 +192,28 @@ static void test_an_option_that_stands_twice_is_refused(void) {
                                                                 G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
         g_assert_null(reply);
         g_assert_nonnull(strstr(error->message, "reserve stands twice"));
+}
+
+/* A message is kept while polkit is asked, and anybody may send one. */
+static void test_what_is_too_long_is_refused_before_polkit_is_asked(void) {
+        HOST(host);
+        mock_polkit_set(host->polkit, POLKIT_NO);
+        g_autofree char *text = g_strnfill(1025, 'x');
+        g_autofree char *join = g_strdup_printf("('%s', " NO_OPTIONS ")", text);
+        g_autofree char *fencing = g_strdup_printf("('x', {'key': '%s'}, " NO_OPTIONS ")", text);
+        expect_error(host, ROOT, "Manager.Join", join, INVALID, "1024");
+        expect_error(host, NODE_A, "Node.SetFencing", fencing, INVALID, "1024");
+        expect_error(host, GPU("01"), "Gpu.Quarantine", join, INVALID, "1024");
+        GVariant *state = g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, g_malloc0(1024 * 1024 + 1),
+                                                  1024 * 1024 + 1, TRUE, NULL, NULL);
+        g_autoptr(GError) error = NULL;
+        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
+                host->client, "org.gpupool1", ROOT, "org.gpupool1.Manager", "Import",
+                g_variant_new("(@aya{sv})", state, NULL), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
+        g_assert_null(reply);
+        g_assert_nonnull(strstr(error->message, "state: at most"));
+        g_autofree char *asked = mock_polkit_take(host->polkit);
+        g_assert_cmpstr(asked, ==, "");
 }
 
 static void test_wrong_types_are_refused(void) {
@@ -601,6 +645,7 @@ int main(int argc, char **argv) {
         TEST("pool", "a GPU of another pool is refused with its name",
              test_a_gpu_of_another_pool_is_refused_with_its_name);
         TEST("pool", "an absent GPU can be taken out", test_an_absent_gpu_can_be_taken_out);
+        TEST("pool", "a card that was replaced can be taken out", test_a_card_that_was_replaced_can_be_taken_out);
         TEST("pool", "rules and policy of a pool change", test_rules_and_policy_of_a_pool_change);
         TEST("pool", "a pool that a VM needs is not deleted", test_a_pool_that_a_vm_needs_is_not_deleted);
         TEST("input", "bad names are refused before anybody is asked",
@@ -608,6 +653,8 @@ int main(int argc, char **argv) {
         TEST("input", "a name of 63 is taken and of 64 is not", test_a_name_of_63_is_taken_and_of_64_is_not);
         TEST("input", "bad options are refused by name", test_bad_options_are_refused_by_name);
         TEST("input", "an option that stands twice is refused", test_an_option_that_stands_twice_is_refused);
+        TEST("input", "what is too long is refused before polkit is asked",
+             test_what_is_too_long_is_refused_before_polkit_is_asked);
         TEST("input", "wrong types are refused", test_wrong_types_are_refused);
         TEST("input", "GPUs that are not there are refused", test_gpus_that_are_not_there_are_refused);
         TEST("input", "at most 256 GPUs are named at once", test_at_most_256_gpus_are_named_at_once);

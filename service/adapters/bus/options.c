@@ -106,6 +106,14 @@ int option_read_i32(sd_bus_message *m, const Option *option, sd_bus_error *error
         return sd_bus_message_read_basic(m, 'i', option->value);
 }
 
+int option_read_boolean(sd_bus_message *m, const Option *option, sd_bus_error *error) {
+        int value;
+        int r = sd_bus_message_read_basic(m, 'b', &value);
+        if (r >= 0)
+                *(bool *) option->value = value;
+        return r;
+}
+
 int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error) {
         return sd_bus_message_read_basic(m, 't', option->value);
 }
@@ -177,6 +185,10 @@ static int read_rule(sd_bus_message *m, RuleRow *row, sd_bus_error *error) {
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                                  "a rule has the keys vendor, device and node, and not %s",
                                                  fit_to_quote(key));
+                if (strlen(pattern) > NAME_LENGTH_MAX || !text_is_printable(pattern))
+                        return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                                 "the pattern for %s in a rule is at most %u readable characters", key,
+                                                 NAME_LENGTH_MAX);
                 *place = (char *) pattern;
         }
         return r < 0 ? r : array_append(row, &rule);

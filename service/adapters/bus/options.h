@@ -46,6 +46,7 @@ int option_read_id(sd_bus_message *m, const Option *option, sd_bus_error *error)
 int option_read_text(sd_bus_message *m, const Option *option, sd_bus_error *error);     /* const char * */
 int option_read_u32(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* uint32_t */
 int option_read_i32(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* int32_t */
+int option_read_boolean(sd_bus_message *m, const Option *option, sd_bus_error *error);  /* bool */
 int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* uint64_t */
 
 /* A list of strings or object paths, borrowed from the message. */

@@ -125,6 +125,9 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
         ARRAY_EACH(node, &policy->preferred_nodes)
                 if (!name_is_valid(*node))
                         return refuse_name("preferred-nodes: the name of a node", error);
+        ARRAY_EACH(pair, &policy->affinity)
+                if (!name_is_valid(pair->first) || !name_is_valid(pair->second))
+                        return refuse_name("affinity: the kind, and the name of the other VM", error);
 
         message->set_priority = policy->set_priority;
         message->set_restart = policy->set_restart;
