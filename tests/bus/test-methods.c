@@ -39,6 +39,7 @@ static void test_gpus_go_in_and_out(void) {
         expect_reply(host, POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "', '" GPU("02") "'], " NO_OPTIONS ")",
                      "()");
         expect_property(host, POOL("training"), "Pool.Free", "uint32 2");
+        expect_reply(host, POOL("training"), "Pool.Add", ONE_GPU, "()");        /* it is in already: no error */
         expect_reply(host, POOL("training"), "Pool.Remove", ONE_GPU, "()");
         expect_property(host, POOL("training"), "Pool.Gpus", "[objectpath '" GPU("02") "']");
 }
@@ -165,7 +166,7 @@ static void test_bad_options_are_refused_by_name(void) {
                 { VM_PATH, "VM.SetPolicy", "({'priority': <2000>}, " NO_OPTIONS ")", "priority" },
                 { VM_PATH, "VM.SetPolicy", "({'restart-policy': <'sometimes'>}, " NO_OPTIONS ")", "sometimes" },
                 { VM_PATH, "VM.SetPolicy", "({'preferred-nodes': <['a/b']>}, " NO_OPTIONS ")", "name" },
-                { VM_PATH, "VM.SetPolicy", "({'affinity': <[('near', 'x')]>}, " NO_OPTIONS ")", "" },
+                { VM_PATH, "VM.SetPolicy", "({'affinity': <[('near', 'x')]>}, " NO_OPTIONS ")", "not near" },
                 { VM_PATH, "VM.SetRequirement", "('training', uint32 0, " NO_OPTIONS ")", "1 to 64" },
                 { VM_PATH, "VM.SetRequirement", "('training', uint32 65, " NO_OPTIONS ")", "1 to 64" },
                 { VM_PATH, "VM.GetXML", "({'secure': <true>},)", "secure" },
@@ -204,8 +205,8 @@ static void test_what_is_too_long_is_refused_before_polkit_is_asked(void) {
         expect_error(host, ROOT, "Manager.Join", join, INVALID, "1024");
         expect_error(host, NODE_A, "Node.SetFencing", fencing, INVALID, "1024");
         expect_error(host, GPU("01"), "Gpu.Quarantine", join, INVALID, "1024");
-        GVariant *state = g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, g_malloc0(1024 * 1024 + 1),
-                                                  1024 * 1024 + 1, TRUE, NULL, NULL);
+        g_autofree guchar *bytes = g_malloc0(1024 * 1024 + 1);
+        GVariant *state = g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, bytes, 1024 * 1024 + 1, 1);
         g_autoptr(GError) error = NULL;
         g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
                 host->client, "org.gpupool1", ROOT, "org.gpupool1.Manager", "Import",
@@ -413,6 +414,7 @@ static void test_a_gpu_goes_into_quarantine_and_out(void) {
         expect_error(host, GPU("01"), "Gpu.Quarantine", "('again', " NO_OPTIONS ")", "Exists", "quarantine");
         expect_reply(host, GPU("01"), "Gpu.Release", "(" NO_OPTIONS ",)", "()");
         expect_property(host, GPU("01"), "Gpu.State", "'present'");
+        expect_error(host, GPU("01"), "Gpu.Release", "(" NO_OPTIONS ",)", "Conflict", "not in quarantine");
 }
 
 /* ---- jobs */

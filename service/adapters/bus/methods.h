@@ -37,4 +37,7 @@ void gpu_row_clear(GpuRow *row);
 /* Looks up what stands at @paths; refuses what is no GPU, and one that stands there twice. */
 int gpu_row_resolve(Bus *bus, const char *const *paths, size_t n, GpuRow *ret, sd_bus_error *error);
 
+/* As VM.Affinity says it. */
+const char *affinity_kind_to_show(const char *kept);
+
 int refuse_name(const char *what, sd_bus_error *error);

@@ -76,6 +76,25 @@ static void policy_options_clear(PolicyOptions *policy) {
         free(policy->affinity_pointers);
 }
 
+/* The contract's word and the registry's. */
+static const struct {
+        const char *shown, *kept;
+} affinity_kinds[] = { { "together", "with" }, { "apart", "apart" } };
+
+const char *affinity_kind_to_show(const char *kept) {
+        for (size_t i = 0; i < ELEMENTS(affinity_kinds); i++)
+                if (text_equal(affinity_kinds[i].kept, kept))
+                        return affinity_kinds[i].shown;
+        return kept;
+}
+
+static const char *affinity_kind_to_keep(const char *shown) {
+        for (size_t i = 0; i < ELEMENTS(affinity_kinds); i++)
+                if (text_equal(affinity_kinds[i].shown, shown))
+                        return affinity_kinds[i].kept;
+        return NULL;
+}
+
 static int fill_affinity(PolicyOptions *policy) {
         size_t n = policy->affinity.n;
         policy->affinity_messages = calloc(n + 1, sizeof(*policy->affinity_messages));
@@ -85,7 +104,7 @@ static int fill_affinity(PolicyOptions *policy) {
         for (size_t i = 0; i < n; i++) {
                 Gpupool1__Affinity *message = policy->affinity_messages + i;
                 gpupool1__affinity__init(message);
-                message->kind = (char *) policy->affinity.items[i].first;
+                message->kind = (char *) affinity_kind_to_keep(policy->affinity.items[i].first);
                 message->vm = (char *) policy->affinity.items[i].second;
                 policy->affinity_pointers[i] = message;
         }
@@ -125,9 +144,14 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
         ARRAY_EACH(node, &policy->preferred_nodes)
                 if (!name_is_valid(*node))
                         return refuse_name("preferred-nodes: the name of a node", error);
-        ARRAY_EACH(pair, &policy->affinity)
-                if (!name_is_valid(pair->first) || !name_is_valid(pair->second))
-                        return refuse_name("affinity: the kind, and the name of the other VM", error);
+        ARRAY_EACH(pair, &policy->affinity) {
+                if (!affinity_kind_to_keep(pair->first))
+                        return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                                 "affinity is together or apart, and not %s",
+                                                 fit_to_quote(pair->first));
+                if (!name_is_valid(pair->second))
+                        return refuse_name("affinity: the name of the other VM", error);
+        }
 
         message->set_priority = policy->set_priority;
         message->set_restart = policy->set_restart;
