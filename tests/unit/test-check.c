@@ -20,7 +20,8 @@ static char *findings_of(WorldBuilder *w) {
 }
 
 static void expect_finding(WorldBuilder *w, const char *line) {
-        g_autofree char *text = findings_of(w), *whole = g_strconcat("\n", text, NULL), *wanted = g_strconcat("\n", line, NULL);
+        g_autofree char *text = findings_of(w), *whole = g_strconcat("\n", text, NULL),
+                *wanted = g_strconcat("\n", line, NULL);
         if (!strstr(whole, wanted))
                 g_error("no finding\n%s\namong\n%s", line, text);
 }
@@ -125,8 +126,10 @@ int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/check/a cluster that is ready has no finding", test_a_cluster_that_is_ready_has_no_finding);
         g_test_add_func("/check/one node and two are not enough", test_one_node_and_two_are_not_enough);
-        g_test_add_func("/check/a node without libvirt or guard is an error", test_a_node_without_libvirt_or_guard_is_an_error);
-        g_test_add_func("/check/a node that is not heard of is told once", test_a_node_that_is_not_heard_of_is_told_once);
+        g_test_add_func("/check/a node without libvirt or guard is an error",
+                        test_a_node_without_libvirt_or_guard_is_an_error);
+        g_test_add_func("/check/a node that is not heard of is told once",
+                        test_a_node_that_is_not_heard_of_is_told_once);
         g_test_add_func("/check/a virtual node is a warning", test_a_virtual_node_is_a_warning);
         g_test_add_func("/check/a pooled GPU with a blocker is told, others are not",
                         test_a_pooled_gpu_with_a_blocker_is_told_and_others_are_not);
@@ -134,7 +137,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/check/a quarantine is a note", test_a_quarantine_is_a_note);
         g_test_add_func("/check/a mixed pool is a note", test_a_mixed_pool_is_a_note);
         g_test_add_func("/check/a VM that waits is told with its reason", test_a_vm_that_waits_is_told_with_its_reason);
-        g_test_add_func("/check/a VM that failed is an error and comes first", test_a_vm_that_failed_is_an_error_and_comes_first);
+        g_test_add_func("/check/a VM that failed is an error and comes first",
+                        test_a_vm_that_failed_is_an_error_and_comes_first);
         g_test_add_func("/check/a pool that a failure would hurt is a warning",
                         test_a_pool_that_a_failure_would_hurt_is_a_warning);
         return g_test_run();
