@@ -251,7 +251,7 @@ static void begin_stop(Vm *vm, VmDesire desire, uint64_t timeout_ms) {
                 return;
         bool under_way = vm->assignment.phase == ASSIGNMENT_STOPPING;
         vm->assignment.phase = ASSIGNMENT_STOPPING;
-        if (under_way && vm->stop_kind == VM_STOP)
+        if (under_way && vm->stop_kind != VM_SHUTDOWN)
                 return;
         vm->stop_kind = desire;
         vm->stop_timeout_ms = timeout_ms;

@@ -194,6 +194,17 @@ static void take(const Inventory *inventory, const Unit *units, size_t n, Level 
         }
 }
 
+/* A switch that has all of them is closer than any NUMA node, wherever it is: NUMA nodes are no reason to pass it by. */
+static void take_close(const Inventory *inventory, const Unit *units, size_t n, uint32_t count, Choice *ret) {
+        Part parts[GPUS_PER_NODE_MAX];
+        size_t n_parts = split(units, n, LEVEL_SWITCH, parts);
+        const Part *whole = count > 1 ? find_smallest_that_has(parts, n_parts, count) : NULL;
+        if (whole)
+                take(inventory, whole->units, whole->n, LEVEL_SWITCH, count, ret);
+        else
+                take(inventory, units, n, LEVEL_NODE, count, ret);
+}
+
 static int compare_indexes(const void *a, const void *b) {
         size_t x = *(const size_t *) a, y = *(const size_t *) b;
         return x < y ? -1 : x > y;
@@ -239,7 +250,7 @@ bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, C
         qsort(units, n, sizeof(*units), compare_units);
 
         Choice choice = {};
-        take(inventory, units, n, LEVEL_NODE, count, &choice);
+        take_close(inventory, units, n, count, &choice);
         qsort(choice.gpus, choice.n_gpus, sizeof(*choice.gpus), compare_indexes);
         measure(inventory, units, n, &choice);
         *ret = choice;

@@ -149,7 +149,7 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
 static bool decide_shutdown(const Runner *runner, Run *run, const Vm *vm, uint64_t now_us, uint64_t *wake_us,
                             bool *ret_ask) {
         *ret_ask = false;
-        if (vm->stop_kind == VM_STOP || run->domain != RUN_DOMAIN_RUNNING)
+        if (vm->stop_kind != VM_SHUTDOWN || run->domain != RUN_DOMAIN_RUNNING)
                 return false;
         if (run->shutdown_until_us == 0)
                 run->shutdown_until_us = now_us + (vm->stop_timeout_ms ? vm->stop_timeout_ms * 1000

@@ -26,7 +26,7 @@ typedef enum VmDesire {
         VM_RUN,
         VM_SHUTDOWN,            /* the guest is asked, and stopped when its time is over */
         VM_STOP,
-        VM_RESTART,
+        VM_RESTART,             /* stopped at once, then run again */
         VM_DESIRE_COUNT,
 } VmDesire;
 

@@ -377,6 +377,16 @@ static void test_gpus_behind_one_switch_come_first(void) {
         ASSERT_PLACE(w, "one", "a: 41");
 }
 
+static void test_a_switch_comes_before_a_numa_node(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 4);
+        on_numa_node(w, "a", 2, 2, 1);
+        behind_switch(w, "a", 2, 2, "0000:20:00.0");
+        pool_of(w, "training", "a");
+        vm_of(w, "two", "training", 2);
+        ASSERT_PLACE(w, "two", "a: 43 44");
+}
+
 static void test_then_gpus_of_one_numa_node(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
         with_gpus(w, "a", 6);
@@ -712,6 +722,7 @@ int main(int argc, char *argv[]) {
         TEST(pack_fills_a_node_before_the_next);
         TEST(spread_takes_the_least_used_node);
         TEST(gpus_behind_one_switch_come_first);
+        TEST(a_switch_comes_before_a_numa_node);
         TEST(then_gpus_of_one_numa_node);
         TEST(among_equally_full_nodes_the_one_with_closer_gpus);
         TEST(large_holes_are_left_whole);
