@@ -13,14 +13,16 @@ import tempfile
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "rig"))
 from hosts import Rig, run_as_tap, wait_until         # noqa: E402
+from bus import Bus, Refused                          # noqa: E402
 
 BUILD = os.path.abspath(sys.argv.pop(1))
 LONG = "GPUPOOL_TEST_LONG" in os.environ
 H100, A100, A100_TWIN, GEFORCE, AMD, VGA, SHARED = (f"0000:{a}:00.0" for a in ("41", "83", "84", "61", "23", "03", "c1"))
 SLOW_S = 30             # whatever the machine is doing beside this
 
-MANAGER = "org.gpupool1.Manager"
+MANAGER, NODE, GPU, POOL, VM, JOB = (f"org.gpupool1.{name}" for name in ("Manager", "Node", "Gpu", "Pool", "VM", "Job"))
 ROOT = "/org/gpupool1"
+TREE = "org.freedesktop.DBus.ObjectManager"
 
 
 def install():
@@ -36,12 +38,19 @@ def install():
 class Host:
     """One host that runs the product, with what the tests ask of it."""
 
-    def __init__(self, gpus=("h100", "a100-pair", "geforce"), **options):
+    def __init__(self, gpus=("h100", "a100-pair", "geforce"), settings="", **options):
         sanitizers = {key: os.environ[key] for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS") if key in os.environ}
         self.rig = Rig(1, gpus=list(gpus), destdir=install(), environment=sanitizers, **options)
         self.folder = pathlib.Path(self.rig.folder) / "h1"
+        self.buses = {}
+        if settings:
+            (self.folder / "config" / "gpupoold.conf").write_text(settings)
+            self.rig.rig("restart", 1, "gpupoold")
 
     def close(self):
+        for bus in self.buses.values():
+            bus.close()
+        self.rig.rig("stop", 1, "gpupoold", check=False)        # who counts leaks does it at the end
         reports = self.sanitizer_reports()
         self.rig.down()
         assert not reports, reports
@@ -84,22 +93,33 @@ class Host:
     def get(self, path, interface, name):
         return json.loads(self.busctl("get-property", "org.gpupool1", path, interface, name).stdout)["data"]
 
+    def bus(self, user=None):
+        """A connection that is kept; a new one where the last was lost with the host."""
+        if user in self.buses and self.buses[user].process.poll() is not None:
+            self.buses.pop(user).close()
+        if user not in self.buses:
+            self.buses[user] = Bus(self.rig, user)
+        return self.buses[user]
+
     # ---- objects
 
     def objects(self):
         """Every object: path -> interface -> property -> value."""
-        tree = self.call(ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")[0]
-        return {path: {name: {key: value["data"] for key, value in properties.items()}
-                       for name, properties in interfaces.items() if name.startswith("org.gpupool1.")}
+        tree = self.bus().call(ROOT, TREE, "GetManagedObjects")[0]
+        return {path: {name: properties for name, properties in interfaces.items() if name.startswith("org.gpupool1.")}
                 for path, interfaces in tree.items()}
+
+    def node(self):
+        return next(interfaces[NODE] for interfaces in self.objects().values() if NODE in interfaces)
+
+    def gpus_at(self, address):
+        """Properties of each GPU that is or was at an address."""
+        return [{**interfaces[GPU], "path": path} for path, interfaces in self.objects().items()
+                if GPU in interfaces and interfaces[GPU]["Address"] == address]
 
     def gpu(self, address):
         """Properties of the GPU at an address that is not absent, or None."""
-        for path, interfaces in self.objects().items():
-            gpu = interfaces.get("org.gpupool1.Gpu")
-            if gpu and gpu["Address"] == address:
-                return {**gpu, "path": path}
-        return None
+        return next((gpu for gpu in self.gpus_at(address) if gpu["State"] != "absent"), None)
 
     def vm(self, name):
         for path, interfaces in self.objects().items():
@@ -114,9 +134,12 @@ class Host:
         return [objects[path]["org.gpupool1.Gpu"]["Address"] for path in vm["Gpus"]]
 
     def wait_for_vm(self, name, state, timeout_s=SLOW_S):
-        return wait_until(lambda: (vm := self.vm(name)) and vm["State"] == state and vm, timeout_s,
-                          f"VM {name} is not {state} but {(self.vm(name) or {}).get('State')} "
-                          f"{(self.vm(name) or {}).get('Reason')}")
+        try:
+            return wait_until(lambda: (vm := self.vm(name)) and vm["State"] == state and vm, timeout_s)
+        except AssertionError:
+            vm = self.vm(name) or {}
+            raise AssertionError(f"VM {name} is not {state} within {timeout_s} s but {vm.get('State')}: "
+                                 f"{vm.get('Reason')}") from None
 
     def path_of_gpu(self, address):
         return self.gpu(address)["path"]
@@ -133,7 +156,25 @@ class Host:
         return [int(pid) for pid in done.stdout.split()]
 
     def service_pid(self, service="gpupoold"):
-        return next((each["pid"] for each in self.rig.status(1)["services"] if each["name"] == service), None)
+        return self.rig.status(1)["services"][service]["pid"]
+
+    def outside(self, pid):
+        """The pid, seen from outside, of a process of the host: to read of it and to signal it without delay."""
+        namespace = os.readlink(f"/proc/{self.rig.status(1)['pid']}/ns/pid")
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                said = pathlib.Path(f"/proc/{name}/status").read_text()
+                if os.readlink(f"/proc/{name}/ns/pid") == namespace and f"NSpid:\t{name}\t{pid}\n" in said:
+                    return int(name)
+            except OSError:
+                continue
+        raise AssertionError(f"the host has no process {pid}")
+
+    def vm_pid(self, name):
+        """The one process of the VM."""
+        pids = self.qemu(name)
+        assert len(pids) == 1, f"{name} has {len(pids)} processes"
+        return pids[0]
 
     # ---- things to work with
 
@@ -147,17 +188,55 @@ class Host:
     def define(self, name, pool="training", gpus=1, *options, xml=None):
         return self.ctl("vm", "define", "-", "--pool", pool, "--gpus", str(gpus), *options, input=xml or self.xml(name))
 
+    # ---- the same by the bus, where the test is of something else than gpupoolctl
+
+    def make(self, *addresses, pool="training", vm="bert", count=1, **policy):
+        """A pool with these GPUs and a VM that needs some of them; the VM's path."""
+        gpus = [self.path_of_gpu(address) for address in addresses]
+        self.bus().call(ROOT, MANAGER, "CreatePool", "sa{sv}", pool, {"gpus": ["ao", gpus]})
+        return self.make_vm(vm, pool, count, **policy)
+
+    def make_vm(self, name, pool="training", count=1, **policy):
+        options = {key.replace("_", "-"): ["i" if isinstance(value, int) else "s", value] for key, value in policy.items()}
+        return self.bus().call(ROOT, MANAGER, "DefineVM", "ssua{sv}", self.xml(name), pool, count, options)[0]
+
+    def operate(self, name, verb, wait=True, **options):
+        """Start, Stop, ...: the job's path; waits for its end, which must be a good one."""
+        job, = self.bus().call(self.vm(name)["path"], VM, verb, "a{sv}", options)
+        if wait:
+            done = self.wait_for_job(job)
+            assert done["Result"] == "done", done
+        return job
+
+    def start(self, *names):
+        for name in names:
+            self.operate(name, "Start")
+
+    def stop(self, *names):
+        for name in names:
+            self.operate(name, "Stop")
+
+    def job(self, path):
+        return self.bus().call(path, "org.freedesktop.DBus.Properties", "GetAll", "s", JOB)[0]
+
+    def wait_for_job(self, path):
+        return wait_until(lambda: (job := self.job(path))["State"] == "done" and job, SLOW_S, "the job is not over")
+
     def clear(self):
         """Back to a host with nothing defined: what a test left is taken away."""
-        for vm in [i["org.gpupool1.VM"] for i in self.objects().values() if "org.gpupool1.VM" in i]:
-            self.run("gpupoolctl", "vm", "stop", vm["Name"], check=False)
+        bus, objects = self.bus(), self.objects()
+        vms = {path: interfaces[VM] for path, interfaces in objects.items() if VM in interfaces}
+        for path, vm in vms.items():
+            if vm["State"] != "stopped":
+                bus.call(path, VM, "Stop", "a{sv}", {})
+        for path, vm in vms.items():
             self.wait_for_vm(vm["Name"], "stopped")
-            self.ctl("vm", "delete", vm["Name"], "--yes")
-        for pool in [i["org.gpupool1.Pool"] for i in self.objects().values() if "org.gpupool1.Pool" in i]:
-            self.ctl("pool", "delete", pool["Name"], "--yes")
-        for gpu in [i["org.gpupool1.Gpu"] for i in self.objects().values() if "org.gpupool1.Gpu" in i]:
-            if gpu["State"] == "quarantined":
-                self.ctl("gpu", "release", gpu["Name"])
+            bus.call(path, VM, "Delete", "a{sv}", {})
+        for path, interfaces in objects.items():
+            if POOL in interfaces:
+                bus.call(path, POOL, "Delete", "a{sv}", {})
+            if GPU in interfaces and interfaces[GPU]["State"] == "quarantined":
+                bus.call(path, GPU, "Release", "a{sv}", {})
 
 
 def shared_host(**options):
