@@ -20,3 +20,14 @@ void fault_vfs_fail(unsigned nth, unsigned how_many, int code);
 
 /* From here on only files whose path has @part in it count and fail; NULL: all. Set while nothing fails. */
 void fault_vfs_only(const char *part);
+
+/* From here on it remembers of each file in @directory what is durable: what was written before the last sync of it.
+ * For files that are opened afterwards. */
+void fault_vfs_record(const char *directory);
+
+/* Makes the files as they may be found after the power failed at this instant, in @directory under their own names: all
+ * that is durable, and of every later write at random all, nothing, or some of its sectors. Any thread. */
+void fault_vfs_cut_power(const char *directory);
+
+/* Forgets all that was remembered. No file may be open. */
+void fault_vfs_record_end(void);

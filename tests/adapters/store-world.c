@@ -110,6 +110,9 @@ static int on_apply(void *userdata, uint64_t index, uint64_t term, const void *d
 }
 
 static void on_changed(void *userdata) {
+        Node *node = userdata;
+        if (node->world->on_changed)
+                node->world->on_changed(node->world, node);
 }
 
 static void on_store_changed(void *userdata, int error) {

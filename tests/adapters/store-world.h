@@ -41,6 +41,7 @@ struct World {
         bool fault_is_fine;
         int apply_error;                /* what applying says */
         void (*on_send)(World *world, Node *node, const RaftMessage *message);
+        void (*on_changed)(World *world, Node *node);
 };
 
 /* Nothing runs yet. Files lie in @directory, or (NULL) in a new one. */

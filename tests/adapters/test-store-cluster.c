@@ -214,6 +214,59 @@ static void test_a_leader_that_is_cut_off_is_not_confirmed(void) {
         g_assert_null(strstr(leader->state->str, "lost"));
 }
 
+typedef struct Succession {
+        Node *old;
+        Node *new;
+        Answer entry;
+        Answer confirmed;
+} Succession;
+
+static Succession succession;
+
+/* The followers have the entry, but do not know that it is committed, and will not learn it from this leader. */
+static void fall_silent(void *userdata, RaftOutcome outcome, uint64_t index, uint64_t term) {
+        answer_take(&succession.entry, outcome, index, term);
+        succession.old->deaf = true;
+}
+
+/* From the first instant of its lead on no disk writes, so that nothing can be committed in its term. */
+static void ask_new_leader(World *world, Node *node) {
+        if (node == succession.old || succession.new || !node_status(node).is_leader)
+                return;
+        succession.new = node;
+        fault_vfs_reset();
+        fault_vfs_fail(1, UINT_MAX, SQLITE_FULL);
+        g_assert_cmpint(raft_engine_confirm(node->engine, answer_take, &succession.confirmed, NULL), ==,
+                        RAFT_SUBMIT_TAKEN);
+}
+
+static bool has_successor(World *world, void *userdata) {
+        return succession.new != NULL;
+}
+
+static void test_a_new_leader_confirms_nothing_before_it_knows_what_was_committed(void) {
+        g_autoptr(World) world = world_new(3, NULL);
+        world_up(world);
+        succession = (Succession) { .old = world_wait_leader(world) };
+        g_assert_cmpint(raft_engine_submit(succession.old->engine, "x", 1, fall_silent, NULL, NULL), ==,
+                        RAFT_SUBMIT_TAKEN);
+        world_wait_answer(world, &succession.entry);
+        g_assert_cmpint(succession.entry.outcome, ==, RAFT_OUTCOME_DONE);
+
+        world->on_changed = ask_new_leader;
+        world_until(world, has_successor, NULL, "a new leader");
+        world_for(world, 100);
+        g_assert_true(node_status(succession.new).is_leader);
+        g_assert_false(node_status(succession.new).is_ready);
+        g_assert_false(succession.confirmed.here);
+
+        fault_vfs_reset();
+        world_wait_answer(world, &succession.confirmed);
+        g_assert_cmpint(succession.confirmed.outcome, ==, RAFT_OUTCOME_DONE);
+        g_assert_cmpuint(succession.confirmed.index, >, succession.entry.index);
+        g_assert_cmpstr(succession.new->state->str, ==, "x\n");
+}
+
 /* ---- disks of three ---- */
 
 typedef struct Durable {
@@ -353,6 +406,17 @@ static void test_a_follower_with_a_full_disk_catches_up_when_there_is_room(void)
                 g_assert_cmpint(sd_event_run(world->event, G_USEC_PER_SEC), >=, 0);
 }
 
+static unsigned snapshots_sent;
+
+static void count_snapshots(World *world, Node *node, const RaftMessage *message) {
+        if (message->core && message->core->type == RAFT_INSTALL_SNAPSHOT)
+                snapshots_sent++;
+}
+
+static bool was_sent_snapshot(World *world, void *userdata) {
+        return snapshots_sent > 0;
+}
+
 /* The second: a snapshot from the leader while an own one is being written made libraft's I/O layer crash, or left its
  * core with a snapshot of no term. */
 static void test_a_snapshot_that_arrives_during_an_own_one_waits(void) {
@@ -372,10 +436,14 @@ static void test_a_snapshot_that_arrives_during_an_own_one_waits(void) {
         fault_vfs_fail(1, UINT_MAX, SQLITE_FULL);
         uint64_t own = node_status(busy).applied_index;
         g_assert_cmpint(begin_snapshot(busy), ==, RAFT_SNAPSHOT_TAKEN);
+        snapshots_sent = 0;
+        world->on_send = count_snapshots;
         busy->deaf = false;
-        world_for(world, 1500);
+        world_until(world, was_sent_snapshot, NULL, "a leader's snapshot");
+        world_for(world, 100);
         g_assert_cmpuint(busy->restored, ==, 0);
         g_assert_cmpuint(node_status(busy).applied_index, ==, own);
+        g_assert_cmpuint(node_status(busy).last_index, ==, own);        /* its log is not given up yet */
 
         fault_vfs_reset();
         fault_vfs_only(NULL);
@@ -607,6 +675,7 @@ int main(int argc, char **argv) {
         TEST(a_restart_without_quorum_shows_what_was_committed);
         TEST(the_term_is_confirmed_by_a_majority);
         TEST(a_leader_that_is_cut_off_is_not_confirmed);
+        TEST(a_new_leader_confirms_nothing_before_it_knows_what_was_committed);
         TEST(no_vote_leaves_before_it_is_durable);
         TEST(a_leader_that_cannot_write_gives_no_index_twice);
         TEST(a_leader_with_a_full_disk_goes_on_when_there_is_room);

@@ -80,9 +80,11 @@ static char *describe(const LogFileContent *content) {
 
 static char *describe_file(const char *path) {
         LogFileContent content = {};
-        _cleanup_(log_file_closep) LogFile *file = open_good(path, &content);
+        LogFile *file = open_good(path, &content);
         char *text = describe(&content);
+
         log_file_content_clear(&content);
+        log_file_close(file);
         return text;
 }
 
@@ -545,7 +547,6 @@ static off_t size_of(const char *path) {
 
 static void test_a_flipped_bit_is_found_or_does_no_harm(void) {
         g_autofree char *directory = new_directory(), *path = filled_file(directory), *expected = NULL;
-        g_autofree char *wal = g_strconcat(path, "-wal", NULL);
         unsigned refused = 0;
 
         expected = describe_file(path);
@@ -613,7 +614,7 @@ static void test_a_torn_write_ahead_log_gives_a_whole_earlier_state(void) {
         fill(file);
         for (off_t size = 0; size <= size_of(wal); size += 1373) {
                 g_autofree char *crashed = new_directory(), *copy = path_in(crashed);
-                g_autofree char *copy_wal = g_strconcat(copy, "-wal", NULL), *said = NULL;
+                g_autofree char *copy_wal = g_strconcat(copy, "-wal", NULL);
                 file_copy(path, copy);
                 file_copy(wal, copy_wal);
                 g_assert_cmpint(truncate(copy_wal, size), ==, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* kill -9 at any instant: what the engine acknowledged is there when it is opened again, once, in order. A child writes
- * numbered commands and says each acknowledged number through a pipe; the parent kills it after a random time. Replay a
- * failing run with --seed. */
+/* kill -9 and power cuts at any instant: what the engine acknowledged is there when it is opened again, once, in order.
+ * A child writes numbered commands and says each acknowledged number through a pipe; the parent kills it after a random
+ * time. Replay a failing run with --seed. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,9 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fault-vfs.h"
 #include "store-world.h"
 
 #define ROUNDS 150U
+#define POWER_CUTS 100U
 #define IN_FLIGHT 8U
 #define LIVES_US_MAX 15000
 
@@ -146,8 +148,73 @@ static void test_what_was_acknowledged_survives_kill_9(void) {
         directory_remove(directory);
 }
 
+/* ---- power ---- */
+
+/* Not even what the kernel was told is kept then, unless it was synced. */
+static uint64_t cut_and_look(Node *node, uint64_t acknowledged) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-power-XXXXXX", NULL);
+        uint64_t kept;
+
+        fault_vfs_cut_power(directory);
+        World *world = world_new(1, directory);
+        node_up(&world->nodes[0]);
+        kept = check_numbers(world->nodes[0].state->str);
+        if (kept < acknowledged)
+                g_error("%" G_GUINT64_FORMAT " acknowledged, %" G_GUINT64_FORMAT " kept", acknowledged, kept);
+        world_free(world);
+        return kept;
+}
+
+static void on_numbered(void *userdata, RaftOutcome outcome, uint64_t index, uint64_t term) {
+        uint64_t *acknowledged = userdata;
+        g_assert_cmpint(outcome, ==, RAFT_OUTCOME_DONE);
+        (*acknowledged)++;
+}
+
+/* Commands of all sizes, so that the write-ahead log is moved into the file again and again. */
+static void submit_numbered(Node *node, uint64_t number, uint64_t *acknowledged) {
+        g_autofree char *filling = g_strnfill((gsize) g_test_rand_int_range(0, 16000), 'x');
+        g_autofree char *command = g_strdup_printf("%s %" G_GUINT64_FORMAT, filling, number);
+
+        g_assert_cmpint(raft_engine_submit(node->engine, command, strlen(command), on_numbered, acknowledged, NULL), ==,
+                        RAFT_SUBMIT_TAKEN);
+}
+
+static void test_what_was_acknowledged_survives_a_power_cut(void) {
+        uint64_t submitted = 0, acknowledged = 0, kept = 0;
+
+        g_random_set_seed((guint32) g_test_rand_int());
+        {
+                g_autoptr(World) world = world_new(1, NULL);
+                Node *node = &world->nodes[0];
+
+                fault_vfs_record(world->directory);
+                node_up(node);
+                for (unsigned cut = 0; cut < POWER_CUTS; cut++) {
+                        unsigned turns = (unsigned) g_test_rand_int_range(1, 5);
+                        for (unsigned i = 0; i < turns; i++) {
+                                while (submitted < acknowledged + IN_FLIGHT)
+                                        submit_numbered(node, ++submitted, &acknowledged);
+                                g_assert_cmpint(sd_event_run(world->event, G_USEC_PER_SEC), >=, 0);
+                        }
+                        if (cut % 20 == 19)
+                                (void) raft_engine_take_snapshot(node->engine, node_status(node).applied_index,
+                                                                 node->state->str, node->state->len);
+                        g_usleep((gulong) g_test_rand_int_range(0, 1000));      /* into whatever the writer does then */
+                        kept = cut_and_look(node, acknowledged);
+                }
+        }
+        fault_vfs_record_end();
+        g_test_message("%u power cuts, %" G_GUINT64_FORMAT " commands acknowledged, %" G_GUINT64_FORMAT " kept by the "
+                       "last", POWER_CUTS, acknowledged, kept);
+        g_assert_cmpuint(acknowledged, >, POWER_CUTS);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
+        fault_vfs_install();
+        g_test_add_func("/store/kill/what_was_acknowledged_survives_a_power_cut",
+                        test_what_was_acknowledged_survives_a_power_cut);
         g_test_add_func("/store/kill/what_was_acknowledged_survives_kill_9",
                         test_what_was_acknowledged_survives_kill_9);
         return g_test_run();
