@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
 # bash completion for gpupoolctl(1). Names come from the running service, with one call; without a service, none do.
+# What is offered is held against the program by tests/ctl/test-hints.
 
 # Prints the names of all objects of one kind: Node, Gpu, Pool or VM.
 __gpupoolctl_names() {
@@ -20,18 +21,19 @@ __gpupoolctl_words() {
         mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
 }
 
-# GPUs, and the words given; readline takes a colon for the end of a word.
+# A GPU's name has colons in it.
 __gpupoolctl_gpus() {
-        __gpupoolctl_words "${1-} $(__gpupoolctl_names Gpu)"
-        if declare -F __ltrim_colon_completions >/dev/null; then
-                __ltrim_colon_completions "$cur"
-        fi
+        __gpupoolctl_words "$1 $(__gpupoolctl_names Gpu)"
+        declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$cur"
+}
+
+__gpupoolctl_files() {
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 }
 
 _gpupoolctl() {
         local cur prev words cword
         if declare -F _init_completion >/dev/null; then
-                # A GPU's name has colons in it.
                 _init_completion -n : || return
         else
                 words=("${COMP_WORDS[@]}")
@@ -42,65 +44,85 @@ _gpupoolctl() {
         COMPREPLY=()
 
         local -A verbs=(
-                [gpu]='quarantine release'
+                [gpu]='list show quarantine release'
                 [pool]='list show create add remove rules policy rename delete'
-                [vm]='list show define start shutdown stop restart requirement policy update xml delete explain'
-                [node]='list show'
-                [job]='list show cancel'
+                [vm]='list show define start shutdown stop restart move requirement policy update xml delete explain'
+                [node]='list show drain resume remove fencing confirm-down'
+                [job]='list show wait cancel'
+                [cluster]='invite join level freeze thaw export import'
         )
         local -A options=(
                 [pool create]='--match --gpu --placement --reserve --max-in-use'
                 [pool rules]='--match --none'
                 [pool policy]='--placement --reserve --max-in-use'
-                [vm define]='--gpus --pool --priority --restart --prefer --with --apart'
-                [vm requirement]='--gpus --pool'
+                [vm define]='--pool --gpus --priority --restart --prefer --with --apart'
+                [vm requirement]='--pool --gpus'
                 [vm policy]='--priority --restart --prefer --with --apart'
                 [vm shutdown]='--timeout'
-                [events]='--follow --since --max'
+                [node drain]='--dry-run --timeout'
+                [node resume]='--bring-home'
+                [node fencing]='--parameters'
+                [cluster level]='--dry-run'
+                [events]='--since --max --follow'
+                [log]='--since --max'
+                [check]='--strict'
+                [plan]='--lose --add --start --defragment'
         )
 
-        case $prev in
-        --pool) __gpupoolctl_words "$(__gpupoolctl_names Pool)"; return ;;
-        --gpu) __gpupoolctl_gpus; return ;;
-        --prefer) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
-        --with | --apart) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
-        --placement) __gpupoolctl_words 'pack spread'; return ;;
-        --restart) __gpupoolctl_words 'always on-failure never'; return ;;
-        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max) return ;;
-        --host-timeout) return ;;
-        esac
-
-        # The words so far that are no options: noun, verb, and what follows.
+        # The words so far that are no options and no values of options: noun, verb, and what follows.
         local -a plain=()
         local i
         for ((i = 1; i < cword; i++)); do
                 case ${words[i]} in
+                --match | --gpu | --placement | --reserve | --max-in-use | --pool | --gpus | --priority | --restart | --prefer | \
+                        --with | --apart | --timeout | --parameters | --since | --max | --lose | --add | --start | --address)
+                        ((i++))
+                        ;;
                 -*) ;;
                 *) plain+=("${words[i]}") ;;
                 esac
         done
         local noun=${plain[0]-} verb=${plain[1]-}
 
+        case $prev in
+        --pool | --add) __gpupoolctl_words "$(__gpupoolctl_names Pool)"; return ;;
+        --gpu) __gpupoolctl_gpus ''; return ;;
+        --prefer | --lose) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
+        --with | --apart | --start) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
+        --placement) __gpupoolctl_words 'pack spread'; return ;;
+        --restart) __gpupoolctl_words 'always on-failure never'; return ;;
+        --parameters) __gpupoolctl_files; return ;;
+        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max | --address) return ;;
+        esac
+
         if [[ $cur == -* ]]; then
-                __gpupoolctl_words "--json --no-wait --host-timeout --help --version
+                __gpupoolctl_words "--json --no-wait --quiet --yes --no-ask-password --address --help --version \
                         ${options[$noun]-} ${options[$noun $verb]-}"
                 return
         fi
         case ${#plain[@]} in
-        0) __gpupoolctl_words 'status gpu pool vm node job events log check cluster plan' ;;
+        0) __gpupoolctl_words 'status gpu pool vm node job events log check plan cluster' ;;
         1)
-                __gpupoolctl_words "${verbs[$noun]-}"
-                [[ $noun == gpu ]] && __gpupoolctl_gpus "${verbs[gpu]}"
+                if [[ $noun == gpu ]]; then
+                        __gpupoolctl_gpus "${verbs[gpu]}"
+                else
+                        __gpupoolctl_words "${verbs[$noun]-}"
+                fi
                 ;;
         *)
                 case $noun/$verb/${#plain[@]} in
-                gpu/*/2 | pool/add/[3-9]* | pool/remove/[3-9]*) __gpupoolctl_gpus ;;
-                vm/define/2 | vm/update/3) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-                pool/list/* | pool/create/* | vm/list/* | node/list/* | job/list/*) ;;
+                gpu/show/2 | gpu/quarantine/2 | gpu/release/2) __gpupoolctl_gpus '' ;;
+                pool/add/2 | pool/remove/2) __gpupoolctl_words "$(__gpupoolctl_names Pool)" ;;
+                pool/add/* | pool/remove/* | pool/create/[3-9]*) __gpupoolctl_gpus '' ;;
+                vm/define/2 | vm/update/3 | cluster/import/2 | cluster/export/2) __gpupoolctl_files ;;
+                pool/list/* | pool/create/* | vm/list/* | node/list/* | job/list/* | gpu/*) ;;
                 pool/*/2) __gpupoolctl_words "$(__gpupoolctl_names Pool)" ;;
-                vm/*/2) __gpupoolctl_words "$(__gpupoolctl_names VM)" ;;
+                vm/move/3) __gpupoolctl_words "$(__gpupoolctl_names Node)" ;;
+                vm/*/2 | vm/start/* | vm/stop/* | vm/shutdown/* | vm/restart/* | vm/delete/*)
+                        __gpupoolctl_words "$(__gpupoolctl_names VM)"
+                        ;;
                 node/*/2) __gpupoolctl_words "$(__gpupoolctl_names Node)" ;;
-                job/*/2) __gpupoolctl_words "$(__gpupoolctl_jobs)" ;;
+                job/show/2 | job/wait/* | job/cancel/*) __gpupoolctl_words "$(__gpupoolctl_jobs)" ;;
                 esac
                 ;;
         esac

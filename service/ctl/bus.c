@@ -123,6 +123,12 @@ int bus_turn(sd_bus *bus, uint64_t deadline_us) {
         }
 }
 
+int bus_match_owner(sd_bus *bus, sd_bus_slot **ret, sd_bus_message_handler_t callback, void *userdata) {
+        return sd_bus_add_match(bus, ret, "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                                "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" BUS_NAME "'",
+                                callback, userdata);
+}
+
 static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         bool *there = userdata;
         const char *name, *before, *now;
@@ -146,9 +152,7 @@ static sd_bus_message *ask_the_bus(sd_bus *bus, const char *method, const char *
 bool bus_await_service(sd_bus *bus, uint64_t deadline_us) {
         bool there = false;
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
-        if (sd_bus_add_match(bus, &slot, "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
-                             "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" BUS_NAME "'",
-                             on_name, &there) < 0)
+        if (bus_match_owner(bus, &slot, on_name, &there) < 0)
                 return false;
 
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *owned = ask_the_bus(bus, "NameHasOwner", "s", 0);

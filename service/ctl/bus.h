@@ -30,5 +30,8 @@ void bus_catch_interrupt(void);
 void bus_release_interrupt(void);
 bool bus_was_interrupted(void);
 
+/* Calls @callback when the service comes onto the bus or leaves it (NameOwnerChanged). */
+int bus_match_owner(sd_bus *bus, sd_bus_slot **ret, sd_bus_message_handler_t callback, void *userdata);
+
 /* Waits until the service is (again) on the bus, asking for its start where the bus can do that. True if it is. */
 bool bus_await_service(sd_bus *bus, uint64_t deadline_boottime_us);

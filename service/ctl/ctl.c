@@ -244,6 +244,23 @@ static int take_verb(CommandLine *line, const char *next) {
         return 0;
 }
 
+static bool is_plain(const char *word) {
+        return word[0] != '-' || !word[1];
+}
+
+/* "vm bert start" is as clear as "vm start bert". */
+static bool take_verb_behind_name(CommandLine *line, const char *name, const char *next) {
+        if (!next || !is_plain(next) || verb_find(line->noun, name))
+                return false;
+        const Verb *verb = verb_find(line->noun, next);
+        if (!verb || verb->least == 0)
+                return false;
+        line->verb = verb;
+        line->word = next;
+        MUST(array_append(&line->args.words, &name));
+        return true;
+}
+
 static int take_noun(CommandLine *line, const char *word) {
         const char *noun = read_plural(word);
         if (noun_is_known(noun)) {
@@ -254,10 +271,6 @@ static int take_noun(CommandLine *line, const char *word) {
         line->problem = meant ? must_printf("There is no gpupoolctl %s. Did you mean gpupoolctl %s?", word, meant) :
                                 must_printf("There is no gpupoolctl %s. What there is: gpupoolctl --help", word);
         return -EINVAL;
-}
-
-static bool is_plain(const char *word) {
-        return word[0] != '-' || !word[1];
 }
 
 static int read_command_line(CommandLine *line, int argc, char **argv) {
@@ -274,6 +287,10 @@ static int read_command_line(CommandLine *line, int argc, char **argv) {
                         continue;
                 }
                 if (line->noun && !line->verb && is_plain(argv[i])) {
+                        if (take_verb_behind_name(line, argv[i], argv[i + 1])) {
+                                i += 2;
+                                continue;
+                        }
                         int r = take_verb(line, argv[i]);
                         if (r < 0)
                                 return r;

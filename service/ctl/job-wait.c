@@ -28,7 +28,7 @@ typedef struct Waited {
 struct JobWait {
         Ctl *ctl;
         ARRAY(Waited) jobs;
-        sd_bus_slot *removed, *changed;
+        sd_bus_slot *removed, *changed, *owner;
         char *sender;           /* the service's unique name: nobody else speaks for it */
         Progress *progress;     /* one job, and a terminal */
         uint64_t began_us;
@@ -40,6 +40,7 @@ JobWait *job_wait_free(JobWait *wait) {
                 return NULL;
         sd_bus_slot_unref(wait->removed);
         sd_bus_slot_unref(wait->changed);
+        sd_bus_slot_unref(wait->owner);
         ARRAY_EACH(waited, &wait->jobs) {
                 job_object_clear(&waited->job);
                 free(waited->name);
@@ -144,6 +145,14 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_er
         return 0;
 }
 
+/* A service that went away or came back is asked soon. */
+static int on_owner(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        JobWait *wait = userdata;
+        ARRAY_EACH(waited, &wait->jobs)
+                waited->asked_us = 0;
+        return 0;
+}
+
 Status job_wait_new(Ctl *ctl, JobWait **ret) {
         _cleanup_(job_wait_freep) JobWait *wait = must_zero(sizeof(JobWait));
         wait->ctl = ctl;
@@ -157,6 +166,8 @@ Status job_wait_new(Ctl *ctl, JobWait **ret) {
                         r = sd_bus_add_match(ctl->bus, &wait->changed, "type='signal',sender='" BUS_NAME "',interface='"
                                              PROPERTIES "',member='PropertiesChanged',path_namespace='" OBJECT_JOB "'",
                                              on_changed, wait);
+                if (r >= 0)
+                        r = bus_match_owner(ctl->bus, &wait->owner, on_owner, wait);
                 if (r < 0)
                         return ctl_fail(ctl, STATUS_UNREACHABLE, NULL, "The bus does not let gpupoolctl listen: %s.",
                                         strerror(-r));

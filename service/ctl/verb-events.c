@@ -105,9 +105,7 @@ static Status follow_events(Ctl *ctl, uint64_t since, uint64_t max) {
         /* Listen first, ask then: what comes between is in both, and shown once. */
         int r = sd_bus_match_signal(ctl->bus, &events, BUS_NAME, OBJECT_ROOT, INTERFACE_MANAGER, "Event", on_event, &follow);
         if (r >= 0)
-                r = sd_bus_add_match(ctl->bus, &owner, "type='signal',sender='org.freedesktop.DBus',"
-                                     "path='/org/freedesktop/DBus',interface='org.freedesktop.DBus',"
-                                     "member='NameOwnerChanged',arg0='" BUS_NAME "'", on_owner, &follow);
+                r = bus_match_owner(ctl->bus, &owner, on_owner, &follow);
         if (r < 0)
                 return ctl_fail(ctl, STATUS_UNREACHABLE, NULL, "The bus does not let gpupoolctl listen: %s.", strerror(-r));
         status = show_missed(&follow, since, max);

@@ -43,7 +43,7 @@ static Status read_policy(Ctl *ctl, const Args *args, VmPolicy *policy) {
                         policy->has_preferred = true;
                         if (*given->value)
                                 must_list_add(&policy->preferred, given->value);
-                } else if (text_equal(given->option->name, "--together")) {
+                } else if (text_equal(given->option->name, "--with")) {
                         add_affinity(policy, "together", given->value);
                 } else if (text_equal(given->option->name, "--apart")) {
                         add_affinity(policy, "apart", given->value);
@@ -190,7 +190,7 @@ Status verb_vm_policy(Ctl *ctl, const Args *args) {
         if (status != STATUS_DONE)
                 return status;
         if (policy_is_empty(&policy))
-                return ctl_refuse_usage(ctl, "Say what to set: --priority, --restart, --prefer, --together or --apart.");
+                return ctl_refuse_usage(ctl, "Say what to set: --priority, --restart, --prefer, --with or --apart.");
         status = vm_load(ctl, args->words.items[0], &objects, &vm);
         if (status != STATUS_DONE)
                 return status;

@@ -24,7 +24,7 @@ const Option global_options[] = {
 #define OPTION_PRIORITY { "--priority", 0, "N", "the higher is placed first (50)" }
 #define OPTION_RESTART { "--restart", 0, "always|on-failure|never", "what happens when it ends by itself (on-failure)" }
 #define OPTION_PREFER { "--prefer", 0, "NODE", "where it should rather run; may be given again, the best first" }
-#define OPTION_TOGETHER { "--together", 0, "VM", "run on the node of that VM; may be given again" }
+#define OPTION_WITH { "--with", 0, "VM", "run on the node of that VM; may be given again" }
 #define OPTION_APART { "--apart", 0, "VM", "run on another node than that VM; may be given again" }
 #define OPTION_GPUS { "--gpus", 0, "N", "how many GPUs it needs, all on one node" }
 #define OPTION_POOL { "--pool", 0, "POOL", "from which pool" }
@@ -42,11 +42,11 @@ static const Option pool_rules_options[] = {
 };
 static const Option pool_policy_options[] = { OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTIONS_END };
 static const Option vm_define_options[] = {
-        OPTION_POOL, OPTION_GPUS, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_TOGETHER, OPTION_APART, OPTIONS_END,
+        OPTION_POOL, OPTION_GPUS, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART, OPTIONS_END,
 };
 static const Option vm_requirement_options[] = { OPTION_POOL, OPTION_GPUS, OPTIONS_END };
 static const Option vm_policy_options[] = {
-        OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_TOGETHER, OPTION_APART, OPTIONS_END,
+        OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART, OPTIONS_END,
 };
 static const Option vm_shutdown_options[] = {
         { "--timeout", 0, "SECONDS", "stop it hard if it has not shut down by then; 0: never" }, OPTIONS_END,
@@ -159,8 +159,8 @@ const Verb verbs[] = {
           "Counts from its next start on. What is not given stays.\n\n"
           "  gpupoolctl vm requirement bert --gpus 4", verb_vm_requirement },
         { "vm", "policy", "VM [OPTION]...", 1, 1, vm_policy_options, "set how a VM is placed and restarted",
-          "What is not given stays. --prefer, --together and --apart replace what stood; --prefer '' empties it, and\n"
-          "so do --together '' and --apart ''.\n\n"
+          "What is not given stays. --prefer, --with and --apart replace what stood; --prefer '' empties it, and\n"
+          "so do --with '' and --apart ''.\n\n"
           "  gpupoolctl vm policy bert --priority 80 --restart always --prefer b --prefer a", verb_vm_policy },
         { "vm", "update", "VM FILE", 2, 2, NULL, "replace a VM's domain XML",
           "Counts from its next start on. The UUID must be the same. FILE may be - for standard input.\n\n"
