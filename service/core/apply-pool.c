@@ -266,8 +266,9 @@ int apply_delete_pool(Apply *apply, const Gpupool1__DeletePool *command) {
                 /* It may have been given another requirement since it was started. */
                 for (size_t i = 0; i < vm->assignment.n_gpus; i++)
                         if (pool_has(pool, &vm->assignment.gpus[i].gpu))
-                                return apply_refuse(apply, VERDICT_IN_USE, "VM %s runs on GPUs of pool %s: stop it first",
-                                                    vm->name, pool->name);
+                                return apply_refuse(apply, VERDICT_IN_USE,
+                                                    "VM %s runs on GPUs of pool %s: stop it first", vm->name,
+                                                    pool->name);
         }
 
         pool_clear(pool);

@@ -28,8 +28,13 @@ const Run *runner_find(const Runner *runner, const VmId *vm) {
         return find_run(runner, vm);
 }
 
+static Run new_run(const Runner *runner, const VmId *vm, uint64_t epoch) {
+        return (Run) { .vm = *vm, .epoch = epoch,
+                       .domain = runner->domains_known ? RUN_DOMAIN_ABSENT : RUN_DOMAIN_UNKNOWN };
+}
+
 static int add_run(Runner *runner, const VmId *vm, uint64_t epoch, Run **ret) {
-        Run run = { .vm = *vm, .epoch = epoch };
+        Run run = new_run(runner, vm, epoch);
         size_t i;
         (void) array_find(&runner->runs, vm, compare_run, &i);
         int r = array_insert(&runner->runs, i, &run);
@@ -69,39 +74,48 @@ static bool is_over(const Run *run) {
         return run->end_reported && !run->busy && run->process == RUN_PROCESS_DEAD && !run->held;
 }
 
-int runner_follow(Runner *runner, const World *world, bool gpus_known) {
-        ARRAY_EACH(vm, &world->registry->vms) {
-                if (!find_assigned(world, &vm->id, vm->epoch))
-                        continue;
-                Run *run = find_run(runner, &vm->id);
-                /* An older epoch first comes to its end. */
-                if (run)
-                        continue;
-                int r = add_run(runner, &vm->id, vm->epoch, &run);
-                if (r < 0)
-                        return r;
-                if (runner->domains_known)
-                        run->domain = RUN_DOMAIN_ABSENT;
-                run->reported = vm->assignment.ran;
-                run->started = vm->assignment.ran;
+/* What the registry says of a run that is here. 0 or -ENOMEM. */
+static int follow_run(Run *run, const World *world, bool gpus_known) {
+        const Vm *vm = find_assigned(world, &run->vm, run->epoch);
+        if (!vm) {
+                /* Nobody waits for a report of what the registry does not know. */
+                run->end_reported = true;
+                return begin_end(run, END_REQUESTED, "it is not assigned to this node");
         }
+        if (vm->assignment.ran) {
+                run->started = run->resumed = run->reported = true;
+                if (run->domain == RUN_DOMAIN_PAUSED)
+                        run->domain = RUN_DOMAIN_RUNNING;       /* paused by somebody on purpose: not ours to resume */
+        }
+        if (gpus_known && !gpus_are_there(world, vm))
+                return begin_end(run, END_GPU_LOST, "a GPU of it is gone from the host");
+        return 0;
+}
 
+int runner_follow(Runner *runner, const World *world, bool gpus_known) {
+        int r = 0;
+        /* An older epoch first comes to its end. */
         for (size_t i = runner->runs.n; i > 0; i--) {
                 Run *run = runner->runs.items + i - 1;
-                const Vm *vm = find_assigned(world, &run->vm, run->epoch);
-                int r = 0;
-                if (!vm) {
-                        r = begin_end(run, END_REQUESTED, "it is not assigned to this node");
-                        /* Nobody waits for a report of what the registry does not know. */
-                        run->end_reported = true;
-                } else if (gpus_known && !gpus_are_there(world, vm))
-                        r = begin_end(run, END_GPU_LOST, "a GPU of it is gone from the host");
+                r = follow_run(run, world, gpus_known);
                 if (r < 0)
                         return r;
                 if (is_over(run)) {
                         run_clear(run);
                         array_remove(&runner->runs, i - 1);
                 }
+        }
+
+        ARRAY_EACH(vm, &world->registry->vms) {
+                Run *run = find_run(runner, &vm->id);
+                if (run || !find_assigned(world, &vm->id, vm->epoch))
+                        continue;
+                r = add_run(runner, &vm->id, vm->epoch, &run);
+                if (r < 0)
+                        return r;
+                r = follow_run(run, world, gpus_known);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -120,7 +134,8 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
         case RUN_DOMAIN_UNKNOWN:
                 return false;
         case RUN_DOMAIN_ABSENT:
-                if (run->started || !runner->hypervisor_usable || !runner->guard_usable)
+                /* A guard that has not listed yet may hold a process of an older epoch. */
+                if (run->started || !runner->hypervisor_usable || !runner->guard_usable || !runner->guard_listed)
                         return false;
                 *ret = RUN_START;
                 return true;
@@ -132,7 +147,8 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
                 if (run->resumed)
                         return false;   /* somebody paused it on purpose */
                 *ret = run->permitted ? RUN_RESUME : RUN_PERMIT;
-                return !run->permitted || runner->hypervisor_usable;
+                /* A guard that does not answer may be gone, and with it what it held. */
+                return !run->permitted || (runner->hypervisor_usable && runner->guard_usable);
         case RUN_DOMAIN_RUNNING:
                 if (!run->held && runner->guard_usable && runner->guard_listed && run->has_pidfd) {
                         *ret = RUN_HOLD;
@@ -144,56 +160,65 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
         return false;
 }
 
+static uint64_t add_time(uint64_t at_us, uint64_t ms) {
+        return ms < (UINT64_MAX - at_us) / 1000 ? at_us + ms * 1000 : UINT64_MAX;
+}
+
 /* Is a guest still on its way down by itself, or about to be asked? A stop that became harder meanwhile is not
- * waited for. */
+ * waited for. One that libvirt has not told of yet may be running. */
 static bool decide_shutdown(const Runner *runner, Run *run, const Vm *vm, uint64_t now_us, uint64_t *wake_us,
                             bool *ret_ask) {
         *ret_ask = false;
-        if (vm->stop_kind != VM_SHUTDOWN || run->domain != RUN_DOMAIN_RUNNING)
+        if (vm->stop_kind == VM_STOP || run->process == RUN_PROCESS_DEAD || run->domain == RUN_DOMAIN_ABSENT ||
+            run->domain == RUN_DOMAIN_PAUSED)
                 return false;
         if (run->shutdown_until_us == 0)
-                run->shutdown_until_us = now_us + (vm->stop_timeout_ms ? vm->stop_timeout_ms * 1000
-                                                                       : runner->shutdown_timeout_us);
-        *ret_ask = !run->shutdown_asked && runner->hypervisor_usable;
+                run->shutdown_until_us = vm->stop_timeout_ms ? add_time(now_us, vm->stop_timeout_ms)
+                                                             : now_us + runner->shutdown_timeout_us;
+        *ret_ask = !run->shutdown_asked && run->domain == RUN_DOMAIN_RUNNING && runner->hypervisor_usable;
         return *ret_ask || wait_until(run->shutdown_until_us, now_us, wake_us);
 }
 
 /* Steps to a proven death. Returns true with a step, or false: dead, or wait. */
 static bool decide_death(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
         bool domain_there = run->domain == RUN_DOMAIN_PAUSED || run->domain == RUN_DOMAIN_RUNNING;
-        if (domain_there && runner->hypervisor_usable && !run->destroy_failed && run->destroyed_us == 0) {
+        bool dead = run->process == RUN_PROCESS_DEAD;
+        bool can_kill = !dead && runner->guard_usable && (run->held || run->has_pidfd);
+        /* What libvirt could not destroy the guard kills; where it cannot either, libvirt is asked again. */
+        bool again = run->destroy_failed && !dead && !can_kill;
+        if (domain_there && runner->hypervisor_usable && run->destroyed_us == 0 && (!run->destroy_failed || again)) {
                 *ret = RUN_DESTROY;
                 return true;
         }
-        if (run->process == RUN_PROCESS_DEAD)
+        if (!can_kill)
                 return false;
-        if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && runner->guard_usable) {
+        if (!run->held) {
                 *ret = RUN_HOLD;
-                return true;
+                return run->process == RUN_PROCESS_ALIVE;
         }
-        if (run->held && runner->guard_usable) {
-                /* libvirt destroyed it or cannot; the process has a little time to be gone by itself. */
-                if (run->destroyed_us && wait_until(run->destroyed_us + RUNNER_KILL_GRACE_US, now_us, wake_us))
-                        return false;
-                *ret = RUN_KILL;
-                return true;
-        }
-        return false;
+        /* libvirt destroyed it or cannot; the process has a little time to be gone by itself. */
+        if (run->destroyed_us && wait_until(run->destroyed_us + RUNNER_KILL_GRACE_US, now_us, wake_us))
+                return false;
+        *ret = RUN_KILL;
+        return true;
+}
+
+/* Libvirt has no domain, the guard holds nothing, and nobody ever saw a process: there is none. */
+static bool is_without_process(const Runner *runner, const Run *run) {
+        return run->domain == RUN_DOMAIN_ABSENT && runner->guard_listed && !run->held &&
+               run->process == RUN_PROCESS_UNKNOWN;
 }
 
 /* Has everything that could still be of this run come to an end? */
 static bool is_dead(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us) {
-        /* Nobody ever saw a process, and libvirt has no domain: there is none. */
-        if (!run->held && run->domain == RUN_DOMAIN_ABSENT && run->process == RUN_PROCESS_UNKNOWN)
+        if (is_without_process(runner, run))
                 run->process = RUN_PROCESS_DEAD;
         if (run->process != RUN_PROCESS_DEAD)
                 return false;
-        if (run->domain == RUN_DOMAIN_ABSENT)
-                return true;
-        /* libvirt gives the GPUs back before it forgets a domain; a libvirt that hangs is not waited for for ever. */
         if (run->dead_us == 0)
                 run->dead_us = now_us;
-        return !wait_until(run->dead_us + RUNNER_DOMAIN_GRACE_US, now_us, wake_us);
+        /* libvirt gives the GPUs back before it forgets a domain; a libvirt that hangs is not waited for for ever. */
+        return run->domain == RUN_DOMAIN_ABSENT || !wait_until(run->dead_us + RUNNER_DOMAIN_GRACE_US, now_us, wake_us);
 }
 
 static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
@@ -207,10 +232,24 @@ static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t
         return !run->end_reported;
 }
 
-/* A domain that is gone though nobody asked: what libvirt's event did not say, its absence says. */
-static void notice_absence(Run *run) {
-        if (!run->ending && run->started && run->domain == RUN_DOMAIN_ABSENT && run->process != RUN_PROCESS_ALIVE)
+/* Ends that come by themselves: the domain is gone, what libvirt's event did not say its absence says; or libvirt has
+ * forgotten it before it ever ran, so that nobody can resume it. */
+static void notice_end(const Runner *runner, Run *run) {
+        if (run->ending || !run->started || run->domain != RUN_DOMAIN_ABSENT)
+                return;
+        if (is_without_process(runner, run))
                 (void) begin_end(run, run->stop_seen ? run->stop_cause : END_CRASHED, NULL);
+        else if (run->process == RUN_PROCESS_ALIVE && !run->reported)
+                (void) begin_end(run, END_START_FAILED, "libvirt does not know its domain");
+}
+
+/* A stop that no death followed was one of the last epoch, or libvirt is wrong about its process. */
+static void forget_stop(Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us) {
+        if (!run->stop_seen || run->process != RUN_PROCESS_ALIVE ||
+            wait_until(run->stop_seen_us + RUNNER_DOMAIN_GRACE_US, now_us, wake_us))
+                return;
+        run->stop_seen = false;
+        runner->relist = true;
 }
 
 static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
@@ -219,11 +258,12 @@ static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us
 
         if (run->busy || wait_until(run->not_before_us, now_us, wake_us))
                 return false;
-        notice_absence(run);
+        forget_stop(runner, run, now_us, wake_us);
+        notice_end(runner, run);
         if (run->ending)
                 return decide_end(runner, run, now_us, wake_us, ret);
         if (vm && vm->assignment.phase == ASSIGNMENT_STOPPING) {
-                if (run->domain == RUN_DOMAIN_UNKNOWN && run->process != RUN_PROCESS_DEAD)
+                if (run->domain == RUN_DOMAIN_UNKNOWN && run->process == RUN_PROCESS_UNKNOWN)
                         return false;
                 if (decide_shutdown(runner, run, vm, now_us, wake_us, &ask)) {
                         *ret = RUN_SHUTDOWN;
@@ -242,6 +282,12 @@ static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us
         return decide_claim(runner, run, ret);
 }
 
+/* Until its death; how long the report waits is not its doing. */
+static uint64_t ran_us(const Run *run, uint64_t now_us) {
+        uint64_t until_us = run->dead_us ? run->dead_us : now_us;
+        return run->running_since_us && until_us > run->running_since_us ? until_us - run->running_since_us : 0;
+}
+
 bool runner_next(Runner *runner, const World *world, uint64_t now_us, RunTask *ret_task, uint64_t *ret_wake_us) {
         uint64_t wake_us = UINT64_MAX;
         ARRAY_EACH(run, &runner->runs) {
@@ -252,9 +298,8 @@ bool runner_next(Runner *runner, const World *world, uint64_t now_us, RunTask *r
                 run->step = step;
                 if (step == RUN_START)
                         run->started = true;
-                uint64_t ran_us = run->running_since_us ? now_us - run->running_since_us : 0;
                 *ret_task = (RunTask) { .step = step, .vm = run->vm, .epoch = run->epoch, .cause = run->cause,
-                                        .sentence = run->sentence, .ran_ms = ran_us / 1000 };
+                                        .sentence = run->sentence, .ran_ms = ran_us(run, now_us) / 1000 };
                 return true;
         }
         *ret_wake_us = wake_us;
@@ -274,12 +319,9 @@ static int answer_start(Runner *runner, Run *run, RunAnswer answer, const char *
                 run->started = false;
                 return 0;
         case RUN_ANSWER_UNKNOWN:        /* it may be there, or come: the next listing tells */
-                run->domain = RUN_DOMAIN_UNKNOWN;
-                runner->relist = true;
-                return begin_end(run, END_START_FAILED, sentence);
-        case RUN_ANSWER_FAILED:
+        case RUN_ANSWER_FAILED:         /* so may one that the service asked for before it was restarted */
         case RUN_ANSWER_STALE:
-                run->domain = RUN_DOMAIN_ABSENT;
+                run->domain = RUN_DOMAIN_UNKNOWN;
                 runner->relist = true;
                 return begin_end(run, END_START_FAILED, sentence);
         }
@@ -313,6 +355,12 @@ static void answer_destroy(Run *run, RunAnswer answer, uint64_t now_us) {
                 run->destroy_failed = true;
 }
 
+static void note_death(Run *run, uint64_t now_us) {
+        run->process = RUN_PROCESS_DEAD;
+        if (run->dead_us == 0)
+                run->dead_us = now_us;
+}
+
 static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer, const char *sentence,
                        uint64_t now_us) {
         switch (step) {
@@ -320,10 +368,8 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                 return answer_start(runner, run, answer, sentence);
         case RUN_HOLD:
                 run->held = answer == RUN_ANSWER_DONE;
-                if (answer == RUN_ANSWER_STALE) {       /* the process is dead already */
-                        run->process = RUN_PROCESS_DEAD;
-                        run->dead_us = now_us;
-                }
+                if (answer == RUN_ANSWER_STALE)         /* the process is dead already */
+                        note_death(run, now_us);
                 return answer == RUN_ANSWER_FAILED && !run->resumed ? begin_end(run, END_START_FAILED, sentence) : 0;
         case RUN_PERMIT:
                 run->permitted = answer == RUN_ANSWER_DONE;
@@ -342,13 +388,17 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                 answer_destroy(run, answer, now_us);
                 return 0;
         case RUN_KILL:
-                if (answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE) {
-                        run->process = RUN_PROCESS_DEAD;
-                        run->dead_us = now_us;
-                }
+                if (answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE)
+                        note_death(run, now_us);
+                if (answer == RUN_ANSWER_FAILED)
+                        run->held = !run->has_pidfd;    /* it does not hold it, or cannot: given to it again */
                 return 0;
         case RUN_RELEASE:
-                run->held = answer == RUN_ANSWER_NOT_TRIED || answer == RUN_ANSWER_UNKNOWN;
+                run->held = answer != RUN_ANSWER_DONE && answer != RUN_ANSWER_STALE;
+                if (answer == RUN_ANSWER_FAILED) {      /* the guard says that it lives */
+                        run->process = RUN_PROCESS_ALIVE;
+                        run->dead_us = 0;
+                }
                 return 0;
         case RUN_REPORT_ENDED:
                 run->end_reported = answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE;
@@ -372,14 +422,29 @@ int runner_answer(Runner *runner, const VmId *vm, uint64_t epoch, RunStep step, 
 
 /* ---- observations */
 
-int runner_saw_domain(Runner *runner, const VmId *vm, uint64_t epoch, bool paused, bool has_pidfd) {
+/* The run to which something of @epoch belongs; NULL: there is one of another epoch that is under way. One that has
+ * not begun makes room: what is left of an older epoch comes to its end first. 0 or -ENOMEM. */
+static int find_or_add_run(Runner *runner, const VmId *vm, uint64_t epoch, Run **ret) {
         Run *run = find_run(runner, vm);
-        int r;
+        *ret = NULL;
+        if (!run)
+                return add_run(runner, vm, epoch, ret);
+        if (run->epoch != epoch) {
+                if (run->started || run->busy || run->ending)
+                        return 0;
+                run_clear(run);
+                *run = new_run(runner, vm, epoch);
+        }
+        *ret = run;
+        return 0;
+}
+
+int runner_saw_domain(Runner *runner, const VmId *vm, uint64_t epoch, bool paused, bool has_pidfd) {
+        Run *run;
+        int r = find_or_add_run(runner, vm, epoch, &run);
+        if (r < 0)
+                return r;
         if (!run) {
-                r = add_run(runner, vm, epoch, &run);
-                if (r < 0)
-                        return r;
-        } else if (run->epoch != epoch) {
                 runner->relist = true;  /* a stray, for which there is room when this run is over */
                 return 0;
         }
@@ -397,7 +462,10 @@ void runner_listed_domains(Runner *runner, uint64_t now_us) {
         runner->domains_known = true;
         ARRAY_EACH(run, &runner->runs) {
                 bool starting = run->busy && run->step == RUN_START;
-                if (!run->listed && !starting && run->process != RUN_PROCESS_ALIVE)
+                /* Where a process lives, the listing may be older than its domain; but one that never was listed is
+                 * not known to libvirt. */
+                if (!run->listed && !starting &&
+                    (run->process != RUN_PROCESS_ALIVE || run->domain == RUN_DOMAIN_UNKNOWN))
                         run->domain = RUN_DOMAIN_ABSENT;
                 run->listed = false;
                 if (run->domain == RUN_DOMAIN_RUNNING && run->running_since_us == 0)
@@ -405,19 +473,27 @@ void runner_listed_domains(Runner *runner, uint64_t now_us) {
         }
 }
 
-/* An event bears no epoch, and one of the last epoch may come late: where a process is known, it is what counts. */
+void runner_domain_started(Runner *runner, const VmId *vm) {
+        const Run *run = find_run(runner, vm);
+        if (!run || !run->busy || run->step != RUN_START)
+                runner->relist = true;
+}
+
+/* An event bears no epoch, and one of the last epoch may come late: where nothing was started yet it says nothing, and
+ * where a process is known, it is what counts. */
 int runner_domain_stopped(Runner *runner, const VmId *vm, EndCause cause, uint64_t now_us) {
         Run *run = find_run(runner, vm);
-        if (!run || (run->busy && run->step == RUN_START))
+        if (!run || !run->started || (run->busy && run->step == RUN_START))
                 return 0;
         run->stop_seen = true;
+        run->stop_seen_us = now_us;
         run->stop_cause = cause;
         if (run->process == RUN_PROCESS_ALIVE)
                 return 0;
         run->domain = RUN_DOMAIN_ABSENT;
         if (run->destroyed_us == 0)
                 run->destroyed_us = now_us;
-        return run->started ? begin_end(run, cause, NULL) : 0;
+        return begin_end(run, cause, NULL);
 }
 
 void runner_domain_resumed(Runner *runner, const VmId *vm, uint64_t now_us) {
@@ -431,20 +507,18 @@ void runner_domain_resumed(Runner *runner, const VmId *vm, uint64_t now_us) {
 }
 
 int runner_guard_holds(Runner *runner, const VmId *vm, uint64_t epoch, bool alive, uint64_t now_us) {
-        Run *run = find_run(runner, vm);
-        if (!run) {
-                int r = add_run(runner, vm, epoch, &run);
-                if (r < 0)
-                        return r;
-                run->domain = runner->domains_known ? RUN_DOMAIN_ABSENT : RUN_DOMAIN_UNKNOWN;
-        }
-        if (run->epoch != epoch)
-                return 0;
+        Run *run;
+        int r = find_or_add_run(runner, vm, epoch, &run);
+        if (r < 0 || !run)
+                return r;
         run->held = true;
         run->started = true;
-        run->process = alive ? RUN_PROCESS_ALIVE : RUN_PROCESS_DEAD;
-        if (!alive && run->dead_us == 0)
-                run->dead_us = now_us;
+        if (!alive) {
+                note_death(run, now_us);
+                return 0;
+        }
+        run->process = RUN_PROCESS_ALIVE;
+        run->has_pidfd = true;
         return 0;
 }
 
@@ -456,11 +530,9 @@ int runner_process_died(Runner *runner, const VmId *vm, uint64_t epoch, uint64_t
         Run *run = find_run(runner, vm);
         if (!run || run->epoch != epoch)
                 return 0;
-        run->process = RUN_PROCESS_DEAD;
+        note_death(run, now_us);
         if (run->stop_seen)
                 run->domain = RUN_DOMAIN_ABSENT;
-        if (run->dead_us == 0)
-                run->dead_us = now_us;
         return 0;
 }
 

@@ -71,6 +71,7 @@ typedef struct Run {
         uint64_t dead_us;       /* when the process was found dead */
         bool destroy_failed;    /* libvirt cannot: the guard must */
         bool stop_seen;         /* libvirt says that it stopped, and why: the cause below, once the process is dead */
+        uint64_t stop_seen_us;
         EndCause stop_cause;
         bool listed;            /* seen in the listing that is being told */
         bool end_reported;      /* committed, or no longer wanted */
@@ -127,9 +128,13 @@ int runner_answer(Runner *runner, const VmId *vm, uint64_t epoch, RunStep step, 
 int runner_saw_domain(Runner *runner, const VmId *vm, uint64_t epoch, bool paused, bool has_pidfd);
 /* Called after all runner_saw_domain() of one listing: what was not seen is not there, unless its process lives. */
 void runner_listed_domains(Runner *runner, uint64_t now_us);
+/* Of any domain: one that this runner did not ask for, as a start that comes true after the service was restarted, is
+ * looked for. */
+void runner_domain_started(Runner *runner, const VmId *vm);
 int runner_domain_stopped(Runner *runner, const VmId *vm, EndCause cause, uint64_t now_us);
 void runner_domain_resumed(Runner *runner, const VmId *vm, uint64_t now_us);
 
+/* Of one that lives the daemon has the pidfd then, too. */
 int runner_guard_holds(Runner *runner, const VmId *vm, uint64_t epoch, bool alive, uint64_t now_us);
 void runner_guard_listed(Runner *runner);
 int runner_process_died(Runner *runner, const VmId *vm, uint64_t epoch, uint64_t now_us);

@@ -218,6 +218,8 @@ static void on_domain_event(const VmId *vm, DomainEventKind kind, DomainEventCau
                 runner_domain_resumed(&manager->runner, vm, now_us(manager));
                 break;
         case DOMAIN_EVENT_STARTED:
+                runner_domain_started(&manager->runner, vm);
+                break;
         case DOMAIN_EVENT_SUSPENDED:
         case DOMAIN_EVENT_SHUTTING_DOWN:
                 break;
