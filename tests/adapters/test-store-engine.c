@@ -143,6 +143,34 @@ static void test_a_second_snapshot_waits_for_the_first(void) {
         g_assert_cmpint(raft_engine_take_snapshot(node->engine, index - 1, "s", 1), ==, -EINVAL);
 }
 
+static void test_a_snapshot_has_the_members_and_may_be_as_of_the_last_command(void) {
+        g_autoptr(World) world = world_new(1, NULL);
+        Node *node = lone_node(world);
+        RaftMember members[3];
+        Answer answer = {};
+
+        node_write(node, "x");
+        node_write(node, "y");
+        uint64_t command = node_status(node).applied_index;
+        g_assert_cmpint(raft_engine_change_member(node->engine, 99, "ninety-nine", RAFT_MEMBER_SPARE, answer_take,
+                                                  &answer, NULL), ==, RAFT_SUBMIT_TAKEN);
+        world_wait_answer(world, &answer);
+        g_assert_cmpuint(node_status(node).applied_index, ==, command + 1);
+        g_assert_cmpint(raft_engine_take_snapshot(node->engine, command - 1, "x\n", 2), ==, -EINVAL);
+        g_assert_cmpint(raft_engine_take_snapshot(node->engine, command + 2, "x\n", 2), ==, -EINVAL);
+        g_assert_cmpint(raft_engine_take_snapshot(node->engine, command, "x\ny\n", 4), ==, RAFT_SNAPSHOT_TAKEN);
+        world_until(world, snapshot_is_there, node, "a snapshot");
+        node_down(node);
+        node_up(node);
+        g_assert_cmpstr(node->state->str, ==, "x\ny\n");
+        g_assert_cmpuint(raft_engine_get_members(node->engine, members, 3), ==, 2);
+        g_assert_cmpuint(members[1].id, ==, 99);
+        g_assert_cmpstr(members[1].address, ==, "ninety-nine");
+        g_assert_cmpint(members[1].role, ==, RAFT_MEMBER_SPARE);
+        g_assert_cmpuint(node_status(node).n_voters, ==, 1);
+        node_write(node, "z");
+}
+
 static void test_the_term_is_confirmed_without_the_disk(void) {
         g_autoptr(World) world = world_new(1, NULL);
         Node *node = lone_node(world);
@@ -302,6 +330,7 @@ int main(int argc, char **argv) {
         TEST(a_snapshot_shortens_the_log_and_is_restored);
         TEST(entries_behind_a_snapshot_are_kept_as_told);
         TEST(a_second_snapshot_waits_for_the_first);
+        TEST(a_snapshot_has_the_members_and_may_be_as_of_the_last_command);
         TEST(the_term_is_confirmed_without_the_disk);
         TEST(an_entry_may_be_as_large_as_the_limit_and_no_larger);
         TEST(a_request_let_go_of_is_not_answered_but_done);

@@ -506,16 +506,27 @@ void engine_on_trouble(void *userdata, int error) {
 
 /* ---- own snapshots ---- */
 
+/* True if nothing that was applied after @index changed the state machine. */
+static bool is_newest_state(const RaftEngine *engine, uint64_t index) {
+        for (uint64_t later = index + 1; later <= engine->applied_index; later++) {
+                const LogEntry *entry = raft_log_get(&engine->log, later);
+                if (!entry || entry->type == LOG_ENTRY_COMMAND)
+                        return false;
+        }
+        return index <= engine->applied_index;
+}
+
 int raft_engine_take_snapshot(RaftEngine *engine, uint64_t index, const void *data, size_t size) {
         struct raft_buffer members;
         LogWrite write = {};
 
         if (engine->stopped || !engine->started)
                 return -ESHUTDOWN;
-        if (index != engine->applied_index)
+        if (!is_newest_state(engine, index))
                 return -EINVAL;
         if (size > SNAPSHOT_SIZE_MAX)
                 return -E2BIG;
+        index = engine->applied_index;
         if (engine->taking_snapshot || engine->raft.snapshot.installing)
                 return RAFT_SNAPSHOT_BUSY;
         if (writer_error(engine->writer) < 0)

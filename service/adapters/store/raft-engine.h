@@ -202,6 +202,7 @@ typedef enum RaftSnapshotVerdict {
         RAFT_SNAPSHOT_STORE_FAILING,
 } RaftSnapshotVerdict;
 
-/* @data is the state machine as of @index, which must be RaftStatus.applied_index. A RaftSnapshotVerdict, or -errno
- * (-EINVAL: another index; -E2BIG: over SNAPSHOT_SIZE_MAX). */
+/* @data is the state machine as of @index, the last command that was applied (or RaftStatus.applied_index, which
+ * barriers and changes move on too). A RaftSnapshotVerdict, or -errno (-EINVAL: another index; -E2BIG: over
+ * SNAPSHOT_SIZE_MAX). */
 int raft_engine_take_snapshot(RaftEngine *engine, uint64_t index, const void *data, size_t size);
