@@ -392,7 +392,7 @@ Verdict tell_release(Chronicle *c, const GpuIdentity *gpu) {
 }
 
 Claim claim_of(const Chronicle *c, unsigned vm, unsigned node, unsigned first, unsigned n) {
-        const Vm *record = vm_of(c, vm);
+        const Vm *record = vm_told(c, vm);
         NodeId id = NODE(node);
         const NodeRecord *member = registry_find_node(c->registry, &id);
         Claim claim = { .vm = VM(vm), .node = id, .n_gpus = n };
@@ -425,7 +425,7 @@ Verdict tell_assign(Chronicle *c, const Claim *claim) {
 
 Verdict tell_running(Chronicle *c, unsigned vm) {
         Gpupool1__ReportRunning m = GPUPOOL1__REPORT_RUNNING__INIT;
-        const Vm *record = vm_of(c, vm);
+        const Vm *record = vm_told(c, vm);
         VmId id = VM(vm);
         NodeId node = record->assignment.node;
         m.vm = BORROW(id);
@@ -437,7 +437,7 @@ Verdict tell_running(Chronicle *c, unsigned vm) {
 
 Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms) {
         Gpupool1__ReportEnded m = GPUPOOL1__REPORT_ENDED__INIT;
-        const Vm *record = vm_of(c, vm);
+        const Vm *record = vm_told(c, vm);
         VmId id = VM(vm);
         NodeId node = record->assignment.node;
         m.vm = BORROW(id);
@@ -449,7 +449,7 @@ Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms) {
         return TELL(c, REPORT_ENDED, m);
 }
 
-const Vm *vm_of(const Chronicle *c, unsigned vm) {
+const Vm *vm_told(const Chronicle *c, unsigned vm) {
         VmId id = VM(vm);
         return registry_find_vm(c->registry, &id);
 }

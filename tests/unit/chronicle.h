@@ -82,7 +82,7 @@ Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms);
 
 /* ---- asking */
 
-const Vm *vm_of(const Chronicle *c, unsigned vm);
+const Vm *vm_told(const Chronicle *c, unsigned vm);
 /* The state as bytes, without index and requests. Owned by the caller. */
 uint8_t *state_bytes(const Registry *registry, size_t *ret_size);
 /* Aborts with what is wrong. */

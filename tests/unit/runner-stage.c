@@ -56,7 +56,7 @@ void libvirt_says_stopped(Stage *s, EndCause cause) {
 
 void process_dies(Stage *s) {
         VmId vm = VM(1);
-        g_assert_cmpint(runner_process_died(&s->runner, &vm, vm_of(&s->c, 1)->epoch, s->now_us), ==, 0);
+        g_assert_cmpint(runner_process_died(&s->runner, &vm, vm_told(&s->c, 1)->epoch, s->now_us), ==, 0);
 }
 
 void answers_with(Stage *s, RunAnswer answer, const char *sentence) {

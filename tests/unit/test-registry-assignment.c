@@ -23,7 +23,7 @@ static void test_a_vm_that_is_to_run_is_assigned(void) {
         Claim claim = claim_of(&c, 1, 1, 1, 2);
         GpuIdentity gpu = GPU(1, 2), free_gpu = GPU(1, 0);
         ASSERT_DONE(tell_assign(&c, &claim));
-        const Vm *vm = vm_of(&c, 1);
+        const Vm *vm = vm_told(&c, 1);
         g_assert_cmpint(vm_state(vm), ==, VM_STATE_STARTING);
         g_assert_cmpuint(vm->epoch, ==, 1);
         g_assert_true(registry_find_vm_of_gpu(c.registry, &gpu) == vm);
@@ -60,7 +60,7 @@ static void test_who_has_failed_is_not_assigned(void) {
         Claim claim = claim_of(&c, 1, 1, 0, 1);
         ASSERT_DONE(tell_assign(&c, &claim));
         ASSERT_DONE(tell_ended(&c, 1, END_START_FAILED, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_FAILED);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_FAILED);
         claim = claim_of(&c, 1, 1, 0, 1);
         ASSERT_REFUSED(CONFLICT, tell_assign(&c, &claim));
 }
@@ -232,7 +232,7 @@ static void test_a_vm_may_have_so_many_gpus(void) {
         ASSERT_DONE(tell_desired(&c, 1, VM_RUN, 0));
         Claim claim = claim_of(&c, 1, 2, 0, GPUS_PER_VM_MAX);
         ASSERT_DONE(tell_assign(&c, &claim));
-        g_assert_cmpuint(vm_of(&c, 1)->assignment.n_gpus, ==, GPUS_PER_VM_MAX);
+        g_assert_cmpuint(vm_told(&c, 1)->assignment.n_gpus, ==, GPUS_PER_VM_MAX);
 }
 
 static void test_notes_that_no_one_may_be_shown_are_refused(void) {
@@ -262,7 +262,7 @@ static void test_notes_that_no_one_may_be_shown_are_refused(void) {
         note.why = (char *) "it has the only free GPU";
         note.chosen = true;
         ASSERT_DONE(TELL(&c, ASSIGN, m));
-        g_assert_cmpstr(vm_of(&c, 1)->notes[0].why, ==, "it has the only free GPU");
+        g_assert_cmpstr(vm_told(&c, 1)->notes[0].why, ==, "it has the only free GPU");
 }
 
 /* ---- what the node says */
@@ -316,14 +316,14 @@ static void test_a_report_of_an_end_has_a_cause_and_a_sentence(void) {
         ASSERT_REFUSED(INVALID_ARGUMENT, TELL(&c, REPORT_ENDED, m));
         m.sentence = longest;
         ASSERT_DONE(TELL(&c, REPORT_ENDED, m));
-        g_assert_cmpstr(vm_of(&c, 1)->reason_code, ==, "gpu-lost");
-        g_assert_cmpstr(vm_of(&c, 1)->reason, ==, longest);
+        g_assert_cmpstr(vm_told(&c, 1)->reason_code, ==, "gpu-lost");
+        g_assert_cmpstr(vm_told(&c, 1)->reason, ==, longest);
 }
 
 static void test_an_end_frees_the_gpus(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_ended(&c, 1, END_CRASHED, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_BACKOFF);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_BACKOFF);
         Claim claim = claim_of(&c, 2, 1, 0, 1);
         ASSERT_DONE(tell_assign(&c, &claim));
 }
@@ -331,7 +331,7 @@ static void test_an_end_frees_the_gpus(void) {
 static void test_running_is_noted_once(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_running(&c, 1));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_RUNNING);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_RUNNING);
         uint64_t next = c.registry->next_event;
         ASSERT_DONE(tell_running(&c, 1));
         g_assert_cmpuint(c.registry->next_event, ==, next);
@@ -341,8 +341,8 @@ static void test_who_is_to_stop_does_not_go_back_to_running(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_desired(&c, 1, VM_STOP, 0));
         ASSERT_DONE(tell_running(&c, 1));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPING);
-        g_assert_true(vm_of(&c, 1)->assignment.ran);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPING);
+        g_assert_true(vm_told(&c, 1)->assignment.ran);
 }
 
 /* ---- a new boot */
@@ -351,30 +351,30 @@ static void test_a_new_boot_ends_the_assignments_of_the_old_incarnation(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_running(&c, 1));
         ASSERT_DONE(tell_node(&c, 1, "a", 2, "boot-2"));
-        g_assert_cmpint(vm_of(&c, 1)->assignment.phase, ==, ASSIGNMENT_NONE);
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_WAITING);
-        g_assert_cmpstr(vm_of(&c, 1)->reason_code, ==, "node-lost");
-        g_assert_cmpuint(vm_of(&c, 1)->attempts, ==, 0);
+        g_assert_cmpint(vm_told(&c, 1)->assignment.phase, ==, ASSIGNMENT_NONE);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpstr(vm_told(&c, 1)->reason_code, ==, "node-lost");
+        g_assert_cmpuint(vm_told(&c, 1)->attempts, ==, 0);
 }
 
 static void test_a_new_boot_ends_no_assignment_of_another_node(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_node(&c, 2, "b", 1, "boot"));
         ASSERT_DONE(tell_node(&c, 2, "b", 2, "boot-2"));
-        g_assert_cmpint(vm_of(&c, 1)->assignment.phase, ==, ASSIGNMENT_STARTING);
+        g_assert_cmpint(vm_told(&c, 1)->assignment.phase, ==, ASSIGNMENT_STARTING);
 }
 
 static void test_who_was_to_stop_is_stopped_by_a_new_boot(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_desired(&c, 1, VM_SHUTDOWN, 0));
         ASSERT_DONE(tell_node(&c, 1, "a", 2, "boot-2"));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPED);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPED);
 }
 
 static void test_a_node_that_says_the_same_again_ends_nothing(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_two_vms();
         ASSERT_DONE(tell_node(&c, 1, "a", 1, "boot-1"));
-        g_assert_cmpint(vm_of(&c, 1)->assignment.phase, ==, ASSIGNMENT_STARTING);
+        g_assert_cmpint(vm_told(&c, 1)->assignment.phase, ==, ASSIGNMENT_STARTING);
 }
 
 int main(int argc, char **argv) {

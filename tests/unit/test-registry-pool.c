@@ -64,7 +64,7 @@ static void test_a_renamed_pool_keeps_its_gpus_and_vms(void) {
         ASSERT_DONE(tell_pool_renamed(&c, "training", "alpha"));
         g_assert_null(pool_named(&c, "training"));
         g_assert_cmpuint(pool_named(&c, "alpha")->gpus.n, ==, 4);
-        g_assert_cmpstr(vm_of(&c, 1)->pool, ==, "alpha");
+        g_assert_cmpstr(vm_told(&c, 1)->pool, ==, "alpha");
         Claim claim = claim_of(&c, 1, 1, 0, 1);
         ASSERT_DONE(tell_assign(&c, &claim));
 }

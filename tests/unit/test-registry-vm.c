@@ -13,7 +13,7 @@
 static void test_a_defined_vm_belongs_to_who_defined_it(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
         ASSERT_DONE(tell_vm(&c, 1, "bert", "training", 2));
-        const Vm *vm = vm_of(&c, 1);
+        const Vm *vm = vm_told(&c, 1);
         g_assert_cmpstr(vm->name, ==, "bert");
         g_assert_cmpstr(vm->pool, ==, "training");
         g_assert_cmpuint(vm->count, ==, 2);
@@ -80,7 +80,7 @@ static void test_a_vm_needs_one_to_so_many_gpus(void) {
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_requirement(&c, 1, "training", GPUS_PER_VM_MAX + 1));
         ASSERT_REFUSED(NOT_FOUND, tell_vm_requirement(&c, 1, "none", 1));
         ASSERT_DONE(tell_vm_requirement(&c, 1, "training", 1));
-        g_assert_cmpuint(vm_of(&c, 1)->count, ==, 1);
+        g_assert_cmpuint(vm_told(&c, 1)->count, ==, 1);
 }
 
 static void test_domain_xml_has_a_largest(void) {
@@ -89,7 +89,7 @@ static void test_domain_xml_has_a_largest(void) {
         ASSERT_DONE(tell_vm_xml(&c, 1, "bert", largest));
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_xml(&c, 1, "bert", larger));
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_xml(&c, 1, "bert", ""));
-        g_assert_cmpstr(vm_of(&c, 1)->xml, ==, largest);
+        g_assert_cmpstr(vm_told(&c, 1)->xml, ==, largest);
 }
 
 static void test_a_cluster_has_room_for_so_many_vms(void) {
@@ -127,7 +127,7 @@ static void test_a_vm_is_renamed_while_it_is_stopped_only(void) {
         ASSERT_DONE(tell_assign(&c, &claim));
         ASSERT_REFUSED(IN_USE, tell_vm_xml(&c, 1, "bert", "<domain/>"));
         ASSERT_DONE(tell_vm_xml(&c, 1, "ernie", "<domain type='kvm'/>"));
-        g_assert_cmpstr(vm_of(&c, 1)->xml, ==, "<domain type='kvm'/>");
+        g_assert_cmpstr(vm_told(&c, 1)->xml, ==, "<domain type='kvm'/>");
 }
 
 static void test_a_vm_is_deleted_while_it_is_stopped_only(void) {
@@ -139,7 +139,7 @@ static void test_a_vm_is_deleted_while_it_is_stopped_only(void) {
         ASSERT_REFUSED(IN_USE, tell_vm_deleted(&c, 1));
         ASSERT_DONE(tell_ended(&c, 1, END_REQUESTED, 0));
         ASSERT_DONE(tell_vm_deleted(&c, 1));
-        g_assert_null(vm_of(&c, 1));
+        g_assert_null(vm_told(&c, 1));
 }
 
 /* ---- policy */
@@ -158,7 +158,7 @@ static void test_a_priority_has_limits(void) {
         ASSERT_DONE(tell_vm_priority(&c, 1, VM_PRIORITY_MIN));
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_priority(&c, 1, VM_PRIORITY_MAX + 1));
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_priority(&c, 1, VM_PRIORITY_MIN - 1));
-        g_assert_cmpint(vm_of(&c, 1)->priority, ==, VM_PRIORITY_MIN);
+        g_assert_cmpint(vm_told(&c, 1)->priority, ==, VM_PRIORITY_MIN);
 }
 
 static void test_a_restart_policy_is_one_of_three(void) {
@@ -166,7 +166,7 @@ static void test_a_restart_policy_is_one_of_three(void) {
         ASSERT_DONE(tell_vm_restart(&c, 1, RESTART_NEVER));
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_restart(&c, 1, RESTART_POLICY_COUNT));
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_policy(&c, NULL));
-        g_assert_cmpint(vm_of(&c, 1)->restart, ==, RESTART_NEVER);
+        g_assert_cmpint(vm_told(&c, 1)->restart, ==, RESTART_NEVER);
 }
 
 static void test_preferred_nodes_and_affinity_have_limits(void) {
@@ -186,8 +186,8 @@ static void test_preferred_nodes_and_affinity_have_limits(void) {
         policy.affinity = pointers;
         policy.n_affinity = AFFINITY_MAX;
         ASSERT_DONE(tell_policy(&c, &policy));
-        g_assert_cmpuint(vm_of(&c, 1)->preferred_nodes.n, ==, PREFERRED_NODES_MAX);
-        g_assert_cmpuint(vm_of(&c, 1)->n_affinity, ==, AFFINITY_MAX);
+        g_assert_cmpuint(vm_told(&c, 1)->preferred_nodes.n, ==, PREFERRED_NODES_MAX);
+        g_assert_cmpuint(vm_told(&c, 1)->n_affinity, ==, AFFINITY_MAX);
 
         policy.n_preferred_nodes++;
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_policy(&c, &policy));
@@ -204,7 +204,7 @@ static void test_preferred_nodes_and_affinity_have_limits(void) {
         policy.n_affinity = 0;
         policy.n_preferred_nodes = 1;
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_policy(&c, &policy));
-        g_assert_cmpuint(vm_of(&c, 1)->n_affinity, ==, AFFINITY_MAX);
+        g_assert_cmpuint(vm_told(&c, 1)->n_affinity, ==, AFFINITY_MAX);
 }
 
 static void test_a_vm_is_not_defined_with_a_bad_policy(void) {
@@ -233,11 +233,11 @@ static Chronicle chronicle_of_a_running_vm(void) {
 
 static void test_a_stopped_vm_waits_once_it_is_to_run(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
         ASSERT_DONE(tell_desired(&c, 1, VM_STOP, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPED);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPED);
         ASSERT_DONE(tell_desired(&c, 1, VM_RESTART, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
 }
 
 static void test_nobody_knows_a_fifth_desire(void) {
@@ -248,42 +248,42 @@ static void test_nobody_knows_a_fifth_desire(void) {
 static void test_a_vm_that_is_to_shut_down_is_stopping_until_it_has_ended(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_running_vm();
         ASSERT_DONE(tell_desired(&c, 1, VM_SHUTDOWN, 5000));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPING);
-        g_assert_cmpint(vm_of(&c, 1)->stop_kind, ==, VM_SHUTDOWN);
-        g_assert_cmpuint(vm_of(&c, 1)->stop_timeout_ms, ==, 5000);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPING);
+        g_assert_cmpint(vm_told(&c, 1)->stop_kind, ==, VM_SHUTDOWN);
+        g_assert_cmpuint(vm_told(&c, 1)->stop_timeout_ms, ==, 5000);
         ASSERT_DONE(tell_ended(&c, 1, END_GUEST_SHUTDOWN, 1000));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPED);
-        g_assert_null(vm_of(&c, 1)->reason);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPED);
+        g_assert_null(vm_told(&c, 1)->reason);
 }
 
 static void test_a_stop_is_only_ever_made_harder(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_running_vm();
         ASSERT_DONE(tell_desired(&c, 1, VM_SHUTDOWN, 5000));
         ASSERT_DONE(tell_desired(&c, 1, VM_STOP, 0));
-        g_assert_cmpint(vm_of(&c, 1)->stop_kind, ==, VM_STOP);
+        g_assert_cmpint(vm_told(&c, 1)->stop_kind, ==, VM_STOP);
         ASSERT_DONE(tell_desired(&c, 1, VM_SHUTDOWN, 9000));
-        g_assert_cmpint(vm_of(&c, 1)->stop_kind, ==, VM_STOP);
+        g_assert_cmpint(vm_told(&c, 1)->stop_kind, ==, VM_STOP);
         ASSERT_DONE(tell_desired(&c, 1, VM_RESTART, 9000));
-        g_assert_cmpint(vm_of(&c, 1)->stop_kind, ==, VM_STOP);
-        g_assert_true(vm_of(&c, 1)->run);
+        g_assert_cmpint(vm_told(&c, 1)->stop_kind, ==, VM_STOP);
+        g_assert_true(vm_told(&c, 1)->run);
 }
 
 static void test_a_wish_to_run_takes_effect_after_the_stop(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_running_vm();
         ASSERT_DONE(tell_desired(&c, 1, VM_STOP, 0));
         ASSERT_DONE(tell_desired(&c, 1, VM_RUN, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPING);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPING);
         ASSERT_DONE(tell_ended(&c, 1, END_DESTROYED, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_WAITING);
-        g_assert_cmpuint(vm_of(&c, 1)->attempts, ==, 0);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpuint(vm_told(&c, 1)->attempts, ==, 0);
 }
 
 static void test_a_restarted_vm_waits_for_its_next_place(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_running_vm();
         ASSERT_DONE(tell_desired(&c, 1, VM_RESTART, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_STOPPING);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPING);
         ASSERT_DONE(tell_ended(&c, 1, END_GUEST_SHUTDOWN, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
 }
 
 static void test_start_gives_a_failed_vm_another_chance(void) {
@@ -293,12 +293,12 @@ static void test_start_gives_a_failed_vm_another_chance(void) {
                 ASSERT_DONE(tell_assign(&c, &claim));
                 ASSERT_DONE(tell_ended(&c, 1, END_CRASHED, 0));
         }
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_FAILED);
-        g_assert_cmpstr(vm_of(&c, 1)->reason_code, ==, "crashed");
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_FAILED);
+        g_assert_cmpstr(vm_told(&c, 1)->reason_code, ==, "crashed");
         ASSERT_DONE(tell_desired(&c, 1, VM_RUN, 0));
-        g_assert_cmpint(vm_state(vm_of(&c, 1)), ==, VM_STATE_WAITING);
-        g_assert_cmpuint(vm_of(&c, 1)->attempts, ==, 0);
-        g_assert_null(vm_of(&c, 1)->reason);
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpuint(vm_told(&c, 1)->attempts, ==, 0);
+        g_assert_null(vm_told(&c, 1)->reason);
 }
 
 int main(int argc, char **argv) {
