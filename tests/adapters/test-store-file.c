@@ -432,6 +432,7 @@ static bool mount_small(const char *directory, const char *options) {
         if (mount("tmpfs", directory, "tmpfs", 0, options) == 0)
                 return true;
         g_test_skip("needs root: mounting a tmpfs");
+        directory_remove(directory);
         return false;
 }
 
