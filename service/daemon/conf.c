@@ -194,7 +194,8 @@ static int read_file(const char *path, FILE *file, Conf *conf, char **reterr_sen
                 return 0;
         if (reading.error == -ENOMEM || line == -2)
                 return -ENOMEM;
-        (void) text_printf(reterr_sentence, "%s, line %d: %s", path, line, why ? why : "this is no setting: write Key=value");
+        (void) text_printf(reterr_sentence, "%s, line %d: %s", path, line,
+                           why ? why : "this is no setting: write Key=value");
         return -EINVAL;
 }
 

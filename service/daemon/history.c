@@ -90,7 +90,8 @@ static int keep_result(History *history, uint64_t index, Result *result) {
 static void consider_snapshot(History *history, uint64_t index) {
         RaftStatus status;
         raft_engine_get_status(history->engine, &status);
-        if (status.log_entries < history->config.snapshot_entries || index - status.snapshot_index < history->config.snapshot_entries / 2)
+        if (status.log_entries < history->config.snapshot_entries ||
+            index - status.snapshot_index < history->config.snapshot_entries / 2)
                 return;
 
         _cleanup_free_ uint8_t *bytes = NULL;
@@ -140,7 +141,8 @@ static void on_changed(void *userdata) {
 static void on_store_changed(void *userdata, int error) {
         History *history = userdata;
         if (error < 0)
-                log_error("the registry in %s cannot be written: %s. VMs keep running; changes are refused until this ends",
+                log_error("the registry in %s cannot be written: %s. VMs keep running; changes are refused until this "
+                          "ends",
                           history->config.state_directory, strerror(-error));
         else
                 log_notice("the registry in %s can be written again", history->config.state_directory);
@@ -163,14 +165,16 @@ int history_refuse_leftover(const char *state_directory, char **reterr_sentence)
                 return r;
         if (access(path, F_OK) < 0)
                 return errno == ENOENT ? HISTORY_OPENED : -errno;
-        r = text_printf(reterr_sentence,
-                        "%s is there, but the file node-id beside it is not: restore it from a backup of this host, or move "
-                        "the registry away to begin a new cluster", path);
+        r = text_printf(
+                reterr_sentence,
+                "%s is there, but the file node-id beside it is not: restore it from a backup of this host, or move "
+                "the registry away to begin a new cluster",
+                path);
         return r < 0 ? r : HISTORY_REFUSED;
 }
 
-int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks, void *userdata,
-                 char **reterr_sentence) {
+int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,
+                 void *userdata, char **reterr_sentence) {
         _cleanup_(history_freep) History *history = calloc(1, sizeof(*history));
         if (!history)
                 return -ENOMEM;

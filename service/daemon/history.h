@@ -37,8 +37,8 @@ typedef enum HistoryVerdict {
 int history_refuse_leftover(const char *state_directory, char **reterr_sentence);
 
 /* Opens or creates the registry. @callbacks is borrowed. Returns a HistoryVerdict or -errno. */
-int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks, void *userdata,
-                 char **reterr_sentence);
+int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,
+                 void *userdata, char **reterr_sentence);
 /* Applies what is stored and takes part from now on. 0 or -errno. */
 int history_start(History *history);
 /* Answers what waits: SUBMIT_STOPPING. */

@@ -78,7 +78,8 @@ static void notes_clear(Notes *notes) {
 
 static int write_notes(const World *world, const Placement *placement, Notes *ret) {
         size_t most = placement->n_answers < NOTES_MAX ? placement->n_answers : NOTES_MAX;
-        *ret = (Notes) { .notes = calloc(most + 1, sizeof(*ret->notes)), .pointers = calloc(most + 1, sizeof(*ret->pointers)) };
+        *ret = (Notes){.notes = calloc(most + 1, sizeof(*ret->notes)),
+                       .pointers = calloc(most + 1, sizeof(*ret->pointers))};
         if (!ret->notes || !ret->pointers)
                 return -ENOMEM;
         for (size_t i = 0; i < most; i++) {

@@ -49,8 +49,11 @@ static int copy_texts(const NodeFacts *host, NodeFacts *ret) {
 /* The host's part of @host; the rest of @ret is left out. */
 static int copy_host(const NodeFacts *host, NodeFacts *ret) {
         NodeFacts copy = {
-                .memory_total = host->memory_total, .memory_free = host->memory_free, .address_bits = host->address_bits,
-                .iommu_present = host->iommu_present, .vfio_present = host->vfio_present,
+                .memory_total = host->memory_total,
+                .memory_free = host->memory_free,
+                .address_bits = host->address_bits,
+                .iommu_present = host->iommu_present,
+                .vfio_present = host->vfio_present,
                 .interrupt_remapping = host->interrupt_remapping,
                 .interrupt_remapping_known = host->interrupt_remapping_known,
         };

@@ -120,7 +120,8 @@ static void show_up(Manager *manager, const World *world) {
                 return;
         int r = bus_acquire_name(manager->bus);
         if (r < 0) {
-                log_error("the bus name " BUS_NAME " cannot be had: %s", r == -EEXIST ? "another gpupoold runs" : strerror(-r));
+                log_error("the bus name " BUS_NAME " cannot be had: %s",
+                          r == -EEXIST ? "another gpupoold runs" : strerror(-r));
                 manager->fault = r;
                 return;
         }
@@ -212,7 +213,8 @@ static void on_domain_event(const VmId *vm, DomainEventKind kind, DomainEventCau
         switch (kind) {
         case DOMAIN_EVENT_STOPPED:
         case DOMAIN_EVENT_CRASHED:
-                out_of_memory(manager, runner_domain_stopped(&manager->runner, vm, end_cause_of(kind, cause), now_us(manager)));
+                out_of_memory(manager,
+                              runner_domain_stopped(&manager->runner, vm, end_cause_of(kind, cause), now_us(manager)));
                 break;
         case DOMAIN_EVENT_RESUMED:
                 runner_domain_resumed(&manager->runner, vm, now_us(manager));
@@ -239,7 +241,8 @@ static void on_domains_listed(HypervisorDomain *domains, size_t n, void *userdat
                 }
                 bool has_pidfd = domain->pidfd >= 0;
                 if (has_pidfd)
-                        out_of_memory(manager, steps_adopt(manager->steps, &domain->vm, domain->epoch, steal_fd(&domain->pidfd)));
+                        out_of_memory(manager, steps_adopt(manager->steps, &domain->vm, domain->epoch,
+                                                           steal_fd(&domain->pidfd)));
                 out_of_memory(manager, runner_saw_domain(&manager->runner, &domain->vm, domain->epoch,
                                                          domain->state == DOMAIN_PAUSED, has_pidfd));
         }
@@ -266,7 +269,8 @@ static void on_guard_listed(GuardResult result, GuardEntry *entries, size_t n, v
         for (size_t i = 0; i < n; i++) {
                 GuardEntry *entry = entries + i;
                 if (entry->alive && entry->pidfd >= 0)
-                        out_of_memory(manager, steps_adopt(manager->steps, &entry->vm, entry->epoch, steal_fd(&entry->pidfd)));
+                        out_of_memory(manager,
+                                      steps_adopt(manager->steps, &entry->vm, entry->epoch, steal_fd(&entry->pidfd)));
                 out_of_memory(manager, runner_guard_holds(&manager->runner, &entry->vm, entry->epoch, entry->alive,
                                                           now_us(manager)));
         }
@@ -336,7 +340,8 @@ static int service_submit(void *userdata, Entry *entry, SubmitCallback callback,
 
 static int service_operate(void *userdata, Entry *entry, JobOperation operation, const Caller *caller,
                            OperateCallback callback, void *callback_userdata) {
-        return operations_begin(((Manager *) userdata)->operations, entry, operation, caller, callback, callback_userdata);
+        return operations_begin(((Manager *) userdata)->operations, entry, operation, caller, callback,
+                                callback_userdata);
 }
 
 static int service_cancel_job(void *userdata, Job *job) {
@@ -403,7 +408,8 @@ static int read_or_create_id(Manager *manager, bool *ret_fresh, char **reterr_se
         if (r == -ENOENT)
                 return 0;
         if (r == -EBADMSG)
-                (void) text_printf(reterr_sentence, "%s/node-id is damaged: restore it from a backup of this host", directory);
+                (void) text_printf(reterr_sentence, "%s/node-id is damaged: restore it from a backup of this host",
+                                   directory);
         else if (r < 0)
                 (void) text_printf(reterr_sentence, "%s/node-id cannot be read: %s", directory, strerror(-r));
         return r < 0 ? MANAGER_REFUSED : 0;
@@ -421,7 +427,8 @@ static int open_history(Manager *manager, char **reterr_sentence) {
                         return r < 0 ? r : MANAGER_REFUSED;
                 r = node_id_create(directory, &manager->node);
                 if (r < 0) {
-                        (void) text_printf(reterr_sentence, "%s/node-id cannot be written: %s", directory, strerror(-r));
+                        (void) text_printf(reterr_sentence, "%s/node-id cannot be written: %s", directory,
+                                           strerror(-r));
                         return MANAGER_REFUSED;
                 }
         }
@@ -450,17 +457,24 @@ static int start_event_loop(Manager *manager) {
         if (r >= 0)
                 r = sd_event_source_set_priority(manager->turn, PRIORITY_TURN);
         if (r >= 0)
-                r = sd_event_add_time(manager->event, &manager->timer, CLOCK_BOOTTIME, UINT64_MAX, 0, on_timer, manager);
+                r = sd_event_add_time(manager->event, &manager->timer, CLOCK_BOOTTIME, UINT64_MAX, 0, on_timer,
+                                      manager);
         return r;
 }
 
 static int start_adapters(Manager *manager) {
         const Conf *conf = manager->conf;
-        LocalFactsConfig facts = { .node = manager->node, .coalesce_us = conf->coalesce_us, .probe_socket = conf->probe_socket,
-                                   .changed = on_shown_changed, .device_event = on_device_event, .userdata = manager };
-        HypervisorConfig hypervisor = { .uri = conf->libvirt_uri, .query_timeout_us = conf->query_timeout_us,
-                                        .start_timeout_us = conf->start_timeout_us, .stop_timeout_us = conf->stop_timeout_us,
-                                        .probe_interval_us = PROBE_INTERVAL_US };
+        LocalFactsConfig facts = {.node = manager->node,
+                                  .coalesce_us = conf->coalesce_us,
+                                  .probe_socket = conf->probe_socket,
+                                  .changed = on_shown_changed,
+                                  .device_event = on_device_event,
+                                  .userdata = manager};
+        HypervisorConfig hypervisor = {.uri = conf->libvirt_uri,
+                                       .query_timeout_us = conf->query_timeout_us,
+                                       .start_timeout_us = conf->start_timeout_us,
+                                       .stop_timeout_us = conf->stop_timeout_us,
+                                       .probe_interval_us = PROBE_INTERVAL_US};
         int r = local_facts_new(&manager->facts, manager->event, &facts);
         if (r >= 0)
                 r = hypervisor_new(&manager->hypervisor, manager->event, &hypervisor, &hypervisor_callbacks, manager);
@@ -471,9 +485,13 @@ static int start_adapters(Manager *manager) {
 
 static int start_own(Manager *manager) {
         const Conf *conf = manager->conf;
-        OperationsConfig operations = { .event = manager->event, .history = manager->history, .runner = &manager->runner,
-                                        .jobs_per_user = conf->jobs_per_user, .linger_us = conf->job_linger_us,
-                                        .changed = on_shown_changed, .userdata = manager };
+        OperationsConfig operations = {.event = manager->event,
+                                       .history = manager->history,
+                                       .runner = &manager->runner,
+                                       .jobs_per_user = conf->jobs_per_user,
+                                       .linger_us = conf->job_linger_us,
+                                       .changed = on_shown_changed,
+                                       .userdata = manager};
         StepsConfig steps = { .event = manager->event, .runner = &manager->runner, .hypervisor = manager->hypervisor,
                               .guard = manager->guard, .history = manager->history, .node = manager->node,
                               .kill_timeout_us = conf->stop_timeout_us, .answered = on_something, .userdata = manager };

@@ -63,7 +63,8 @@ static int begin_cluster(Member *member, const char *name) {
         return history_submit(member->history, &entry, on_decided, member);
 }
 
-static int announce(Member *member, const World *world, const NodeFacts *facts, const NodeRecord *self, const char *name) {
+static int announce(Member *member, const World *world, const NodeFacts *facts, const NodeRecord *self,
+                    const char *name) {
         Gpupool1__AnnounceNode announcement = GPUPOOL1__ANNOUNCE_NODE__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         bool same_boot = self && text_equal(self->boot_id, facts->boot_id);

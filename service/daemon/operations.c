@@ -45,7 +45,8 @@ int operations_new(Operations **ret, const OperationsConfig *config) {
         operations->jobs.per_user_max = config->jobs_per_user;
         operations->jobs.linger_us = config->linger_us;
         operations->jobs.next_id = 1;
-        int r = sd_event_add_time(config->event, &operations->expiry, CLOCK_BOOTTIME, UINT64_MAX, 0, on_expiry, operations);
+        int r = sd_event_add_time(config->event, &operations->expiry, CLOCK_BOOTTIME, UINT64_MAX, 0, on_expiry,
+                                  operations);
         if (r < 0)
                 return r;
         r = sd_event_source_set_enabled(operations->expiry, SD_EVENT_ON);
@@ -105,7 +106,8 @@ static uint32_t count_of_user(const Operations *operations, uint32_t uid) {
 static int on_refused(sd_event_source *source, void *userdata) {
         Operation *operation = userdata;
         Result result = { .verdict = VERDICT_LIMITS_EXCEEDED };
-        (void) text_printf(&result.sentence, "you have %u unfinished jobs on this node, the most there may be: wait for one",
+        (void) text_printf(&result.sentence,
+                           "you have %u unfinished jobs on this node, the most there may be: wait for one",
                            operation->operations->config.jobs_per_user);
         operation->callback(SUBMIT_COMMITTED, &result, NULL, operation->userdata);
         result_clear(&result);
@@ -139,8 +141,8 @@ static void on_committed(SubmitOutcome outcome, const Result *result, void *user
         operation_free(operation);
 }
 
-int operations_begin(Operations *operations, Entry *entry, JobOperation kind, const Caller *caller, OperateCallback callback,
-                     void *userdata) {
+int operations_begin(Operations *operations, Entry *entry, JobOperation kind, const Caller *caller,
+                     OperateCallback callback, void *userdata) {
         if (entry->command_case != GPUPOOL1__ENTRY__COMMAND_SET_DESIRED || entry->set_desired->vm.len != ID_SIZE)
                 return -EINVAL;
 
@@ -226,7 +228,8 @@ static void on_canceled(SubmitOutcome outcome, const Result *result, void *userd
         Operations *operations = cancel->operations;
         Job *job = outcome == SUBMIT_STOPPING ? NULL : jobs_find(&operations->jobs, cancel->job);
         if (job && job->result == JOB_PENDING && outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE) {
-                job_finish(job, JOB_CANCELED, NULL, "it was canceled; the VM is stopped again", now_us(operations, CLOCK_BOOTTIME));
+                job_finish(job, JOB_CANCELED, NULL, "it was canceled; the VM is stopped again",
+                           now_us(operations, CLOCK_BOOTTIME));
                 announce_end(operations, job);
         }
         free(cancel);

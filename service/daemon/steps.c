@@ -197,8 +197,14 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
         _cleanup_free_ Claim *claim = calloc(1, sizeof(*claim));
         if (!claim)
                 return -ENOMEM;
-        DomainBuild build = { .name = vm->name, .vm = vm->id, .cluster = world->registry->cluster, .node = steps->config.node,
-                              .epoch = vm->epoch, .gpus = claim->gpus, .n_gpus = vm->assignment.n_gpus, .numa_node = -1 };
+        DomainBuild build = {.name = vm->name,
+                             .vm = vm->id,
+                             .cluster = world->registry->cluster,
+                             .node = steps->config.node,
+                             .epoch = vm->epoch,
+                             .gpus = claim->gpus,
+                             .n_gpus = vm->assignment.n_gpus,
+                             .numa_node = -1};
         for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
                 const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
                 if (!gpu)
@@ -219,7 +225,8 @@ static int begin_start(Step *step, const World *world) {
                 return 0;
         }
         if (r == -EINVAL) {
-                step_end(step, RUN_ANSWER_FAILED, "its domain XML cannot be completed: give it new XML (gpupoolctl vm update)");
+                step_end(step, RUN_ANSWER_FAILED,
+                         "its domain XML cannot be completed: give it new XML (gpupoolctl vm update)");
                 return 0;
         }
         if (r < 0)
@@ -271,7 +278,8 @@ static int begin_hold(Step *step) {
 
 static void on_reported(SubmitOutcome outcome, const Result *result, void *userdata) {
         if (outcome == SUBMIT_COMMITTED)
-                step_end(userdata, result->verdict == VERDICT_DONE ? RUN_ANSWER_DONE : RUN_ANSWER_STALE, result->sentence);
+                step_end(userdata, result->verdict == VERDICT_DONE ? RUN_ANSWER_DONE : RUN_ANSWER_STALE,
+                         result->sentence);
         else
                 step_end(userdata, RUN_ANSWER_NOT_TRIED, NULL);
 }
@@ -362,13 +370,14 @@ int steps_begin(Steps *steps, const World *world, const RunTask *task) {
         Step *step = malloc(sizeof(*step));
         if (!step)
                 return -ENOMEM;
-        *step = (Step) { .steps = steps, .next = steps->under_way, .step = task->step, .vm = task->vm, .epoch = task->epoch };
+        *step = (Step){
+                .steps = steps, .next = steps->under_way, .step = task->step, .vm = task->vm, .epoch = task->epoch};
         steps->under_way = step;
         int r = begin(step, world, task);
         if (r < 0) {
                 /* It could not even be begun: no leader, no memory. The runner tries again. */
-                (void) runner_answer(steps->config.runner, &task->vm, task->epoch, task->step, RUN_ANSWER_NOT_TRIED, NULL,
-                                     now_us(steps));
+                (void) runner_answer(steps->config.runner, &task->vm, task->epoch, task->step, RUN_ANSWER_NOT_TRIED,
+                                     NULL, now_us(steps));
                 step_free(step);
         }
         return r == -ENOMEM ? r : 0;
