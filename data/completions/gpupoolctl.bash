@@ -74,8 +74,9 @@ _gpupoolctl() {
         local i
         for ((i = 1; i < cword; i++)); do
                 case ${words[i]} in
-                --match | --gpu | --placement | --reserve | --max-in-use | --pool | --gpus | --priority | --restart | --prefer | \
-                        --with | --apart | --timeout | --parameters | --since | --max | --lose | --add | --start | --address)
+                --match | --gpu | --placement | --reserve | --max-in-use | --pool | --gpus | --priority | --restart | \
+                        --prefer | --with | --apart | --timeout | --parameters | --since | --max | --lose | --add | \
+                        --start | --address)
                         ((i++))
                         ;;
                 -*) ;;

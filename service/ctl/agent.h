@@ -12,6 +12,6 @@ typedef struct Agent {
         pid_t pid;              /* 0: none runs */
 } Agent;
 
-/* Starts it, once, and waits until it listens. Does nothing where no one could answer, and where it is not installed. */
+/* Starts it, once, and waits until it listens. Does nothing where no one could answer or it is not installed. */
 void agent_open(Agent *agent);
 void agent_close(Agent *agent);

@@ -32,7 +32,8 @@ static void consider_all(Nearest *nearest, const Option *options) {
                 nearest_consider(nearest, option->name);
 }
 
-static int refuse_unknown(const char *name, size_t length, const Option *first, const Option *second, char **ret_problem) {
+static int refuse_unknown(const char *name, size_t length, const Option *first, const Option *second,
+                          char **ret_problem) {
         _cleanup_free_ char *typed = must_printf("%.*s", (int) length, name);
         Nearest nearest = nearest_of(typed);
         consider_all(&nearest, first);
@@ -95,8 +96,8 @@ static int take_letters(Args *args, char **argv, int *index, const Option *first
         return 0;
 }
 
-int args_take(Args *args, char **argv, int argc, int *index, bool *only_words, const Option *first, const Option *second,
-              char **ret_problem) {
+int args_take(Args *args, char **argv, int argc, int *index, bool *only_words, const Option *first,
+              const Option *second, char **ret_problem) {
         const char *word = argv[*index];
         if (!*only_words && text_equal(word, "--")) {
                 *only_words = true;
@@ -133,7 +134,8 @@ const char *args_value(const Args *args, const char *name) {
         return value;
 }
 
-int number_from_text(const char *what, const char *text, int64_t least, int64_t most, int64_t *ret, char **ret_problem) {
+int number_from_text(const char *what, const char *text, int64_t least, int64_t most, int64_t *ret,
+                     char **ret_problem) {
         bool negative = text[0] == '-';
         uint64_t size;
         int r = text_to_u64(text + negative, 10, &size);

@@ -34,8 +34,8 @@ void args_clear(Args *args);
 /* Takes one step at @argv[*index] (which is not at the end), and moves *index behind what was taken: an option of one
  * of the two rows (either may be NULL), or a word. Returns 0, or -EINVAL with a sentence in *ret_problem, which the
  * caller frees. *only_words becomes true at "--". */
-int args_take(Args *args, char **argv, int argc, int *index, bool *only_words, const Option *first, const Option *second,
-              char **ret_problem);
+int args_take(Args *args, char **argv, int argc, int *index, bool *only_words, const Option *first,
+              const Option *second, char **ret_problem);
 
 /* True if @word, as far as its "=", is one of @options. */
 bool args_is_option(const char *word, const Option *options);

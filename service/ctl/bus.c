@@ -94,7 +94,8 @@ static int find_sleep(sd_bus *bus, uint64_t deadline_us, struct timespec *ret) {
         uint64_t bus_now_us = read_clock_us(CLOCK_MONOTONIC);
         if (due_us != UINT64_MAX && (due_us > bus_now_us ? due_us - bus_now_us : 0) < sleep_us)
                 sleep_us = due_us > bus_now_us ? due_us - bus_now_us : 0;
-        *ret = (struct timespec) { .tv_sec = (time_t) (sleep_us / 1000000U), .tv_nsec = (long) (sleep_us % 1000000U) * 1000 };
+        *ret = (struct timespec) { .tv_sec = (time_t) (sleep_us / 1000000U),
+                                   .tv_nsec = (long) (sleep_us % 1000000U) * 1000 };
         return 0;
 }
 

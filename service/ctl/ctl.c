@@ -42,7 +42,8 @@ Status ctl_load(Ctl *ctl, Objects **ret) {
         Status status = ctl_connect(ctl);
         if (status != STATUS_DONE)
                 return status;
-        request_begin(ctl, &request, REQUEST_READ, OBJECT_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
+        request_begin(ctl, &request, REQUEST_READ, OBJECT_ROOT, "org.freedesktop.DBus.ObjectManager",
+                      "GetManagedObjects");
         status = request_send(ctl, &request, &answer);
         if (status != STATUS_DONE)
                 return status;
@@ -97,7 +98,8 @@ Status ctl_find(Ctl *ctl, const Objects *objects, ObjectKind kind, const char *t
         case FIND_FOUND:
                 return STATUS_DONE;
         case FIND_SEVERAL:
-                return ctl_fail(ctl, STATUS_FAILED, ERROR_NOT_FOUND, "%s is the name of several: %s. Say which.", typed, hint);
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_NOT_FOUND, "%s is the name of several: %s. Say which.", typed,
+                                hint);
         case FIND_NOTHING:
                 break;
         }
@@ -106,7 +108,8 @@ Status ctl_find(Ctl *ctl, const Objects *objects, ObjectKind kind, const char *t
                 return ctl_fail(ctl, STATUS_FAILED, ERROR_NOT_FOUND, "There is no %s %s. Did you mean %s?",
                                 kind_word(kind), typed, hint);
         if (verb)
-                return ctl_fail(ctl, STATUS_FAILED, ERROR_NOT_FOUND, "There is no %s %s. Did you mean gpupoolctl %s %s?",
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_NOT_FOUND,
+                                "There is no %s %s. Did you mean gpupoolctl %s %s?",
                                 kind_word(kind), typed, kind_noun(kind), verb);
         return ctl_fail(ctl, STATUS_FAILED, ERROR_NOT_FOUND, "There is no %s %s. What there is: gpupoolctl %s list",
                         kind_word(kind), typed, kind_noun(kind));
@@ -236,7 +239,8 @@ static int take_verb(CommandLine *line, const char *next) {
                 line->verb = verb_find(line->noun, NULL);
         if (!line->verb && next) {
                 const char *meant = verb_nearest(line->noun, next);
-                line->problem = meant ? must_printf("gpupoolctl %s has no verb %s. Did you mean %s?", line->noun, next, meant) :
+                line->problem = meant ? must_printf("gpupoolctl %s has no verb %s. Did you mean %s?", line->noun, next,
+                                                    meant) :
                                         must_printf("gpupoolctl %s has no verb %s. What it has: gpupoolctl %s --help",
                                                     line->noun, next, line->noun);
                 return -EINVAL;
@@ -334,8 +338,9 @@ static Status check_words(Ctl *ctl, const CommandLine *line) {
                                ctl_refuse_usage(ctl, "gpupoolctl %s has no verb %s. What it has: gpupoolctl %s --help",
                                                 line->noun, line->args.words.items[0], line->noun);
         }
-        return ctl_refuse_usage(ctl, "%s: gpupoolctl %s%s%s %s", n < verb->least ? "Something is missing" : "That is too much",
-                                line->noun, *word ? " " : "", word, verb->words);
+        return ctl_refuse_usage(ctl, "%s: gpupoolctl %s%s%s %s",
+                                n < verb->least ? "Something is missing" : "That is too much", line->noun,
+                                *word ? " " : "", word, verb->words);
 }
 
 static Status run(Ctl *ctl, int argc, char **argv) {
@@ -387,7 +392,8 @@ int ctl_main(int argc, char **argv) {
         sd_bus_flush_close_unref(ctl.bus);
         errno = 0;
         if (fflush(stdout) != 0 || ferror(stdout)) {
-                fprintf(stderr, "The answer could not be written: %s.\n", errno ? strerror(errno) : "the output is broken");
+                fprintf(stderr, "The answer could not be written: %s.\n",
+                        errno ? strerror(errno) : "the output is broken");
                 return status == STATUS_DONE ? STATUS_FAILED : (int) status;
         }
         return (int) status;

@@ -23,8 +23,8 @@ void events_clear(Events *events) {
 int event_read(sd_bus_message *m, EventForm form, Event *ret) {
         const char *kind, *object, *node, *user, *action, *message;
         Event event = {};
-        int r = sd_bus_message_read(m, form == EVENT_STRUCT ? "(ttsosusss)" : "ttsosusss", &event.seq, &event.time_us, &kind,
-                                    &object, &node, &event.uid, &user, &action, &message);
+        int r = sd_bus_message_read(m, form == EVENT_STRUCT ? "(ttsosusss)" : "ttsosusss", &event.seq, &event.time_us,
+                                    &kind, &object, &node, &event.uid, &user, &action, &message);
         if (r <= 0)
                 return r;
         event.kind = must_copy(kind);

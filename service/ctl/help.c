@@ -28,7 +28,8 @@ static void print_options(const Screen *screen, const Option *options) {
 }
 
 static void print_verb_line(const Screen *screen, const Verb *verb) {
-        _cleanup_free_ char *name = must_printf("%s%s%s", verb->noun, verb->verb ? " " : "", verb->verb ? verb->verb : "");
+        _cleanup_free_ char *name = must_printf("%s%s%s", verb->noun, verb->verb ? " " : "",
+                                                verb->verb ? verb->verb : "");
         _cleanup_free_ char *first = must_printf("  %-*s  ", NOUN_WIDTH, name);
         screen_paragraph(screen, first, STYLE_PLAIN, verb->summary);
 }
@@ -38,7 +39,8 @@ void help_all(const Screen *screen) {
         FILE *file = screen->file;
         fputs("gpupoolctl [OPTION]... NOUN [VERB] [WORD]...\n\n", file);
         screen_paragraph(&page, "", STYLE_PLAIN,
-                         "Looks at and changes a gpupool cluster: whole GPUs of many hosts, given to virtual machines.");
+                         "Looks at and changes a gpupool cluster: whole GPUs of many hosts, given to "
+                         "virtual machines.");
         const char *group = "";
         for (const Verb *verb = verbs; verb->noun; verb++) {
                 /* The nouns without verbs stand together. */
@@ -52,8 +54,9 @@ void help_all(const Screen *screen) {
         print_options(&page, global_options);
         fputc('\n', file);
         screen_paragraph(&page, "", STYLE_PLAIN,
-                         "Exit status: 0 done; 1 failed; 2 wrong use; 3 something waits or would not run; 4 not allowed; "
-                         "5 the service or the majority cannot be reached; 6 it may or may not have happened.");
+                         "Exit status: 0 done; 1 failed; 2 wrong use; 3 something waits or would not run; "
+                         "4 not allowed; 5 the service or the majority cannot be reached; 6 it may or may not have "
+                         "happened.");
         fputc('\n', file);
         screen_paragraph(&page, "", STYLE_PLAIN,
                          "gpupoolctl NOUN VERB --help says more. See also gpupoolctl(1), gpupool(7).");
@@ -98,8 +101,8 @@ void help_verb(const Screen *screen, const Verb *verb) {
                 verb->verb ? " " : "", verb->verb ? verb->verb : "", *verb->words ? " " : "", verb->words,
                 screen_plain(screen, STYLE_TITLE));
         size_t length = strlen(verb->summary);
-        _cleanup_free_ char *sentence = must_printf("%c%s%s", toupper((unsigned char) verb->summary[0]), verb->summary + 1,
-                                                    verb->summary[length - 1] == '?' ? "" : ".");
+        _cleanup_free_ char *sentence = must_printf("%c%s%s", toupper((unsigned char) verb->summary[0]),
+                                                    verb->summary + 1, verb->summary[length - 1] == '?' ? "" : ".");
         screen_paragraph(&page, "", STYLE_PLAIN, sentence);
         fputc('\n', screen->file);
         print_text(&page, verb->help);

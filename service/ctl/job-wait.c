@@ -103,7 +103,8 @@ static int call_briefly(Ctl *ctl, const char *path, const char *interface, const
 static Objects *read_quietly(Ctl *ctl) {
         _cleanup_message_ sd_bus_message *answer = NULL;
         _cleanup_(objects_freep) Objects *objects = objects_new();
-        if (call_briefly(ctl, OBJECT_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL, NULL, &answer) >= 0)
+        if (call_briefly(ctl, OBJECT_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL, NULL,
+                         &answer) >= 0)
                 (void) objects_read(objects, answer);
         return STEAL(objects);
 }
@@ -225,7 +226,8 @@ static void lose_job(JobWait *wait, Waited *waited, const char *error_name) {
                 return;
         _cleanup_free_ char *message = must_printf("gpupoold restarted and no longer knows job %llu (%s %s). See what "
                                                    "became of it: gpupoolctl status",
-                                                   (unsigned long long) waited->job.id, waited->job.operation, waited->name);
+                                                   (unsigned long long) waited->job.id, waited->job.operation,
+                                                   waited->name);
         end_job(waited, "failed", ERROR_OUTCOME_UNKNOWN, message);
 }
 
@@ -264,7 +266,8 @@ static void leave(JobWait *wait) {
                 unsigned long long id = waited->job.id;
                 if (!waited->ended)
                         screen_say(&wait->ctl->err, "Job %llu (%s %s) goes on. Wait for it: gpupoolctl job wait %llu; "
-                                   "give it up: gpupoolctl job cancel %llu", id, waited->job.operation, waited->name, id, id);
+                                   "give it up: gpupoolctl job cancel %llu", id, waited->job.operation,
+                                   waited->name, id, id);
         }
         bus_release_interrupt();
         agent_close(&wait->ctl->agent);
@@ -279,7 +282,8 @@ static Status wait_for_all(JobWait *wait) {
                 int r = bus_turn(wait->ctl->bus, now_us + TICK_US);
                 if (r < 0) {
                         bus_release_interrupt();
-                        return ctl_fail(wait->ctl, STATUS_UNKNOWN, NULL, "The connection to the bus was lost; the job goes "
+                        return ctl_fail(wait->ctl, STATUS_UNKNOWN, NULL,
+                                        "The connection to the bus was lost; the job goes "
                                         "on. Look: gpupoolctl job list");
                 }
                 if (r == BUS_TURN_INTERRUPTED) {
@@ -305,7 +309,8 @@ static Status take_first_look(JobWait *wait) {
         while ((r = bus_turn(wait->ctl->bus, 0)) == BUS_TURN_WORKED)
                 ;
         if (r < 0)
-                return ctl_fail(wait->ctl, STATUS_UNKNOWN, NULL, "The connection to the bus was lost; the job goes on.");
+                return ctl_fail(wait->ctl, STATUS_UNKNOWN, NULL,
+                                "The connection to the bus was lost; the job goes on.");
         ARRAY_EACH(waited, &wait->jobs)
                 if (!waited->ended)
                         look(wait, waited);
@@ -331,14 +336,16 @@ static Status judge(const Waited *waited, char **ret_sentence) {
                 return STATUS_DONE;
         if (text_equal(job->result, "waiting")) {
                 *ret_sentence = text_is_empty(job->message) ?
-                        must_printf("%s waits, and starts by itself. See why: gpupoolctl vm explain %s", waited->name, waited->name) :
+                        must_printf("%s waits, and starts by itself. See why: gpupoolctl vm explain %s", waited->name,
+                                    waited->name) :
                         must_copy(job->message);
                 return STATUS_WAITS;
         }
         if (text_equal(job->result, "failed")) {
                 Asked asked = { .changes = true };
                 Status status;
-                *ret_sentence = error_to_sentence(text_is_empty(job->error) ? "failed" : job->error, job->message, &asked, &status);
+                *ret_sentence = error_to_sentence(text_is_empty(job->error) ? "failed" : job->error, job->message,
+                                                  &asked, &status);
                 return status;
         }
         if (text_is_empty(job->message))
@@ -353,7 +360,8 @@ static void tell_done(JobWait *wait, const Objects *objects, const Waited *waite
         const VmObject *vm = objects ? objects_vm(objects, waited->job.object) : NULL;
         if (!vm || !text_equal(final_word(waited->job.operation), "running") || text_equal(vm->node, OBJECT_NONE)) {
                 if (text_is_empty(waited->job.message))
-                        ctl_tell(wait->ctl, "%s: %s (%.1f s)", waited->name, final_word(waited->job.operation), seconds);
+                        ctl_tell(wait->ctl, "%s: %s (%.1f s)", waited->name, final_word(waited->job.operation),
+                                 seconds);
                 else
                         ctl_tell(wait->ctl, "%s", waited->job.message);
                 return;
@@ -361,7 +369,8 @@ static void tell_done(JobWait *wait, const Objects *objects, const Waited *waite
         _cleanup_free_ char *with = must_copy("");
         for (size_t i = 0; i < vm->gpus.n; i++)
                 must_append(&with, "%s%s", i > 0 ? ", " : " with ", objects_name(objects, vm->gpus.items[i]));
-        ctl_tell(wait->ctl, "%s: running on %s%s (%.1f s)", waited->name, objects_name(objects, vm->node), with, seconds);
+        ctl_tell(wait->ctl, "%s: running on %s%s (%.1f s)", waited->name, objects_name(objects, vm->node), with,
+                 seconds);
 }
 
 static void tell(JobWait *wait, const Objects *objects, const Waited *waited) {

@@ -60,7 +60,8 @@ void json_put_time(Json *map, const char *key, uint64_t realtime_us) {
         char text[64];
         struct tm when;
         time_t seconds = (time_t) (realtime_us / 1000000U);
-        if (realtime_us == 0 || !gmtime_r(&seconds, &when) || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &when) == 0) {
+        if (realtime_us == 0 || !gmtime_r(&seconds, &when) ||
+            strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &when) == 0) {
                 json_put(map, key, NULL);
                 return;
         }
@@ -346,7 +347,8 @@ void json_write(Json *document, JsonForm form, FILE *file) {
                 if (c == '\n' || (length > 0 && !character_is_harmful(c)))
                         fwrite(text, 1, length, file);
                 else if (c >= 0x10000)
-                        fprintf(file, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + ((c - 0x10000) & 0x3ff));
+                        fprintf(file, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
+                                0xdc00 + ((c - 0x10000) & 0x3ff));
                 else if (length > 0)
                         fprintf(file, "\\u%04x", c);
                 text += length > 0 ? length : 1;

@@ -24,7 +24,8 @@ size_t edit_distance(const char *a, const char *b) {
                 size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *two_above = rows[(i + 1) % 3];
                 row[0] = i;
                 for (size_t j = 1; j <= m; j++) {
-                        row[j] = smaller(above[j - 1] + !same_letter(a[i - 1], b[j - 1]), smaller(above[j], row[j - 1]) + 1);
+                        row[j] = smaller(above[j - 1] + !same_letter(a[i - 1], b[j - 1]),
+                                         smaller(above[j], row[j - 1]) + 1);
                         if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]))
                                 row[j] = smaller(row[j], two_above[j - 2] + 1);
                 }

@@ -778,7 +778,8 @@ static char *find_nearest(const Objects *objects, ObjectKind kind, const char *t
         return must_copy(nearest_found(&nearest));
 }
 
-FindVerdict objects_find(const Objects *objects, ObjectKind kind, const char *typed, size_t *ret_index, char **ret_hint) {
+FindVerdict objects_find(const Objects *objects, ObjectKind kind, const char *typed, size_t *ret_index,
+                         char **ret_hint) {
         *ret_hint = NULL;
         const Place *place = find_place(objects, typed);
         if (place && place->kind == kind) {

@@ -140,7 +140,8 @@ typedef enum FindVerdict {
 /* Nodes by name or id; GPUs by name, or by an address that only one of them has, with or without the leading domain
  * ("41:00.0"); pools by name; VMs by name or UUID; jobs by number; all also by object path. Returns a FindVerdict.
  * *ret_index is the place in its row. Caller frees *ret_hint. */
-FindVerdict objects_find(const Objects *objects, ObjectKind kind, const char *typed, size_t *ret_index, char **ret_hint);
+FindVerdict objects_find(const Objects *objects, ObjectKind kind, const char *typed, size_t *ret_index,
+                         char **ret_hint);
 
 /* "NVIDIA H100 PCIe": vendor and device without what companies add. Caller frees. */
 char *gpu_model(const GpuObject *gpu);

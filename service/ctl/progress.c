@@ -110,7 +110,8 @@ void progress_end(Progress *progress, ProgressEnd end, const char *last, const c
         }
 
         bool same = last && progress->stage && text_equal(progress->stage, last);
-        finish_stage(progress, end == PROGRESS_DONE ? screen_tick(progress->screen) : screen_cross(progress->screen), detail);
+        finish_stage(progress, end == PROGRESS_DONE ? screen_tick(progress->screen) : screen_cross(progress->screen),
+                     detail);
         if (end == PROGRESS_DONE && last && !same) {
                 progress->stage = must_copy(last);
                 finish_stage(progress, screen_tick(progress->screen), NULL);

@@ -27,6 +27,6 @@ const char *progress_current(const Progress *progress);                 /* NULL:
 /* Draws the seconds anew. */
 void progress_tick(Progress *progress, uint64_t now_us);
 
-/* Ends the line: the present stage is done, or not; then @last ("running"; NULL: nothing) and the time all of it took. */
+/* Ends the line: the present stage is done, or not; then @last ("running"; NULL: nothing) and the time it all took. */
 typedef enum ProgressEnd { PROGRESS_DONE, PROGRESS_NOT_DONE, PROGRESS_LEFT } ProgressEnd;
 void progress_end(Progress *progress, ProgressEnd end, const char *last, const char *detail, uint64_t now_us);

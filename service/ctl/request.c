@@ -151,8 +151,9 @@ static Status refuse_error(Ctl *ctl, const Request *request, const char *name, c
 }
 
 Status request_refuse_answer(Ctl *ctl, const Request *request, int error) {
-        return ctl_fail(ctl, STATUS_FAILED, NULL, "The answer of gpupoold to %s is of another form than this gpupoolctl "
-                        "(%s) knows: %s.", sd_bus_message_get_member(request->message), GPUPOOL_VERSION, strerror(-error));
+        return ctl_fail(ctl, STATUS_FAILED, NULL,
+                        "The answer of gpupoold to %s is of another form than this gpupoolctl (%s) "
+                        "knows: %s.", sd_bus_message_get_member(request->message), GPUPOOL_VERSION, strerror(-error));
 }
 
 /* Whether to send it once more: the same request id makes that harmless. */
@@ -172,7 +173,8 @@ static int copy_message(Ctl *ctl, Request *request) {
                                                sd_bus_message_get_member(old));
         if (r < 0)
                 return r;
-        r = sd_bus_message_set_allow_interactive_authorization(copy, request->kind != REQUEST_READ && !ctl->no_ask_password);
+        r = sd_bus_message_set_allow_interactive_authorization(copy, request->kind != REQUEST_READ &&
+                                                               !ctl->no_ask_password);
         if (r < 0)
                 return r;
         r = sd_bus_message_rewind(old, true);
@@ -198,7 +200,8 @@ Status request_send(Ctl *ctl, Request *request, sd_bus_message **ret_answer) {
         if (request->error == -EINVAL)
                 return ctl_refuse_usage(ctl, "What you gave cannot be sent: it is not UTF-8 text.");
         if (request->error < 0)
-                return ctl_fail(ctl, STATUS_FAILED, NULL, "The call could not be put together: %s.", strerror(-request->error));
+                return ctl_fail(ctl, STATUS_FAILED, NULL, "The call could not be put together: %s.",
+                                strerror(-request->error));
         if (request->kind != REQUEST_READ && !ctl->no_ask_password)
                 agent_open(&ctl->agent);
 

@@ -30,7 +30,8 @@ void request_begin(Ctl *ctl, Request *request, RequestKind kind, const char *pat
 void request_clear(Request *request);
 
 /* What to say to one who may not: "stopping a VM of pool training", and the polkit action. */
-void request_explain(Request *request, const char *action, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void request_explain(Request *request, const char *action, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 
 void request_append(Request *request, const char *types, ...);
 void request_open(Request *request, char type, const char *contents);  /* 'a' or 'r' */

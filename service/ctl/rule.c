@@ -17,9 +17,10 @@ int rule_from_text(const char *text, Pairs *ret, char **ret_problem) {
         const char *device = text[vendor] == ':' ? text + vendor + 1 : "";
         size_t device_length = strcspn(device, "@");
         const char *at = strchr(text, '@'), *node = at ? at + 1 : "";
-        if (strchr(device, ':') || (at && (!*node || strchr(node, '@'))) || (vendor == 0 && device_length == 0 && !at)) {
-                *ret_problem = must_printf("A rule is VENDOR[:DEVICE][@NODE], such as 10de:2331 or 10de:*@gpu-1, not \"%s\".",
-                                           text);
+        if (strchr(device, ':') || (at && (!*node || strchr(node, '@'))) ||
+            (vendor == 0 && device_length == 0 && !at)) {
+                *ret_problem = must_printf("A rule is VENDOR[:DEVICE][@NODE], such as 10de:2331 or 10de:*@gpu-1, not "
+                                           "\"%s\".", text);
                 return -EINVAL;
         }
 
@@ -44,7 +45,8 @@ static const char *find_key(const Pairs *rule, const char *key) {
 }
 
 char *rule_to_text(const Pairs *rule) {
-        const char *vendor = find_key(rule, "vendor"), *device = find_key(rule, "device"), *node = find_key(rule, "node");
+        const char *vendor = find_key(rule, "vendor"), *device = find_key(rule, "device");
+        const char *node = find_key(rule, "node");
         char *text = must_printf("%s:%s", vendor ? vendor : "*", device ? device : "*");
         if (node)
                 must_append(&text, "@%s", node);

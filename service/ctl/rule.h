@@ -5,8 +5,8 @@
 
 #include "ctl/objects.h"
 
-/* "10de:2331@gpu-*" to its keys; a part that is empty or "*" is left out. 0, or -EINVAL with a sentence in *ret_problem,
- * which the caller frees. Caller frees *ret with rule_clear(). */
+/* "10de:2331@gpu-*" to its keys; a part that is empty or "*" is left out. 0, or -EINVAL with a sentence in
+ * *ret_problem, which the caller frees. Caller frees *ret with rule_clear(). */
 int rule_from_text(const char *text, Pairs *ret, char **ret_problem);
 char *rule_to_text(const Pairs *rule);
 void rule_clear(Pairs *rule);

@@ -128,7 +128,8 @@ void screen_paragraph(const Screen *screen, const char *first, Style first_style
         size_t indent = text_width(safe_first);
         size_t room = screen->width > indent + WIDTH_LEAST ? screen->width - indent : 0;
 
-        fprintf(screen->file, "%s%s%s", screen_style(screen, first_style), safe_first, screen_plain(screen, first_style));
+        fprintf(screen->file, "%s%s%s", screen_style(screen, first_style), safe_first,
+                screen_plain(screen, first_style));
         const char *rest = safe;
         for (;;) {
                 size_t length = room > 0 ? text_line_length(rest, room) : strlen(rest);

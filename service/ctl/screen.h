@@ -49,4 +49,5 @@ void screen_ask(const Screen *screen, const char *question);
 void screen_paragraph(const Screen *screen, const char *first, Style first_style, const char *text);
 
 /* "Title       value" with the values below one another; nothing for an empty value. */
-void screen_fact(const Screen *screen, const char *title, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void screen_fact(const Screen *screen, const char *title, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));

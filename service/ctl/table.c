@@ -153,7 +153,8 @@ static bool is_last(const Table *table, const size_t widths[static COLUMNS_MAX],
         return true;
 }
 
-static void print_row(const Table *table, const Screen *screen, const size_t widths[static COLUMNS_MAX], const Cell *row) {
+static void print_row(const Table *table, const Screen *screen, const size_t widths[static COLUMNS_MAX],
+                      const Cell *row) {
         for (size_t i = 0; i < table->n_columns; i++) {
                 if (widths[i] == 0)
                         continue;

@@ -55,7 +55,8 @@ static void print_findings(const Findings *findings, const char *severity, Style
 }
 
 static void print_all(Ctl *ctl, const Findings *findings) {
-        unsigned errors = count(findings, "error"), warnings = count(findings, "warning"), notes = count(findings, "note");
+        unsigned errors = count(findings, "error"), warnings = count(findings, "warning");
+        unsigned notes = count(findings, "note");
         /* The worst last would be out of sight: first what is broken. */
         print_findings(findings, "error", STYLE_BAD, &ctl->out);
         print_findings(findings, "warning", STYLE_DOUBTFUL, &ctl->out);
@@ -63,8 +64,8 @@ static void print_all(Ctl *ctl, const Findings *findings) {
         if (errors + warnings + notes == 0)
                 ctl_tell(ctl, "Ready: nothing is in the way.");
         else
-                ctl_tell(ctl, "%u error%s, %u warning%s, %u note%s", errors, plural(errors), warnings, plural(warnings), notes,
-                         plural(notes));
+                ctl_tell(ctl, "%u error%s, %u warning%s, %u note%s", errors, plural(errors), warnings, plural(warnings),
+                         notes, plural(notes));
 }
 
 static void answer(Ctl *ctl, const Findings *findings) {
@@ -102,6 +103,7 @@ Status verb_check(Ctl *ctl, const Args *args) {
                 answer(ctl, &findings);
         else
                 print_all(ctl, &findings);
-        bool ready = count(&findings, "error") == 0 && (!args_has(args, "--strict") || count(&findings, "warning") == 0);
+        bool strict = args_has(args, "--strict");
+        bool ready = count(&findings, "error") == 0 && (!strict || count(&findings, "warning") == 0);
         return ready ? STATUS_DONE : STATUS_WAITS;
 }

@@ -152,7 +152,8 @@ Status verb_cluster_freeze(Ctl *ctl, const Args *args) {
         status = request_send(ctl, &request, NULL);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "No node is held for lost because it is silent, for %lld s. To end it early: gpupoolctl cluster thaw",
+        ctl_tell(ctl, "No node is held for lost because it is silent, for %lld s. "
+                      "To end it early: gpupoolctl cluster thaw",
                  (long long) seconds);
         answer_done(ctl);
         return STATUS_DONE;
@@ -235,7 +236,8 @@ Status verb_cluster_import(Ctl *ctl, const Args *args) {
         size_t size;
         Status status = file_read(ctl, args->words.items[0], BACKUP_SIZE_MAX, &bytes, &size);
         if (status == STATUS_DONE)
-                status = ctl_confirm(ctl, ASK_IF_SOMEONE_IS_THERE, "Restore %s into this cluster?", args->words.items[0]);
+                status = ctl_confirm(ctl, ASK_IF_SOMEONE_IS_THERE, "Restore %s into this cluster?",
+                                     args->words.items[0]);
         if (status == STATUS_DONE)
                 status = ctl_connect(ctl);
         if (status != STATUS_DONE)

@@ -81,7 +81,8 @@ static Status follow_until_interrupted(Follow *follow) {
                 if (r == BUS_TURN_INTERRUPTED)
                         return STATUS_DONE;
                 if (r < 0)
-                        return ctl_fail(ctl, STATUS_UNREACHABLE, NULL, "The connection to the bus was lost: %s.", strerror(-r));
+                        return ctl_fail(ctl, STATUS_UNREACHABLE, NULL, "The connection to the bus was lost: %s.",
+                                        strerror(-r));
                 if (!follow->lost)
                         continue;
                 follow->lost = false;
@@ -103,11 +104,13 @@ static Status follow_events(Ctl *ctl, uint64_t since, uint64_t max) {
         if (status != STATUS_DONE)
                 return status;
         /* Listen first, ask then: what comes between is in both, and shown once. */
-        int r = sd_bus_match_signal(ctl->bus, &events, BUS_NAME, OBJECT_ROOT, INTERFACE_MANAGER, "Event", on_event, &follow);
+        int r = sd_bus_match_signal(ctl->bus, &events, BUS_NAME, OBJECT_ROOT, INTERFACE_MANAGER, "Event", on_event,
+                                    &follow);
         if (r >= 0)
                 r = bus_match_owner(ctl->bus, &owner, on_owner, &follow);
         if (r < 0)
-                return ctl_fail(ctl, STATUS_UNREACHABLE, NULL, "The bus does not let gpupoolctl listen: %s.", strerror(-r));
+                return ctl_fail(ctl, STATUS_UNREACHABLE, NULL, "The bus does not let gpupoolctl listen: %s.",
+                                strerror(-r));
         status = show_missed(&follow, since, max);
         ctl->answered = true;
         if (status == STATUS_DONE)

@@ -37,7 +37,8 @@ Status verb_gpu_list(Ctl *ctl, const Args *args) {
                 return STATUS_DONE;
         }
         if (objects->gpus.n == 0) {
-                ctl_hint(ctl, "No node has a GPU. What gpupoold follows: PCI class 0300, 0302, 0380 and 1200 (lspci -nn).");
+                ctl_hint(ctl, "No node has a GPU. What gpupoold follows: PCI class 0300, 0302, 0380 and 1200 "
+                              "(lspci -nn).");
                 return STATUS_DONE;
         }
 
@@ -83,7 +84,8 @@ static char *describe_bars(const GpuObject *gpu) {
         char *bars = must_copy("");
         ARRAY_EACH(bar, &gpu->bars) {
                 _cleanup_free_ char *size = size_to_text(bar->size_bytes);
-                must_append(&bars, "%s%u: %s%s", *bars ? ", " : "", bar->index, size, bar->prefetchable ? " 64-bit" : "");
+                must_append(&bars, "%s%u: %s%s", *bars ? ", " : "", bar->index, size,
+                            bar->prefetchable ? " 64-bit" : "");
         }
         return bars;
 }
@@ -113,7 +115,8 @@ static void print_siblings(const Objects *objects, const GpuObject *gpu, const S
 }
 
 static void print_hardware(const Objects *objects, const GpuObject *gpu, const Screen *screen) {
-        _cleanup_free_ char *link = describe_link(gpu), *bars = describe_bars(gpu), *reset = must_join(&gpu->reset_methods, ", ");
+        _cleanup_free_ char *link = describe_link(gpu), *bars = describe_bars(gpu);
+        _cleanup_free_ char *reset = must_join(&gpu->reset_methods, ", ");
         screen_fact(screen, "Device", "%s %s [%04x:%04x], subsystem %04x:%04x, class %06x", gpu->vendor, gpu->device,
                     gpu->vendor_id, gpu->device_id, gpu->subsystem_vendor_id, gpu->subsystem_device_id, gpu->class);
         screen_fact(screen, "Serial", "%s", gpu->serial);
@@ -210,7 +213,8 @@ Status verb_gpu_quarantine(Ctl *ctl, const Args *args) {
         for (size_t i = 1; i < args->words.n; i++)
                 must_append(&reason, "%s%s", i > 1 ? " " : "", args->words.items[i]);
         request_begin(ctl, &request, REQUEST_CHANGE, gpu->path, INTERFACE_GPU, "Quarantine");
-        request_explain(&request, ACTION_MANAGE_NODE, "quarantining a GPU of node %s", objects_name(objects, gpu->node));
+        request_explain(&request, ACTION_MANAGE_NODE, "quarantining a GPU of node %s",
+                        objects_name(objects, gpu->node));
         request_append(&request, "s", *reason ? reason : "by hand");
         status = request_send(ctl, &request, NULL);
         if (status != STATUS_DONE)

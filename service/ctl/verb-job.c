@@ -85,7 +85,8 @@ Status verb_job_show(Ctl *ctl, const Args *args) {
         const Screen *screen = &ctl->out;
         _cleanup_free_ char *age = describe_age(job), *user = user_to_text(job->started_by_uid);
         _cleanup_free_ char *began = time_to_text(job->started_at_us);
-        screen_say(screen, "job %llu  %s %s", (unsigned long long) job->id, job->operation, objects_name(objects, job->object));
+        screen_say(screen, "job %llu  %s %s", (unsigned long long) job->id, job->operation,
+                   objects_name(objects, job->object));
         screen_fact(screen, "State", "%s", job_condition(job));
         if (text_equal(job->state, "running"))
                 screen_fact(screen, "Stage", "%s (%.0f %%)", or_dash(job->stage), job_progress(job) * 100);

@@ -46,7 +46,8 @@ Status verb_node_list(Ctl *ctl, const Args *args) {
         table_column(table, "NOTE", TABLE_LEFT, 17, 12);
         ARRAY_EACH(node, &objects->nodes) {
                 NodeCount count = node_count(objects, node);
-                _cleanup_free_ char *note = node_to_note(objects, node), *free_memory = size_to_text(node->memory_free_bytes);
+                _cleanup_free_ char *note = node_to_note(objects, node);
+                _cleanup_free_ char *free_memory = size_to_text(node->memory_free_bytes);
                 bool leads = text_equal(objects->cluster.leader, node->path);
                 table_cell(table, STYLE_PLAIN, "%s", node->name);
                 table_cell(table, state_style(node->state), "%s", or_dash(node->state));
@@ -63,7 +64,8 @@ Status verb_node_list(Ctl *ctl, const Args *args) {
 }
 
 static void print_memory(const NodeObject *node, const Screen *screen) {
-        _cleanup_free_ char *total = size_to_text(node->memory_total_bytes), *free_memory = size_to_text(node->memory_free_bytes);
+        _cleanup_free_ char *total = size_to_text(node->memory_total_bytes);
+        _cleanup_free_ char *free_memory = size_to_text(node->memory_free_bytes);
         screen_fact(screen, "Memory", "%s, %s free", total, free_memory);
         const char *title = "Huge pages";
         ARRAY_EACH(pages, &node->hugepages) {
@@ -88,7 +90,8 @@ static void print_node(const Objects *objects, const NodeObject *node, const Scr
                    text_equal(objects->cluster.local_node, node->path) ? "  (this host)" : "");
         screen_fact(screen, "State", "%s", node->state);
         screen_fact(screen, "Note", "%s", note);
-        screen_fact(screen, "Role", "%s%s", node->role, text_equal(objects->cluster.leader, node->path) ? ", leader" : "");
+        screen_fact(screen, "Role", "%s%s", node->role,
+                    text_equal(objects->cluster.leader, node->path) ? ", leader" : "");
         screen_fact(screen, "Addresses", "%s", addresses);
         screen_fact(screen, "GPUs", "%u, %u ready", count.gpus, count.free);
         screen_fact(screen, "VMs", "%s", *vms ? vms : "none");
@@ -216,8 +219,8 @@ static Status append_parameters(Ctl *ctl, Request *request, char *text, const ch
                         continue;
                 char *equals = strchr(line, '=');
                 if (!equals || equals == line)
-                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "Line %u of %s is not KEY=VALUE.", number,
-                                        file);
+                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "Line %u of %s is not KEY=VALUE.",
+                                        number, file);
                 *equals = 0;
                 request_append(request, "{ss}", line, equals + 1);
         }
@@ -253,8 +256,9 @@ Status verb_node_confirm_down(Ctl *ctl, const Args *args) {
         const NodeObject *node;
         Status status = load_node(ctl, args->words.items[0], &objects, &node);
         if (status == STATUS_DONE)
-                status = ctl_confirm(ctl, ASK_OR_BE_TOLD, "Is node %s off? If it is not, its VMs may run twice and their disks "
-                                     "be destroyed.", node->name);
+                status = ctl_confirm(ctl, ASK_OR_BE_TOLD,
+                                     "Is node %s off? If it is not, its VMs may run twice and their disks be "
+                                     "destroyed.", node->name);
         if (status != STATUS_DONE)
                 return status;
         request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "ConfirmDown");

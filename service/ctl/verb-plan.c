@@ -29,8 +29,8 @@ static int read_changes(const Objects *objects, sd_bus_message *m, Changes *chan
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_read(m, "(osos)", &vm, &from, &to, &why)) > 0) {
-                Change change = { must_copy(objects_name(objects, vm)), must_copy(from), must_copy(objects_name(objects, to)),
-                                  must_copy(why) };
+                Change change = { must_copy(objects_name(objects, vm)), must_copy(from),
+                                  must_copy(objects_name(objects, to)), must_copy(why) };
                 MUST(array_append(changes, &change));
         }
         return r < 0 ? r : sd_bus_message_exit_container(m);
@@ -85,8 +85,8 @@ static void print_changes(const Changes *changes, const Screen *screen) {
         ARRAY_EACH(change, changes) {
                 bool waits = !*change->to;
                 table_cell(table, STYLE_PLAIN, "%s", change->vm);
-                table_cell(table, waits ? STYLE_BAD : STYLE_PLAIN, "%s %s %s", or_dash(change->from), screen_arrow(screen),
-                           waits ? "waits" : change->to);
+                table_cell(table, waits ? STYLE_BAD : STYLE_PLAIN, "%s %s %s", or_dash(change->from),
+                           screen_arrow(screen), waits ? "waits" : change->to);
                 table_cell(table, STYLE_PLAIN, "%s", change->why);
         }
         table_print(table, screen);

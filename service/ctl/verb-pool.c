@@ -101,8 +101,8 @@ static void print_pool(const Objects *objects, const PoolObject *pool, const Scr
         else
                 screen_fact(screen, "Survives", "the loss of no node");
         if (*at_risk)
-                screen_fact(screen, "At risk", "%s (would wait after the loss of %u node%s)", at_risk, pool->survives + 1,
-                            plural(pool->survives + 1));
+                screen_fact(screen, "At risk", "%s (would wait after the loss of %u node%s)", at_risk,
+                            pool->survives + 1, plural(pool->survives + 1));
         print_pool_gpus(objects, pool, screen);
 }
 
@@ -129,8 +129,8 @@ static Status tell_pool(Ctl *ctl, const char *path) {
         if (status != STATUS_DONE)
                 return status;
         _cleanup_free_ char *sentence = pool_to_sentence(objects, pool);
-        ctl_tell(ctl, "pool %s: %s%s%s", pool->name, sentence, pool->usable < pool->total ? ": gpupoolctl pool show " : "",
-                 pool->usable < pool->total ? pool->name : "");
+        ctl_tell(ctl, "pool %s: %s%s%s", pool->name, sentence, pool->usable < pool->total ? ": gpupoolctl pool show " :
+                 "", pool->usable < pool->total ? pool->name : "");
         if (ctl->json)
                 answer_pool(ctl, objects, pool);
         return STATUS_DONE;

@@ -20,9 +20,10 @@ static unsigned count_reachable_voters(const Objects *objects) {
 
 static void print_heading(const Objects *objects, const Screen *screen) {
         const ClusterObject *cluster = &objects->cluster;
-        _cleanup_free_ char *left = must_printf("cluster %s (%zu node%s, %s %u/%zu, level %u)%s", or_dash(cluster->name),
-                                                objects->nodes.n, plural(objects->nodes.n),
-                                                cluster->quorate ? "quorum" : "NO QUORUM", count_reachable_voters(objects),
+        _cleanup_free_ char *left = must_printf("cluster %s (%zu node%s, %s %u/%zu, level %u)%s",
+                                                or_dash(cluster->name), objects->nodes.n, plural(objects->nodes.n),
+                                                cluster->quorate ? "quorum" : "NO QUORUM",
+                                                count_reachable_voters(objects),
                                                 cluster->voters.n, cluster->functional_level,
                                                 cluster->frozen ? ", frozen: no failover by time" : "");
         const char *leader = objects_name(objects, cluster->leader);
@@ -58,6 +59,12 @@ static bool is_in_trouble(const VmObject *vm) {
         return text_equal(vm->state, "waiting") || text_equal(vm->state, "backoff") || text_equal(vm->state, "failed");
 }
 
+static const char *describe_trouble(const VmObject *vm) {
+        if (text_equal(vm->state, "waiting"))
+                return "waits";
+        return text_equal(vm->state, "backoff") ? "failed and will be tried again" : "failed";
+}
+
 static void print_troubled_vms(const Objects *objects, const Screen *screen) {
         bool first = true;
         ARRAY_EACH(vm, &objects->vms) {
@@ -66,9 +73,7 @@ static void print_troubled_vms(const Objects *objects, const Screen *screen) {
                 if (first)
                         fputc('\n', screen->file);
                 first = false;
-                _cleanup_free_ char *begin = must_printf("vm %s %s: ", vm->name, text_equal(vm->state, "waiting") ? "waits" :
-                                                         text_equal(vm->state, "backoff") ? "failed and will be tried again" :
-                                                         "failed");
+                _cleanup_free_ char *begin = must_printf("vm %s %s: ", vm->name, describe_trouble(vm));
                 if (text_is_empty(vm->reason))
                         screen_say(screen, "%sgpupoolctl vm explain %s", begin, vm->name);
                 else
@@ -104,6 +109,7 @@ Status verb_status(Ctl *ctl, const Args *args) {
         }
         print_troubled_vms(objects, &ctl->out);
         if (!objects->cluster.quorate)
-                ctl_hint(ctl, "Nothing can be changed until a majority of the voters is back. Running VMs go on by their lease.");
+                ctl_hint(ctl, "Nothing can be changed until a majority of the voters is back. Running VMs go on by "
+                              "their lease.");
         return objects->cluster.quorate ? STATUS_DONE : STATUS_WAITS;
 }

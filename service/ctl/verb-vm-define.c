@@ -53,7 +53,8 @@ static Status read_policy(Ctl *ctl, const Args *args, VmPolicy *policy) {
 }
 
 static bool policy_is_empty(const VmPolicy *policy) {
-        return policy->priority == PRIORITY_NOT_GIVEN && !policy->restart && !policy->has_preferred && !policy->has_affinity;
+        return policy->priority == PRIORITY_NOT_GIVEN && !policy->restart && !policy->has_preferred &&
+               !policy->has_affinity;
 }
 
 static void append_policy(Request *request, const VmPolicy *policy) {
@@ -82,9 +83,11 @@ static Status read_xml(Ctl *ctl, const char *file, char **ret) {
                 return status;
         const char *shown = text_equal(file, "-") ? "Standard input" : file;
         if (size == 0)
-                return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_XML, "%s is empty; it should hold a libvirt domain XML.", shown);
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_XML,
+                                "%s is empty; it should hold a libvirt domain XML.", shown);
         if (strlen(xml) != size || !text_is_utf8(xml))
-                return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_XML, "%s is not UTF-8 text, so it is no domain XML.", shown);
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_XML, "%s is not UTF-8 text, so it is no domain XML.",
+                                shown);
         *ret = STEAL(xml);
         return STATUS_DONE;
 }
@@ -110,7 +113,8 @@ Status verb_vm_define(Ctl *ctl, const Args *args) {
         const char *pool = args_value(args, "--pool"), *path;
         int64_t count = 1;
         if (!pool)
-                return ctl_refuse_usage(ctl, "Say from which pool it gets its GPUs: --pool POOL (gpupoolctl pool list).");
+                return ctl_refuse_usage(ctl,
+                                        "Say from which pool it gets its GPUs: --pool POOL (gpupoolctl pool list).");
         Status status = option_number(ctl, args, "--gpus", 1, GPUS_PER_VM_MAX, &count);
         if (status == STATUS_DONE)
                 status = read_policy(ctl, args, &policy);

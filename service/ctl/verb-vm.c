@@ -35,7 +35,8 @@ Status verb_vm_list(Ctl *ctl, const Args *args) {
                 return STATUS_DONE;
         }
         if (objects->vms.n == 0) {
-                ctl_hint(ctl, "There is no VM. Hand one to the cluster: gpupoolctl vm define FILE --pool POOL --gpus N");
+                ctl_hint(ctl, "There is no VM. Hand one to the cluster: "
+                              "gpupoolctl vm define FILE --pool POOL --gpus N");
                 return STATUS_DONE;
         }
 
@@ -63,8 +64,8 @@ Status verb_vm_list(Ctl *ctl, const Args *args) {
 static void print_last_placement(const VmObject *vm, const Screen *screen) {
         const char *title = "Last placed";
         ARRAY_EACH(note, &vm->last_placement) {
-                screen_fact(screen, title, "%s %s%s%s", note->chosen ? screen_tick(screen) : screen_cross(screen), note->node,
-                            *note->why ? ": " : "", note->why);
+                screen_fact(screen, title, "%s %s%s%s", note->chosen ? screen_tick(screen) : screen_cross(screen),
+                            note->node, *note->why ? ": " : "", note->why);
                 title = "";
         }
 }
@@ -82,9 +83,10 @@ static void print_vm(const Objects *objects, const VmObject *vm, const Screen *s
         _cleanup_free_ char *preferred = must_join(&vm->preferred_nodes, ", "), *gpus = must_copy("");
         screen_say(screen, "vm %s  %s", vm->name, vm->uuid);
         screen_fact(screen, "Needs", "%u of pool %s", vm->gpus_needed, vm->pool);
-        screen_fact(screen, "State", "%s%s%s%s", vm->state, *node ? " on " : "", node,
-                    text_equal(vm->desired, "running") == (text_equal(vm->state, "running") || text_equal(vm->state, "starting")) ?
-                    "" : text_equal(vm->desired, "running") ? " (wanted: running)" : " (wanted: stopped)");
+        bool runs = text_equal(vm->state, "running") || text_equal(vm->state, "starting");
+        const char *other = runs ? " (wanted: stopped)" : " (wanted: running)";
+        const char *wanted = text_equal(vm->desired, "running") == runs ? "" : other;
+        screen_fact(screen, "State", "%s%s%s%s", vm->state, *node ? " on " : "", node, wanted);
         screen_fact(screen, "Why", "%s", vm->reason);
         for (size_t i = 0; i < vm->gpus.n; i++)
                 must_append(&gpus, "%s%s", i > 0 ? ", " : "", objects_name(objects, vm->gpus.items[i]));
@@ -208,7 +210,8 @@ static void print_explanations(const Objects *objects, const VmObject *vm, const
         }
 }
 
-static void answer_explanations(Ctl *ctl, const Objects *objects, const VmObject *vm, const Explanations *explanations) {
+static void answer_explanations(Ctl *ctl, const Objects *objects, const VmObject *vm,
+                                const Explanations *explanations) {
         Json *document = json_map(), *nodes = json_list();
         ARRAY_EACH(explanation, explanations) {
                 Json *item = json_map(), *reasons = json_list();

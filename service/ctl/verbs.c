@@ -42,7 +42,8 @@ static const Option pool_rules_options[] = {
 };
 static const Option pool_policy_options[] = { OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTIONS_END };
 static const Option vm_define_options[] = {
-        OPTION_POOL, OPTION_GPUS, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART, OPTIONS_END,
+        OPTION_POOL, OPTION_GPUS, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART,
+        OPTIONS_END,
 };
 static const Option vm_requirement_options[] = { OPTION_POOL, OPTION_GPUS, OPTIONS_END };
 static const Option vm_policy_options[] = {
@@ -58,7 +59,8 @@ static const Option node_resume_options[] = {
         { "--bring-home", 0, NULL, "move back what the drain moved away" }, OPTIONS_END,
 };
 static const Option node_fencing_options[] = {
-        { "--parameters", 0, "FILE", "KEY=VALUE lines for the agent, - for standard input: passwords are no words" }, OPTIONS_END,
+        { "--parameters", 0, "FILE", "KEY=VALUE lines for the agent, - for standard input: passwords are no words" },
+        OPTIONS_END,
 };
 static const Option level_options[] = { OPTION_DRY_RUN, OPTIONS_END };
 static const Option events_options[] = {
@@ -106,7 +108,8 @@ const Verb verbs[] = {
         { "pool", "show", "POOL", 1, 1, NULL, "one pool: its GPUs, rules, policy, and the VMs at risk",
           "\"gpupoolctl pool POOL\" does the same.\n\n"
           "  gpupoolctl pool show training", verb_pool_show },
-        { "pool", "create", "NAME [GPU]... [OPTION]...", 1, WORDS_ANY, pool_create_options, "make a pool, and put GPUs in",
+        { "pool", "create", "NAME [GPU]... [OPTION]...", 1, WORDS_ANY, pool_create_options,
+          "make a pool, and put GPUs in",
           "A pool is a name for GPUs on all nodes. --match puts in every GPU of that vendor and device, now and\n"
           "later; both are patterns (10de:* is all of NVIDIA). GPUs that are named are put in now.\n\n"
           "  gpupoolctl pool create training --match 10de:2331\n"
@@ -117,7 +120,8 @@ const Verb verbs[] = {
         { "pool", "remove", "POOL GPU...", 2, WORDS_ANY, NULL, "take GPUs out of a pool",
           "All of them go, or none: a GPU that a VM has, or that comes in by a rule, is refused.\n\n"
           "  gpupoolctl pool remove training a:0000:41:00.0", verb_pool_remove },
-        { "pool", "rules", "POOL [--match ...]... | --none", 1, 1, pool_rules_options, "set which GPUs come in by themselves",
+        { "pool", "rules", "POOL [--match ...]... | --none", 1, 1, pool_rules_options,
+          "set which GPUs come in by themselves",
           "The rules given replace the present ones; without any, the present ones are shown.\n\n"
           "  gpupoolctl pool rules training --match 10de:2331 --match '10de:2336@gpu-*'", verb_pool_rules },
         { "pool", "policy", "POOL [OPTION]...", 1, 1, pool_policy_options, "set how a pool's GPUs are given out",
@@ -144,8 +148,8 @@ const Verb verbs[] = {
           "Waits until each runs. One that cannot run now waits, says why (exit status 3), and starts by itself when\n"
           "the reason goes away. Ctrl-C leaves the job running.\n\n"
           "  gpupoolctl vm start bert", verb_vm_start },
-        { "vm", "shutdown", "VM... [--timeout SECONDS]", 1, WORDS_ANY, vm_shutdown_options, "ask the guests to shut down",
-          "Each is stopped hard if it has not shut down in time.\n\n"
+        { "vm", "shutdown", "VM... [--timeout SECONDS]", 1, WORDS_ANY, vm_shutdown_options,
+          "ask the guests to shut down", "Each is stopped hard if it has not shut down in time.\n\n"
           "  gpupoolctl vm shutdown bert --timeout 120", verb_vm_shutdown },
         { "vm", "stop", "VM...", 1, WORDS_ANY, NULL, "end VMs at once, as if power were cut",
           "Its GPUs are inspected and free again. To let the guest write its disks first: vm shutdown.\n\n"
@@ -188,8 +192,8 @@ const Verb verbs[] = {
         { "node", "remove", "NODE", 1, 1, NULL, "take a node out of the cluster, for ever",
           "Its key is dropped and its connections are closed. Drain it first.\n\n"
           "  gpupoolctl node remove c", verb_node_remove },
-        { "node", "fencing", "NODE AGENT [--parameters FILE]", 2, 2, node_fencing_options, "say how a node can be switched off",
-          "AGENT is a program of the fence-agents package, or none.\n\n"
+        { "node", "fencing", "NODE AGENT [--parameters FILE]", 2, 2, node_fencing_options,
+          "say how a node can be switched off", "AGENT is a program of the fence-agents package, or none.\n\n"
           "  gpupoolctl node fencing b fence_ipmilan --parameters b.fence", verb_node_fencing },
         { "node", "confirm-down", "NODE", 1, 1, NULL, "vouch that a silent node is off",
           "Its VMs can then start elsewhere at once. If it is not off, a VM may run twice and its disks be destroyed:\n"

@@ -18,8 +18,8 @@ const char *or_dash(const char *text) {
 Style state_style(const char *state) {
         static const char *const good[] = { "online", "ready", "running", "done", "connected" };
         static const char *const bad[] = { "lost", "blocked", "quarantined", "failed", "absent", "hung" };
-        static const char *const doubtful[] = { "draining", "drained", "silent", "joining", "waiting", "backoff", "starting",
-                                                "stopping", "connecting", "canceled", "superseded" };
+        static const char *const doubtful[] = { "draining", "drained", "silent", "joining", "waiting", "backoff",
+                                                "starting", "stopping", "connecting", "canceled", "superseded" };
         for (size_t i = 0; i < ELEMENTS(good); i++)
                 if (text_equal(state, good[i]))
                         return STYLE_GOOD;
@@ -192,8 +192,9 @@ void pools_print(const Objects *objects, const Screen *screen) {
 }
 
 Status file_read(Ctl *ctl, const char *name, size_t most, char **ret, size_t *ret_size) {
-        _cleanup_close_ int fd = text_equal(name, "-") ? dup(STDIN_FILENO) : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        const char *shown = text_equal(name, "-") ? "Standard input" : name;
+        bool is_input = text_equal(name, "-");
+        _cleanup_close_ int fd = is_input ? dup(STDIN_FILENO) : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        const char *shown = is_input ? "Standard input" : name;
         if (fd < 0)
                 return ctl_fail(ctl, STATUS_FAILED, NULL, "%s cannot be read: %s.", shown, strerror(errno));
 
@@ -209,7 +210,8 @@ Status file_read(Ctl *ctl, const char *name, size_t most, char **ret, size_t *re
                         break;
                 size += (size_t) n;
                 if (size > most)
-                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "%s has more than %zu bytes, which is "
+                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT,
+                                        "%s has more than %zu bytes, which is "
                                         "the most that is taken.", shown, most);
         }
         text[size] = 0;

@@ -57,7 +57,8 @@ class Case:
 
     def environment(self, more):
         keep = {k: v for k, v in os.environ.items() if k in ('PATH', 'LD_LIBRARY_PATH') or k.endswith('SAN_OPTIONS')}
-        return keep | {'LC_ALL': 'C.UTF-8', 'TZ': 'UTC', 'TERM': 'dumb', 'DBUS_SYSTEM_BUS_ADDRESS': self.bus.address} | more
+        return keep | {'LC_ALL': 'C.UTF-8', 'TZ': 'UTC', 'TERM': 'dumb',
+                       'DBUS_SYSTEM_BUS_ADDRESS': self.bus.address} | more
 
     def run(self, *words, columns=None, stdin='', env=None, when=None, user=None):
         """With @columns on a terminal of that width, else through pipes. @when: {text: function(write)} called once, as
@@ -149,11 +150,12 @@ class Forked:
 
 
 def tests_of(module):
-    return [(name[len('test_'):].replace('_', ' '), value) for name, value in vars(module).items() if name.startswith('test_')]
+    return [(name[len('test_'):].replace('_', ' '), value) for name, value in vars(module).items()
+            if name.startswith('test_')]
 
 
 def main():
-    """Runs every function test_… of the calling script. Words on the command line choose those whose names have them."""
+    """Runs every function test_… of the calling script; words on the command line choose those that have them."""
     module = sys.modules['__main__']
     suite = pathlib.Path(sys.argv[0]).name.removeprefix('test-')
     tests = [t for t in tests_of(module) if all(w in t[0] for w in sys.argv[1:])]

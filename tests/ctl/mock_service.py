@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A gpupoold that does what a test says: its objects stand in a dictionary, its methods are recorded, and jobs go as they
-are told. Interfaces and types come from interfaces/*.xml, so an answer of another form cannot be made by mistake."""
+"""A gpupoold that does what a test says: its objects stand in a dictionary, its methods are recorded, and jobs go as
+they are told. Interfaces and types come from interfaces/*.xml: an answer of another form cannot be made by mistake."""
 
 import pathlib
 import signal
@@ -70,8 +70,8 @@ class PrivateBus:
         folder.chmod(0o755)
         (folder / 'config').write_text(BUS_CONFIG.format(folder=folder), encoding='utf-8')
         self.daemon = subprocess.Popen(['dbus-daemon', '--nofork', '--nopidfile', '--print-address',
-                                        f'--config-file={folder}/config'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                       text=True)
+                                        f'--config-file={folder}/config'], stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL, text=True)
         self.address = self.daemon.stdout.readline().strip()
 
     def close(self):
@@ -86,8 +86,8 @@ class Job:
         self.service = service
         self.id = number
         self.path = f'{ROOT}/job/{number}'
-        self.properties = {'Id': number, 'Operation': operation, 'Object': path, 'State': 'running', 'StartedBy': (0, ':1.9'),
-                           'StartedAt': GLib.get_real_time()}
+        self.properties = {'Id': number, 'Operation': operation, 'Object': path, 'State': 'running',
+                           'StartedBy': (0, ':1.9'), 'StartedAt': GLib.get_real_time()}
 
     def stage(self, word, progress=0.5):
         self.change(Stage=word, Progress=progress)
@@ -124,7 +124,8 @@ class Service:
         self.own_name()
 
     def own_name(self):
-        self.connection.call_sync('org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus', 'RequestName',
+        self.connection.call_sync('org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus',
+                                  'RequestName',
                                   GLib.Variant('(su)', (NAME, 4)), None, Gio.DBusCallFlags.NONE, -1, None)
 
     def leave(self):

@@ -45,7 +45,8 @@ static void test_the_bus_that_refuses_is_not_the_service(void) {
 
 static void test_no_answer_to_a_change_is_an_unknown_outcome(void) {
         hold("org.freedesktop.DBus.Error.Timeout", "", &stopping, STATUS_UNKNOWN,
-             "gpupoold did not answer in time: it may or may not have happened. Look (gpupoolctl status) before asking again.");
+             "gpupoold did not answer in time: it may or may not have happened. Look (gpupoolctl status) before asking "
+             "again.");
         hold("org.freedesktop.DBus.Error.NoReply", "", &looking, STATUS_UNREACHABLE,
              "gpupoold ended before it answered. See why: systemctl status gpupoold");
 }
@@ -82,11 +83,13 @@ static void test_an_error_without_a_sentence_still_says_something(void) {
 
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
-        g_test_add_func("/ctl/errors/a denial names what and by which right", test_a_denial_names_what_and_by_which_right);
+        g_test_add_func("/ctl/errors/a denial names what and by which right",
+                        test_a_denial_names_what_and_by_which_right);
         g_test_add_func("/ctl/errors/a denial names the action that the service named",
                         test_a_denial_names_the_action_that_the_service_named);
         g_test_add_func("/ctl/errors/why polkit could not decide is kept", test_why_polkit_could_not_decide_is_kept);
-        g_test_add_func("/ctl/errors/the bus that refuses is not the service", test_the_bus_that_refuses_is_not_the_service);
+        g_test_add_func("/ctl/errors/the bus that refuses is not the service",
+                        test_the_bus_that_refuses_is_not_the_service);
         g_test_add_func("/ctl/errors/no answer to a change is an unknown outcome",
                         test_no_answer_to_a_change_is_an_unknown_outcome);
         g_test_add_func("/ctl/errors/a service that does not run or start", test_a_service_that_does_not_run_or_start);

@@ -103,8 +103,10 @@ int main(int argc, char **argv) {
         g_test_add_func("/ctl/table/at its own width nothing is cut", test_at_its_own_width_nothing_is_cut);
         g_test_add_func("/ctl/table/the least important column is cut by what is too much",
                         test_the_least_important_column_is_cut_by_what_is_too_much);
-        g_test_add_func("/ctl/table/then it is left out and the others stay", test_then_it_is_left_out_and_the_others_stay);
-        g_test_add_func("/ctl/table/a name is kept whole whatever the width", test_a_name_is_kept_whole_whatever_the_width);
+        g_test_add_func("/ctl/table/then it is left out and the others stay",
+                        test_then_it_is_left_out_and_the_others_stay);
+        g_test_add_func("/ctl/table/a name is kept whole whatever the width",
+                        test_a_name_is_kept_whole_whatever_the_width);
         g_test_add_func("/ctl/table/every width is kept while there is something to give",
                         test_every_width_is_kept_while_there_is_something_to_give);
         g_test_add_func("/ctl/table/no line ends in blanks", test_no_line_ends_in_blanks);

@@ -72,8 +72,10 @@ int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/ctl/text/width counts columns and not bytes", test_width_counts_columns_and_not_bytes);
         g_test_add_func("/ctl/text/what moves the cursor is written out", test_what_moves_the_cursor_is_written_out);
-        g_test_add_func("/ctl/text/what turns or hides text is written out", test_what_turns_or_hides_text_is_written_out);
-        g_test_add_func("/ctl/text/bytes that are no UTF-8 are written out", test_bytes_that_are_no_utf8_are_written_out);
+        g_test_add_func("/ctl/text/what turns or hides text is written out",
+                        test_what_turns_or_hides_text_is_written_out);
+        g_test_add_func("/ctl/text/bytes that are no UTF-8 are written out",
+                        test_bytes_that_are_no_utf8_are_written_out);
         g_test_add_func("/ctl/text/ASCII takes the same columns", test_ascii_takes_the_same_columns);
         g_test_add_func("/ctl/text/cut never splits a character and never exceeds",
                         test_cut_never_splits_a_character_and_never_exceeds);

@@ -25,7 +25,8 @@ static int take_all(Args *args, char **argv, int argc, char **ret_problem) {
 }
 
 static void test_options_stand_anywhere_and_in_both_forms(void) {
-        char *argv[] = { (char *) "a", (char *) "--gpus", (char *) "2", (char *) "b", (char *) "-f", (char *) "--gpus=-3" };
+        char *argv[] = { (char *) "a", (char *) "--gpus", (char *) "2", (char *) "b", (char *) "-f",
+                         (char *) "--gpus=-3" };
         _cleanup_(args_clear) Args args = {};
         g_assert_cmpint(take_all(&args, argv, 6, NULL), ==, 0);
         g_assert_cmpuint(args.words.n, ==, 2);
@@ -128,7 +129,8 @@ static void test_every_verb_has_help_with_an_example(void) {
         for (const Verb *verb = verbs; verb->noun; verb++) {
                 _cleanup_free_ char *example = g_strdup_printf("  gpupoolctl %s", verb->noun);
                 g_assert_nonnull(verb->run);
-                g_assert_true(strlen(verb->summary) > 8 || text_equal(verb->verb, "list") || text_equal(verb->verb, "show"));
+                g_assert_true(strlen(verb->summary) > 8 || text_equal(verb->verb, "list") ||
+                              text_equal(verb->verb, "show"));
                 g_assert_true(strstr(verb->help, example) || strstr(verb->help, " gpupoolctl "));
                 g_assert_true(verb_find(verb->noun, verb->verb) == verb);
         }
@@ -136,11 +138,14 @@ static void test_every_verb_has_help_with_an_example(void) {
 
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
-        g_test_add_func("/ctl/words/options stand anywhere and in both forms", test_options_stand_anywhere_and_in_both_forms);
-        g_test_add_func("/ctl/words/two dashes end options and one is a word", test_two_dashes_end_options_and_one_is_a_word);
+        g_test_add_func("/ctl/words/options stand anywhere and in both forms",
+                        test_options_stand_anywhere_and_in_both_forms);
+        g_test_add_func("/ctl/words/two dashes end options and one is a word",
+                        test_two_dashes_end_options_and_one_is_a_word);
         g_test_add_func("/ctl/words/a wrong option is named with what was meant",
                         test_a_wrong_option_is_named_with_what_was_meant);
-        g_test_add_func("/ctl/words/a number is whole and within its limits", test_a_number_is_whole_and_within_its_limits);
+        g_test_add_func("/ctl/words/a number is whole and within its limits",
+                        test_a_number_is_whole_and_within_its_limits);
         g_test_add_func("/ctl/words/a rule reads as it is written", test_a_rule_reads_as_it_is_written);
         g_test_add_func("/ctl/words/distance counts letters to change", test_distance_counts_letters_to_change);
         g_test_add_func("/ctl/words/a word of another kind is not near", test_a_word_of_another_kind_is_not_near);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A small cluster, as the mock service shows it: three nodes, one of them silent, GPUs in every condition, VMs in most."""
+"""A small cluster, as the mock service shows it: three nodes, one of them lost, GPUs in every condition, VMs too."""
 
 import copy
 import time
@@ -30,8 +30,10 @@ def pool(name):
 
 def make_node(name, **more):
     values = {
-        'Id': NODES[name], 'Name': name, 'Addresses': [f'10.77.0.{ord(name) - 96}:7411'], 'State': 'online', 'Role': 'voter',
-        'BootId': 'b0' * 16, 'Kernel': '6.1.0-28-amd64', 'Versions': {'gpupool': '0.1.0', 'libvirt': '9.0.0', 'qemu': '7.2.15'},
+        'Id': NODES[name], 'Name': name, 'Addresses': [f'10.77.0.{ord(name) - 96}:7411'],
+        'State': 'online', 'Role': 'voter',
+        'BootId': 'b0' * 16, 'Kernel': '6.1.0-28-amd64', 'Versions': {'gpupool': '0.1.0', 'libvirt': '9.0.0',
+                                                                      'qemu': '7.2.15'},
         'CpuModel': 'AMD EPYC 9354 32-Core Processor', 'MemoryTotal': 512 << 30, 'MemoryFree': 384 << 30,
         'Hugepages': [(2 << 20, 0, 0), (1 << 30, 64, 16)], 'Hypervisor': 'connected', 'Guard': 'connected'}
     values.update(more)
@@ -43,7 +45,8 @@ def make_gpu(on, address, device='GH100 [H100 PCIe]', vendor='NVIDIA Corporation
         'Name': f'{on}:{address}', 'Node': node(on), 'Address': address, 'SlotPath': 'pci0000:40/01.1/00.0',
         'VendorId': ids[0], 'DeviceId': ids[1], 'SubsystemVendorId': 0x10de, 'SubsystemDeviceId': 0x1626,
         'Vendor': vendor, 'Device': device, 'Class': 0x030200, 'IommuGroup': 24, 'NumaNode': 1,
-        'Bars': [(0, 0x38000000000, 64 << 20, True), (2, 0x38800000000, 128 << 30, True)], 'LinkSpeed': '32.0 GT/s PCIe',
+        'Bars': [(0, 0x38000000000, 64 << 20, True),
+                 (2, 0x38800000000, 128 << 30, True)], 'LinkSpeed': '32.0 GT/s PCIe',
         'LinkWidth': 16, 'LinkSpeedMax': '32.0 GT/s PCIe', 'LinkWidthMax': 16, 'ResetMethods': ['flr', 'bus'],
         'Parent': '0000:40:01.1', 'State': 'present', 'Assignable': True}
     values.update(more)
@@ -73,19 +76,23 @@ def cluster():
         make_node('a'),
         make_node('b', Hypervisor='hung', Guard='connected'),
         make_node('c', State='lost', Evidence='lease'),
-        make_gpu('a', '0000:41:00.0', State='assigned', VM=vm('bert'), Driver='vfio-pci', Siblings=[gpu('a', '0000:42:00.0')],
-                 Serial='1650223008717', **in_training),
-        make_gpu('a', '0000:42:00.0', State='assigned', VM=vm('bert'), Driver='vfio-pci', Siblings=[gpu('a', '0000:41:00.0')],
-                 **in_training),
-        make_gpu('a', '0000:01:00.0', 'ASPEED Graphics Family', 'ASPEED Technology, Inc.', (0x1a03, 0x2000), Class=0x030000,
+        make_gpu('a', '0000:41:00.0', State='assigned', VM=vm('bert'), Driver='vfio-pci',
+                 Siblings=[gpu('a', '0000:42:00.0')], Serial='1650223008717', **in_training),
+        make_gpu('a', '0000:42:00.0', State='assigned', VM=vm('bert'), Driver='vfio-pci',
+                 Siblings=[gpu('a', '0000:41:00.0')], **in_training),
+        make_gpu('a', '0000:01:00.0', 'ASPEED Graphics Family', 'ASPEED Technology, Inc.', (0x1a03, 0x2000),
+                 Class=0x030000,
                  Driver='ast', Holders=[(1021, 'Xorg'), (877, 'systemd-logind')], Assignable=False, ResetMethods=[],
-                 IommuGroup=-1, NumaNode=-1, LinkWidth=1, LinkSpeed='2.5 GT/s PCIe', LinkSpeedMax='5.0 GT/s PCIe', LinkWidthMax=1,
+                 IommuGroup=-1, NumaNode=-1, LinkWidth=1, LinkSpeed='2.5 GT/s PCIe',
+                 LinkSpeedMax='5.0 GT/s PCIe', LinkWidthMax=1,
                  Blockers=[('boot-display', "the host's console uses it",
                             'give the host another console (console=ttyS0 on the kernel command line) and restart it'),
-                           ('in-use', 'Xorg (pid 1021) and systemd-logind (pid 877) hold it', 'systemctl stop display-manager')],
+                           ('in-use', 'Xorg (pid 1021) and systemd-logind (pid 877) hold it',
+                            'systemctl stop display-manager')],
                  Functions=[('0000:01:00.1', 0x040300, 'snd_hda_intel', 'Audio device')]),
         make_gpu('b', '0000:41:00.0', **in_training),
-        make_gpu('b', '0000:42:00.0', State='quarantined', QuarantineReason='the reset after its last VM did not finish in 5 s',
+        make_gpu('b', '0000:42:00.0', State='quarantined',
+                 QuarantineReason='the reset after its last VM did not finish in 5 s',
                  **in_training),
         make_gpu('b', '0000:03:00.0', 'Navi 31 [Radeon RX 7900 XT/7900 XTX]', 'Advanced Micro Devices, Inc. [AMD/ATI]',
                  (0x1002, 0x744c)),
@@ -94,17 +101,20 @@ def cluster():
             'Name': 'training', 'Gpus': TRAINING, 'Rules': [{'vendor': '10de', 'device': '2331'}], 'Placement': 'pack',
             'Total': 5, 'Usable': 3, 'Free': 1, 'LargestFree': 1, 'Survives': 0, 'AtRisk': [vm('bert')]})),
         (pool('edge'), ('Pool', {'Name': 'edge', 'Placement': 'spread', 'Reserve': 1, 'MaxInUse': 2})),
-        make_vm('bert', Node=node('a'), Gpus=TRAINING[:2], Epoch=3, PreferredNodes=['a', 'b'], Affinity=[('apart', 'render')],
-                LastPlacement=[('a', True, '2 close together, same switch'), ('b', False, '1 usable GPU of training, 2 needed')]),
+        make_vm('bert', Node=node('a'), Gpus=TRAINING[:2], Epoch=3, PreferredNodes=['a', 'b'],
+                Affinity=[('apart', 'render')], LastPlacement=[('a', True, '2 close together, same switch'),
+                               ('b', False, '1 usable GPU of training, 2 needed')]),
         make_vm('huge', Requirement=('training', 4), State='waiting', Reason=(
             'no-capacity', 'pool training has 1 usable GPU on one node and huge needs 4. '
             'Add some (gpupoolctl pool add training GPU) or stop bert on a.')),
         make_vm('render', Requirement=('edge', 1), State='failed', Priority=80, RestartPolicy='always',
-                Reason=('crash-loop', 'qemu ended 5 times within 60 s; the last: \x1b[31mno such disk\x1b[0m \u202egnp.exe')),
+                Reason=('crash-loop',
+                        'qemu ended 5 times within 60 s; the last: \x1b[31mno such disk\x1b[0m \u202egnp.exe')),
         make_vm('idle', Requirement=('edge', 1), Desired='stopped', State='stopped', Priority=0, RestartPolicy='never',
                 Owner=(4000000000, '')),
         (f'{ROOT}/job/5', ('Job', {
-            'Id': 5, 'Operation': 'restart', 'Object': vm('render'), 'State': 'running', 'Progress': 0.25, 'Stage': 'binding',
+            'Id': 5, 'Operation': 'restart', 'Object': vm('render'), 'State': 'running', 'Progress': 0.25,
+            'Stage': 'binding',
             'StartedBy': (0, ':1.77'), 'StartedAt': int((time.time() - 3.5 * 3600) * 1e6)})),
         (f'{ROOT}/job/6', ('Job', {
             'Id': 6, 'Operation': 'stop', 'Object': vm('idle'), 'State': 'done', 'Progress': 1.0, 'Result': 'failed',
@@ -118,20 +128,24 @@ EVENTS = [
     (41, EVENT_TIME, 'node-silent', node('b'), 'b', 0xffffffff, '', '', 'node b silent since 04:05:04.4'),
     (42, EVENT_TIME + 1000000, 'pool-created', pool('training'), 'a', 1000, 'anna', 'org.gpupool1.manage-pool',
      'pool training created with 1 rule'),
-    (43, EVENT_TIME + 2000000, 'vm-started', vm('bert'), 'a', 0, 'root', 'org.gpupool1.operate-vm', 'vm bert: start wanted'),
+    (43, EVENT_TIME + 2000000, 'vm-started', vm('bert'), 'a', 0, 'root', 'org.gpupool1.operate-vm',
+     'vm bert: start wanted'),
     (44, EVENT_TIME + 3000000, 'vm-running', vm('bert'), 'a', 0xffffffff, '', '',
      'vm bert running on a with 0000:41:00.0 and 0000:42:00.0, 3.1 s after it was wanted (epoch 3)'),
 ]
 
 FINDINGS = [
-    ('note', 'virtual-node', node('a'), 'a is itself a virtual machine (kvm) and can be paused with all its clocks.', ''),
-    ('error', 'no-guard', node('b'), 'The guard of b does not run, so b starts no VM.', 'systemctl start gpupool-guard on b'),
+    ('note', 'virtual-node', node('a'), 'a is itself a virtual machine (kvm) and can be paused with all its clocks.',
+     ''),
+    ('error', 'no-guard', node('b'), 'The guard of b does not run, so b starts no VM.',
+     'systemctl start gpupool-guard on b'),
     ('warning', 'no-witness', '/', 'Two nodes that can vote: after the loss of one nothing can be decided.',
      'Add a witness: a host without GPUs (gpupoolctl cluster invite).'),
 ]
 
 EXPLANATION = [
-    ('a', False, [('no-capacity', '2 usable GPUs of training in all, 4 needed'), ('priority', 'both of them run bert (priority 50)')]),
+    ('a', False, [('no-capacity', '2 usable GPUs of training in all, 4 needed'),
+                  ('priority', 'both of them run bert (priority 50)')]),
     ('b', False, [('hypervisor', 'libvirt does not answer')]),
     ('c', False, [('node-state', 'lost since 04:05:08')]),
 ]
