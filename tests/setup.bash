@@ -24,7 +24,8 @@ install_raft() {
         local own=/etc/apt/sources.list.d/debian.sources list=/etc/apt/sources.list.d/gpupool-backports.sources
         if ! apt-cache policy libraft-dev 2>/dev/null | grep -q ' 0\.2[2-9]'; then
                 [[ -e $own ]] || die "there is no $own: add bookworm-backports to apt's sources, then start again"
-                sed 's/^Suites:.*/Suites: bookworm-backports/' "$own" | awk 'BEGIN { RS = ""; ORS = "\n\n" } !/security/' >"$list"
+                sed 's/^Suites:.*/Suites: bookworm-backports/' "$own" |
+                        awk 'BEGIN { RS = ""; ORS = "\n\n" } !/security/' >"$list"
                 apt update >/dev/null
         fi
         apt install -y --no-install-recommends -t bookworm-backports libraft-dev ||
@@ -46,8 +47,24 @@ install_missing() {
         install_raft
 }
 
-# build NAME [meson options]: sets up or updates $builds/NAME and compiles it; CC is the caller's.
-build() {
+# compile NAME TARGET…
+compile() {
+        local folder=$builds/$1
+        ninja -C "$folder" "${@:2}" >"$folder/compile.log" 2>&1 && return
+        grep -E 'error|warning|FAILED' "$folder/compile.log" | head -40
+        die "the build of $1 failed, see $folder/compile.log"
+}
+
+# What is installed of the build in folder $1: the product without its tests.
+installed_targets() {
+        meson introspect --targets "$1" | /usr/bin/python3 -c 'import json, os, sys
+for target in json.load(sys.stdin):
+    if target["installed"]:
+        print(*(os.path.relpath(name, sys.argv[1]) for name in target["filename"]), sep="\n")' "$(realpath "$1")"
+}
+
+# configure NAME [meson options]: sets up or updates $builds/NAME; CC is the caller's.
+configure() {
         local name=$1 folder=$builds/$1
         shift
         if [[ -e $folder/build.ninja ]]; then
@@ -58,6 +75,4 @@ build() {
                 meson setup "$folder" "$top" "$@" >"$folder/setup.log" 2>&1 ||
                         { cat "$folder/setup.log"; die "meson setup of $name failed"; }
         fi
-        meson compile -C "$folder" >"$folder/compile.log" 2>&1 ||
-                { grep -E 'error|warning|FAILED' "$folder/compile.log" | head -40; die "the build of $name failed, see $folder/compile.log"; }
 }

@@ -194,7 +194,7 @@ static void take(const Inventory *inventory, const Unit *units, size_t n, Level 
         }
 }
 
-/* A switch that has all of them is closer than any NUMA node, wherever it is: NUMA nodes are no reason to pass it by. */
+/* A switch that has all of them is closer than any NUMA node, wherever it is. */
 static void take_close(const Inventory *inventory, const Unit *units, size_t n, uint32_t count, Choice *ret) {
         Part parts[GPUS_PER_NODE_MAX];
         size_t n_parts = split(units, n, LEVEL_SWITCH, parts);

@@ -32,8 +32,8 @@ typedef struct Conf {
 
 void conf_clear(Conf *conf);
 
-/* Fills @ret from the file at @path; a file that is missing is all defaults, unless @must_exist. Returns 0; -EINVAL with
- * a sentence that names file and line; or another -errno, with a sentence where there is one. */
+/* Fills @ret from the file at @path; a file that is missing is all defaults, unless @must_exist. Returns 0; -EINVAL
+ * with a sentence that names file and line; or another -errno, with a sentence where there is one. */
 int conf_load(const char *path, bool must_exist, Conf *ret, char **reterr_sentence);
 
 /* "500ms", "10s", "3min", "1h"; a number alone is seconds. 0, -EINVAL or -ERANGE. */

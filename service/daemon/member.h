@@ -2,8 +2,8 @@
 #pragma once
 
 /* Member: makes this node what the registry says of it: begins a cluster where there is none, joins it as a member, and
- * tells a new name, address or boot. Until the registry knows this boot, the node runs no VM: what it says of the node's
- * assignments is of another boot. */
+ * tells a new name, address or boot. Until the registry knows this boot, the node runs no VM: what it says of the
+ * node's assignments is of another boot. */
 
 #include "core/world.h"
 #include "daemon/history.h"

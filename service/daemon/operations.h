@@ -36,5 +36,6 @@ int operations_begin(Operations *operations, Entry *entry, JobOperation operatio
                      OperateCallback callback, void *userdata);
 int operations_cancel(Operations *operations, Job *job);
 
-/* Holds every job against the world. @settled: placement has nothing left to try, so who waits will wait. 0 or -errno. */
+/* Holds every job against the world. @settled: placement has nothing left to try, so who waits will wait. 0 or
+ * -errno. */
 int operations_follow(Operations *operations, const World *world, bool settled);

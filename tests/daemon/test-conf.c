@@ -42,8 +42,10 @@ static void test_a_missing_file_is_all_defaults_unless_it_was_named(void) {
 
 static void test_a_setting_is_taken(void) {
         _cleanup_(conf_clear) Conf conf = {};
-        g_assert_cmpint(load("[Node]\nName=left\n[Bus]\nJobLinger=2min\n[Registry]\nSnapshotEntries=100\n[Log]\nLevel=error\n",
-                             &conf, NULL), ==, 0);
+        g_assert_cmpint(
+                load("[Node]\nName=left\n[Bus]\nJobLinger=2min\n[Registry]\nSnapshotEntries=100\n[Log]\nLevel=error\n",
+                     &conf, NULL),
+                ==, 0);
         g_assert_cmpstr(conf.node_name, ==, "left");
         g_assert_cmpuint(conf.job_linger_us, ==, 120000000);
         g_assert_cmpuint(conf.snapshot_entries, ==, 100);
@@ -89,7 +91,7 @@ static void test_times_have_units(void) {
         static const struct {
                 const char *text;
                 uint64_t us;
-        } cases[] = { { "5", 5000000 }, { "5s", 5000000 }, { "250ms", 250000 }, { "2min", 120000000 }, { "1h", 3600000000 } };
+        } cases[] = {{"5", 5000000}, {"5s", 5000000}, {"250ms", 250000}, {"2min", 120000000}, {"1h", 3600000000}};
         uint64_t us = 0;
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
                 g_assert_cmpint(conf_parse_time(cases[i].text, &us), ==, 0);
