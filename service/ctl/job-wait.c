@@ -7,6 +7,7 @@
 #include "core/names.h"
 #include "ctl/bus.h"
 #include "ctl/errors.h"
+#include "ctl/find.h"
 #include "ctl/json.h"
 #include "ctl/must.h"
 #include "ctl/progress.h"

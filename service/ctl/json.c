@@ -6,6 +6,7 @@
 #include "core/names.h"
 #include "ctl/must.h"
 #include "ctl/screen-text.h"
+#include "ctl/words.h"
 
 static Json *must_json(Json *made) {
         if (!made)

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "ctl/objects.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
 #include "core/names.h"
 #include "ctl/must.h"
-#include "ctl/nearest.h"
 
 /* One property: its name, the type that is read, and where it goes. A value of another type is passed over. */
 typedef struct Property {
@@ -675,7 +673,7 @@ static int compare_path(const void *key, const void *item) {
         return strcmp(key, ((const Place *) item)->path);
 }
 
-static const Place *find_place(const Objects *objects, const char *path) {
+const Place *objects_place(const Objects *objects, const char *path) {
         size_t i;
         if (!array_find(&objects->places, path, compare_path, &i))
                 return NULL;
@@ -683,173 +681,21 @@ static const Place *find_place(const Objects *objects, const char *path) {
 }
 
 const NodeObject *objects_node(const Objects *objects, const char *path) {
-        const Place *place = find_place(objects, path);
+        const Place *place = objects_place(objects, path);
         return place && place->kind == KIND_NODE ? objects->nodes.items + place->index : NULL;
 }
 
 const GpuObject *objects_gpu(const Objects *objects, const char *path) {
-        const Place *place = find_place(objects, path);
+        const Place *place = objects_place(objects, path);
         return place && place->kind == KIND_GPU ? objects->gpus.items + place->index : NULL;
 }
 
 const PoolObject *objects_pool(const Objects *objects, const char *path) {
-        const Place *place = find_place(objects, path);
+        const Place *place = objects_place(objects, path);
         return place && place->kind == KIND_POOL ? objects->pools.items + place->index : NULL;
 }
 
 const VmObject *objects_vm(const Objects *objects, const char *path) {
-        const Place *place = find_place(objects, path);
+        const Place *place = objects_place(objects, path);
         return place && place->kind == KIND_VM ? objects->vms.items + place->index : NULL;
-}
-
-/* What people call the object at @index of its row; a job has no name but its number. */
-static const char *name_of(const Objects *objects, ObjectKind kind, size_t index) {
-        switch (kind) {
-        case KIND_NODE:
-                return objects->nodes.items[index].name;
-        case KIND_GPU:
-                return objects->gpus.items[index].name;
-        case KIND_POOL:
-                return objects->pools.items[index].name;
-        case KIND_VM:
-                return objects->vms.items[index].name;
-        case KIND_JOB:
-                return strrchr(objects->jobs.items[index].path, '/') + 1;
-        case KIND_COUNT:
-                break;
-        }
-        return "";
-}
-
-const char *objects_name(const Objects *objects, const char *path) {
-        const Place *place = find_place(objects, path);
-        if (place)
-                return name_of(objects, place->kind, place->index);
-        const char *slash = strrchr(path, '/');
-        return slash ? slash + 1 : path;
-}
-
-static bool is_other_name(const Objects *objects, ObjectKind kind, size_t index, const char *typed) {
-        static const char no_domain[] = "0000:";
-        if (kind == KIND_NODE)
-                return strcasecmp(objects->nodes.items[index].id, typed) == 0;
-        if (kind == KIND_VM)
-                return strcasecmp(objects->vms.items[index].uuid, typed) == 0;
-        if (kind != KIND_GPU)
-                return false;
-
-        const GpuObject *gpu = objects->gpus.items + index;
-        if (strcasecmp(gpu->name, typed) == 0 || strcasecmp(gpu->address, typed) == 0)
-                return true;
-        if (strncmp(gpu->address, no_domain, strlen(no_domain)) != 0)
-                return false;
-        const char *brief = gpu->address + strlen(no_domain);
-        if (strcasecmp(brief, typed) == 0)
-                return true;
-        _cleanup_free_ char *with_node = must_printf("%s:%s", objects_name(objects, gpu->node), brief);
-        return strcasecmp(with_node, typed) == 0;
-}
-
-static size_t count_of(const Objects *objects, ObjectKind kind) {
-        switch (kind) {
-        case KIND_NODE:
-                return objects->nodes.n;
-        case KIND_GPU:
-                return objects->gpus.n;
-        case KIND_POOL:
-                return objects->pools.n;
-        case KIND_VM:
-                return objects->vms.n;
-        case KIND_JOB:
-                return objects->jobs.n;
-        case KIND_COUNT:
-                break;
-        }
-        return 0;
-}
-
-static char *find_nearest(const Objects *objects, ObjectKind kind, const char *typed) {
-        Nearest nearest = nearest_of(typed);
-        for (size_t i = 0; i < count_of(objects, kind); i++) {
-                nearest_consider(&nearest, name_of(objects, kind, i));
-                if (kind == KIND_GPU)
-                        nearest_consider_as(&nearest, objects->gpus.items[i].address, objects->gpus.items[i].name);
-        }
-        return must_copy(nearest_found(&nearest));
-}
-
-FindVerdict objects_find(const Objects *objects, ObjectKind kind, const char *typed, size_t *ret_index,
-                         char **ret_hint) {
-        *ret_hint = NULL;
-        const Place *place = find_place(objects, typed);
-        if (place && place->kind == kind) {
-                *ret_index = place->index;
-                return FIND_FOUND;
-        }
-
-        _cleanup_free_ char *all = NULL;
-        size_t n = 0, found = 0;
-        for (size_t i = 0; i < count_of(objects, kind); i++) {
-                if (text_equal(name_of(objects, kind, i), typed)) {
-                        *ret_index = i;
-                        return FIND_FOUND;
-                }
-                if (!is_other_name(objects, kind, i, typed))
-                        continue;
-                must_append(&all, "%s%s", n > 0 ? ", " : "", name_of(objects, kind, i));
-                found = i;
-                n++;
-        }
-        if (n > 1) {
-                *ret_hint = STEAL(all);
-                return FIND_SEVERAL;
-        }
-        if (n == 1) {
-                *ret_index = found;
-                return FIND_FOUND;
-        }
-        *ret_hint = find_nearest(objects, kind, typed);
-        return FIND_NOTHING;
-}
-
-/* The text in the last brackets, which is the name on the box: "GH100 [H100 PCIe]". NULL if there are none. */
-static char *read_brackets(const char *text) {
-        const char *open = strrchr(text, '['), *close = strrchr(text, ']');
-        return open && close && close > open + 1 ? must_printf("%.*s", (int) (close - open - 1), open + 1) : NULL;
-}
-
-/* "NVIDIA Corporation" to NVIDIA, "Advanced Micro Devices, Inc. [AMD/ATI]" to AMD. */
-static char *shorten_vendor(const char *vendor) {
-        _cleanup_free_ char *brackets = read_brackets(vendor);
-        const char *name = brackets ? brackets : vendor;
-        return must_printf("%.*s", (int) strcspn(name, " ,/"), name);
-}
-
-char *gpu_model(const GpuObject *gpu) {
-        if (text_is_empty(gpu->device)) {
-                _cleanup_free_ char *ids = must_printf("%04x:%04x", gpu->vendor_id, gpu->device_id);
-                if (text_is_empty(gpu->vendor))
-                        return STEAL(ids);
-                _cleanup_free_ char *vendor = shorten_vendor(gpu->vendor);
-                return must_printf("%s %s", vendor, ids);
-        }
-
-        _cleanup_free_ char *vendor = shorten_vendor(gpu->vendor);
-        _cleanup_free_ char *brackets = read_brackets(gpu->device);
-        const char *device = brackets ? brackets : gpu->device;
-        if (text_is_empty(vendor) || strncasecmp(device, vendor, strlen(vendor)) == 0)
-                return must_copy(device);
-        return must_printf("%s %s", vendor, device);
-}
-
-const char *gpu_condition(const GpuObject *gpu) {
-        if (text_equal(gpu->state, "assigned") || !text_equal(gpu->vm, OBJECT_NONE))
-                return "in use";
-        if (text_equal(gpu->state, "present"))
-                return gpu->assignable ? "ready" : "blocked";
-        return text_is_empty(gpu->state) ? "unknown" : gpu->state;
-}
-
-double job_progress(const JobObject *job) {
-        return job->progress >= 0 && job->progress <= 1 ? job->progress : 0;
 }

@@ -121,33 +121,9 @@ int objects_read_cluster(Objects *objects, sd_bus_message *answer);
 int job_object_read(JobObject *job, sd_bus_message *answer);
 void job_object_clear(JobObject *job);
 
-/* By path; NULL if it is not there. */
+/* By path; NULL if it is not there. Borrowed. */
+const Place *objects_place(const Objects *objects, const char *path);
 const NodeObject *objects_node(const Objects *objects, const char *path);
 const GpuObject *objects_gpu(const Objects *objects, const char *path);
 const PoolObject *objects_pool(const Objects *objects, const char *path);
 const VmObject *objects_vm(const Objects *objects, const char *path);
-
-/* The name that people know an object by; for one that is gone, the end of its path; "" for "/". Borrowed. */
-const char *objects_name(const Objects *objects, const char *path);
-
-/* Outcome of a search by what a person typed. */
-typedef enum FindVerdict {
-        FIND_FOUND,
-        FIND_NOTHING,           /* ret_hint: the nearest name, or NULL */
-        FIND_SEVERAL,           /* ret_hint: all that it could mean, "a:0000:41:00.0, b:0000:41:00.0" */
-} FindVerdict;
-
-/* Nodes by name or id; GPUs by name, or by an address that only one of them has, with or without the leading domain
- * ("41:00.0"); pools by name; VMs by name or UUID; jobs by number; all also by object path. Returns a FindVerdict.
- * *ret_index is the place in its row. Caller frees *ret_hint. */
-FindVerdict objects_find(const Objects *objects, ObjectKind kind, const char *typed, size_t *ret_index,
-                         char **ret_hint);
-
-/* "NVIDIA H100 PCIe": vendor and device without what companies add. Caller frees. */
-char *gpu_model(const GpuObject *gpu);
-
-/* Progress from 0 to 1, whatever came over the bus. */
-double job_progress(const JobObject *job);
-
-/* One word for a table: ready, blocked, in use, quarantined, absent. */
-const char *gpu_condition(const GpuObject *gpu);

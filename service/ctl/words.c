@@ -32,6 +32,48 @@ Style state_style(const char *state) {
         return STYLE_PLAIN;
 }
 
+/* The text in the last brackets, which is the name on the box: "GH100 [H100 PCIe]". NULL if there are none. */
+static char *read_brackets(const char *text) {
+        const char *open = strrchr(text, '['), *close = strrchr(text, ']');
+        return open && close && close > open + 1 ? must_printf("%.*s", (int) (close - open - 1), open + 1) : NULL;
+}
+
+/* "NVIDIA Corporation" to NVIDIA, "Advanced Micro Devices, Inc. [AMD/ATI]" to AMD. */
+static char *shorten_vendor(const char *vendor) {
+        _cleanup_free_ char *brackets = read_brackets(vendor);
+        const char *name = brackets ? brackets : vendor;
+        return must_printf("%.*s", (int) strcspn(name, " ,/"), name);
+}
+
+char *gpu_model(const GpuObject *gpu) {
+        if (text_is_empty(gpu->device)) {
+                _cleanup_free_ char *ids = must_printf("%04x:%04x", gpu->vendor_id, gpu->device_id);
+                if (text_is_empty(gpu->vendor))
+                        return STEAL(ids);
+                _cleanup_free_ char *vendor = shorten_vendor(gpu->vendor);
+                return must_printf("%s %s", vendor, ids);
+        }
+
+        _cleanup_free_ char *vendor = shorten_vendor(gpu->vendor);
+        _cleanup_free_ char *brackets = read_brackets(gpu->device);
+        const char *device = brackets ? brackets : gpu->device;
+        if (text_is_empty(vendor) || strncasecmp(device, vendor, strlen(vendor)) == 0)
+                return must_copy(device);
+        return must_printf("%s %s", vendor, device);
+}
+
+const char *gpu_condition(const GpuObject *gpu) {
+        if (text_equal(gpu->state, "assigned") || !text_equal(gpu->vm, OBJECT_NONE))
+                return "in use";
+        if (text_equal(gpu->state, "present"))
+                return gpu->assignable ? "ready" : "blocked";
+        return text_is_empty(gpu->state) ? "unknown" : gpu->state;
+}
+
+double job_progress(const JobObject *job) {
+        return job->progress >= 0 && job->progress <= 1 ? job->progress : 0;
+}
+
 char *size_to_text(uint64_t bytes) {
         static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
         double size = (double) bytes;

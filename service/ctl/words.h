@@ -5,6 +5,7 @@
 
 #include "ctl/args.h"
 #include "ctl/ctl.h"
+#include "ctl/find.h"
 
 const char *or_dash(const char *text);
 static inline const char *plural(uint64_t n) {
@@ -12,6 +13,15 @@ static inline const char *plural(uint64_t n) {
 }
 
 Style state_style(const char *state);                   /* of a node, GPU, VM or job */
+
+/* "NVIDIA H100 PCIe": vendor and device without what companies add. Caller frees. */
+char *gpu_model(const GpuObject *gpu);
+
+/* Progress from 0 to 1, whatever came over the bus. */
+double job_progress(const JobObject *job);
+
+/* One word for a table: ready, blocked, in use, quarantined, absent. */
+const char *gpu_condition(const GpuObject *gpu);
 
 /* "64.0 GiB"; "0" for none. Caller frees. */
 char *size_to_text(uint64_t bytes);
