@@ -469,6 +469,14 @@ static void test_a_vfio_module_that_can_be_loaded_will_do(void) {
         g_assert_true(with.vfio_present);
 }
 
+static void test_modules_that_may_not_be_looked_at_are_left_to_libvirt(void) {
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
+        mock_file(mock, "proc/sys/kernel/osrelease", "6.1.0\n");
+        mock_link(mock, "lib/modules", "modules");      /* a loop: an error of another kind than absence */
+        _cleanup_(node_facts_clear) NodeFacts host = read_host(mock);
+        g_assert_true(host.vfio_present);
+}
+
 static void test_interrupts_that_are_not_remapped_are_seen_where_an_iommu_could(void) {
         _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
         mock_file(mock, "proc/interrupts", "  24:  0  PCI-MSI-0000:00:01.0    0-edge      PCIe PME\n");
@@ -632,6 +640,7 @@ int main(int argc, char **argv) {
         TEST(a_virtual_machine_is_known_by_flag_and_maker);
         TEST(groups_alone_show_an_iommu_unless_vfio_made_them);
         TEST(a_vfio_module_that_can_be_loaded_will_do);
+        TEST(modules_that_may_not_be_looked_at_are_left_to_libvirt);
         TEST(interrupts_that_are_not_remapped_are_seen_where_an_iommu_could);
         TEST(config_space_tells_port_acs_and_serial);
         TEST(config_space_that_loops_or_is_garbage_ends);

@@ -46,8 +46,8 @@ static GpuFacts full_gpu(void) {
         };
         char **const texts[] = {
                 &gpu.sysfs_path, &gpu.unreadable, &gpu.vendor_name, &gpu.device_name, &gpu.driver,
-                &gpu.iommu_group_type, &gpu.link_speed, &gpu.link_speed_max, &gpu.parent, &gpu.switch_address, &gpu.acs_missing_at,
-                &gpu.power_state,
+                &gpu.iommu_group_type, &gpu.link_speed, &gpu.link_speed_max, &gpu.parent, &gpu.switch_address,
+                &gpu.acs_missing_at, &gpu.power_state,
         };
         for (size_t i = 0; i < ELEMENTS(texts); i++)
                 g_assert_cmpint(text_printf(texts[i], "text %zu", i), ==, 0);

@@ -24,20 +24,16 @@ static int unless_no_memory(int r) {
         return r == -ENOMEM ? r : 0;
 }
 
-/* A file that is larger than what is shown anywhere; NUL-terminated. NULL where it cannot be read. */
-static char *read_large(const Sysfs *sysfs, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static char *read_large(const Sysfs *sysfs, size_t size, const char *format, ...) {
-        char path[PATH_MAX];
-        va_list ap;
-        va_start(ap, format);
-        int length = vsnprintf(path, sizeof(path), format, ap);
-        va_end(ap);
-        _cleanup_free_ char *buffer = length > 0 && length < PATH_MAX ? malloc(size) : NULL;
+/* A file that is larger than what is shown anywhere; NUL-terminated. NULL with errno set where it cannot be read. */
+static char *read_large(const Sysfs *sysfs, size_t size, const char *path) {
+        _cleanup_free_ char *buffer = malloc(size);
         if (!buffer)
                 return NULL;
         ssize_t n = sysfs_read_bytes(sysfs, buffer, size - 1, "%s", path);
-        if (n < 0)
+        if (n < 0) {
+                errno = (int) -n;
                 return NULL;
+        }
         buffer[n] = '\0';
         return STEAL(buffer);
 }
@@ -187,14 +183,19 @@ static bool folder_has(const Sysfs *sysfs, const char *path, const char *beginni
         return found;
 }
 
-/* Loaded, built in, or a module that libvirt's modprobe will find. */
+/* Loaded, built in, or a module that libvirt's modprobe will find. A service that must not load modules may not be let
+ * look at them either: then it is for libvirt to say that there is none, when a VM starts. */
 static bool find_vfio(const Sysfs *sysfs, const char *kernel) {
         if (sysfs_exists(sysfs, "sys/bus/pci/drivers/vfio-pci"))
                 return true;
         static const char *const lists[] = { "modules.dep", "modules.builtin" };
         for (size_t i = 0; kernel && i < ELEMENTS(lists); i++) {
-                _cleanup_free_ char *modules = read_large(sysfs, MODULES_READ, "lib/modules/%s/%s", kernel, lists[i]);
-                if (modules && strstr(modules, "/vfio-pci.ko"))
+                char path[PATH_MAX];
+                int n = snprintf(path, sizeof(path), "lib/modules/%s/%s", kernel, lists[i]);
+                if (n < 0 || (size_t) n >= sizeof(path))
+                        return false;
+                _cleanup_free_ char *modules = read_large(sysfs, MODULES_READ, path);
+                if (modules ? !!strstr(modules, "/vfio-pci.ko") : errno != ENOENT)
                         return true;
         }
         return false;
