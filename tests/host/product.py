@@ -8,7 +8,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "rig"))
@@ -23,6 +22,18 @@ SLOW_S = 30             # whatever the machine is doing beside this
 MANAGER, NODE, GPU, POOL, VM, JOB = (f"org.gpupool1.{name}" for name in ("Manager", "Node", "Gpu", "Pool", "VM", "Job"))
 ROOT = "/org/gpupool1"
 TREE = "org.freedesktop.DBus.ObjectManager"
+
+# A boot sector: enables the power button (PM1 at 0x600, as SeaBIOS sets it on q35), says at 0x500 that it is there, and sleeps
+# until the button is pressed; then it powers off.
+OBEDIENT = (b"\xfa\x31\xc0\x8e\xd8"           # cli; ds = 0
+            b"\xba\x02\x06\xb8\x00\x01\xef"   # out 0x602, 0x100
+            b"\xc7\x06\x00\x05\xef\xbe"       # [0x500] = 0xbeef
+            b"\xfb\xf4"                       # again: sti; hlt
+            b"\xba\x00\x06\xed"               # in 0x600
+            b"\xf6\xc4\x01\x74\xf5"           # no button: again
+            b"\xba\x04\x06\xb8\x00\x20\xef"   # out 0x604, 0x2000: S5
+            b"\xeb\xfe").ljust(510, b"\0") + b"\x55\xaa"
+OBEDIENT = OBEDIENT.ljust(1 << 20, b"\0")       # SeaBIOS overlooks a disk that is much smaller
 
 
 def install():
@@ -188,6 +199,19 @@ class Host:
     def define(self, name, pool="training", gpus=1, *options, xml=None):
         return self.ctl("vm", "define", "-", "--pool", pool, "--gpus", str(gpus), *options, input=xml or self.xml(name))
 
+    def obedient_guest(self, name, **more):
+        """XML of a guest that boots from a disk and powers off when it is asked to; until then it sleeps."""
+        self.run("sh", "-c", "cat > /var/lib/libvirt/images/obedient.img && chmod 644 /var/lib/libvirt/images/obedient.img",
+                 input=OBEDIENT.decode("latin-1"), encoding="latin-1")
+        disk = ("<disk type='file' device='disk'><driver name='qemu' type='raw'/>"
+                "<source file='/var/lib/libvirt/images/obedient.img'/><target dev='sda' bus='sata'/></disk>")
+        text = self.xml(name, extra=disk, **more)
+        return text.replace("</os>", "</os><features><acpi/></features>")
+
+    def wait_until_booted(self, name):
+        wait_until(lambda: "0xbeef" in self.run("virsh", "qemu-monitor-command", name, "--hmp", "xp /1hx 0x500",
+                                                check=False).stdout, SLOW_S, f"the guest of {name} does not boot")
+
     # ---- the same by the bus, where the test is of something else than gpupoolctl
 
     def make(self, *addresses, pool="training", vm="bert", count=1, **policy):
@@ -196,9 +220,9 @@ class Host:
         self.bus().call(ROOT, MANAGER, "CreatePool", "sa{sv}", pool, {"gpus": ["ao", gpus]})
         return self.make_vm(vm, pool, count, **policy)
 
-    def make_vm(self, name, pool="training", count=1, **policy):
+    def make_vm(self, name, pool="training", count=1, xml=None, **policy):
         options = {key.replace("_", "-"): ["i" if isinstance(value, int) else "s", value] for key, value in policy.items()}
-        return self.bus().call(ROOT, MANAGER, "DefineVM", "ssua{sv}", self.xml(name), pool, count, options)[0]
+        return self.bus().call(ROOT, MANAGER, "DefineVM", "ssua{sv}", xml or self.xml(name), pool, count, options)[0]
 
     def operate(self, name, verb, wait=True, **options):
         """Start, Stop, ...: the job's path; waits for its end, which must be a good one."""
