@@ -45,8 +45,9 @@ static char *explain_denial(const char *message, const Asked *asked) {
 
 static char *explain_question(const char *message, const Asked *asked) {
         _cleanup_free_ char *action = find_action(message, asked);
-        return must_printf("Not allowed without a password: %s needs %s. Run it on a terminal and without "
-                           "--no-ask-password, or as root.", asked->doing ? asked->doing : "this", action);
+        return must_printf("Not allowed: %s needs %s, and polkit would ask for a password: run it on a terminal, ask an "
+                           "administrator, or see gpupool(7), \"delegating a pool\".",
+                           asked->doing ? asked->doing : "this", action);
 }
 
 static char *explain_silence(const char *what, const Asked *asked, Status *ret_status) {

@@ -2,6 +2,7 @@
 /* gpupoolctl pool: names for GPUs across nodes, which come in, and how they are given out. */
 
 #include "core/names.h"
+#include "ctl/bus.h"
 #include "ctl/json.h"
 #include "ctl/must.h"
 #include "ctl/request.h"
@@ -9,6 +10,8 @@
 #include "ctl/table.h"
 #include "ctl/verbs.h"
 #include "ctl/words.h"
+
+#define RULES_US (2 * 1000000ULL)       /* GPUs come in within the turn of the loop, or the next */
 
 Status verb_pool_list(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
@@ -210,9 +213,58 @@ static Status read_gpu_options(Ctl *ctl, const Args *args, const Objects *object
         return STATUS_DONE;
 }
 
+/* How many GPUs the rules would bring in, as things stand: those that are there, match, and are in no pool. */
+static size_t count_matches(const Objects *objects, const Rules *rules) {
+        size_t n = 0;
+        ARRAY_EACH(gpu, &objects->gpus) {
+                bool matches = false;
+                ARRAY_EACH(rule, rules)
+                        matches = matches || rule_matches(rule, gpu->vendor_id, gpu->device_id,
+                                                          objects_name(objects, gpu->node));
+                n += matches && text_equal(gpu->state, "present") && text_equal(gpu->pool, OBJECT_NONE);
+        }
+        return n;
+}
+
+static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *reterr_error) {
+        *(bool *) userdata = true;
+        return 0;
+}
+
+/* The rules of a pool do their work right after the call that set them. Waits a moment for it, so that what is said of
+ * the pool then stays true; no harm if it does not come to that. */
+typedef struct RulesWait {
+        sd_bus_slot *slot;
+        bool changed;           /* something did, since the objects were read */
+} RulesWait;
+
+static void rules_wait_begin(Ctl *ctl, RulesWait *wait) {
+        (void) sd_bus_add_match(ctl->bus, &wait->slot, "type='signal',sender='" BUS_NAME "',"
+                                "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',"
+                                "path_namespace='" OBJECT_ROOT "'", on_changed, &wait->changed);
+}
+
+static void rules_wait_end(RulesWait *wait) {
+        wait->slot = sd_bus_slot_unref(wait->slot);
+}
+
+static void rules_wait(Ctl *ctl, RulesWait *wait, const Rules *rules) {
+        uint64_t deadline_us = now_boottime_us() + RULES_US;
+        while (rules->n > 0) {
+                _cleanup_(objects_freep) Objects *objects = NULL;
+                wait->changed = false;
+                if (ctl_load(ctl, &objects) != STATUS_DONE || count_matches(objects, rules) == 0)
+                        return;
+                while (!wait->changed)
+                        if (bus_turn(ctl->bus, deadline_us) != BUS_TURN_WORKED)
+                                return;
+        }
+}
+
 Status verb_pool_create(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_(rules_clear) Rules rules = {};
+        _cleanup_(rules_wait_end) RulesWait wait = {};
         _cleanup_(text_list_clear) TextList gpus = {};
         _cleanup_request_ Request request = {};
         _cleanup_message_ sd_bus_message *answer = NULL;
@@ -230,6 +282,7 @@ Status verb_pool_create(Ctl *ctl, const Args *args) {
         if (status != STATUS_DONE)
                 return status;
 
+        rules_wait_begin(ctl, &wait);
         request_begin(ctl, &request, REQUEST_CHANGE, OBJECT_ROOT, INTERFACE_MANAGER, "CreatePool");
         request_explain(&request, ACTION_MANAGE_POOL, "creating pool %s", name);
         request_append(&request, "s", name);
@@ -245,7 +298,10 @@ Status verb_pool_create(Ctl *ctl, const Args *args) {
         if (status != STATUS_DONE)
                 return status;
         int r = sd_bus_message_read_basic(answer, 'o', &path);
-        return r < 0 ? request_refuse_answer(ctl, &request, r) : tell_pool(ctl, path);
+        if (r < 0)
+                return request_refuse_answer(ctl, &request, r);
+        rules_wait(ctl, &wait, &rules);
+        return tell_pool(ctl, path);
 }
 
 static Status change_gpus(Ctl *ctl, const Args *args, const char *method, const char *doing) {
@@ -291,6 +347,7 @@ static Status show_rules(Ctl *ctl, const Objects *objects, const PoolObject *poo
 Status verb_pool_rules(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_(rules_clear) Rules rules = {};
+        _cleanup_(rules_wait_end) RulesWait wait = {};
         _cleanup_request_ Request request = {};
         const PoolObject *pool;
         bool none = args_has(args, "--none");
@@ -305,11 +362,15 @@ Status verb_pool_rules(Ctl *ctl, const Args *args) {
         if (!none && rules.n == 0)
                 return show_rules(ctl, objects, pool);
 
+        rules_wait_begin(ctl, &wait);
         request_begin(ctl, &request, REQUEST_CHANGE, pool->path, INTERFACE_POOL, "SetRules");
         request_explain(&request, ACTION_MANAGE_POOL, "setting the rules of pool %s", pool->name);
         append_rules(&request, &rules);
         status = request_send(ctl, &request, NULL);
-        return status == STATUS_DONE ? tell_pool(ctl, pool->path) : status;
+        if (status != STATUS_DONE)
+                return status;
+        rules_wait(ctl, &wait, &rules);
+        return tell_pool(ctl, pool->path);
 }
 
 Status verb_pool_policy(Ctl *ctl, const Args *args) {

@@ -175,6 +175,8 @@ char *node_to_note(const Objects *objects, const NodeObject *node) {
 }
 
 char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
+        if (pool->gpus.n == 0 && pool->rules.n > 0)
+                return must_printf("no GPUs yet; none matches its rules (gpupoolctl gpu shows what there is)");
         if (pool->gpus.n == 0)
                 return must_printf("no GPUs yet; put some in: gpupoolctl pool add %s GPU", pool->name);
         _cleanup_(text_list_clear) TextList nodes = {};
@@ -197,7 +199,8 @@ char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
 
 static char *pool_to_note(const Objects *objects, const PoolObject *pool) {
         if (pool->total == 0)
-                return must_printf("empty: gpupoolctl pool add %s GPU", pool->name);
+                return pool->rules.n > 0 ? must_copy("empty: no GPU matches its rules") :
+                                           must_printf("empty: gpupoolctl pool add %s GPU", pool->name);
         char *note = must_copy("");
         if (pool->at_risk.n > 0 && pool->survives == 0) {
                 add_note(&note, "at risk: %s", objects_name(objects, pool->at_risk.items[0]));
