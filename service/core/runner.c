@@ -130,6 +130,12 @@ static bool wait_until(uint64_t until_us, uint64_t now_us, uint64_t *wake_us) {
 }
 
 static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
+        /* What lives is held, whatever libvirt knows of it. */
+        if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && runner->guard_usable &&
+            runner->guard_listed) {
+                *ret = RUN_HOLD;
+                return true;
+        }
         switch (run->domain) {
         case RUN_DOMAIN_UNKNOWN:
                 return false;
@@ -140,20 +146,12 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
                 *ret = RUN_START;
                 return true;
         case RUN_DOMAIN_PAUSED:
-                if (!run->held) {
-                        *ret = RUN_HOLD;
-                        return runner->guard_usable && run->has_pidfd;
-                }
-                if (run->resumed)
-                        return false;   /* somebody paused it on purpose */
+                if (!run->held || run->resumed)
+                        return false;   /* not yet; or somebody paused it on purpose */
                 *ret = run->permitted ? RUN_RESUME : RUN_PERMIT;
                 /* A guard that does not answer may be gone, and with it what it held. */
                 return !run->permitted || (runner->hypervisor_usable && runner->guard_usable);
         case RUN_DOMAIN_RUNNING:
-                if (!run->held && runner->guard_usable && runner->guard_listed && run->has_pidfd) {
-                        *ret = RUN_HOLD;
-                        return true;
-                }
                 *ret = RUN_REPORT_RUNNING;
                 return !run->reported;
         }
@@ -252,6 +250,17 @@ static void forget_stop(Runner *runner, Run *run, uint64_t now_us, uint64_t *wak
         runner->relist = true;
 }
 
+/* A domain whose process libvirt's listing did not bring is neither held nor killed, and one of which nobody knows
+ * whether it is there is not reported: a listing is asked for until one tells. */
+static void look_for_process(Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us) {
+        if (run->has_pidfd || run->held || run->process != RUN_PROCESS_UNKNOWN || !run->started ||
+            run->domain == RUN_DOMAIN_ABSENT || wait_until(run->look_again_us, now_us, wake_us))
+                return;
+        runner->relist = runner->relist || run->look_again_us > 0;
+        run->look_again_us = now_us + RUNNER_RETRY_US;
+        (void) wait_until(run->look_again_us, now_us, wake_us);
+}
+
 static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
         const Vm *vm = find_assigned(world, &run->vm, run->epoch);
         bool ask;
@@ -259,6 +268,7 @@ static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us
         if (run->busy || wait_until(run->not_before_us, now_us, wake_us))
                 return false;
         forget_stop(runner, run, now_us, wake_us);
+        look_for_process(runner, run, now_us, wake_us);
         notice_end(runner, run);
         if (run->ending)
                 return decide_end(runner, run, now_us, wake_us, ret);
@@ -367,7 +377,8 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
         case RUN_START:
                 return answer_start(runner, run, answer, sentence);
         case RUN_HOLD:
-                run->held = answer == RUN_ANSWER_DONE;
+                /* What the guard listed meanwhile stands, whatever came of this. */
+                run->held = run->held || answer == RUN_ANSWER_DONE;
                 if (answer == RUN_ANSWER_STALE)         /* the process is dead already */
                         note_death(run, now_us);
                 return answer == RUN_ANSWER_FAILED && !run->resumed ? begin_end(run, END_START_FAILED, sentence) : 0;

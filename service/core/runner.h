@@ -76,6 +76,7 @@ typedef struct Run {
         bool listed;            /* seen in the listing that is being told */
         bool end_reported;      /* committed, or no longer wanted */
         uint64_t running_since_us;
+        uint64_t look_again_us; /* when to ask for a listing again, for want of its domain or process */
         bool busy;              /* a step is under way */
         RunStep step;           /* ... this one */
         uint64_t not_before_us; /* next try of a step that could not be tried */

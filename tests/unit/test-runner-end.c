@@ -342,6 +342,17 @@ static void test_a_death_of_the_last_epoch_that_comes_late_kills_nothing(void) {
         g_assert_cmpint(run_of(s)->process, ==, RUN_PROCESS_ALIVE);
 }
 
+static void test_a_listing_from_before_the_start_ends_nothing(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        ASSERT_TAKES(s, RUN_START);
+        libvirt_lists_nothing(s);
+        answers(s, RUN_ANSWER_DONE);
+        libvirt_lists_nothing(s);
+        ASSERT_DOES(s, RUN_HOLD);
+        libvirt_lists_nothing(s);
+        ASSERT_TAKES(s, RUN_PERMIT);
+}
+
 static void test_an_answer_to_a_step_that_is_over_changes_nothing(void) {
         STAGE s = stage_of_an_assigned_vm();
         claims_until(s, RUN_PERMIT);
@@ -411,6 +422,22 @@ static void test_a_restarted_service_goes_on_before_the_start(void) {
         STAGE s = stage_of_an_assigned_vm();
         restarts_before(s, RUN_START);
         ASSERT_TAKES(s, RUN_START);
+}
+
+static void test_a_process_that_was_not_found_is_looked_for_again(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        VmId vm = VM(1);
+        restarts_before(s, RUN_START);
+        g_assert_cmpint(runner_saw_domain(&s->runner, &vm, 1, true, false), ==, 0);
+        runner_listed_domains(&s->runner, s->now_us);
+        s->runner.relist = false;
+        ASSERT_RESTS_FOR(s, RUNNER_RETRY_US);
+        g_assert_false(s->runner.relist);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_RESTS_FOR(s, RUNNER_RETRY_US);
+        g_assert_true(s->runner.relist);
+        sees_domain(s, 1, true);
+        ASSERT_TAKES(s, RUN_HOLD);
 }
 
 static void test_a_restarted_service_goes_on_before_the_hold(void) {
@@ -494,6 +521,21 @@ static void test_a_restarted_service_destroys_what_it_was_destroying(void) {
         ASSERT_REPORTS(s, END_REQUESTED);
 }
 
+static void test_what_a_guard_lists_while_it_is_asked_to_hold_it_is_released(void) {
+        STAGE s = stage_of_a_running_vm();
+        service_begins(s);
+        s->runner.guard_usable = true;
+        sees_domain(s, 1, false);
+        is_to(s, VM_STOP, 0);
+        ASSERT_DOES(s, RUN_DESTROY);
+        ASSERT_TAKES(s, RUN_HOLD);
+        guard_holds(s, 1, true);
+        answers(s, RUN_ANSWER_STALE);   /* dead by now */
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_DOES(s, RUN_RELEASE);
+        ASSERT_REPORTS(s, END_REQUESTED);
+}
+
 static void test_what_a_guard_holds_can_be_given_to_the_next_guard(void) {
         STAGE s = stage_of_a_running_vm();
         service_begins(s);
@@ -504,6 +546,19 @@ static void test_what_a_guard_holds_can_be_given_to_the_next_guard(void) {
         is_to(s, VM_STOP, 0);
         ASSERT_DOES(s, RUN_HOLD);
         ASSERT_TAKES(s, RUN_KILL);
+}
+
+static void test_a_process_that_libvirt_has_forgotten_is_given_to_the_next_guard(void) {
+        STAGE s = stage_of_a_running_vm();
+        service_begins(s);
+        guard_holds(s, 1, true);
+        libvirt_lists_nothing(s);
+        ASSERT_RESTS(s);
+        runner_guard_lost(&s->runner);
+        runner_guard_anew(&s->runner);
+        guard_lists_nothing(s);
+        ASSERT_DOES(s, RUN_HOLD);
+        ASSERT_RESTS(s);
 }
 
 /* ---- strays */
@@ -603,11 +658,13 @@ int main(int argc, char **argv) {
         TEST(no_gpu_is_gone_while_the_facts_are_not_complete);
         TEST(a_stop_of_the_last_epoch_that_comes_late_hurts_no_start);
         TEST(a_death_of_the_last_epoch_that_comes_late_kills_nothing);
+        TEST(a_listing_from_before_the_start_ends_nothing);
         TEST(an_answer_to_a_step_that_is_over_changes_nothing);
         TEST(the_next_epoch_waits_for_the_end_of_the_last);
         TEST(a_new_guard_is_given_what_runs);
         TEST(a_running_vm_outlives_a_guard_that_refuses_it);
         TEST(a_restarted_service_goes_on_before_the_start);
+        TEST(a_process_that_was_not_found_is_looked_for_again);
         TEST(a_restarted_service_goes_on_before_the_hold);
         TEST(a_restarted_service_asks_for_the_permit_again);
         TEST(a_restarted_service_goes_on_before_the_report);
@@ -617,7 +674,9 @@ int main(int argc, char **argv) {
         TEST(a_restarted_service_reports_no_end_before_the_guard_has_listed);
         TEST(a_process_that_libvirt_has_forgotten_before_it_ran_is_ended);
         TEST(a_restarted_service_destroys_what_it_was_destroying);
+        TEST(what_a_guard_lists_while_it_is_asked_to_hold_it_is_released);
         TEST(what_a_guard_holds_can_be_given_to_the_next_guard);
+        TEST(a_process_that_libvirt_has_forgotten_is_given_to_the_next_guard);
         TEST(a_domain_that_no_assignment_explains_is_destroyed);
         TEST(a_process_that_no_assignment_explains_is_killed);
         TEST(a_dead_process_that_no_assignment_explains_is_released);

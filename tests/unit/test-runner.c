@@ -66,6 +66,18 @@ static void test_nothing_runs_that_the_guard_does_not_hold(void) {
         }
 }
 
+static void test_nothing_runs_before_a_new_guard_has_listed(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        claims_until(s, RUN_RESUME);
+        runner_guard_lost(&s->runner);
+        runner_guard_anew(&s->runner);
+        s->runner.guard_usable = true;
+        ASSERT_RESTS(s);
+        guard_lists_nothing(s);
+        ASSERT_DOES(s, RUN_HOLD);
+        ASSERT_TAKES(s, RUN_RESUME);
+}
+
 static void test_nothing_runs_without_permit(void) {
         static const RunAnswer not_permitted[] = { RUN_ANSWER_NOT_TRIED, RUN_ANSWER_UNKNOWN, RUN_ANSWER_FAILED };
         for (size_t i = 0; i < ELEMENTS(not_permitted); i++) {
@@ -131,6 +143,18 @@ static void test_a_failed_start_is_reported_once_libvirt_has_listed(void) {
                 g_assert_cmpstr(run_of(s)->sentence, ==, "no room for its memory");
                 ASSERT_REPORTS(s, END_START_FAILED);
         }
+}
+
+static void test_a_listing_that_does_not_come_is_asked_for_again(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        ASSERT_TAKES(s, RUN_START);
+        answers(s, RUN_ANSWER_FAILED);
+        passes(s, RUNNER_RETRY_US);
+        s->runner.relist = false;
+        ASSERT_RESTS_FOR(s, RUNNER_RETRY_US);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_RESTS(s);
+        g_assert_true(s->runner.relist);
 }
 
 static void test_what_a_failed_start_left_behind_is_destroyed_before_the_report(void) {
@@ -251,12 +275,14 @@ int main(int argc, char **argv) {
         TEST(nothing_starts_before_libvirt_has_listed);
         TEST(nothing_starts_before_the_guard_has_listed);
         TEST(nothing_runs_that_the_guard_does_not_hold);
+        TEST(nothing_runs_before_a_new_guard_has_listed);
         TEST(nothing_runs_without_permit);
         TEST(nothing_runs_while_the_guard_is_away);
         TEST(what_a_new_guard_does_not_hold_does_not_run);
         TEST(a_resume_before_the_permit_does_not_make_it_run);
         TEST(a_start_that_cannot_be_tried_is_tried_again);
         TEST(a_failed_start_is_reported_once_libvirt_has_listed);
+        TEST(a_listing_that_does_not_come_is_asked_for_again);
         TEST(what_a_failed_start_left_behind_is_destroyed_before_the_report);
         TEST(a_process_that_cannot_be_held_is_destroyed);
         TEST(a_process_that_died_before_it_was_held_is_reported);
