@@ -45,8 +45,8 @@ static char *explain_denial(const char *message, const Asked *asked) {
 
 static char *explain_question(const char *message, const Asked *asked) {
         _cleanup_free_ char *action = find_action(message, asked);
-        return must_printf("Not allowed: %s needs %s, and polkit would ask for a password: run it on a terminal, ask an "
-                           "administrator, or see gpupool(7), \"delegating a pool\".",
+        return must_printf("Not allowed: %s needs %s, and polkit would ask for a password: run it on a terminal, ask "
+                           "an administrator, or see gpupool(7), \"delegating a pool\".",
                            asked->doing ? asked->doing : "this", action);
 }
 

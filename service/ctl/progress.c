@@ -13,6 +13,7 @@ struct Progress {
         const Screen *screen;
         char *finished;         /* parts that are done and stand in the present line */
         char *stage;            /* NULL: none yet */
+        bool spoke;             /* a stage was shown */
         bool goes_back;         /* the terminal can rewrite its line */
         uint64_t began_us, stage_began_us;
 };
@@ -89,6 +90,7 @@ void progress_stage(Progress *progress, const char *stage, const char *detail, u
                 return;
         finish_stage(progress, screen_tick(progress->screen), detail);
         progress->stage = STEAL(safe);
+        progress->spoke = true;
         progress->stage_began_us = now_us;
         draw(progress, progress->stage);
 }
@@ -103,6 +105,9 @@ void progress_tick(Progress *progress, uint64_t now_us) {
 }
 
 void progress_end(Progress *progress, ProgressEnd end, const char *last, const char *detail, uint64_t now_us) {
+        /* It ended before anything was shown: then what is said of it is enough. */
+        if (end == PROGRESS_NOT_DONE && !progress->stage && !progress->spoke)
+                return;
         if (end == PROGRESS_LEFT) {
                 fputc('\n', progress->screen->file);
                 fflush(progress->screen->file);

@@ -46,7 +46,8 @@ static const char *find_key(const Pairs *rule, const char *key) {
 
 bool rule_matches(const Pairs *rule, unsigned vendor_id, unsigned device_id, const char *node) {
         const char *vendor = find_key(rule, "vendor"), *device = find_key(rule, "device"), *on = find_key(rule, "node");
-        _cleanup_free_ char *vendor_text = must_printf("%04x", vendor_id), *device_text = must_printf("%04x", device_id);
+        _cleanup_free_ char *vendor_text = must_printf("%04x", vendor_id);
+        _cleanup_free_ char *device_text = must_printf("%04x", device_id);
         return (!vendor || text_matches(vendor, vendor_text)) && (!device || text_matches(device, device_text)) &&
                (!on || text_matches(on, node));
 }

@@ -77,7 +77,7 @@ static void print_troubled_vms(const Objects *objects, const Screen *screen) {
                 if (text_is_empty(vm->reason))
                         screen_say(screen, "%sgpupoolctl vm explain %s", begin, vm->name);
                 else
-                        screen_paragraph(screen, begin, state_style(vm->state), vm->reason);
+                        screen_paragraph(screen, begin, state_style(vm->state), vm_reason(vm));
         }
 }
 

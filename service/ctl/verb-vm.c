@@ -55,7 +55,7 @@ Status verb_vm_list(Ctl *ctl, const Args *args) {
                 table_cell(table, STYLE_PLAIN, "%u", vm->gpus_needed);
                 table_cell(table, STYLE_PLAIN, "%s", or_dash(vm->pool));
                 table_cell(table, STYLE_PLAIN, "%d", vm->priority);
-                table_cell(table, STYLE_PLAIN, "%s", vm->reason);
+                table_cell(table, STYLE_PLAIN, "%s", vm_reason(vm));
         }
         table_print(table, &ctl->out);
         return STATUS_DONE;
@@ -87,7 +87,7 @@ static void print_vm(const Objects *objects, const VmObject *vm, const Screen *s
         const char *other = runs ? " (wanted: stopped)" : " (wanted: running)";
         const char *wanted = text_equal(vm->desired, "running") == runs ? "" : other;
         screen_fact(screen, "State", "%s%s%s%s", vm->state, *node ? " on " : "", node, wanted);
-        screen_fact(screen, "Why", "%s", vm->reason);
+        screen_fact(screen, "Why", "%s", vm_reason(vm));
         for (size_t i = 0; i < vm->gpus.n; i++)
                 must_append(&gpus, "%s%s", i > 0 ? ", " : "", objects_name(objects, vm->gpus.items[i]));
         screen_fact(screen, "GPUs", "%s", gpus);

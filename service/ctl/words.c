@@ -74,6 +74,14 @@ double job_progress(const JobObject *job) {
         return job->progress >= 0 && job->progress <= 1 ? job->progress : 0;
 }
 
+const char *vm_reason(const VmObject *vm) {
+        _cleanup_free_ char *begin = must_printf("vm %s ", vm->name);
+        const char *colon = strstr(vm->reason, ": ");
+        if (strncmp(vm->reason, begin, strlen(begin)) != 0 || !colon)
+                return vm->reason;
+        return colon + strlen(": ");
+}
+
 char *size_to_text(uint64_t bytes) {
         static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
         double size = (double) bytes;

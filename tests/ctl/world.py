@@ -105,7 +105,7 @@ def cluster():
                 Affinity=[('apart', 'render')], LastPlacement=[('a', True, '2 close together, same switch'),
                                ('b', False, '1 usable GPU of training, 2 needed')]),
         make_vm('huge', Requirement=('training', 4), State='waiting', Reason=(
-            'no-capacity', 'pool training has 1 usable GPU on one node and huge needs 4. '
+            'no-capacity', 'vm huge waits: pool training has 1 usable GPU on one node and huge needs 4. '
             'Add some (gpupoolctl pool add training GPU) or stop bert on a.')),
         make_vm('render', Requirement=('edge', 1), State='failed', Priority=80, RestartPolicy='always',
                 Reason=('crash-loop',
