@@ -189,7 +189,7 @@ def main():
     say(ready=True)
     while True:
         ready, _, _ = select.select([bus.socket, sys.stdin.fileno()], [], [])
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now = time.monotonic()
         if bus.socket in ready:
             bus.read()
             for message in bus.messages():
