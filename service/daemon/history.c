@@ -124,7 +124,7 @@ static int on_apply(void *userdata, uint64_t index, uint64_t term, const void *d
         r = registry_apply(history->registry, index, entry, &result);
         if (r < 0)
                 return r;
-        if (is_own(history, entry)) {
+        if (history->submissions && is_own(history, entry)) {
                 r = keep_result(history, index, &result);
                 if (r < 0)
                         return r;

@@ -20,6 +20,7 @@
 #include "util/log.h"
 
 #define PROBE_INTERVAL_US 5000000U      /* how often an idle libvirt is asked whether it still answers */
+#define ANNOUNCED_WITHIN_US 3000000U    /* a write and an election of one */
 #define IDS_PER_START 100000U           /* job ids of one run of the service */
 
 /* Priorities: what renews rights before what only shows. */
@@ -41,6 +42,7 @@ struct Manager {
         Member member;
         Operations *operations;
         Bus *bus;
+        uint64_t started_us;
         bool name_taken;
         bool listing;                   /* libvirt is listing its domains */
         World world;
@@ -114,10 +116,16 @@ static void list_again(Manager *manager) {
         manager->listing = hypervisor_list(manager->hypervisor, on_listed, manager) >= 0;
 }
 
-/* The name is taken once there is a whole tree to show: the registry is read and the GPUs are known. */
-static void show_up(Manager *manager, const World *world) {
-        if (manager->name_taken || !local_facts_are_complete(manager->facts) || !member_is_current(world))
+/* The name is taken once there is a whole tree to show: the registry is read, the GPUs are known, and the registry knows
+ * this boot. The last needs a write; where that cannot be (a full disk), what there is is shown after a while. */
+static void show_up(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
+        if (manager->name_taken || !local_facts_are_complete(manager->facts))
                 return;
+        uint64_t patience_us = manager->started_us + ANNOUNCED_WITHIN_US;
+        if (!member_is_current(world) && now < patience_us) {
+                *wake_us = patience_us < *wake_us ? patience_us : *wake_us;
+                return;
+        }
         int r = bus_acquire_name(manager->bus);
         if (r < 0) {
                 log_error("the bus name " BUS_NAME " cannot be had: %s",
@@ -127,7 +135,8 @@ static void show_up(Manager *manager, const World *world) {
         }
         manager->name_taken = true;
         (void) sd_notify(false, "READY=1\nSTATUS=Serving");
-        log_info("node %s of cluster %s is ready", manager->conf->node_name, world->registry->name);
+        log_info("node %s of cluster %s is ready", manager->conf->node_name,
+                 world->registry->name ? world->registry->name : "(not begun yet)");
 }
 
 static int on_turn(sd_event_source *source, void *userdata) {
@@ -142,7 +151,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         take_steps(manager, world, now, &due);
         list_again(manager);
         out_of_memory(manager, operations_follow(manager->operations, world, manager->leader.settled));
-        show_up(manager, world);
+        show_up(manager, world, now, &due);
 
         (void) sd_event_source_set_time(manager->timer, due);
         (void) sd_event_source_set_enabled(manager->timer, SD_EVENT_ONESHOT);
@@ -503,10 +512,7 @@ static int start_own(Manager *manager) {
         int r = operations_new(&manager->operations, &operations);
         if (r >= 0)
                 r = steps_new(&manager->steps, &steps);
-        if (r < 0)
-                return r;
-        operations_set_first_id(manager->operations, history_starts(manager->history) * IDS_PER_START + 1);
-        return 0;
+        return r;
 }
 
 static int start_bus(Manager *manager) {
@@ -528,6 +534,7 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
         int r = start_event_loop(manager);
         if (r < 0)
                 return r;
+        manager->started_us = now_us(manager);
         r = open_history(manager, reterr_sentence);
         if (r != MANAGER_READY)
                 return r;
@@ -540,6 +547,7 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
                 r = history_start(manager->history);
         if (r < 0)
                 return r;
+        operations_set_first_id(manager->operations, history_starts(manager->history) * IDS_PER_START + 1);
         *ret = STEAL(manager);
         return MANAGER_READY;
 }
