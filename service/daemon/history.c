@@ -260,9 +260,10 @@ static void confirmation_end(Confirmation *confirmation, bool confirmed) {
         callback(confirmed, userdata);
 }
 
+/* What the engine has taken it still writes: nobody here will learn whether it happened. */
 void history_stop(History *history) {
-        while (history->submissions)
-                submission_end(history->submissions, SUBMIT_STOPPING, NULL);
+        for (Submission *submission; (submission = history->submissions);)
+                submission_end(submission, submission->request ? SUBMIT_OUTCOME_UNKNOWN : SUBMIT_STOPPING, NULL);
         while (history->confirmations)
                 confirmation_end(history->confirmations, false);
 }

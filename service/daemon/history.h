@@ -41,7 +41,7 @@ int history_open(History **ret, sd_event *event, const HistoryConfig *config, co
                  void *userdata, char **reterr_sentence);
 /* Applies what is stored and takes part from now on. 0 or -errno. */
 int history_start(History *history);
-/* Answers what waits: SUBMIT_STOPPING. */
+/* Answers what waits: SUBMIT_OUTCOME_UNKNOWN, for what was taken may still happen; else SUBMIT_STOPPING. */
 void history_stop(History *history);
 History *history_free(History *history);
 DEFINE_CLEANUP(History *, history_free);
