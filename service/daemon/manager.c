@@ -22,6 +22,7 @@
 #define PROBE_INTERVAL_US 5000000U      /* how often an idle libvirt is asked whether it still answers */
 #define ANNOUNCED_WITHIN_US 3000000U    /* a write and an election of one */
 #define IDS_PER_START 100000U           /* job ids of one run of the service */
+#define LIST_INTERVAL_US 500000U        /* a listing that leads to the next one, or fails, leaves libvirt some air */
 
 /* Priorities: what renews rights before what only shows. */
 #define PRIORITY_TURN SD_EVENT_PRIORITY_NORMAL
@@ -45,6 +46,7 @@ struct Manager {
         uint64_t started_us;
         bool name_taken;
         bool listing;                   /* libvirt is listing its domains */
+        uint64_t list_not_before_us;
         World world;
         const NodeFacts *world_nodes[1];
         NodeId voters[1];
@@ -109,11 +111,18 @@ static void take_steps(Manager *manager, const World *world, uint64_t now, uint6
 
 static void on_listed(HypervisorResult result, HypervisorReply *reply, void *userdata);
 
-static void list_again(Manager *manager) {
-        if (!manager->runner.relist || manager->listing || !manager->runner.hypervisor_usable)
+/* A new connection lists by itself; one that hung and answers again does not. */
+static void list_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
+        Runner *runner = &manager->runner;
+        if ((!runner->relist && runner->domains_known) || manager->listing || !runner->hypervisor_usable)
                 return;
-        manager->runner.relist = false;
+        if (now < manager->list_not_before_us) {
+                *wake_us = manager->list_not_before_us < *wake_us ? manager->list_not_before_us : *wake_us;
+                return;
+        }
+        manager->list_not_before_us = now + LIST_INTERVAL_US;
         manager->listing = hypervisor_list(manager->hypervisor, on_listed, manager) >= 0;
+        runner->relist = !manager->listing;
 }
 
 /* The name is taken once there is a whole tree to show: the registry is read, the GPUs are known, and the registry knows
@@ -149,7 +158,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         out_of_memory(manager, leader_turn(&manager->leader, world, now, &other));
         due = other < due ? other : due;
         take_steps(manager, world, now, &due);
-        list_again(manager);
+        list_again(manager, now, &due);
         out_of_memory(manager, operations_follow(manager->operations, world, manager->leader.settled));
         show_up(manager, world, now, &due);
 
