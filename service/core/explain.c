@@ -557,6 +557,32 @@ static int ended_reason(const Vm *vm, const char **ret_code, char **ret_sentence
                            reason, vm->name);
 }
 
+/* What keeps it on its way up or down: neither is done without libvirt and guard of its node. */
+static int stalled_reason(const Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence) {
+        InventoryNode node = {
+                .record = registry_find_node(inventory->world->registry, &vm->assignment.node),
+                .facts = world_find_facts(inventory->world, &vm->assignment.node),
+        };
+        if (!node.record || !node.facts)
+                return 0;
+        bool hypervisor = node.facts->hypervisor != HYPERVISOR_CONNECTED;
+        if (!hypervisor && node.facts->guard_connected)
+                return 0;
+
+        Case c = { .node = &node };
+        PlacementReason reason = {};
+        const char *way = vm_state(vm) == VM_STATE_STARTING ? "starts" : "stops";
+        int r = hypervisor ? say_hypervisor(&c, &reason) : say_guard(&c, &reason);
+        if (r >= 0)
+                r = text_printf(ret_sentence, "vm %s %s as soon as it can: on %s %s. %c%s", vm->name, way,
+                                node.record->name, reason.sentence, toupper((unsigned char) reason.remedy[0]),
+                                reason.remedy + 1);
+        free(reason.sentence);
+        free(reason.remedy);
+        *ret_code = hindrances[hypervisor ? HINDRANCE_HYPERVISOR : HINDRANCE_GUARD].code;
+        return r;
+}
+
 int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence) {
         const char *code = "";
         _cleanup_free_ char *sentence = NULL;
@@ -573,8 +599,10 @@ int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret
                 r = ended_reason(vm, &code, &sentence);
                 break;
         case VM_STATE_STARTING:
-        case VM_STATE_RUNNING:
         case VM_STATE_STOPPING:
+                r = stalled_reason(inventory, vm, &code, &sentence);
+                break;
+        case VM_STATE_RUNNING:
         case VM_STATE_COUNT:
                 break;
         }

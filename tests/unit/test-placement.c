@@ -530,6 +530,33 @@ static void test_the_reason_of_a_vm_follows_its_state(void) {
         ASSERT_REASON_CODE(w, "bert", "");
 }
 
+static void assert_reason(WorldBuilder *w, const char *vm, const char *expected) {
+        _cleanup_free_ char *code = NULL, *sentence = NULL;
+        g_assert_cmpint(vm_reason(world_now(w), vm_named(w, vm), &code, &sentence), ==, 0);
+        g_assert_cmpstr(sentence, ==, expected);
+}
+
+static void test_a_vm_that_cannot_go_on_says_why(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "a");
+        Vm *vm = vm_of(w, "bert", "training", 1);
+        runs(w, "bert", "a", "0");
+        vm->assignment.phase = ASSIGNMENT_STARTING;
+        ASSERT_REASON_CODE(w, "bert", "");
+        facts_of(w, "a")->hypervisor = HYPERVISOR_HUNG;
+        ASSERT_REASON_CODE(w, "bert", "no-hypervisor");
+        assert_reason(w, "bert",
+                      "vm bert starts as soon as it can: on a libvirt does not answer. See on a: systemctl status "
+                      "libvirtd");
+        vm->assignment.phase = ASSIGNMENT_STOPPING;
+        facts_of(w, "a")->hypervisor = HYPERVISOR_CONNECTED;
+        facts_of(w, "a")->guard_connected = false;
+        ASSERT_REASON_CODE(w, "bert", "no-guard");
+        vm->assignment.phase = ASSIGNMENT_RUNNING;
+        ASSERT_REASON_CODE(w, "bert", "");
+}
+
 /* ---- whatever the world: rules that no placement may break */
 
 #define RANDOM_WORLDS 300
@@ -731,6 +758,7 @@ int main(int argc, char *argv[]) {
         TEST(only_those_who_must_are_to_be_stopped_the_least_important_first);
         TEST(a_small_pool_is_named);
         TEST(the_reason_of_a_vm_follows_its_state);
+        TEST(a_vm_that_cannot_go_on_says_why);
         TEST(no_random_world_breaks_the_rules);
         TEST(an_inventory_is_as_before_after_a_question);
 #undef TEST
