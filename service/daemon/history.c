@@ -138,8 +138,17 @@ static void on_changed(void *userdata) {
         history->callbacks->changed(history->userdata);
 }
 
+/* What is on its way to a disk that does not take it stays on its way; nobody is kept waiting for it. */
+static void answer_now(History *history) {
+        for (Submission *i = history->submissions; i; i = i->next)
+                if (i->request)
+                        (void) sd_event_source_set_time(i->timer, 0);
+}
+
 static void on_store_changed(void *userdata, int error) {
         History *history = userdata;
+        if (error < 0)
+                answer_now(history);
         if (error < 0)
                 log_error("the registry in %s cannot be written: %s. VMs keep running; changes are refused until this "
                           "ends",
@@ -337,7 +346,10 @@ static void on_decided(void *userdata, RaftOutcome outcome, uint64_t index, uint
 }
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        submission_end(userdata, SUBMIT_OUTCOME_UNKNOWN, NULL);
+        Submission *submission = userdata;
+        RaftStatus status;
+        raft_engine_get_status(submission->history->engine, &status);
+        submission_end(submission, status.store_error < 0 ? SUBMIT_STORAGE_WAITED_FOR : SUBMIT_OUTCOME_UNKNOWN, NULL);
         return 0;
 }
 

@@ -32,6 +32,7 @@ typedef enum SubmitOutcome {
         SUBMIT_COMMITTED,               /* applied; the Result says what came of it */
         SUBMIT_NO_QUORUM,               /* surely did not happen */
         SUBMIT_STORAGE_FULL,            /* surely did not happen */
+        SUBMIT_STORAGE_WAITED_FOR,      /* handed to a full disk: it happens when there is room, or never */
         SUBMIT_OUTCOME_UNKNOWN,         /* the deadline passed; a retry with the same request id finds out */
         SUBMIT_STOPPING,                /* the service is going down; surely did not happen */
 } SubmitOutcome;

@@ -86,6 +86,11 @@ static bool is_done(Request *request, SubmitOutcome outcome, const Result *resul
                             "the registry's file system is full, so nothing was changed: make room for it under "
                             "/var/lib/gpupool");
                 return false;
+        case SUBMIT_STORAGE_WAITED_FOR:
+                reply_error(request, ERROR_OUTCOME_UNKNOWN,
+                            "the registry's file system has just become full: this change happens as soon as there is "
+                            "room under /var/lib/gpupool, unless gpupoold ends before");
+                return false;
         case SUBMIT_OUTCOME_UNKNOWN:
                 reply_error(request, ERROR_OUTCOME_UNKNOWN,
                             "the change was not confirmed in time and may or may not have happened: look, or send it "

@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import time
 
 from parts import seccomp
@@ -269,8 +270,12 @@ def make_folders(unit):
         for name in unit.words(key):
             path = f"{root}/{name}"
             os.makedirs(path, exist_ok=True)
-            os.chown(path, uid, gid)
-            os.chmod(path, int(unit.get(f"{key}Mode", mode), 8))
+            wanted, found = int(unit.get(f"{key}Mode", mode), 8), os.stat(path)
+            # What is right is left alone, as systemd does: the folder may be read-only.
+            if (found.st_uid, found.st_gid) != (uid, gid):
+                os.chown(path, uid, gid)
+            if stat.S_IMODE(found.st_mode) != wanted:
+                os.chmod(path, wanted)
 
 
 def identity(unit):
