@@ -30,7 +30,7 @@ class Bus:
         words = rig.exec_words(1, "python3", "-c", CODE, user=user)
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.data, self.count, self.answers, self.signals = b"", 0, {}, []
-        self.until(lambda: "ready" in self.answers, "the bus is not there")
+        self.name = self.until(lambda: self.answers.get("hello"), "the bus is not there")["name"]
 
     def close(self):
         self.process.kill()
@@ -50,7 +50,7 @@ class Bus:
             if "signal" in said:
                 self.signals.append(said)
             else:
-                self.answers[said.get("id", "ready")] = said
+                self.answers[said.get("id", "hello")] = said
 
     def until(self, true, otherwise, timeout_s=DEADLINE_S):
         deadline = time.monotonic() + timeout_s

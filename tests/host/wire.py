@@ -115,8 +115,10 @@ class Connection:
         line, _, self.data = self.data.partition(b"\r\n")
         assert line.startswith(b"OK"), line
         self.send("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "", b"", 0)
-        while not self.messages():
+        self.name = None
+        while not self.name:
             self.read()
+            self.name = next((values[0] for kind, _, values in self.messages() if kind == REPLY), None)
 
     def send(self, destination, path, interface, member, signature, body, flags):
         self.serial += 1
@@ -186,7 +188,7 @@ def report(kind, header, values, pending, now):
 
 def main():
     bus, pending, typed = Connection(), {}, b""
-    say(ready=True)
+    say(name=bus.name)
     while True:
         ready, _, _ = select.select([bus.socket, sys.stdin.fileno()], [], [])
         now = time.monotonic()
