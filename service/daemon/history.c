@@ -182,6 +182,23 @@ int history_refuse_leftover(const char *state_directory, char **reterr_sentence)
         return r < 0 ? r : HISTORY_REFUSED;
 }
 
+int history_refuse_lost(const char *state_directory, char **reterr_sentence) {
+        _cleanup_free_ char *path = NULL;
+        int r = text_printf(&path, "%s/" REGISTRY_FILE, state_directory);
+        if (r < 0)
+                return r;
+        if (access(path, F_OK) >= 0)
+                return HISTORY_OPENED;
+        if (errno != ENOENT)
+                return -errno;
+        r = text_printf(reterr_sentence,
+                        "%s is not there, but the file node-id beside it is, so it was lost: restore it from a backup "
+                        "of this host, or move node-id away to begin a new cluster (VMs of the lost one are ended "
+                        "then)",
+                        path);
+        return r < 0 ? r : HISTORY_REFUSED;
+}
+
 int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,
                  void *userdata, char **reterr_sentence) {
         _cleanup_(history_freep) History *history = calloc(1, sizeof(*history));

@@ -33,8 +33,11 @@ typedef enum HistoryVerdict {
         HISTORY_REFUSED,                /* the sentence says which file and why; nothing was touched */
 } HistoryVerdict;
 
-/* Before a node's id is drawn: a registry that is there already is somebody's. Returns a HistoryVerdict or -errno. */
+/* Before a node's id is drawn: a registry that is there already is somebody's. And where a node has its id, one that is
+ * not there was lost: to begin anew would forget what was acknowledged, and end the VMs that run. Each returns a
+ * HistoryVerdict or -errno. */
 int history_refuse_leftover(const char *state_directory, char **reterr_sentence);
+int history_refuse_lost(const char *state_directory, char **reterr_sentence);
 
 /* Opens or creates the registry. @callbacks is borrowed. Returns a HistoryVerdict or -errno. */
 int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,

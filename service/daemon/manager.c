@@ -419,42 +419,57 @@ static const Service service = {
 
 /* ---- birth and death */
 
-static int read_or_create_id(Manager *manager, bool *ret_fresh, char **reterr_sentence) {
+static int refuse_id(const char *directory, const char *name, int r, char **reterr_sentence) {
+        if (r == -EBADMSG)
+                (void) text_printf(reterr_sentence, "%s/%s is damaged: restore it from a backup of this host",
+                                   directory, name);
+        else
+                (void) text_printf(reterr_sentence, "%s/%s cannot be read: %s", directory, name, strerror(-r));
+        return MANAGER_REFUSED;
+}
+
+/* The first start: draws an id, or goes on with that of a first start that was cut short. */
+static int begin_id(Manager *manager, char **reterr_sentence) {
+        const char *directory = manager->conf->state_directory;
+        int r = node_id_read_new(directory, &manager->node);
+        if (r == 0)
+                return MANAGER_READY;
+        if (r != -ENOENT)
+                return refuse_id(directory, "node-id.new", r, reterr_sentence);
+        r = history_refuse_leftover(directory, reterr_sentence);
+        if (r != HISTORY_OPENED)
+                return r < 0 ? r : MANAGER_REFUSED;
+        r = node_id_create(directory, &manager->node);
+        if (r == 0)
+                return MANAGER_READY;
+        (void) text_printf(reterr_sentence, "%s/node-id cannot be written: %s", directory, strerror(-r));
+        return MANAGER_REFUSED;
+}
+
+static int read_or_begin_id(Manager *manager, bool *ret_fresh, char **reterr_sentence) {
         const char *directory = manager->conf->state_directory;
         int r = node_id_read(directory, &manager->node);
         *ret_fresh = r == -ENOENT;
         if (r == -ENOENT)
-                return 0;
-        if (r == -EBADMSG)
-                (void) text_printf(reterr_sentence, "%s/node-id is damaged: restore it from a backup of this host",
-                                   directory);
-        else if (r < 0)
-                (void) text_printf(reterr_sentence, "%s/node-id cannot be read: %s", directory, strerror(-r));
-        return r < 0 ? MANAGER_REFUSED : 0;
+                return begin_id(manager, reterr_sentence);
+        if (r < 0)
+                return refuse_id(directory, "node-id", r, reterr_sentence);
+        r = history_refuse_lost(directory, reterr_sentence);
+        return r == HISTORY_REFUSED ? MANAGER_REFUSED : r;
 }
 
 static int open_history(Manager *manager, char **reterr_sentence) {
         bool fresh;
-        int r = read_or_create_id(manager, &fresh, reterr_sentence);
-        if (r != 0)
+        int r = read_or_begin_id(manager, &fresh, reterr_sentence);
+        if (r != MANAGER_READY)
                 return r;
-        const char *directory = manager->conf->state_directory;
-        if (fresh) {
-                r = history_refuse_leftover(directory, reterr_sentence);
-                if (r != HISTORY_OPENED)
-                        return r < 0 ? r : MANAGER_REFUSED;
-                r = node_id_create(directory, &manager->node);
-                if (r < 0) {
-                        (void) text_printf(reterr_sentence, "%s/node-id cannot be written: %s", directory,
-                                           strerror(-r));
-                        return MANAGER_REFUSED;
-                }
-        }
-        HistoryConfig config = { .state_directory = directory, .node = manager->node,
+        HistoryConfig config = { .state_directory = manager->conf->state_directory, .node = manager->node,
                                  .call_timeout_us = manager->conf->call_timeout_us,
                                  .snapshot_entries = manager->conf->snapshot_entries };
         r = history_open(&manager->history, manager->event, &config, &history_callbacks, manager, reterr_sentence);
-        return r == HISTORY_REFUSED ? MANAGER_REFUSED : r;
+        if (r != HISTORY_OPENED)
+                return r < 0 ? r : MANAGER_REFUSED;
+        return fresh ? node_id_keep(config.state_directory) : MANAGER_READY;
 }
 
 static int start_event_loop(Manager *manager) {

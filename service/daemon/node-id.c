@@ -9,17 +9,18 @@
 #include "util/cleanup.h"
 
 #define FILE_NAME "node-id"
+#define FILE_NAME_NEW FILE_NAME ".new"
 
 static int open_directory(const char *path) {
         int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
 }
 
-int node_id_read(const char *state_directory, NodeId *ret) {
+static int read_id(const char *state_directory, const char *name, NodeId *ret) {
         _cleanup_close_ int directory = open_directory(state_directory);
         if (directory < 0)
                 return directory;
-        _cleanup_close_ int fd = openat(directory, FILE_NAME, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+        _cleanup_close_ int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0)
                 return -errno;
 
@@ -35,6 +36,14 @@ int node_id_read(const char *state_directory, NodeId *ret) {
                 return -EBADMSG;
         *ret = id;
         return 0;
+}
+
+int node_id_read(const char *state_directory, NodeId *ret) {
+        return read_id(state_directory, FILE_NAME, ret);
+}
+
+int node_id_read_new(const char *state_directory, NodeId *ret) {
+        return read_id(state_directory, FILE_NAME_NEW, ret);
 }
 
 /* A whole file or none: written aside, synced, then linked under its name, which fails if it is taken. */
@@ -62,12 +71,21 @@ int node_id_create(const char *state_directory, NodeId *ret) {
                 return -errno;
         char self[32];
         (void) snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-        if (linkat(AT_FDCWD, self, directory, FILE_NAME, AT_SYMLINK_FOLLOW) < 0)
+        if (linkat(AT_FDCWD, self, directory, FILE_NAME_NEW, AT_SYMLINK_FOLLOW) < 0)
                 return -errno;
         if (fsync(directory) < 0)
                 return -errno;
         *ret = id;
         return 0;
+}
+
+int node_id_keep(const char *state_directory) {
+        _cleanup_close_ int directory = open_directory(state_directory);
+        if (directory < 0)
+                return directory;
+        if (renameat2(directory, FILE_NAME_NEW, directory, FILE_NAME, RENAME_NOREPLACE) < 0)
+                return -errno;
+        return fsync(directory) < 0 ? -errno : 0;
 }
 
 uint64_t node_id_to_raft(const NodeId *id) {
