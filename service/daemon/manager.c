@@ -95,10 +95,12 @@ static void out_of_memory(Manager *manager, int r) {
                 manager->fault = r;
 }
 
+/* The bus name is the right to touch this host's VMs: a second gpupoold, on whatever state directory, knows none of those
+ * that the guard holds, and would end them all before it found out that it is the second. */
 static void take_steps(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
         RunTask task;
         uint64_t due = UINT64_MAX;
-        if (!member_is_current(world))
+        if (!manager->name_taken || !member_is_current(world))
                 return;
         out_of_memory(manager, runner_follow(&manager->runner, world, local_facts_are_complete(manager->facts)));
         while (runner_next(&manager->runner, world, now, &task, &due))
@@ -157,10 +159,10 @@ static int on_turn(sd_event_source *source, void *userdata) {
         due = other < due ? other : due;
         out_of_memory(manager, leader_turn(&manager->leader, world, now, &other));
         due = other < due ? other : due;
+        show_up(manager, world, now, &due);
         take_steps(manager, world, now, &due);
         list_again(manager, now, &due);
         out_of_memory(manager, operations_follow(manager->operations, world, manager->leader.settled));
-        show_up(manager, world, now, &due);
 
         (void) sd_event_source_set_time(manager->timer, due);
         (void) sd_event_source_set_enabled(manager->timer, SD_EVENT_ONESHOT);
