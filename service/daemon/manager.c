@@ -364,8 +364,9 @@ static int service_operate(void *userdata, Entry *entry, JobOperation operation,
                                 callback_userdata);
 }
 
-static int service_cancel_job(void *userdata, Job *job) {
-        return operations_cancel(((Manager *) userdata)->operations, job);
+static int service_cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
+                              void *callback_userdata) {
+        return operations_cancel(((Manager *) userdata)->operations, entry, job, callback, callback_userdata);
 }
 
 typedef struct XmlCheck {

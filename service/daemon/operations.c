@@ -221,40 +221,31 @@ int operations_follow(Operations *operations, const World *world, bool settled) 
 typedef struct Cancel {
         Operations *operations;
         uint64_t job;
+        SubmitCallback callback;
+        void *userdata;
 } Cancel;
 
 static void on_canceled(SubmitOutcome outcome, const Result *result, void *userdata) {
-        Cancel *cancel = userdata;
+        _cleanup_free_ Cancel *cancel = userdata;
         Operations *operations = cancel->operations;
-        Job *job = outcome == SUBMIT_STOPPING ? NULL : jobs_find(&operations->jobs, cancel->job);
+        Job *job = jobs_find(&operations->jobs, cancel->job);
         if (job && job->result == JOB_PENDING && outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE) {
                 job_finish(job, JOB_CANCELED, NULL, "it was canceled; the VM is stopped again",
                            now_us(operations, CLOCK_BOOTTIME));
                 announce_end(operations, job);
         }
-        free(cancel);
+        cancel->callback(outcome, result, cancel->userdata);
 }
 
-int operations_cancel(Operations *operations, Job *job) {
+int operations_cancel(Operations *operations, Entry *entry, const Job *job, SubmitCallback callback, void *userdata) {
         if (job->result != JOB_PENDING || (job->operation != JOB_START && job->operation != JOB_RESTART))
                 return -EBUSY;
 
         Cancel *cancel = malloc(sizeof(*cancel));
         if (!cancel)
                 return -ENOMEM;
-        *cancel = (Cancel) { .operations = operations, .job = job->id };
-
-        Gpupool1__SetDesired desired = GPUPOOL1__SET_DESIRED__INIT;
-        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
-        Entry entry = GPUPOOL1__ENTRY__INIT;
-        desired.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = job->vm.bytes };
-        desired.desire = GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
-        author.uid = job->uid;
-        author.action = (char *) ACTION_OPERATE_VM;
-        entry.author = &author;
-        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;
-        entry.set_desired = &desired;
-        int r = history_submit(operations->config.history, &entry, on_canceled, cancel);
+        *cancel = (Cancel) { .operations = operations, .job = job->id, .callback = callback, .userdata = userdata };
+        int r = history_submit(operations->config.history, entry, on_canceled, cancel);
         if (r < 0)
                 free(cancel);
         return r;

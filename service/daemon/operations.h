@@ -34,7 +34,7 @@ void operations_set_first_id(Operations *operations, uint64_t id);
 /* See Service.operate in adapters/bus/bus.h. */
 int operations_begin(Operations *operations, Entry *entry, JobOperation operation, const Caller *caller,
                      OperateCallback callback, void *userdata);
-int operations_cancel(Operations *operations, Job *job);
+int operations_cancel(Operations *operations, Entry *entry, const Job *job, SubmitCallback callback, void *userdata);
 
 /* Holds every job against the world. @settled: placement has nothing left to try, so who waits will wait. 0 or
  * -errno. */

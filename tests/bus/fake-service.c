@@ -177,13 +177,16 @@ static int operate(void *userdata, Entry *entry, JobOperation operation, const C
         return 0;
 }
 
-static int cancel_job(void *userdata, Job *job) {
+static int cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback, void *callback_userdata) {
         Fake *fake = userdata;
         if (fake->cancel_is_late)
                 return -EBUSY;
-        job_finish(job, JOB_CANCELED, NULL, "given up", 1);
-        bus_job_ended(fake->bus, job);
-        return 0;
+        Job *given_up = fake->outcome == SUBMIT_COMMITTED ? jobs_find(&fake->jobs, job->id) : NULL;
+        if (given_up) {
+                job_finish(given_up, JOB_CANCELED, NULL, "given up", 1);
+                bus_job_ended(fake->bus, given_up);
+        }
+        return submit(fake, entry, callback, callback_userdata);
 }
 
 static int check_xml(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata) {
@@ -249,7 +252,11 @@ static void command_quorate(Fake *fake, const char *argument) {
 }
 
 static void command_outcome(Fake *fake, const char *argument) {
-        static const char *const words[] = { "committed", "no-quorum", "storage-full", "unknown", "stopping" };
+        static const char *const words[] = {
+                [SUBMIT_COMMITTED] = "committed", [SUBMIT_NO_QUORUM] = "no-quorum", [SUBMIT_STORAGE_FULL] = "storage-full",
+                [SUBMIT_STORAGE_WAITED_FOR] = "storage-waited-for", [SUBMIT_OUTCOME_UNKNOWN] = "unknown",
+                [SUBMIT_STOPPING] = "stopping",
+        };
         for (unsigned i = 0; i < G_N_ELEMENTS(words); i++)
                 if (g_str_equal(argument, words[i])) {
                         fake->outcome = (SubmitOutcome) i;

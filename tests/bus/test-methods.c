@@ -482,6 +482,19 @@ static void test_a_job_that_is_too_far_is_not_cancelled(void) {
         expect_error(host, ROOT "/job/1", "Job.Cancel", "(" NO_OPTIONS ",)", "Busy", "wait");
 }
 
+static void test_a_job_is_cancelled_when_that_is_kept(void) {
+        HOST(host);
+        make_pool(host, "training", "['" GPU("01") "']");
+        make_vm(host, "bert", "training");
+        expect_reply(host, VM_PATH, "VM.Start", "(" NO_OPTIONS ",)", "(objectpath '" ROOT "/job/1',)");
+        told(host, "outcome storage-full");
+        expect_error(host, ROOT "/job/1", "Job.Cancel", "(" NO_OPTIONS ",)", "StorageFull", "nothing was changed");
+        expect_property(host, ROOT "/job/1", "Job.Result", "''");
+        told(host, "outcome committed");
+        expect_reply(host, ROOT "/job/1", "Job.Cancel", "(" NO_OPTIONS ",)", "()");
+        expect_property(host, ROOT "/job/1", "Job.Result", "'canceled'");
+}
+
 static void test_a_user_has_only_so_many_jobs(void) {
         HOST_WITH(host, "--jobs 2");
         make_pool(host, "training", "['" GPU("01") "']");
@@ -502,6 +515,7 @@ static void test_each_way_that_a_request_ends_has_its_error(void) {
         } rows[] = {
                 { "outcome no-quorum", "NoQuorum", "nothing was changed" },
                 { "outcome storage-full", "StorageFull", "nothing was changed" },
+                { "outcome storage-waited-for", "OutcomeUnknown", "as soon as there is room" },
                 { "outcome unknown", "OutcomeUnknown", "may or may not" },
                 { "outcome stopping", "Unreachable", "nothing was changed" },
         };
@@ -678,6 +692,7 @@ int main(int argc, char **argv) {
         TEST("job", "a job tells its progress and its end", test_a_job_tells_its_progress_and_its_end);
         TEST("job", "whoever made a job may cancel it unasked", test_whoever_made_a_job_may_cancel_it_unasked);
         TEST("job", "a job that is too far is not cancelled", test_a_job_that_is_too_far_is_not_cancelled);
+        TEST("job", "a job is cancelled when that is kept", test_a_job_is_cancelled_when_that_is_kept);
         TEST("job", "a user has only so many jobs", test_a_user_has_only_so_many_jobs);
         TEST("answer", "each way that a request ends has its error", test_each_way_that_a_request_ends_has_its_error);
         TEST("answer", "the bus answers while a request waits", test_the_bus_answers_while_a_request_waits);

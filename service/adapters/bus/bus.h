@@ -73,7 +73,9 @@ typedef struct Service {
          * callback. */
         int (*operate)(void *userdata, Entry *entry, JobOperation operation, const Caller *caller,
                        OperateCallback callback, void *callback_userdata);
-        int (*cancel_job)(void *userdata, Job *job);    /* 0; -EBUSY: too late */
+        /* Commits @entry, a SetDesired that stops the VM of @job, and then ends the job. -EBUSY: it is too late. */
+        int (*cancel_job)(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
+                          void *callback_userdata);
         /* Asks the hypervisor whether it takes this XML (already checked by domain_xml_check()). May answer late. */
         int (*check_xml)(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata);
 } Service;

@@ -54,13 +54,16 @@ static int put_message(Sink *sink, Object *object) {
 }
 
 /* Who made it may give it up; anybody else needs the right to do what it does. */
-static int ask_cancel(sd_bus_message *m, const Object *object, sd_bus_error *error) {
+static int ask_cancel(sd_bus_message *m, const Object *object, const Caller **ret_caller, sd_bus_error *error) {
         Bus *bus = object->bus;
         const Job *job = object->job;
         const Caller *caller;
         int r = ask_caller(bus, m, &caller, error);
-        if (r != ASK_GO || caller->uid == job->uid)
+        if (r != ASK_GO)
                 return r;
+        *ret_caller = caller;
+        if (caller->uid == job->uid)
+                return ASK_GO;
 
         const Vm *vm = registry_find_vm(bus_world(bus)->registry, &job->vm);
         const Right right = {
@@ -77,20 +80,21 @@ static METHOD(method_cancel) {
         Object *object = userdata;
         Bus *bus = object->bus;
         RequestOption request;
+        const Caller *caller;
         int r = options_read_request(m, &request, error);
         if (r >= 0)
-                r = ask_cancel(m, object, error);
+                r = ask_cancel(m, object, &caller, error);
         if (r != ASK_GO)
                 return r;
 
-        ask_done(bus, m);
-        r = bus->service->cancel_job(bus->service_userdata, (Job *) object->job);
-        if (r == -EBUSY)
-                return sd_bus_error_set(error, ERROR_BUSY, "the job cannot be given up any more: wait for it to end");
-        if (r < 0)
-                return r;
-        bus_flush(bus);
-        return sd_bus_reply_method_return(m, NULL);
+        VmId vm = object->job->vm;
+        Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;
+        command.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = vm.bytes };
+        command.desire = GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;
+        entry.set_desired = &command;
+        return request_cancel(bus, m, caller, ACTION_OPERATE_VM, &request, &entry, object->job, error);
 }
 
 static const Property properties[] = {

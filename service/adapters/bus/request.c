@@ -186,6 +186,23 @@ int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const cha
         return 1;
 }
 
+int request_cancel(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
+                   Entry *entry, const Job *job, sd_bus_error *error) {
+        EntryAuthor author;
+        Request *request;
+        int r = request_new(&request, bus, m, NULL);
+        if (r < 0)
+                return r;
+        fill_in(entry, &author, caller, action, id);
+        r = bus->service->cancel_job(bus->service_userdata, entry, job, on_submitted, request);
+        ask_done(bus, m);
+        if (r < 0)
+                request_free(request);
+        if (r == -EBUSY)
+                return sd_bus_error_set(error, ERROR_BUSY, "the job cannot be given up any more: wait for it to end");
+        return r < 0 ? refuse_errno(r, error) : 1;
+}
+
 void requests_abandon(Bus *bus) {
         while (bus->requests) {
                 Request *request = bus->requests;

@@ -22,5 +22,9 @@ int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char
 int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
                     Entry *entry, JobOperation operation, sd_bus_error *error);
 
+/* The same for the end of @job by a stop of its VM; answers with nothing. */
+int request_cancel(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
+                   Entry *entry, const Job *job, sd_bus_error *error);
+
 /* The connection goes away: answers all that is owed. What the service still says of these requests, nobody hears. */
 void requests_abandon(Bus *bus);
