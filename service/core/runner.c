@@ -167,7 +167,7 @@ static uint64_t add_time(uint64_t at_us, uint64_t ms) {
 static bool decide_shutdown(const Runner *runner, Run *run, const Vm *vm, uint64_t now_us, uint64_t *wake_us,
                             bool *ret_ask) {
         *ret_ask = false;
-        if (vm->stop_kind == VM_STOP || run->process == RUN_PROCESS_DEAD || run->domain == RUN_DOMAIN_ABSENT ||
+        if (vm->stop_kind != VM_SHUTDOWN || run->process == RUN_PROCESS_DEAD || run->domain == RUN_DOMAIN_ABSENT ||
             run->domain == RUN_DOMAIN_PAUSED)
                 return false;
         if (run->shutdown_until_us == 0)
