@@ -26,6 +26,7 @@
 
 /* Priorities: what renews rights before what only shows. */
 #define PRIORITY_TURN SD_EVENT_PRIORITY_NORMAL
+#define PRIORITY_END SD_EVENT_PRIORITY_IMPORTANT        /* before the bus's own */
 
 struct Manager {
         const Conf *conf;
@@ -33,6 +34,7 @@ struct Manager {
         sd_event *event;
         sd_event_source *turn;          /* something changed */
         sd_event_source *timer;         /* something is due though nothing changed */
+        sd_event_source *end;           /* the loop ends */
         History *history;
         LocalFacts *facts;
         Hypervisor *hypervisor;
@@ -50,6 +52,7 @@ struct Manager {
         World world;
         const NodeFacts *world_nodes[1];
         NodeId voters[1];
+        struct XmlCheck *checks;        /* under way */
         int fault;
 };
 
@@ -95,8 +98,8 @@ static void out_of_memory(Manager *manager, int r) {
                 manager->fault = r;
 }
 
-/* The bus name is the right to touch this host's VMs: a second gpupoold, on whatever state directory, knows none of those
- * that the guard holds, and would end them all before it found out that it is the second. */
+/* The bus name is the right to touch this host's VMs: a second gpupoold, on whatever state directory, knows none of
+ * those that the guard holds, and would end them all before it found out that it is the second. */
 static void take_steps(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
         RunTask task;
         uint64_t due = UINT64_MAX;
@@ -127,8 +130,8 @@ static void list_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
         runner->relist = !manager->listing;
 }
 
-/* The name is taken once there is a whole tree to show: the registry is read, the GPUs are known, and the registry knows
- * this boot. The last needs a write; where that cannot be (a full disk), what there is is shown after a while. */
+/* The name is taken once there is a whole tree to show: the registry is read, the GPUs are known, and the registry
+ * knows this boot. The last needs a write; where that cannot be (a full disk), what there is is shown after a while. */
 static void show_up(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
         if (manager->name_taken || !local_facts_are_complete(manager->facts))
                 return;
@@ -370,9 +373,21 @@ static int service_cancel_job(void *userdata, Entry *entry, const Job *job, Subm
 }
 
 typedef struct XmlCheck {
+        Manager *manager;
+        struct XmlCheck *next;
         CheckXmlCallback callback;
         void *userdata;
 } XmlCheck;
+
+static void xml_check_end(XmlCheck *check, const char *error, const char *sentence) {
+        for (XmlCheck **p = &check->manager->checks; *p; p = &(*p)->next)
+                if (*p == check) {
+                        *p = check->next;
+                        break;
+                }
+        check->callback(error, sentence, check->userdata);
+        free(check);
+}
 
 static void on_xml_checked(HypervisorResult result, HypervisorReply *reply, void *userdata) {
         XmlCheck *check = userdata;
@@ -392,8 +407,7 @@ static void on_xml_checked(HypervisorResult result, HypervisorReply *reply, void
                 sentence = "libvirt on this node does not answer, so the XML cannot be checked: see gpupoolctl node";
                 break;
         }
-        check->callback(error, sentence, check->userdata);
-        free(check);
+        xml_check_end(check, error, sentence);
 }
 
 /* libvirt is shown what would be started, but for the GPUs. */
@@ -408,10 +422,13 @@ static int service_check_xml(void *userdata, const char *xml, CheckXmlCallback c
         XmlCheck *check = malloc(sizeof(*check));
         if (!check)
                 return -ENOMEM;
-        *check = (XmlCheck) { .callback = callback, .userdata = callback_userdata };
+        *check = (XmlCheck) { .manager = manager, .next = manager->checks, .callback = callback,
+                              .userdata = callback_userdata };
         r = hypervisor_check_xml(manager->hypervisor, built, on_xml_checked, check);
         if (r < 0)
                 free(check);
+        else
+                manager->checks = check;
         return r;
 }
 
@@ -553,6 +570,20 @@ static int start_bus(Manager *manager) {
         return 0;
 }
 
+/* The bus closes its connection as soon as the loop ends; before that all that wait are answered. */
+static int on_end(sd_event_source *source, void *userdata) {
+        Manager *manager = userdata;
+        history_stop(manager->history);
+        operations_set_bus(manager->operations, NULL);
+        manager->bus = bus_free(manager->bus);
+        return 0;
+}
+
+static int add_end(Manager *manager) {
+        int r = sd_event_add_exit(manager->event, &manager->end, on_end, manager);
+        return r < 0 ? r : sd_event_source_set_priority(manager->end, PRIORITY_END);
+}
+
 int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
         _cleanup_(manager_freep) Manager *manager = calloc(1, sizeof(*manager));
         if (!manager)
@@ -572,6 +603,8 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
                 r = start_bus(manager);
         if (r >= 0)
                 r = history_start(manager->history);
+        if (r >= 0)
+                r = add_end(manager);
         if (r < 0)
                 return r;
         operations_set_first_id(manager->operations, history_starts(manager->history) * IDS_PER_START + 1);
@@ -595,6 +628,8 @@ Manager *manager_free(Manager *manager) {
         bus_free(manager->bus);
         manager->bus = NULL;
         hypervisor_free(manager->hypervisor);
+        while (manager->checks)
+                xml_check_end(manager->checks, ERROR_UNREACHABLE, "gpupoold is going down");
         guard_link_free(manager->guard);
         steps_free(manager->steps);
         operations_free(manager->operations);
@@ -603,6 +638,7 @@ Manager *manager_free(Manager *manager) {
         runner_clear(&manager->runner);
         local_facts_free(manager->facts);
         history_free(manager->history);
+        sd_event_source_disable_unref(manager->end);
         sd_event_source_disable_unref(manager->turn);
         sd_event_source_disable_unref(manager->timer);
         sd_event_unref(manager->event);

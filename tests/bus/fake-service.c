@@ -253,8 +253,11 @@ static void command_quorate(Fake *fake, const char *argument) {
 
 static void command_outcome(Fake *fake, const char *argument) {
         static const char *const words[] = {
-                [SUBMIT_COMMITTED] = "committed", [SUBMIT_NO_QUORUM] = "no-quorum", [SUBMIT_STORAGE_FULL] = "storage-full",
-                [SUBMIT_STORAGE_WAITED_FOR] = "storage-waited-for", [SUBMIT_OUTCOME_UNKNOWN] = "unknown",
+                [SUBMIT_COMMITTED] = "committed",
+                [SUBMIT_NO_QUORUM] = "no-quorum",
+                [SUBMIT_STORAGE_FULL] = "storage-full",
+                [SUBMIT_STORAGE_WAITED_FOR] = "storage-waited-for",
+                [SUBMIT_OUTCOME_UNKNOWN] = "unknown",
                 [SUBMIT_STOPPING] = "stopping",
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(words); i++)
