@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <getopt.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include "daemon/manager.h"
 #include "util/log.h"
+
+/* A bigger block goes back to the system when it is freed. glibc would raise this with each such block, up to 32 MiB:
+ * one big message of a stranger, and the process stays that much larger for ever. */
+#define BLOCK_OF_ITS_OWN_SIZE (256 * 1024)
 
 static int usage(FILE *to, int status) {
         (void) fputs("gpupoold [--config=FILE]\n"
@@ -68,5 +73,6 @@ int main(int argc, char *argv[]) {
         }
         if (optind < argc)
                 return usage(stderr, EX_USAGE);
+        (void) mallopt(M_MMAP_THRESHOLD, BLOCK_OF_ITS_OWN_SIZE);
         return run(path ? path : CONF_PATH_DEFAULT, path);
 }

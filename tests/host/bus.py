@@ -28,7 +28,8 @@ class Bus:
 
     def __init__(self, rig, user=None):
         words = rig.exec_words(1, "python3", "-c", CODE, user=user)
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
         self.data, self.count, self.answers, self.signals = b"", 0, {}, []
         self.name = self.until(lambda: self.answers.get("hello"), "the bus is not there")["name"]
 
@@ -89,6 +90,10 @@ class Bus:
 
     def get(self, path, interface, name):
         return self.call(path, "org.freedesktop.DBus.Properties", "Get", "ss", interface, name)[0]
+
+    def has_owner(self, name):
+        return self.call("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", "s", name,
+                         destination="org.freedesktop.DBus")[0]
 
     # ---- signals
 

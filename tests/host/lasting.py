@@ -28,8 +28,8 @@ class Case(unittest.TestCase):
         wait_until(lambda: self.host.node()[name] == value, timeout_s, f"the node's {name} is not {value}")
 
     def wait_for_next_epoch(self, epoch):
-        return wait_until(lambda: (vm := self.host.vm("bert"))["State"] == "running" and vm["Epoch"] > epoch and vm, SLOW_S,
-                          "bert does not run again")
+        return wait_until(lambda: (vm := self.host.vm("bert"))["State"] == "running" and vm["Epoch"] > epoch and vm,
+                          SLOW_S, "bert does not run again")
 
     def held_by_guard(self):
         """Pids, from outside, of the processes of which the guard has pidfds."""

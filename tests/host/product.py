@@ -16,15 +16,16 @@ from bus import Bus, Refused                          # noqa: E402
 
 BUILD = os.path.abspath(sys.argv.pop(1))
 LONG = "GPUPOOL_TEST_LONG" in os.environ
-H100, A100, A100_TWIN, GEFORCE, AMD, VGA, SHARED = (f"0000:{a}:00.0" for a in ("41", "83", "84", "61", "23", "03", "c1"))
+H100, A100, A100_TWIN, GEFORCE, AMD, VGA, SHARED = (f"0000:{bus}:00.0" for bus in
+                                                    ("41", "83", "84", "61", "23", "03", "c1"))
 SLOW_S = 30             # whatever the machine is doing beside this
 
 MANAGER, NODE, GPU, POOL, VM, JOB = (f"org.gpupool1.{name}" for name in ("Manager", "Node", "Gpu", "Pool", "VM", "Job"))
 ROOT = "/org/gpupool1"
 TREE = "org.freedesktop.DBus.ObjectManager"
 
-# A boot sector: enables the power button (PM1 at 0x600, as SeaBIOS sets it on q35), says at 0x500 that it is there, and sleeps
-# until the button is pressed; then it powers off.
+# A boot sector: enables the power button (PM1 at 0x600, as SeaBIOS sets it on q35), says at 0x500 that it is there, and
+# sleeps until the button is pressed; then it powers off.
 OBEDIENT = (b"\xfa\x31\xc0\x8e\xd8"           # cli; ds = 0
             b"\xba\x02\x06\xb8\x00\x01\xef"   # out 0x602, 0x100
             b"\xc7\x06\x00\x05\xef\xbe"       # [0x500] = 0xbeef
@@ -50,7 +51,8 @@ class Host:
     """One host that runs the product, with what the tests ask of it."""
 
     def __init__(self, gpus=("h100", "a100-pair", "geforce"), settings="", **options):
-        sanitizers = {key: os.environ[key] for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS") if key in os.environ}
+        sanitizers = {key: os.environ[key] for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
+                      if key in os.environ}
         self.rig = Rig(1, gpus=list(gpus), destdir=install(), environment=sanitizers, **options)
         self.folder = pathlib.Path(self.rig.folder) / "h1"
         self.buses = {}
@@ -97,7 +99,8 @@ class Host:
 
     def error(self, path, interface, method, *arguments, **options):
         """Calls by gdbus-like busctl and returns the error's sentence; the call must fail."""
-        answer = self.busctl("call", "org.gpupool1", path, interface, method, *map(str, arguments), check=False, **options)
+        answer = self.busctl("call", "org.gpupool1", path, interface, method, *map(str, arguments), check=False,
+                             **options)
         assert answer.returncode != 0, f"{method} was not refused: {answer.stdout}"
         return answer.stderr.strip()
 
@@ -201,8 +204,8 @@ class Host:
 
     def obedient_guest(self, name, **more):
         """XML of a guest that boots from a disk and powers off when it is asked to; until then it sleeps."""
-        self.run("sh", "-c", "cat > /var/lib/libvirt/images/obedient.img && chmod 644 /var/lib/libvirt/images/obedient.img",
-                 input=OBEDIENT.decode("latin-1"), encoding="latin-1")
+        self.run("sh", "-c", "cat > /var/lib/libvirt/images/obedient.img", input=OBEDIENT.decode("latin-1"),
+                 encoding="latin-1")
         disk = ("<disk type='file' device='disk'><driver name='qemu' type='raw'/>"
                 "<source file='/var/lib/libvirt/images/obedient.img'/><target dev='sda' bus='sata'/></disk>")
         text = self.xml(name, extra=disk, **more)
@@ -221,7 +224,8 @@ class Host:
         return self.make_vm(vm, pool, count, **policy)
 
     def make_vm(self, name, pool="training", count=1, xml=None, **policy):
-        options = {key.replace("_", "-"): ["i" if isinstance(value, int) else "s", value] for key, value in policy.items()}
+        options = {key.replace("_", "-"): ["i" if isinstance(value, int) else "s", value]
+                   for key, value in policy.items()}
         return self.bus().call(ROOT, MANAGER, "DefineVM", "ssua{sv}", xml or self.xml(name), pool, count, options)[0]
 
     def operate(self, name, verb, wait=True, **options):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A D-Bus client in a page, for what busctl cannot do: many calls on one connection, signals with the time they came at,
-calls left open, and bodies that are no D-Bus at all. Runs inside a host and is told what to do in lines of JSON (bus.py).
+"""A D-Bus client in a page, for what busctl cannot do: many calls on one connection, signals with the time they came
+at, calls left open, and bodies that are no D-Bus at all. Runs inside a host and is told what to do in lines of JSON
+(bus.py).
 
-Values in JSON: a variant is [signature, value], a dictionary is a list of pairs or an object, a byte array a list."""
+Values in JSON: a variant is [signature, value], a dictionary is a list of pairs or an object, a byte array a list; an
+argument {"repeat": [text, n]} is a long one."""
 
 import json
 import os
@@ -127,13 +129,16 @@ class Connection:
         head = bytearray(struct.pack("<BBBBII", ord("l"), CALL, flags, 1, len(body), self.serial))
         put(head, "a(yv)", fields)
         pad(head, 8)
-        self.socket.sendall(head + body)
+        try:
+            self.socket.sendall(head + body)
+        except BrokenPipeError:
+            sys.exit("the bus hung up")
         return self.serial
 
     def read(self):
         data = self.socket.recv(1 << 20)
         if not data:
-            raise ConnectionError("the bus hung up")
+            sys.exit("the bus hung up")
         self.data += data
 
     def messages(self):
@@ -169,6 +174,8 @@ def obey(bus, line, pending):
         body += bytes.fromhex(order["bytes"])
     else:
         for kind, value in zip(types(order["signature"]), order["arguments"], strict=True):
+            if isinstance(value, dict) and "repeat" in value:
+                value = value["repeat"][0] * value["repeat"][1]
             put(body, kind, value)
     serial = bus.send(order["destination"], order["path"], order["interface"], order["member"], order["signature"],
                       bytes(body), order.get("flags", 0))
