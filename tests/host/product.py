@@ -68,6 +68,9 @@ class Host:
         self.rig.down()
         assert not reports, reports
 
+    def is_sanitized(self):
+        return b"__asan_init" in pathlib.Path(f"{BUILD}/tree/usr/sbin/gpupoold").read_bytes()
+
     def sanitizer_reports(self):
         said = "".join(path.read_text(errors="replace") for path in (self.folder / "log").glob("*.log"))
         return re.findall(r"(?:ERROR: \w*Sanitizer|runtime error:).*(?:\n.*){0,25}", said)
