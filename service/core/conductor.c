@@ -20,40 +20,63 @@ static int compare_pause(const void *key, const void *item) {
         return ID_COMPARE((const VmId *) key, &((const ConductorPause *) item)->vm);
 }
 
-static uint64_t backoff_us(uint32_t attempts) {
-        uint64_t pause = CONDUCTOR_BACKOFF_FIRST_US;
+static uint64_t backoff_us(uint64_t first_us, uint32_t attempts) {
+        uint64_t pause = first_us;
         for (uint32_t i = 1; i < attempts && pause < CONDUCTOR_BACKOFF_MOST_US; i++)
                 pause *= 2;
         return pause < CONDUCTOR_BACKOFF_MOST_US ? pause : CONDUCTOR_BACKOFF_MOST_US;
 }
 
-/* Until when @vm rests after its failures; 0 if it does not. The pause begins when its failure is first seen here. */
-static int resting_until(Conductor *conductor, const Vm *vm, uint64_t now_us, uint64_t *ret_until_us) {
+static int find_or_add_pause(Conductor *conductor, const VmId *vm, ConductorPause **ret) {
         size_t place;
-        bool known = array_find(&conductor->pauses, &vm->id, compare_pause, &place);
-        if (vm->attempts == 0) {
-                if (known)
-                        array_remove(&conductor->pauses, place);
-                *ret_until_us = 0;
-                return 0;
-        }
-
-        ConductorPause pause = {.vm = vm->id, .attempts = vm->attempts, .until_us = now_us + backoff_us(vm->attempts)};
-        if (!known) {
-                int r = array_insert(&conductor->pauses, place, &pause);
+        if (!array_find(&conductor->pauses, vm, compare_pause, &place)) {
+                int r = array_insert(&conductor->pauses, place, &((ConductorPause) { .vm = *vm }));
                 if (r < 0)
                         return r;
-        } else if (conductor->pauses.items[place].attempts != vm->attempts)
-                conductor->pauses.items[place] = pause;
-        *ret_until_us = conductor->pauses.items[place].until_us;
+        }
+        *ret = conductor->pauses.items + place;
         return 0;
 }
 
-/* Forgets pauses of VMs that are gone. */
-static void forget_deleted(Conductor *conductor, const Registry *registry) {
-        for (size_t i = conductor->pauses.n; i > 0; i--)
-                if (!registry_find_vm(registry, &conductor->pauses.items[i - 1].vm))
+/* Until when @vm rests after its failures and refusals; 0 if it does not. The pause begins when its failure is first
+ * seen here. */
+static int resting_until(Conductor *conductor, const Vm *vm, uint64_t now_us, uint64_t *ret_until_us) {
+        ConductorPause *pause;
+        size_t place;
+        *ret_until_us = 0;
+        if (vm->attempts == 0 && !array_find(&conductor->pauses, &vm->id, compare_pause, &place))
+                return 0;
+        int r = find_or_add_pause(conductor, &vm->id, &pause);
+        if (r < 0)
+                return r;
+        if (pause->attempts != vm->attempts) {
+                pause->attempts = vm->attempts;
+                pause->until_us = vm->attempts ? now_us + backoff_us(CONDUCTOR_BACKOFF_FIRST_US, vm->attempts) : 0;
+        }
+        *ret_until_us = pause->until_us > pause->refused_until_us ? pause->until_us : pause->refused_until_us;
+        return 0;
+}
+
+static bool is_waiting(const Vm *vm) {
+        return vm->run && !vm->failed && vm->assignment.phase == ASSIGNMENT_NONE;
+}
+
+/* Forgets pauses of VMs that are gone or got what they waited for. */
+static void tidy(Conductor *conductor, const Registry *registry) {
+        for (size_t i = conductor->pauses.n; i > 0; i--) {
+                ConductorPause *pause = conductor->pauses.items + i - 1;
+                const Vm *vm = registry_find_vm(registry, &pause->vm);
+                if (vm && !is_waiting(vm)) {
+                        pause->refusals = 0;
+                        pause->refused_until_us = 0;
+                }
+                if (!vm || (vm->attempts == 0 && pause->refusals == 0))
                         array_remove(&conductor->pauses, i - 1);
+        }
+        /* Not refused, so it was taken. */
+        if (conductor->proposed_gpus)
+                conductor->gpus_refusals = 0;
+        conductor->proposed_gpus = conductor->proposed_vm = false;
 }
 
 static int compare_urgency(const void *a, const void *b) {
@@ -66,7 +89,7 @@ static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n
                 return -ENOMEM;
         size_t n = 0;
         ARRAY_EACH(vm, &registry->vms)
-                if (vm->run && !vm->failed && vm->assignment.phase == ASSIGNMENT_NONE)
+                if (is_waiting(vm))
                         list[n++] = vm;
         qsort(list, n, sizeof(*list), compare_urgency);
         *ret = list;
@@ -148,6 +171,18 @@ static int propose_pool_gpus(const World *world, Proposal *ret) {
         return CONDUCTOR_IDLE;
 }
 
+static void remember(Conductor *conductor, const Proposal *proposal) {
+        switch (proposal->kind) {
+        case PROPOSAL_ASSIGN:
+                conductor->proposed_vm = true;
+                conductor->vm = proposal->vm->id;
+                break;
+        case PROPOSAL_POOL_GPUS:
+                conductor->proposed_gpus = true;
+                break;
+        }
+}
+
 int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret_proposal,
                    uint64_t *ret_wake_us) {
         uint64_t wake_us = UINT64_MAX;
@@ -156,15 +191,28 @@ int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Pr
                 return CONDUCTOR_IDLE;
         }
 
-        forget_deleted(conductor, world->registry);
-        int r = propose_pool_gpus(world, ret_proposal);
+        tidy(conductor, world->registry);
+        int r = CONDUCTOR_IDLE;
+        if (now_us >= conductor->gpus_refused_until_us)
+                r = propose_pool_gpus(world, ret_proposal);
+        else
+                wake_us = conductor->gpus_refused_until_us;
         if (r == CONDUCTOR_IDLE)
                 r = propose_assignment(conductor, world, now_us, ret_proposal, &wake_us);
         if (r == CONDUCTOR_IDLE)
                 *ret_wake_us = wake_us;
+        else if (r == CONDUCTOR_PROPOSES)
+                remember(conductor, ret_proposal);
         return r;
 }
 
 void conductor_refused(Conductor *conductor, uint64_t now_us) {
+        ConductorPause *pause;
         conductor->idle_until_us = now_us + CONDUCTOR_REFUSED_US;
+        if (conductor->proposed_gpus)
+                conductor->gpus_refused_until_us =
+                        now_us + backoff_us(CONDUCTOR_REFUSED_US, ++conductor->gpus_refusals);
+        else if (conductor->proposed_vm && find_or_add_pause(conductor, &conductor->vm, &pause) >= 0)
+                pause->refused_until_us = now_us + backoff_us(CONDUCTOR_REFUSED_US, ++pause->refusals);
+        conductor->proposed_gpus = conductor->proposed_vm = false;
 }

@@ -9,17 +9,25 @@
 
 #define CONDUCTOR_BACKOFF_FIRST_US 1000000U     /* after the first failure; doubles with each */
 #define CONDUCTOR_BACKOFF_MOST_US 60000000U
-#define CONDUCTOR_REFUSED_US 500000U            /* a proposal was refused: the world it was made from was old */
+#define CONDUCTOR_REFUSED_US 500000U            /* a proposal was refused: the world it was made from was old. All rest;
+                                                 * what was refused rests longer each time, so that it is in nobody's way */
 
 typedef struct ConductorPause {
         VmId vm;
         uint32_t attempts;
         uint64_t until_us;
+        uint32_t refusals;              /* in a row */
+        uint64_t refused_until_us;
 } ConductorPause;
 
 typedef struct Conductor {
         ARRAY(ConductorPause) pauses;   /* by VM */
         uint64_t idle_until_us;         /* after a refusal */
+        bool proposed_gpus;             /* the last proposal was about a pool's GPUs */
+        bool proposed_vm;               /* ... or about this VM */
+        VmId vm;
+        uint32_t gpus_refusals;
+        uint64_t gpus_refused_until_us;
 } Conductor;
 
 void conductor_clear(Conductor *conductor);
@@ -50,5 +58,5 @@ typedef enum ConductorVerdict {
 int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret_proposal,
                    uint64_t *ret_wake_us);
 
-/* The last proposal was refused or not committed. */
+/* The last proposal was refused or not committed. Out of memory it is proposed again a little too early, no more. */
 void conductor_refused(Conductor *conductor, uint64_t now_us);

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The conductor: who is proposed first, who rests, and which GPUs come into which pool. */
+
+#include <glib.h>
+#include <stdio.h>
+
+#include "core/conductor.h"
+#include "core/names.h"
+#include "world-builder.h"
+
+#define WORLD _cleanup_(world_builder_freep) WorldBuilder *
+#define CONDUCTOR _cleanup_(conductor_clear) Conductor
+
+static uint64_t wake_us;        /* of the last look */
+
+/* What is proposed now: a VM's or a pool's name; "" for nothing. */
+static const char *proposed(Conductor *conductor, WorldBuilder *w, uint64_t now_us) {
+        static char name[NAME_LENGTH_MAX + 1];
+        _cleanup_(proposal_clear) Proposal proposal = {};
+        wake_us = UINT64_MAX;
+        int r = conductor_next(conductor, world_now(w), now_us, &proposal, &wake_us);
+        g_assert_cmpint(r, >=, 0);
+        name[0] = '\0';
+        if (r == CONDUCTOR_PROPOSES)
+                snprintf(name, sizeof(name), "%s",
+                         proposal.kind == PROPOSAL_ASSIGN ? proposal.vm->name : proposal.pool->name);
+        return name;
+}
+
+#define ASSERT_PROPOSES(conductor, w, now_us, name) g_assert_cmpstr(proposed((conductor), (w), (now_us)), ==, name)
+#define ASSERT_RESTS_UNTIL(conductor, w, now_us, until_us)      \
+        do {                                                    \
+                ASSERT_PROPOSES(conductor, w, now_us, "");      \
+                g_assert_cmpuint(wake_us, ==, until_us);        \
+        } while (0)
+#define ASSERT_RESTS(conductor, w, now_us) ASSERT_RESTS_UNTIL(conductor, w, now_us, UINT64_MAX)
+
+/* One node with so many GPUs, all in pool training. */
+static WorldBuilder *world_with(size_t n_gpus) {
+        WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", n_gpus);
+        pool_of(w, "training", "a");
+        return w;
+}
+
+/* ---- order */
+
+static void test_nothing_is_proposed_where_nobody_waits(void) {
+        WORLD w = world_with(2);
+        CONDUCTOR c = {};
+        ASSERT_RESTS(&c, w, 0);
+        vm_of(w, "bert", "training", 1)->run = false;
+        ASSERT_RESTS(&c, w, 0);
+        vm_named(w, "bert")->run = vm_named(w, "bert")->failed = true;
+        ASSERT_RESTS(&c, w, 0);
+}
+
+static void test_a_proposal_says_where_and_with_what(void) {
+        WORLD w = world_with(2);
+        CONDUCTOR c = {};
+        _cleanup_(proposal_clear) Proposal proposal = {};
+        vm_of(w, "bert", "training", 2);
+        node_named(w, "a")->incarnation = 7;
+        g_assert_cmpint(conductor_next(&c, world_now(w), 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
+        g_assert_cmpint(proposal.kind, ==, PROPOSAL_ASSIGN);
+        g_assert_true(proposal.vm == vm_named(w, "bert"));
+        g_assert_true(ID_EQUAL(&proposal.placement.node, &node_named(w, "a")->id));
+        g_assert_cmpuint(proposal.placement.n_gpus, ==, 2);
+        g_assert_cmpuint(proposal.incarnation, ==, 7);
+}
+
+static void test_the_most_important_comes_first(void) {
+        WORLD w = world_with(4);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 1)->priority = 10;
+        vm_of(w, "ernie", "training", 1)->priority = 20;
+        vm_of(w, "kermit", "training", 1)->priority = -5;
+        ASSERT_PROPOSES(&c, w, 0, "ernie");
+        runs(w, "ernie", "a", "0");
+        ASSERT_PROPOSES(&c, w, 0, "bert");
+        runs(w, "bert", "a", "1");
+        ASSERT_PROPOSES(&c, w, 0, "kermit");
+        runs(w, "kermit", "a", "2");
+        ASSERT_RESTS(&c, w, 0);
+}
+
+static void test_among_equals_the_hardest_to_place_comes_first(void) {
+        WORLD w = world_with(4);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 1);
+        vm_of(w, "ernie", "training", 3);
+        vm_of(w, "kermit", "training", 2);
+        ASSERT_PROPOSES(&c, w, 0, "ernie");
+        runs(w, "ernie", "a", "0 1 2");
+        ASSERT_PROPOSES(&c, w, 0, "bert");      /* kermit does not fit any more */
+}
+
+static void test_who_finds_no_place_is_in_nobodys_way(void) {
+        WORLD w = world_with(2);
+        CONDUCTOR c = {};
+        vm_of(w, "large", "training", 3)->priority = 900;
+        vm_of(w, "lost", "nowhere", 1)->priority = 800;
+        vm_of(w, "bert", "training", 1);
+        ASSERT_PROPOSES(&c, w, 0, "bert");
+        runs(w, "bert", "a", "0");
+        ASSERT_RESTS(&c, w, 0);
+}
+
+static void test_who_waits_is_proposed_once_there_is_room(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 2);
+        ASSERT_RESTS(&c, w, 0);
+        with_gpus(w, "a", 1);
+        GpuIdentity identity = gpu_of(w, "a", 1)->identity;
+        g_assert_cmpint(pool_add(pool_named(w, "training"), &identity), ==, 0);
+        ASSERT_PROPOSES(&c, w, 0, "bert");
+}
+
+static void test_nothing_is_proposed_twice(void) {
+        WORLD w = world_with(4);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 1);
+        ASSERT_PROPOSES(&c, w, 0, "bert");
+        runs(w, "bert", "a", "0");
+        for (uint64_t now_us = 0; now_us < 100000000; now_us += 1000000)
+                ASSERT_RESTS(&c, w, now_us);
+}
+
+/* ---- after failures */
+
+static void test_who_failed_rests_longer_each_time(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        uint64_t now_us = 5000000, pause_us = CONDUCTOR_BACKOFF_FIRST_US;
+        Vm *bert = vm_of(w, "bert", "training", 1);
+        for (bert->attempts = 1; bert->attempts < 5; bert->attempts++) {
+                ASSERT_RESTS_UNTIL(&c, w, now_us, now_us + pause_us);
+                ASSERT_RESTS_UNTIL(&c, w, now_us + pause_us - 1, now_us + pause_us);
+                now_us += pause_us;
+                ASSERT_PROPOSES(&c, w, now_us, "bert");
+                pause_us *= 2;
+        }
+}
+
+static void test_no_rest_is_longer_than_a_minute(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        Vm *bert = vm_of(w, "bert", "training", 1);
+        bert->attempts = 40;
+        ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_BACKOFF_MOST_US);
+        bert->attempts = UINT32_MAX;
+        ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_BACKOFF_MOST_US);
+}
+
+static void test_who_rests_is_in_nobodys_way(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 1)->priority = 900;
+        vm_of(w, "ernie", "training", 1);
+        vm_named(w, "bert")->attempts = 1;
+        ASSERT_PROPOSES(&c, w, 0, "ernie");
+}
+
+static void test_a_start_by_hand_ends_the_rest(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        Vm *bert = vm_of(w, "bert", "training", 1);
+        bert->attempts = 4;
+        ASSERT_RESTS_UNTIL(&c, w, 0, 8 * CONDUCTOR_BACKOFF_FIRST_US);
+        bert->attempts = 0;
+        ASSERT_PROPOSES(&c, w, 1, "bert");
+}
+
+/* ---- after refusals */
+
+static void test_after_a_refusal_all_rest_a_little(void) {
+        WORLD w = world_with(2);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 1);
+        ASSERT_PROPOSES(&c, w, 0, "bert");
+        conductor_refused(&c, 0);
+        ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_REFUSED_US);
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_REFUSED_US, "bert");
+}
+
+static void test_who_is_refused_again_and_again_is_in_nobodys_way(void) {
+        WORLD w = world_with(2);
+        CONDUCTOR c = {};
+        uint64_t now_us = 0;
+        vm_of(w, "bert", "training", 1)->priority = 900;
+        vm_of(w, "ernie", "training", 1);
+        ASSERT_PROPOSES(&c, w, now_us, "bert");
+        conductor_refused(&c, now_us);
+        now_us += CONDUCTOR_REFUSED_US;
+        ASSERT_PROPOSES(&c, w, now_us, "bert");
+        conductor_refused(&c, now_us);
+        now_us += CONDUCTOR_REFUSED_US;
+        ASSERT_PROPOSES(&c, w, now_us, "ernie");
+        runs(w, "ernie", "a", "0");
+        now_us += CONDUCTOR_REFUSED_US;
+        ASSERT_PROPOSES(&c, w, now_us, "bert");
+}
+
+static void test_who_got_a_place_has_no_refusals_behind_it(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        uint64_t now_us = 0;
+        Vm *bert = vm_of(w, "bert", "training", 1);
+        for (int i = 0; i < 5; i++) {
+                ASSERT_PROPOSES(&c, w, now_us, "bert");
+                conductor_refused(&c, now_us);
+                now_us += CONDUCTOR_BACKOFF_MOST_US;
+        }
+        ASSERT_PROPOSES(&c, w, now_us, "bert");
+        runs(w, "bert", "a", "0");
+        ASSERT_RESTS(&c, w, now_us);
+        assignment_clear(&bert->assignment);
+        ASSERT_PROPOSES(&c, w, now_us, "bert");
+        conductor_refused(&c, now_us);
+        ASSERT_RESTS_UNTIL(&c, w, now_us, now_us + CONDUCTOR_REFUSED_US);
+        ASSERT_PROPOSES(&c, w, now_us + CONDUCTOR_REFUSED_US, "bert");
+}
+
+static void test_gpus_that_a_pool_cannot_take_keep_nobody_from_running(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        uint64_t now_us = 0;
+        with_gpus(w, "a", 1);
+        g_assert_cmpint(pool_rules_add(&pool_named(w, "training")->rules, "10de", "", ""), ==, 0);
+        vm_of(w, "bert", "training", 1);
+        for (int i = 0; i < 2; i++) {
+                ASSERT_PROPOSES(&c, w, now_us, "training");
+                conductor_refused(&c, now_us);
+                now_us += CONDUCTOR_REFUSED_US;
+        }
+        ASSERT_PROPOSES(&c, w, now_us, "bert");
+        runs(w, "bert", "a", "0");
+        ASSERT_RESTS_UNTIL(&c, w, now_us, now_us + CONDUCTOR_REFUSED_US);
+        ASSERT_PROPOSES(&c, w, now_us + CONDUCTOR_REFUSED_US, "training");
+}
+
+static void test_a_vm_that_is_gone_is_forgotten(void) {
+        WORLD w = world_with(1);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 1)->attempts = 3;
+        ASSERT_RESTS_UNTIL(&c, w, 0, 4 * CONDUCTOR_BACKOFF_FIRST_US);
+        g_assert_cmpuint(c.pauses.n, ==, 1);
+        vm_clear(vm_named(w, "bert"));
+        w->registry->vms.n = 0;
+        ASSERT_RESTS(&c, w, 0);
+        g_assert_cmpuint(c.pauses.n, ==, 0);
+}
+
+/* ---- rules */
+
+static void add_rule(WorldBuilder *w, const char *pool, const char *vendor, const char *device, const char *node) {
+        g_assert_cmpint(pool_rules_add(&pool_named(w, pool)->rules, vendor, device, node), ==, 0);
+}
+
+static void test_a_rule_brings_in_gpus_that_are_in_no_pool(void) {
+        WORLD w = world_of(2);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", 3);
+        with_gpus(w, "b", 1);
+        pool_of(w, "other", "a:0");
+        pool_of(w, "training", "");
+        add_rule(w, "training", "10DE", "23*", "a");
+        _cleanup_(proposal_clear) Proposal proposal = {};
+        g_assert_cmpint(conductor_next(&c, world_now(w), 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
+        g_assert_cmpint(proposal.kind, ==, PROPOSAL_POOL_GPUS);
+        g_assert_cmpstr(proposal.pool->name, ==, "training");
+        g_assert_cmpuint(proposal.gpus.n, ==, 2);
+        g_assert_true(gpu_identity_equal(proposal.gpus.items, &gpu_of(w, "a", 1)->identity));
+        g_assert_true(gpu_identity_equal(proposal.gpus.items + 1, &gpu_of(w, "a", 2)->identity));
+        for (size_t i = 0; i < 2; i++)
+                g_assert_cmpint(pool_add(pool_named(w, "training"), proposal.gpus.items + i), ==, 0);
+        ASSERT_RESTS(&c, w, 0);
+}
+
+static void test_of_two_pools_the_first_by_name_has_the_gpu(void) {
+        WORLD w = world_of(1);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", 1);
+        pool_of(w, "zoo", "");
+        pool_of(w, "ant", "");
+        add_rule(w, "zoo", "10de", "", "");
+        ASSERT_PROPOSES(&c, w, 0, "zoo");
+        add_rule(w, "ant", "", "", "a");
+        ASSERT_PROPOSES(&c, w, 0, "ant");
+}
+
+static void test_what_is_not_there_is_not_brought_in(void) {
+        WORLD w = world_of(1);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "");
+        add_rule(w, "training", "10de", "", "");
+        quarantined(w, "a", 0);
+        unplugged(w, "a", 0);
+        ASSERT_RESTS(&c, w, 0);         /* known to the registry by its quarantine only */
+}
+
+static void test_no_rule_brings_in_nothing(void) {
+        WORLD w = world_of(1);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "");
+        ASSERT_RESTS(&c, w, 0);
+        add_rule(w, "training", "1002", "", "");
+        ASSERT_RESTS(&c, w, 0);
+}
+
+static void test_so_many_gpus_come_in_at_once(void) {
+        WORLD w = world_of(2);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", GPUS_PER_CALL_MAX - 72);
+        with_gpus(w, "b", 100);
+        pool_of(w, "training", "");
+        add_rule(w, "training", "10de", "", "");
+        _cleanup_(proposal_clear) Proposal proposal = {};
+        g_assert_cmpint(conductor_next(&c, world_now(w), 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
+        g_assert_cmpuint(proposal.gpus.n, ==, GPUS_PER_CALL_MAX);
+}
+
+int main(int argc, char **argv) {
+        g_test_init(&argc, &argv, NULL);
+#define TEST(name) g_test_add_func("/conductor/" #name, test_##name)
+        TEST(nothing_is_proposed_where_nobody_waits);
+        TEST(a_proposal_says_where_and_with_what);
+        TEST(the_most_important_comes_first);
+        TEST(among_equals_the_hardest_to_place_comes_first);
+        TEST(who_finds_no_place_is_in_nobodys_way);
+        TEST(who_waits_is_proposed_once_there_is_room);
+        TEST(nothing_is_proposed_twice);
+        TEST(who_failed_rests_longer_each_time);
+        TEST(no_rest_is_longer_than_a_minute);
+        TEST(who_rests_is_in_nobodys_way);
+        TEST(a_start_by_hand_ends_the_rest);
+        TEST(after_a_refusal_all_rest_a_little);
+        TEST(who_is_refused_again_and_again_is_in_nobodys_way);
+        TEST(who_got_a_place_has_no_refusals_behind_it);
+        TEST(gpus_that_a_pool_cannot_take_keep_nobody_from_running);
+        TEST(a_vm_that_is_gone_is_forgotten);
+        TEST(a_rule_brings_in_gpus_that_are_in_no_pool);
+        TEST(of_two_pools_the_first_by_name_has_the_gpu);
+        TEST(what_is_not_there_is_not_brought_in);
+        TEST(no_rule_brings_in_nothing);
+        TEST(so_many_gpus_come_in_at_once);
+        return g_test_run();
+}
