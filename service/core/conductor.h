@@ -9,8 +9,9 @@
 
 #define CONDUCTOR_BACKOFF_FIRST_US 1000000U     /* after the first failure; doubles with each */
 #define CONDUCTOR_BACKOFF_MOST_US 60000000U
-#define CONDUCTOR_REFUSED_US 500000U            /* a proposal was refused: the world it was made from was old. All rest;
-                                                 * what was refused rests longer each time, so that it is in nobody's way */
+/* A proposal was refused: the world it was made from was old. All rest; what was refused rests longer each time, so
+ * that it is in nobody's way. */
+#define CONDUCTOR_REFUSED_US 500000U
 
 typedef struct ConductorPause {
         VmId vm;
