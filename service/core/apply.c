@@ -113,15 +113,21 @@ static int read_node_record(const Gpupool1__AnnounceNode *command, NodeRecord *r
         return 0;
 }
 
-static bool announce_is_valid(const Gpupool1__AnnounceNode *command) {
-        if (command->node.len != ID_SIZE || id_is_null(command->node.data) || !name_is_valid(command->name) ||
-            command->incarnation == 0 || command->n_addresses > 16 || strlen(command->boot_id) > NAME_LENGTH_MAX ||
-            !text_is_printable(command->boot_id))
+bool node_fields_are_valid(const char *name, const char *boot_id, uint64_t incarnation, char *const *addresses,
+                           size_t n_addresses) {
+        if (!name_is_valid(name) || incarnation == 0 || n_addresses > ADDRESSES_MAX ||
+            strlen(boot_id) > NAME_LENGTH_MAX || !text_is_printable(boot_id))
                 return false;
-        for (size_t i = 0; i < command->n_addresses; i++)
-                if (strlen(command->addresses[i]) > 255 || !text_is_printable(command->addresses[i]))
+        for (size_t i = 0; i < n_addresses; i++)
+                if (strlen(addresses[i]) > ADDRESS_LENGTH_MAX || !text_is_printable(addresses[i]))
                         return false;
         return true;
+}
+
+static bool announce_is_valid(const Gpupool1__AnnounceNode *command) {
+        return command->node.len == ID_SIZE && !id_is_null(command->node.data) &&
+               node_fields_are_valid(command->name, command->boot_id, command->incarnation, command->addresses,
+                                     command->n_addresses);
 }
 
 static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command) {

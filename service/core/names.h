@@ -66,6 +66,8 @@
 #define POOLS_MAX 1024U
 #define VMS_MAX 16384U
 #define NODES_MAX 4096U
+#define ADDRESSES_MAX 16U              /* of one node */
+#define ADDRESS_LENGTH_MAX 255U
 #define POOL_GPUS_MAX 65536U
 #define POOL_RULES_MAX 32U
 #define GPUS_PER_NODE_MAX 256U

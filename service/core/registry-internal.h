@@ -59,6 +59,13 @@ int apply_report_ended(Apply *apply, const Gpupool1__ReportEnded *command);
 /* The assignments of @node in an older incarnation than @incarnation are over. */
 int apply_end_incarnation(Apply *apply, const NodeId *node, uint64_t incarnation, const char *sentence);
 
+/* Does all of it fit together? 0, -EINVAL or -ENOMEM. */
+int registry_check(const Registry *registry);
+
+/* The limits of an announcement; shared with the snapshot. */
+bool node_fields_are_valid(const char *name, const char *boot_id, uint64_t incarnation, char *const *addresses,
+                           size_t n_addresses);
+
 /* Reads policies and rules off the wire into a record; 0, -EINVAL or -ENOMEM. Shared with the snapshot. */
 int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message);
 int pool_rules_read(PoolRules *rules, Gpupool1__PoolRule *const *messages, size_t n);

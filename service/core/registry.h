@@ -131,13 +131,14 @@ const Quarantine *registry_find_quarantine(const Registry *registry, const GpuId
 const char *quarantine_cause_to_sentence(QuarantineCause cause);
 const char *object_kind_to_text(ObjectKind kind);
 
-/* The whole state as bytes of a Snapshot (interfaces/registry.proto), and back. */
+/* The whole state as bytes of a Snapshot (interfaces/registry.proto), and back. 0, -ENOMEM, or -E2BIG over
+ * SNAPSHOT_SIZE_MAX: nobody could read it back. */
 int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_size);
 
 typedef enum SnapshotVerdict {
         SNAPSHOT_GOOD,
         SNAPSHOT_GARBAGE,
-        SNAPSHOT_NEWER,         /* a format that this build does not know */
+        SNAPSHOT_NEWER,         /* a format or functional level that this build does not know */
 } SnapshotVerdict;
 
 /* Returns a SnapshotVerdict or -ENOMEM; *ret is set with SNAPSHOT_GOOD only. */

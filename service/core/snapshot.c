@@ -307,6 +307,8 @@ int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_s
         }
 
         size_t size = gpupool1__snapshot__get_packed_size(&snapshot);
+        if (size > SNAPSHOT_SIZE_MAX)
+                return -E2BIG;
         uint8_t *bytes = malloc(size ? size : 1);
         if (!bytes)
                 return -ENOMEM;
@@ -326,7 +328,7 @@ static int read_id(const ProtobufCBinaryData *data, uint8_t ret[static ID_SIZE])
 }
 
 static int read_text(const char *text, size_t most, char **ret) {
-        if (strlen(text) > most)
+        if (strlen(text) > most || !text_is_printable(text))
                 return -EINVAL;
         return text_set(ret, text);
 }
@@ -338,7 +340,8 @@ static int read_nodes(Registry *registry, const Gpupool1__Snapshot *snapshot) {
                 const Gpupool1__NodeRecord *m = snapshot->nodes[i];
                 NodeRecord node = { .incarnation = m->incarnation, .level = m->level };
                 size_t place;
-                int r = name_is_valid(m->name) ? read_id(&m->node, node.id.bytes) : -EINVAL;
+                bool valid = node_fields_are_valid(m->name, m->boot_id, m->incarnation, m->addresses, m->n_addresses);
+                int r = valid ? read_id(&m->node, node.id.bytes) : -EINVAL;
                 if (r >= 0 && (registry_node_place(registry, &node.id, &place) || place != registry->nodes.n))
                         r = -EINVAL;
                 if (r >= 0)
@@ -368,6 +371,8 @@ static int read_pool(const Gpupool1__PoolRecord *m, Pool *ret) {
         for (size_t i = 0; r >= 0 && i < m->n_gpus; i++) {
                 GpuIdentity gpu;
                 r = gpu_message_read(m->gpus[i], &gpu);
+                if (r >= 0 && i > 0 && gpu_identity_compare(ret->gpus.items + i - 1, &gpu) >= 0)
+                        r = -EINVAL;
                 if (r >= 0)
                         r = pool_add(ret, &gpu);
         }
@@ -396,7 +401,7 @@ static int read_pools(Registry *registry, const Gpupool1__Snapshot *snapshot) {
 static int read_vm_texts(const Gpupool1__VmRecord *m, Vm *ret) {
         int r = read_text(m->name, NAME_LENGTH_MAX, &ret->name);
         if (r >= 0)
-                r = read_text(m->xml, XML_SIZE_MAX, &ret->xml);
+                r = *m->xml && strlen(m->xml) <= XML_SIZE_MAX ? text_set(&ret->xml, m->xml) : -EINVAL;
         if (r >= 0)
                 r = read_text(m->requirement->pool, NAME_LENGTH_MAX, &ret->pool);
         if (r >= 0)
@@ -408,9 +413,17 @@ static int read_vm_texts(const Gpupool1__VmRecord *m, Vm *ret) {
         return r;
 }
 
+static bool notes_are_printable(const Gpupool1__VmRecord *m) {
+        for (size_t i = 0; i < m->n_notes; i++)
+                if (!text_is_printable(m->notes[i]->node) || !text_is_printable(m->notes[i]->why))
+                        return false;
+        return true;
+}
+
 static int read_vm(const Gpupool1__VmRecord *m, Vm *ret) {
         if (!name_is_valid(m->name) || !m->requirement || (unsigned) m->phase >= ASSIGNMENT_PHASE_COUNT ||
-            (unsigned) m->stop_kind >= VM_DESIRE_COUNT || m->n_gpus > GPUS_PER_VM_MAX || m->n_notes > NODES_MAX)
+            (unsigned) m->stop_kind >= VM_DESIRE_COUNT || m->n_gpus > GPUS_PER_VM_MAX || m->n_notes > NODES_MAX ||
+            m->requirement->count < 1 || m->requirement->count > GPUS_PER_VM_MAX || !notes_are_printable(m))
                 return -EINVAL;
 
         ret->count = m->requirement->count;
@@ -512,13 +525,13 @@ static int read_event(const Gpupool1__EventRecord *m, Event *ret) {
 }
 
 static int read_events(Registry *registry, const Gpupool1__Snapshot *snapshot) {
-        if (snapshot->n_events > EVENTS_MAX)
+        if (snapshot->n_events > EVENTS_MAX || snapshot->n_events >= snapshot->next_event)
                 return -EINVAL;
+        uint64_t first = snapshot->next_event - snapshot->n_events;     /* none is left out */
         for (size_t i = 0; i < snapshot->n_events; i++) {
                 Event event = {};
                 int r = read_event(snapshot->events[i], &event);
-                if (r >= 0 && (event.sequence >= snapshot->next_event ||
-                               (i > 0 && event.sequence <= registry->events.items[i - 1].sequence)))
+                if (r >= 0 && event.sequence != first + i)
                         r = -EINVAL;
                 if (r >= 0)
                         r = array_append(&registry->events, &event);
@@ -558,7 +571,25 @@ static int read_all(Registry *registry, const Gpupool1__Snapshot *snapshot) {
                 r = name_is_valid(snapshot->name) ? text_set(&registry->name, snapshot->name) : -EINVAL;
         for (size_t i = 0; r >= 0 && i < ELEMENTS(readers); i++)
                 r = readers[i](registry, snapshot);
-        return r;
+        return r < 0 ? r : registry_check(registry);
+}
+
+/* Two bytes may ask for a hundred: what reading may take is bounded by what an honest snapshot of that size takes. */
+typedef struct Budget {
+        ProtobufCAllocator allocator;
+        size_t left;
+} Budget;
+
+static void *take_from_budget(void *data, size_t size) {
+        Budget *budget = data;
+        if (size > budget->left)
+                return NULL;
+        budget->left -= size;
+        return malloc(size);
+}
+
+static void give_back(void *data, void *memory) {
+        free(memory);
 }
 
 static void snapshot_message_freep(Gpupool1__Snapshot **message) {
@@ -569,10 +600,13 @@ static void snapshot_message_freep(Gpupool1__Snapshot **message) {
 int registry_decode(const uint8_t *bytes, size_t size, Registry **ret) {
         if (size > SNAPSHOT_SIZE_MAX)
                 return SNAPSHOT_GARBAGE;
-        _cleanup_(snapshot_message_freep) Gpupool1__Snapshot *snapshot = gpupool1__snapshot__unpack(NULL, size, bytes);
+        Budget budget = { .allocator = { .alloc = take_from_budget, .free = give_back }, .left = 16 * size + 65536 };
+        budget.allocator.allocator_data = &budget;
+        _cleanup_(snapshot_message_freep) Gpupool1__Snapshot *snapshot =
+                gpupool1__snapshot__unpack(&budget.allocator, size, bytes);
         if (!snapshot)
                 return SNAPSHOT_GARBAGE;
-        if (snapshot->format > SNAPSHOT_FORMAT)
+        if (snapshot->format > SNAPSHOT_FORMAT || snapshot->level > LEVEL_SUPPORTED)
                 return SNAPSHOT_NEWER;
         if (snapshot->format != SNAPSHOT_FORMAT || snapshot->next_event == 0)
                 return SNAPSHOT_GARBAGE;

@@ -28,6 +28,7 @@ Chronicle chronicle_of_a_vm(uint32_t count) {
 
 void chronicle_clear(Chronicle *c) {
         registry_free(c->registry);
+        registry_free(c->twin);
         free(c->sentence);
         *c = (Chronicle) {};
 }
@@ -167,6 +168,14 @@ static void assert_refusal_changed_nothing(const Chronicle *c, const uint8_t *be
         g_assert_nonnull(verdict_to_error(c->verdict));
 }
 
+static void tell_twin(Chronicle *c, const Entry *entry) {
+        Result result = {};
+        g_assert_cmpint(registry_apply(c->twin, c->index, entry, &result), ==, 0);
+        g_assert_cmpint(result.verdict, ==, c->verdict);
+        g_assert_cmpstr(result.sentence, ==, c->sentence);
+        result_clear(&result);
+}
+
 Verdict tell_entry(Chronicle *c, const Entry *entry) {
         _cleanup_(entry_freep) Entry *read = through_its_bytes(entry);
         size_t size = 0;
@@ -177,6 +186,8 @@ Verdict tell_entry(Chronicle *c, const Entry *entry) {
         c->sentence = result.sentence;
         c->verdict = result.verdict;
         g_assert_cmpuint(c->registry->index, ==, c->index);
+        if (c->twin)
+                tell_twin(c, read);
         if (c->quick)
                 return c->verdict;
 

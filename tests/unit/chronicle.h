@@ -12,6 +12,7 @@
 
 typedef struct Chronicle {
         Registry *registry;
+        Registry *twin;         /* where there is one, it is told the same, without checks */
         uint64_t index;
         Verdict verdict;        /* of the last command */
         char *sentence;         /* ... and what it said; NULL: nothing */
@@ -79,6 +80,9 @@ Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms);
 /* One line of a test each. */
 #define ASSERT_DONE(telling) g_assert_cmpint((telling), ==, VERDICT_DONE)
 #define ASSERT_REFUSED(why, telling) g_assert_cmpint((telling), ==, VERDICT_##why)
+
+/* Any command of any kind, more often than not one that is refused. */
+void tell_anything(Chronicle *c, GRand *random);
 
 /* ---- asking */
 

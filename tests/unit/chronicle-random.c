@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* Any command: few names, few GPUs, so that commands meet; good values beside bad ones. */
+
+#include "chronicle.h"
+
+#define TELL(c, kind, command) tell((c), GPUPOOL1__ENTRY__COMMAND_##kind, &(command))
+
+static unsigned pick(GRand *random, unsigned n) {
+        return (unsigned) g_rand_int_range(random, 0, (gint32) n);
+}
+
+static const char *pick_text(GRand *random) {
+        static const char *const texts[] = { "", "10de", "23*", "a", "?", "a sentence", "\xff", "\x1b[2J", "ä" };
+        return texts[pick(random, ELEMENTS(texts))];
+}
+
+static const char *pick_pool(GRand *random) {
+        static const char *const names[] = { "training", "inference", "zoo", "ant", "a b", "" };
+        if (pick(random, 2))
+                return names[0];
+        return names[pick(random, 20) == 0 ? 4 + pick(random, 2) : pick(random, 4)];
+}
+
+static const char *pick_name(GRand *random) {
+        static const char *const names[] = { "bert", "ernie", "kermit", "piggy", "gonzo", "animal", "-" };
+        return names[pick(random, ELEMENTS(names))];
+}
+
+static unsigned pick_vm(GRand *random) {
+        return 1 + pick(random, 6);
+}
+
+/* Mostly as it is; at times its serial was not read, or another card is in its slot. */
+static GpuIdentity pick_gpu(GRand *random) {
+        GpuIdentity gpu = GPU(1 + pick(random, 3), pick(random, 6));
+        switch (pick(random, 12)) {
+        case 0:
+                gpu.serial[0] = '\0';
+                break;
+        case 1:
+                strcpy(gpu.serial, "another");
+                break;
+        case 2:
+                gpu.device = 0x1111;
+                break;
+        case 3:
+                gpu.slot[0] = pick(random, 4) ? gpu.slot[0] : '\0';
+                break;
+        }
+        return gpu;
+}
+
+static Gpupool1__PoolPolicy pick_pool_policy(GRand *random) {
+        Gpupool1__PoolPolicy policy = GPUPOOL1__POOL_POLICY__INIT;
+        policy.set_placement = pick(random, 2);
+        policy.placement = (Gpupool1__PlacementKind) pick(random, 3);
+        policy.set_reserve = pick(random, 2);
+        policy.reserve = pick(random, 10) ? pick(random, 9) : UINT32_MAX;
+        policy.set_max_in_use = pick(random, 2);
+        policy.max_in_use = pick(random, 9);
+        return policy;
+}
+
+static void tell_any_pool(Chronicle *c, GRand *random) {
+        GpuIdentity gpus[4];
+        char addresses[4][PCI_ADDRESS_TEXT_SIZE];
+        Gpupool1__Gpu messages[4], *pointers[4];
+        Gpupool1__PoolRule rule = GPUPOOL1__POOL_RULE__INIT, *rules = &rule;
+        Gpupool1__PoolPolicy policy = pick_pool_policy(random);
+        Gpupool1__CreatePool m = GPUPOOL1__CREATE_POOL__INIT;
+        for (size_t i = 0; i < 4; i++) {
+                gpus[i] = pick_gpu(random);
+                gpu_message_borrow(gpus + i, addresses[i], messages + i);
+                pointers[i] = messages + i;
+        }
+        rule.vendor = (char *) pick_text(random);
+        rule.node = (char *) pick_text(random);
+        m.name = (char *) pick_pool(random);
+        m.gpus = pointers;
+        m.n_gpus = pick(random, 5);
+        m.rules = &rules;
+        m.n_rules = pick(random, 2);
+        m.policy = pick(random, 2) ? &policy : NULL;
+        (void) TELL(c, CREATE_POOL, m);
+}
+
+static void tell_any_pool_policy(Chronicle *c, GRand *random) {
+        Gpupool1__PoolPolicy policy = pick_pool_policy(random);
+        Gpupool1__SetPoolPolicy m = GPUPOOL1__SET_POOL_POLICY__INIT;
+        m.name = (char *) pick_pool(random);
+        m.policy = pick(random, 10) ? &policy : NULL;
+        (void) TELL(c, SET_POOL_POLICY, m);
+}
+
+static void tell_any_vm_policy(Chronicle *c, GRand *random) {
+        VmId id = VM(pick_vm(random));
+        char *nodes[] = { (char *) "a", (char *) pick_name(random) };
+        Gpupool1__Affinity affinity = GPUPOOL1__AFFINITY__INIT, *pointers[] = { &affinity, &affinity };
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        Gpupool1__SetVmPolicy m = GPUPOOL1__SET_VM_POLICY__INIT;
+        affinity.kind = (char *) (pick(random, 2) ? "with" : pick(random, 4) ? "apart" : "near");
+        affinity.vm = (char *) pick_name(random);
+        policy.set_priority = pick(random, 2);
+        policy.priority = g_rand_int_range(random, -1100, 1100);
+        policy.set_restart = pick(random, 2);
+        policy.restart = (Gpupool1__RestartKind) pick(random, 4);
+        policy.set_preferred_nodes = pick(random, 2);
+        policy.preferred_nodes = nodes;
+        policy.n_preferred_nodes = pick(random, 3);
+        policy.set_affinity = pick(random, 2);
+        policy.affinity = pointers;
+        policy.n_affinity = pick(random, 3);
+        m.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = id.bytes };
+        m.policy = &policy;
+        (void) TELL(c, SET_VM_POLICY, m);
+}
+
+/* GPUs of the VM's pool on the claim's node that no VM has. */
+static void take_free_gpus(const Chronicle *c, const Vm *vm, Claim *claim) {
+        const Pool *pool = vm ? registry_find_pool(c->registry, vm->pool) : NULL;
+        size_t n = 0;
+        for (size_t i = 0; pool && i < pool->gpus.n && n < claim->n_gpus; i++) {
+                const GpuIdentity *gpu = pool->gpus.items + i;
+                if (ID_EQUAL(&gpu->node, &claim->node) && !registry_find_vm_of_gpu(c->registry, gpu))
+                        claim->gpus[n++] = (AssignedGpu) { .gpu = *gpu, .iommu_group = 10 + gpu->address.bus };
+        }
+}
+
+/* As the leader would have it, then bent at times. */
+static void tell_any_assign(Chronicle *c, GRand *random) {
+        unsigned number = pick_vm(random), node = 1 + pick(random, 3);
+        const Vm *vm = vm_told(c, number);
+        unsigned count = vm && pick(random, 8) ? vm->count : pick(random, 4);
+        Claim claim = claim_of(c, number, node, pick(random, 5), count < 6 ? count : 6);
+        take_free_gpus(c, vm, &claim);
+        switch (pick(random, 12)) {
+        case 0:
+                claim.epoch += pick(random, 3) - 1;
+                break;
+        case 1:
+                claim.incarnation += pick(random, 3) - 1;
+                break;
+        case 2:
+                claim.gpus[0].iommu_group = g_rand_int_range(random, -1, 17);
+                break;
+        case 3:
+                claim.gpus[0].gpu = pick_gpu(random);
+                break;
+        case 4:
+                claim.gpus[0] = claim.gpus[1];
+                break;
+        }
+        (void) tell_assign(c, &claim);
+}
+
+static void tell_any_report(Chronicle *c, GRand *random) {
+        unsigned number = pick_vm(random);
+        if (!vm_told(c, number))
+                return;
+        if (pick(random, 2))
+                (void) tell_running(c, number);
+        else
+                (void) tell_ended(c, number, (EndCause) pick(random, END_CAUSE_COUNT + 1), pick(random, 2) * 3600000);
+}
+
+static void tell_any_node(Chronicle *c, GRand *random) {
+        static const char *const names[] = { "a", "b", "c" };
+        unsigned node = 1 + pick(random, 3);
+        NodeId id = NODE(node);
+        const NodeRecord *record = registry_find_node(c->registry, &id);
+        uint64_t incarnation = (record ? record->incarnation : 1) + (pick(random, 4) ? 0 : pick(random, 3));
+        (void) tell_node(c, node, names[pick(random, 4) ? node - 1 : pick(random, 3)], incarnation,
+                         pick(random, 2) ? (record ? record->boot_id : "boot-1") : pick_text(random));
+}
+
+void tell_anything(Chronicle *c, GRand *random) {
+        GpuIdentity gpu = pick_gpu(random);
+        unsigned vm = pick_vm(random);
+        if (pick(random, 10) == 0)
+                c->request = REQUEST(1 + pick(random, 200));
+        c->level = pick(random, 30) == 0 ? 2 : 1;
+        if (!vm_told(c, vm) && pick(random, 2)) {
+                (void) tell_vm(c, vm, pick_name(random), "training", 1 + pick(random, 2));
+                return;
+        }
+        switch (pick(random, 28)) {
+        case 0:
+                if (id_is_null(c->registry->cluster.bytes) || pick(random, 8) == 0)
+                        (void) tell_init(c, "lab");
+                break;
+        case 1:
+                tell_any_node(c, random);
+                break;
+        case 2:
+                tell_any_pool(c, random);
+                break;
+        case 3:
+        case 4:
+                (void) tell_pool_add(c, pick_pool(random), &gpu);
+                break;
+        case 5:
+                (void) tell_pool_remove(c, pick_pool(random), &gpu);
+                break;
+        case 6:
+                (void) tell_pool_rule(c, pick_pool(random), pick_text(random), pick_text(random), pick_text(random));
+                break;
+        case 7:
+                tell_any_pool_policy(c, random);
+                break;
+        case 8:
+                if (pick(random, 4) == 0)
+                        (void) tell_pool_renamed(c, pick_pool(random), pick_pool(random));
+                break;
+        case 9:
+                if (pick(random, 4) == 0)
+                        (void) tell_pool_deleted(c, pick_pool(random));
+                break;
+        case 10:
+        case 11:
+                (void) tell_vm(c, vm, pick_name(random), pick_pool(random), pick(random, 3));
+                break;
+        case 12:
+                (void) tell_vm_xml(c, vm, pick_name(random), pick(random, 9) ? "<domain>x</domain>" : "");
+                break;
+        case 13:
+                (void) tell_vm_requirement(c, vm, pick_pool(random), pick(random, 4));
+                break;
+        case 14:
+                tell_any_vm_policy(c, random);
+                break;
+        case 15:
+                if (pick(random, 4) == 0)
+                        (void) tell_vm_deleted(c, vm);
+                break;
+        case 16:
+        case 17:
+                (void) tell_desired(c, vm, pick(random, 3) ? VM_RUN : (VmDesire) pick(random, 5), pick(random, 5000));
+                break;
+        case 18:
+        case 19:
+        case 20:
+        case 21:
+                tell_any_assign(c, random);
+                break;
+        case 22:
+        case 23:
+                tell_any_report(c, random);
+                break;
+        case 24:
+                (void) tell_quarantine(c, &gpu, pick_text(random));
+                break;
+        default:
+                (void) tell_release(c, &gpu);
+                break;
+        }
+}
