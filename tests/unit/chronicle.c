@@ -150,11 +150,15 @@ void assert_registry_is_sound(const Registry *registry) {
 
 /* ---- telling */
 
-static Entry *through_its_bytes(const Entry *entry) {
+static Entry *through_its_bytes(const Chronicle *c, const Entry *entry) {
         _cleanup_free_ uint8_t *bytes = NULL;
         size_t size;
         Entry *read = NULL;
         g_assert_cmpint(entry_encode(entry, &bytes, &size), ==, 0);
+        if (c->log) {
+                g_byte_array_append(c->log, (const guint8[]) { (guint8) size, (guint8) (size >> 8) }, 2);
+                g_byte_array_append(c->log, bytes, (guint) size);
+        }
         g_assert_cmpint(entry_decode(bytes, size, &read), ==, ENTRY_GOOD);
         return read;
 }
@@ -177,7 +181,7 @@ static void tell_twin(Chronicle *c, const Entry *entry) {
 }
 
 Verdict tell_entry(Chronicle *c, const Entry *entry) {
-        _cleanup_(entry_freep) Entry *read = through_its_bytes(entry);
+        _cleanup_(entry_freep) Entry *read = through_its_bytes(c, entry);
         size_t size = 0;
         _cleanup_free_ uint8_t *before = c->quick ? NULL : state_bytes(c->registry, &size);
         Result result = {};
