@@ -18,7 +18,7 @@ typedef struct Chronicle {
         char *sentence;         /* ... and what it said; NULL: nothing */
         RequestId request;      /* of the next command; null: it has none */
         uint32_t level;         /* that the next command needs */
-        GByteArray *log;        /* where there is one: the bytes of each entry, after their size in two bytes, low first */
+        GByteArray *log;        /* where there is one: each entry, behind its size in two bytes, low first */
         bool quick;             /* no checks after a command: for those that fill a registry to its brim */
 } Chronicle;
 
