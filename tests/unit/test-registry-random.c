@@ -12,7 +12,7 @@
 
 #include "chronicle.h"
 
-#define SEEDS 60U
+#define SEEDS 40U
 #define STEPS 1000U
 
 static uint64_t current_seed;
