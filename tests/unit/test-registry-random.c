@@ -44,12 +44,24 @@ static void assert_twin_is_equal(const Chronicle *c) {
         g_assert_cmpmem(a, a_size, b, b_size);
 }
 
-static void assert_epochs_only_rise(const Chronicle *c, uint64_t epochs[static 7]) {
+/* What was true of a VM before the last command. */
+typedef struct Before {
+        uint64_t epoch;
+        bool assigned;
+} Before;
+
+/* P1: an epoch begins one after the last, and only where no assignment stands. */
+static void assert_epochs_follow_each_other(const Chronicle *c, Before before[static 7]) {
         for (unsigned i = 1; i < 7; i++) {
                 const Vm *vm = vm_told(c, i);
-                if (vm)
-                        g_assert_cmpuint(vm->epoch, >=, epochs[i]);
-                epochs[i] = vm ? vm->epoch : 0;
+                Before now = { .epoch = vm ? vm->epoch : 0,
+                               .assigned = vm && vm->assignment.phase != ASSIGNMENT_NONE };
+                if (vm && now.epoch != before[i].epoch) {
+                        g_assert_cmpuint(now.epoch, ==, before[i].epoch + 1);
+                        g_assert_false(before[i].assigned);
+                        g_assert_true(now.assigned);
+                }
+                before[i] = now;
         }
 }
 
@@ -58,14 +70,14 @@ static void run_history(uint64_t seed) {
         bool from_nothing = seed % 8 == 0;
         _cleanup_(chronicle_clear) Chronicle c = from_nothing ? chronicle_empty() : chronicle_of_a_pool();
         GRand *random = g_rand_new_with_seed((guint32) seed);
-        uint64_t epochs[7] = {};
+        Before before[7] = {};
         current_seed = seed;
         g_assert_cmpint(registry_new(&c.twin), ==, 0);
         if (!from_nothing)
                 twin_begins_from(&c, c.registry);
         for (unsigned i = 0; i < STEPS; i++) {
                 tell_anything(&c, random);
-                assert_epochs_only_rise(&c, epochs);
+                assert_epochs_follow_each_other(&c, before);
                 if (g_rand_int_range(random, 0, 50) == 0)
                         twin_begins_from(&c, c.twin);
         }
