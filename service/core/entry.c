@@ -89,7 +89,7 @@ uint64_t entry_fingerprint(const Entry *entry) {
 void gpu_message_borrow(const GpuIdentity *gpu, char address_text[static PCI_ADDRESS_TEXT_SIZE], Gpupool1__Gpu *ret) {
         pci_address_to_text(gpu->address, address_text);
         gpupool1__gpu__init(ret);
-        ret->node = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) gpu->node.bytes };
+        ret->node = id_message_borrow(gpu->node.bytes);
         ret->slot = (char *) gpu->slot;
         ret->vendor = gpu->vendor;
         ret->device = gpu->device;

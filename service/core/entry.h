@@ -39,6 +39,10 @@ int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size);
 uint64_t entry_fingerprint(const Entry *entry);
 
 /* Messages point into what they describe and are good while that lives. */
+static inline ProtobufCBinaryData id_message_borrow(const uint8_t bytes[static ID_SIZE]) {
+        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
+}
+
 void gpu_message_borrow(const GpuIdentity *gpu, char address_text[static PCI_ADDRESS_TEXT_SIZE], Gpupool1__Gpu *ret);
 
 /* Checks form and limits. 0 or -EINVAL. */

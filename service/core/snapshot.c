@@ -11,10 +11,6 @@
 
 #define SNAPSHOT_FORMAT 1U
 
-static ProtobufCBinaryData borrow_id(const uint8_t *bytes) {
-        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
-}
-
 static char *borrow_text(const char *text) {
         return (char *) (text ? text : "");
 }
@@ -73,7 +69,7 @@ static int write_nodes(Pieces *pieces, const Registry *registry, Gpupool1__Snaps
                 return r;
         ret->n_nodes = registry->nodes.n;
         ARRAY_EACH(node, &registry->nodes) {
-                row->node = borrow_id(node->id.bytes);
+                row->node = id_message_borrow(node->id.bytes);
                 row->name = borrow_text(node->name);
                 row->boot_id = borrow_text(node->boot_id);
                 row->incarnation = node->incarnation;
@@ -168,7 +164,7 @@ static int write_assignment(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *re
                 assigned[i].iommu_group = assignment->gpus[i].iommu_group;
         }
         ret->phase = (Gpupool1__AssignmentPhase) assignment->phase;
-        ret->node = borrow_id(assignment->node.bytes);
+        ret->node = id_message_borrow(assignment->node.bytes);
         ret->incarnation = assignment->incarnation;
         ret->ran = assignment->ran;
         return r;
@@ -183,7 +179,7 @@ static int write_vm(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *ret) {
         requirement->pool = borrow_text(vm->pool);
         requirement->count = vm->count;
 
-        ret->vm = borrow_id(vm->id.bytes);
+        ret->vm = id_message_borrow(vm->id.bytes);
         ret->name = borrow_text(vm->name);
         ret->xml = borrow_text(vm->xml);
         ret->requirement = requirement;
@@ -260,7 +256,7 @@ static int write_events(Pieces *pieces, const Registry *registry, Gpupool1__Snap
                 row->kind = borrow_text(event->kind);
                 row->object_kind = borrow_text(object_kind_to_text(event->object_kind));
                 row->object = borrow_text(event->object);
-                row->node = borrow_id(event->node.bytes);
+                row->node = id_message_borrow(event->node.bytes);
                 row->uid = event->uid;
                 row->user = borrow_text(event->user);
                 row->action = borrow_text(event->action);
@@ -278,7 +274,7 @@ static int write_requests(Pieces *pieces, const Registry *registry, Gpupool1__Sn
                 return r;
         ret->n_requests = registry->requests.n;
         ARRAY_EACH(request, &registry->requests) {
-                row->request_id = borrow_id(request->id.bytes);
+                row->request_id = id_message_borrow(request->id.bytes);
                 row->fingerprint = request->fingerprint;
                 row->verdict = request->verdict;
                 row->sentence = borrow_text(request->sentence);
@@ -292,7 +288,7 @@ int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_s
         Gpupool1__Snapshot snapshot = GPUPOOL1__SNAPSHOT__INIT;
         snapshot.format = SNAPSHOT_FORMAT;
         snapshot.index = registry->index;
-        snapshot.cluster = borrow_id(registry->cluster.bytes);
+        snapshot.cluster = id_message_borrow(registry->cluster.bytes);
         snapshot.name = borrow_text(registry->name);
         snapshot.level = registry->level;
         snapshot.next_event = registry->next_event;

@@ -376,9 +376,7 @@ static int on_refused(sd_event_source *source, void *userdata) {
         return 0;
 }
 
-static SubmitOutcome refusal_of(const History *history, int verdict) {
-        RaftStatus status;
-        raft_engine_get_status(history->engine, &status);
+static SubmitOutcome refusal_of(int verdict) {
         return verdict == RAFT_SUBMIT_STORE_FAILING ? SUBMIT_STORAGE_FULL : SUBMIT_NO_QUORUM;
 }
 
@@ -394,7 +392,7 @@ static int encode(const History *history, const Entry *entry, uint8_t **ret_byte
         EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
         if (entry->author)
                 author = *entry->author;
-        author.node = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) history->config.node.bytes };
+        author.node = id_message_borrow(history->config.node.bytes);
         filled.author = &author;
         filled.format = ENTRY_FORMAT;
         filled.level = LEVEL_OLDEST;
@@ -421,7 +419,7 @@ int history_submit(History *history, Entry *entry, SubmitCallback callback, void
                 r = sd_event_add_time_relative(history->event, &submission->timer, CLOCK_BOOTTIME,
                                                history->config.call_timeout_us, 0, on_deadline, submission);
         else if (r >= 0) {
-                submission->refused = refusal_of(history, r);
+                submission->refused = refusal_of(r);
                 r = sd_event_add_defer(history->event, &submission->timer, on_refused, submission);
         }
         if (r < 0)

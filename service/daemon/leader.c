@@ -96,10 +96,6 @@ static int write_notes(const World *world, const Placement *placement, Notes *re
         return 0;
 }
 
-static ProtobufCBinaryData borrow(const uint8_t *bytes) {
-        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
-}
-
 static int propose_assign(Leader *leader, const World *world, const Proposal *proposal) {
         _cleanup_(gpu_messages_clear) GpuMessages gpus = {};
         _cleanup_(notes_clear) Notes notes = {};
@@ -113,8 +109,8 @@ static int propose_assign(Leader *leader, const World *world, const Proposal *pr
                 write_gpu(&gpus, i, &placement->gpus[i].gpu, placement->gpus[i].iommu_group);
 
         Gpupool1__Assign assign = GPUPOOL1__ASSIGN__INIT;
-        assign.vm = borrow(proposal->vm->id.bytes);
-        assign.node = borrow(placement->node.bytes);
+        assign.vm = id_message_borrow(proposal->vm->id.bytes);
+        assign.node = id_message_borrow(placement->node.bytes);
         assign.incarnation = proposal->incarnation;
         assign.epoch = proposal->vm->epoch + 1;
         assign.n_gpus = placement->n_gpus;

@@ -23,9 +23,6 @@
 #define ANNOUNCED_WITHIN_US 3000000U    /* a write and an election of one */
 #define IDS_PER_START 100000U           /* job ids of one run of the service */
 #define LIST_INTERVAL_US 500000U        /* a listing that leads to the next one, or fails, leaves libvirt some air */
-
-/* Priorities: what renews rights before what only shows. */
-#define PRIORITY_TURN SD_EVENT_PRIORITY_NORMAL
 #define PRIORITY_END SD_EVENT_PRIORITY_IMPORTANT        /* before the bus's own */
 
 struct Manager {
@@ -507,8 +504,6 @@ static int start_event_loop(Manager *manager) {
                 r = sd_event_add_signal(manager->event, NULL, SIGINT, NULL, NULL);
         if (r >= 0)
                 r = sd_event_add_defer(manager->event, &manager->turn, on_turn, manager);
-        if (r >= 0)
-                r = sd_event_source_set_priority(manager->turn, PRIORITY_TURN);
         if (r >= 0)
                 r = sd_event_add_time(manager->event, &manager->timer, CLOCK_BOOTTIME, UINT64_MAX, 0, on_timer,
                                       manager);

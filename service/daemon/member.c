@@ -45,10 +45,6 @@ bool member_is_current(const World *world) {
         return self && facts && facts->boot_id && text_equal(self->boot_id, facts->boot_id);
 }
 
-static ProtobufCBinaryData borrow(const uint8_t *bytes) {
-        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
-}
-
 static int begin_cluster(Member *member, const char *name) {
         sd_id128_t id;
         int r = sd_id128_randomize(&id);
@@ -56,7 +52,7 @@ static int begin_cluster(Member *member, const char *name) {
                 return r;
         Gpupool1__InitCluster init = GPUPOOL1__INIT_CLUSTER__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
-        init.cluster = borrow(id.bytes);
+        init.cluster = id_message_borrow(id.bytes);
         init.name = (char *) name;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
         entry.init_cluster = &init;
@@ -68,7 +64,7 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
         Gpupool1__AnnounceNode announcement = GPUPOOL1__ANNOUNCE_NODE__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         bool same_boot = self && text_equal(self->boot_id, facts->boot_id);
-        announcement.node = borrow(world->local.bytes);
+        announcement.node = id_message_borrow(world->local.bytes);
         announcement.name = (char *) name;
         announcement.boot_id = facts->boot_id;
         announcement.incarnation = !self ? 1 : same_boot ? self->incarnation : self->incarnation + 1;

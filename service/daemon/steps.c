@@ -172,7 +172,7 @@ static void on_hypervisor(HypervisorResult result, HypervisorReply *reply, void 
 }
 
 /* The functions of the card that go to the guest: the GPU and its companions. Addresses are those of now. */
-static int collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], size_t *ret_n) {
+static void collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], size_t *ret_n) {
         size_t n = 0;
         ret[n++] = gpu->address;
         for (size_t i = 0; i < gpu->n_functions && n < 8; i++) {
@@ -184,7 +184,6 @@ static int collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], size
                 ret[at] = gpu->functions[i].address;
         }
         *ret_n = n;
-        return 0;
 }
 
 typedef struct Claim {
@@ -209,7 +208,7 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
                 const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
                 if (!gpu)
                         return -ENODEV;
-                (void) collect_functions(gpu, claim->functions[i], &claim->gpus[i].n_functions);
+                collect_functions(gpu, claim->functions[i], &claim->gpus[i].n_functions);
                 claim->gpus[i].functions = claim->functions[i];
         }
         return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret);
@@ -284,10 +283,6 @@ static void on_reported(SubmitOutcome outcome, const Result *result, void *userd
                 step_end(userdata, RUN_ANSWER_NOT_TRIED, NULL);
 }
 
-static ProtobufCBinaryData borrow(const uint8_t *bytes) {
-        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) bytes };
-}
-
 static uint64_t own_incarnation(const Steps *steps, const World *world) {
         const NodeRecord *self = registry_find_node(world->registry, &steps->config.node);
         return self ? self->incarnation : 0;
@@ -296,8 +291,8 @@ static uint64_t own_incarnation(const Steps *steps, const World *world) {
 static int begin_report_running(Step *step, const World *world) {
         Gpupool1__ReportRunning report = GPUPOOL1__REPORT_RUNNING__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
-        report.vm = borrow(step->vm.bytes);
-        report.node = borrow(step->steps->config.node.bytes);
+        report.vm = id_message_borrow(step->vm.bytes);
+        report.node = id_message_borrow(step->steps->config.node.bytes);
         report.incarnation = own_incarnation(step->steps, world);
         report.epoch = step->epoch;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING;
@@ -308,8 +303,8 @@ static int begin_report_running(Step *step, const World *world) {
 static int begin_report_ended(Step *step, const World *world, const RunTask *task) {
         Gpupool1__ReportEnded report = GPUPOOL1__REPORT_ENDED__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
-        report.vm = borrow(step->vm.bytes);
-        report.node = borrow(step->steps->config.node.bytes);
+        report.vm = id_message_borrow(step->vm.bytes);
+        report.node = id_message_borrow(step->steps->config.node.bytes);
         report.incarnation = own_incarnation(step->steps, world);
         report.epoch = step->epoch;
         report.cause = (Gpupool1__EndCause) task->cause;

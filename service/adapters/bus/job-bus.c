@@ -89,7 +89,7 @@ static METHOD(method_cancel) {
 
         VmId vm = object->job->vm;
         Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;
-        command.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = vm.bytes };
+        command.vm = id_message_borrow(vm.bytes);
         command.desire = GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;

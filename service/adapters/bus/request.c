@@ -139,7 +139,7 @@ static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, con
         entry->level = LEVEL_OLDEST;
         entry->author = author;
         if (id->given)
-                entry->request_id = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) id->id.bytes };
+                entry->request_id = id_message_borrow(id->id.bytes);
 }
 
 static int refuse_errno(int r, sd_bus_error *error) {

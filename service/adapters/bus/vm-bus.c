@@ -133,7 +133,7 @@ static int operate(sd_bus_message *m, Object *object, JobOperation operation, co
                 return r;
 
         Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;
-        command.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) object->vm.vm->id.bytes };
+        command.vm = id_message_borrow(object->vm.vm->id.bytes);
         command.desire = desire_of(operation);
         command.timeout_ms = timeout_ms;
         Entry entry = GPUPOOL1__ENTRY__INIT;

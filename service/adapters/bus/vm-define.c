@@ -34,10 +34,6 @@ static int ask_use_pool(Bus *bus, sd_bus_message *m, const char *pool, const cha
         return ask_right(bus, m, &((Right) { .action = ACTION_USE_POOL, .pool = pool, .vm = vm, .verb = verb }), error);
 }
 
-static ProtobufCBinaryData id_bytes(const VmId *vm) {
-        return (ProtobufCBinaryData) { .len = ID_SIZE, .data = (uint8_t *) vm->bytes };
-}
-
 static int check_requirement(Bus *bus, const char *pool, uint32_t count, sd_bus_error *error) {
         if (!name_is_valid(pool))
                 return refuse_name("the name of a pool", error);
@@ -253,7 +249,7 @@ METHOD(method_define_vm) {
         requirement.pool = (char *) pool;
         requirement.count = count;
         Gpupool1__DefineVm command = GPUPOOL1__DEFINE_VM__INIT;
-        command.vm = id_bytes(&domain.vm);
+        command.vm = id_message_borrow(domain.vm.bytes);
         command.name = domain.name;
         command.xml = (char *) xml;
         command.requirement = &requirement;
@@ -292,7 +288,7 @@ METHOD(method_update_vm) {
                 return r;
 
         Gpupool1__UpdateVm command = GPUPOOL1__UPDATE_VM__INIT;
-        command.vm = id_bytes(&object->vm.vm->id);
+        command.vm = id_message_borrow(object->vm.vm->id.bytes);
         command.name = domain.name;
         command.xml = (char *) xml;
         Entry entry = GPUPOOL1__ENTRY__INIT;
@@ -323,7 +319,7 @@ METHOD(method_set_requirement) {
         requirement.pool = (char *) pool;
         requirement.count = count;
         Gpupool1__SetRequirement command = GPUPOOL1__SET_REQUIREMENT__INIT;
-        command.vm = id_bytes(&object->vm.vm->id);
+        command.vm = id_message_borrow(object->vm.vm->id.bytes);
         command.requirement = &requirement;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_REQUIREMENT;
@@ -348,7 +344,7 @@ METHOD(method_set_vm_policy) {
                 return r;
 
         Gpupool1__SetVmPolicy command = GPUPOOL1__SET_VM_POLICY__INIT;
-        command.vm = id_bytes(&object->vm.vm->id);
+        command.vm = id_message_borrow(object->vm.vm->id.bytes);
         command.policy = &policy.message;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY;
@@ -367,7 +363,7 @@ METHOD(method_delete_vm) {
                 return r;
 
         Gpupool1__DeleteVm command = GPUPOOL1__DELETE_VM__INIT;
-        command.vm = id_bytes(&object->vm.vm->id);
+        command.vm = id_message_borrow(object->vm.vm->id.bytes);
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_DELETE_VM;
         entry.delete_vm = &command;
