@@ -222,6 +222,12 @@ static int dispatch(Apply *apply) {
                 return apply_quarantine_gpu(apply, e->quarantine_gpu);
         case GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU:
                 return apply_release_gpu(apply, e->release_gpu);
+        case GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE:
+        case GPUPOOL1__ENTRY__COMMAND_REVOKE_INVITE:
+        case GPUPOOL1__ENTRY__COMMAND_ADMIT_NODE:
+        case GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE:
+        case GPUPOOL1__ENTRY__COMMAND_SET_LEVEL:
+        case GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE:
         case GPUPOOL1__ENTRY__COMMAND__NOT_SET:
         case _GPUPOOL1__ENTRY__COMMAND__CASE_IS_INT_SIZE:
                 break;

@@ -13,7 +13,7 @@ Entry *entry_free(Entry *entry) {
 }
 
 static bool is_known_command(Gpupool1__Entry__CommandCase command) {
-        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU;
+        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE;
 }
 
 static bool author_text_is_valid(const char *text) {
@@ -62,7 +62,56 @@ int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
         return 0;
 }
 
-/* FNV-1a, fed by protobuf-c as it packs, so that no copy of the command is made. */
+uint32_t entry_level(const Entry *entry) {
+        switch (entry->command_case) {
+        case GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE:
+                return entry->announce_node->witness ? LEVEL_WITNESS : LEVEL_OLDEST;
+        case GPUPOOL1__ENTRY__COMMAND_ADMIT_NODE:
+                return entry->admit_node->witness ? LEVEL_WITNESS : LEVEL_OLDEST;
+        case GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE:
+                return LEVEL_IMPORT;
+        case GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER:
+        case GPUPOOL1__ENTRY__COMMAND_CREATE_POOL:
+        case GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS:
+        case GPUPOOL1__ENTRY__COMMAND_SET_POOL_RULES:
+        case GPUPOOL1__ENTRY__COMMAND_SET_POOL_POLICY:
+        case GPUPOOL1__ENTRY__COMMAND_RENAME_POOL:
+        case GPUPOOL1__ENTRY__COMMAND_DELETE_POOL:
+        case GPUPOOL1__ENTRY__COMMAND_DEFINE_VM:
+        case GPUPOOL1__ENTRY__COMMAND_UPDATE_VM:
+        case GPUPOOL1__ENTRY__COMMAND_SET_REQUIREMENT:
+        case GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY:
+        case GPUPOOL1__ENTRY__COMMAND_DELETE_VM:
+        case GPUPOOL1__ENTRY__COMMAND_SET_DESIRED:
+        case GPUPOOL1__ENTRY__COMMAND_ASSIGN:
+        case GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING:
+        case GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED:
+        case GPUPOOL1__ENTRY__COMMAND_QUARANTINE_GPU:
+        case GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU:
+        case GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE:
+        case GPUPOOL1__ENTRY__COMMAND_REVOKE_INVITE:
+        case GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE:
+        case GPUPOOL1__ENTRY__COMMAND_SET_LEVEL:
+        case GPUPOOL1__ENTRY__COMMAND__NOT_SET:
+        case _GPUPOOL1__ENTRY__COMMAND__CASE_IS_INT_SIZE:
+                break;
+        }
+        return LEVEL_OLDEST;
+}
+
+#define FNV_BEGIN UINT64_C(14695981039346656037)
+
+static uint64_t fnv_1a(uint64_t hash, const uint8_t *bytes, size_t size) {
+        for (size_t i = 0; i < size; i++)
+                hash = (hash ^ bytes[i]) * UINT64_C(1099511628211);
+        return hash;
+}
+
+uint64_t bytes_fingerprint(const uint8_t *bytes, size_t size) {
+        return fnv_1a(FNV_BEGIN, bytes, size);
+}
+
+/* Fed by protobuf-c as it packs, so that no copy of the command is made. */
 typedef struct Hasher {
         ProtobufCBuffer base;
         uint64_t hash;
@@ -70,8 +119,7 @@ typedef struct Hasher {
 
 static void hash_bytes(ProtobufCBuffer *buffer, size_t size, const uint8_t *bytes) {
         Hasher *hasher = (Hasher *) buffer;
-        for (size_t i = 0; i < size; i++)
-                hasher->hash = (hasher->hash ^ bytes[i]) * UINT64_C(1099511628211);
+        hasher->hash = fnv_1a(hasher->hash, bytes, size);
 }
 
 uint64_t entry_fingerprint(const Entry *entry) {
@@ -80,8 +128,9 @@ uint64_t entry_fingerprint(const Entry *entry) {
         command.request_id = (ProtobufCBinaryData) {};
         command.time_ms = 0;
         command.level = 0;
+        command.not_after_index = 0;
 
-        Hasher hasher = { .base = { .append = hash_bytes }, .hash = UINT64_C(14695981039346656037) };
+        Hasher hasher = { .base = { .append = hash_bytes }, .hash = FNV_BEGIN };
         gpupool1__entry__pack_to_buffer(&command, &hasher.base);
         return hasher.hash;
 }

@@ -35,7 +35,13 @@ int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry);
  * id or an author that entry_decode() would not take. */
 int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size);
 
-/* A hash of the command without author, time and request id: the same request sent again has the same. */
+/* The functional level that the command needs. */
+uint32_t entry_level(const Entry *entry);
+
+/* FNV-1a of bytes: notices what was mixed up, not what was forged. */
+uint64_t bytes_fingerprint(const uint8_t *bytes, size_t size);
+
+/* A hash of the command without author, time, limit and request id: the same request sent again has the same. */
 uint64_t entry_fingerprint(const Entry *entry);
 
 /* Messages point into what they describe and are good while that lives. */

@@ -11,11 +11,13 @@
 #define ID_SIZE 16
 #define ID_TEXT_SIZE 33         /* 32 hex digits and NUL */
 #define UUID_TEXT_SIZE 37       /* 8-4-4-4-12 and NUL */
+#define HASH_SIZE 32            /* SHA-256: of a secret, or of a node's public key (its "key", for short) */
 
 typedef struct NodeId { uint8_t bytes[ID_SIZE]; } NodeId;
 typedef struct VmId { uint8_t bytes[ID_SIZE]; } VmId;
 typedef struct ClusterId { uint8_t bytes[ID_SIZE]; } ClusterId;
 typedef struct RequestId { uint8_t bytes[ID_SIZE]; } RequestId;
+typedef struct InviteId { uint8_t bytes[ID_SIZE]; } InviteId;
 
 #define ID_EQUAL(a, b) (memcmp((a)->bytes, (b)->bytes, ID_SIZE) == 0)
 #define ID_COMPARE(a, b) memcmp((a)->bytes, (b)->bytes, ID_SIZE)

@@ -54,8 +54,15 @@
 #define METADATA_NAMESPACE "https://gpupool.org/xmlns/vm/1"
 
 /* The feature level that this build works at, at most and at least (design, part 7). */
-#define LEVEL_SUPPORTED 1U
+#ifdef GPUPOOL_PRETEND_LEVEL
+#define LEVEL_SUPPORTED GPUPOOL_PRETEND_LEVEL   /* a build that pretends to be older, for tests: -Dpretend_level= */
+#else
+#define LEVEL_SUPPORTED 2U
+#endif
 #define LEVEL_OLDEST 1U
+/* What needs more than LEVEL_OLDEST. */
+#define LEVEL_WITNESS 2U
+#define LEVEL_IMPORT 2U
 
 /* Limits. Each bounds what one caller or one entry can cost; tests stand at each edge. */
 #define NAME_LENGTH_MAX 63U             /* a pool's, VM's, node's name: fits a DNS label and a table column */
@@ -75,5 +82,10 @@
 #define GPUS_PER_CALL_MAX 256U
 #define EVENTS_MAX 1024U                /* events that the registry remembers */
 #define REQUESTS_MAX 4096U              /* request ids remembered, so that a retry is recognised */
+#define INVITES_MAX 64U
+#define REMOVED_MAX 256U                /* nodes remembered as removed */
+#define XML_TOTAL_MAX (64U * 1024U * 1024U)             /* of all VMs together */
+#define IMPORT_SIZE_MAX (64U * 1024U * 1024U)           /* a backup that can be imported */
+#define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U
 #define AFFINITY_MAX 64U

@@ -9,6 +9,8 @@ void node_record_clear(NodeRecord *node);
 void quarantine_clear(Quarantine *quarantine);
 void event_clear(Event *event);
 void request_record_clear(RequestRecord *request);
+void removed_node_clear(RemovedNode *removed);
+void import_clear(Import *import);
 
 /* Where the item is, or belongs. */
 bool registry_node_place(const Registry *registry, const NodeId *id, size_t *ret_index);

@@ -27,6 +27,16 @@ void event_clear(Event *event) {
         *event = (Event) {};
 }
 
+void removed_node_clear(RemovedNode *removed) {
+        free(removed->name);
+        *removed = (RemovedNode) {};
+}
+
+void import_clear(Import *import) {
+        array_clear(import);
+        *import = (Import) {};
+}
+
 void request_record_clear(RequestRecord *request) {
         free(request->sentence);
         *request = (RequestRecord) {};
@@ -68,6 +78,11 @@ Registry *registry_free(Registry *registry) {
         array_clear(&registry->quarantines);
         array_clear(&registry->events);
         array_clear(&registry->requests);
+        ARRAY_EACH(removed, &registry->removed)
+                removed_node_clear(removed);
+        array_clear(&registry->removed);
+        array_clear(&registry->invites);
+        import_clear(&registry->import);
         free(registry->name);
         free(registry);
         return NULL;
@@ -114,6 +129,27 @@ const NodeRecord *registry_find_node_name(const Registry *registry, const char *
         ARRAY_EACH(node, &registry->nodes)
                 if (text_equal(node->name, name))
                         return node;
+        return NULL;
+}
+
+const NodeRecord *registry_find_node_key(const Registry *registry, const uint8_t key[HASH_SIZE]) {
+        ARRAY_EACH(node, &registry->nodes)
+                if (node->has_key && memcmp(node->key, key, HASH_SIZE) == 0)
+                        return node;
+        return NULL;
+}
+
+const Invite *registry_find_invite(const Registry *registry, const InviteId *id) {
+        ARRAY_EACH(invite, &registry->invites)
+                if (ID_EQUAL(&invite->id, id))
+                        return invite;
+        return NULL;
+}
+
+const RemovedNode *registry_find_removed(const Registry *registry, const NodeId *id) {
+        ARRAY_EACH(removed, &registry->removed)
+                if (ID_EQUAL(&removed->id, id))
+                        return removed;
         return NULL;
 }
 
@@ -178,6 +214,22 @@ const Quarantine *registry_find_quarantine(const Registry *registry, const GpuId
         return NULL;
 }
 
+int registry_level_obstacles(const Registry *registry, uint32_t level, TextList *ret) {
+        ARRAY_EACH(node, &registry->nodes) {
+                if (node->level >= level)
+                        continue;
+                _cleanup_free_ char *sentence = NULL;
+                int r = text_printf(&sentence,
+                                    "node %s supports level %u at most: upgrade gpupool there for level %u",
+                                    node->name, node->level, level);
+                if (r >= 0)
+                        r = text_list_add(ret, sentence);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 const char *verdict_to_error(Verdict verdict) {
         switch (verdict) {
         case VERDICT_NOT_FOUND:
@@ -200,6 +252,8 @@ const char *verdict_to_error(Verdict verdict) {
                 return ERROR_QUARANTINED;
         case VERDICT_LIMITS_EXCEEDED:
                 return ERROR_LIMITS_EXCEEDED;
+        case VERDICT_EXPIRED:
+                return ERROR_OUTCOME_UNKNOWN;
         case VERDICT_DONE:
         case VERDICT_COUNT:
                 return NULL;

@@ -21,8 +21,38 @@ typedef struct NodeRecord {
         char *boot_id;
         uint64_t incarnation;
         TextList addresses;
-        uint32_t level;
+        uint32_t level;                 /* the highest that it supports */
+        uint8_t key[HASH_SIZE];
+        bool has_key;
+        bool witness;                   /* it votes and runs nothing */
+        uint64_t joined_index;          /* of the entry that made it a member */
 } NodeRecord;
+
+/* Somebody who knows the secret may become a member, once. */
+typedef struct Invite {
+        InviteId id;
+        uint8_t secret_hash[HASH_SIZE];
+        uint64_t expires_ms;            /* realtime of its author */
+        NodeId node;                    /* that was admitted by it; null: it is open */
+} Invite;
+
+/* Was a member and may not come back as it is. */
+typedef struct RemovedNode {
+        NodeId id;
+        uint8_t key[HASH_SIZE];
+        bool has_key;
+        char *name;
+        uint64_t time_ms;
+} RemovedNode;
+
+/* A backup whose last piece has not come yet. */
+typedef struct Import {
+        uint64_t checksum;
+        uint64_t total;                 /* 0: none is under way */
+        uint8_t *items;
+        size_t n;
+        size_t allocated;
+} Import;
 
 typedef enum QuarantineCause {
         QUARANTINE_BY_HAND,
@@ -74,6 +104,7 @@ typedef enum Verdict {
         VERDICT_LEVEL_TOO_LOW,
         VERDICT_QUARANTINED,
         VERDICT_LIMITS_EXCEEDED,
+        VERDICT_EXPIRED,        /* came too late to be told from a retry (Entry.not_after_index); never remembered */
         VERDICT_COUNT,
 } Verdict;
 
@@ -105,6 +136,10 @@ typedef struct Registry {
         ARRAY(Quarantine) quarantines;  /* by identity */
         ARRAY(Event) events;            /* oldest first */
         ARRAY(RequestRecord) requests;  /* oldest first */
+        ARRAY(Invite) invites;          /* oldest first */
+        ARRAY(RemovedNode) removed;     /* oldest first */
+        Import import;
+        size_t xml_total;               /* bytes of all VMs' XML, held against XML_TOTAL_MAX */
 } Registry;
 
 int registry_new(Registry **ret);
@@ -112,11 +147,15 @@ Registry *registry_free(Registry *registry);
 DEFINE_CLEANUP(Registry *, registry_free);
 
 /* Applies @entry, the @index-th of the history. Whatever it says, the outcome is in *ret_result, to be cleared by the
- * caller. Returns 0, or -ENOMEM: then the state may be half changed and must be thrown away. */
+ * caller. Returns 0; or -ENOMEM, then the state may be half changed and must be thrown away; or -ENOTSUP, when the
+ * cluster goes on at a functional level that this build does not know: it must stop rather than guess. */
 int registry_apply(Registry *registry, uint64_t index, const Entry *entry, Result *ret_result);
 
 const NodeRecord *registry_find_node(const Registry *registry, const NodeId *id);
 const NodeRecord *registry_find_node_name(const Registry *registry, const char *name);
+const NodeRecord *registry_find_node_key(const Registry *registry, const uint8_t key[HASH_SIZE]);
+const Invite *registry_find_invite(const Registry *registry, const InviteId *id);
+const RemovedNode *registry_find_removed(const Registry *registry, const NodeId *id);
 const Pool *registry_find_pool(const Registry *registry, const char *name);
 const Pool *registry_find_pool_of_gpu(const Registry *registry, const GpuIdentity *gpu);
 const Vm *registry_find_vm(const Registry *registry, const VmId *id);
@@ -127,6 +166,9 @@ const Vm *registry_find_vm_of_gpu(const Registry *registry, const GpuIdentity *g
 const Vm *registry_find_vm_of_group(const Registry *registry, const NodeId *node, int32_t iommu_group);
 /* A serial that could not be read, then or now, takes no GPU out of quarantine. */
 const Quarantine *registry_find_quarantine(const Registry *registry, const GpuIdentity *gpu);
+
+/* Who keeps the cluster from working at @level: adds a sentence for each member. 0 or -ENOMEM. */
+int registry_level_obstacles(const Registry *registry, uint32_t level, TextList *ret);
 
 const char *quarantine_cause_to_sentence(QuarantineCause cause);
 const char *object_kind_to_text(ObjectKind kind);

@@ -94,9 +94,9 @@ static void test_what_this_build_does_not_know_is_unknown(void) {
         d->entry.command_case = GPUPOOL1__ENTRY__COMMAND__NOT_SET;
         g_assert_cmpint(verdict_on(&d->entry), ==, ENTRY_UNKNOWN);
 
-        /* Field 35: a command of tomorrow. */
+        /* Field 100: a command of tomorrow. */
         static const uint8_t tomorrow[] = { 0x08, 0x01, 0x1a, 0x12, 0x0a, 0x10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
-                                            13, 14, 15, 16, 0x9a, 0x02, 0x00 };
+                                            13, 14, 15, 16, 0xa2, 0x06, 0x00 };
         Entry *read = NULL;
         g_assert_cmpint(entry_decode(tomorrow, sizeof(tomorrow), &read), ==, ENTRY_UNKNOWN);
 }
