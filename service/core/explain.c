@@ -48,6 +48,11 @@ static int say_lost(const Case *c, PlacementReason *ret) {
         return r < 0 ? r : text_printf(&ret->remedy, "bring %s back", node_name(c));
 }
 
+static int say_witness(const Case *c, PlacementReason *ret) {
+        int r = text_set(&ret->sentence, "it is a witness: it votes and runs no VM");
+        return r < 0 ? r : text_set(&ret->remedy, "choose another node");
+}
+
 static int say_silent(const Case *c, PlacementReason *ret) {
         int r = text_set(&ret->sentence, "nothing is heard from it");
         return r < 0 ? r : text_printf(&ret->remedy, "see on %s: systemctl status gpupoold", node_name(c));
@@ -293,6 +298,7 @@ static const struct {
         int (*say)(const Case *c, PlacementReason *ret);
 } hindrances[HINDRANCE_COUNT] = {
         [HINDRANCE_LOST] = { "node-lost", say_lost },
+        [HINDRANCE_WITNESS] = { "witness", say_witness },
         [HINDRANCE_SILENT] = { "node-silent", say_silent },
         [HINDRANCE_LEVEL] = { "level", say_level },
         [HINDRANCE_HYPERVISOR] = { "no-hypervisor", say_hypervisor },

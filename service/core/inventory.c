@@ -17,12 +17,17 @@ Inventory *inventory_free(Inventory *inventory) {
         return NULL;
 }
 
-static unsigned find_troubles(const Registry *registry, const NodeRecord *record, const NodeFacts *facts) {
+static unsigned find_troubles(const World *world, const NodeRecord *record, const NodeFacts *facts) {
+        const NodeLife *life = world_find_life(world, &record->id);
         unsigned troubles = 0;
-        if (record->level < registry->level)
+        if (record->level < world->registry->level)
                 troubles |= NODE_LEVEL_TOO_LOW;
+        if (record->witness)
+                troubles |= NODE_WITNESS;
+        if (!facts || (life && life->silent))
+                troubles |= NODE_SILENT;
         if (!facts)
-                return troubles | NODE_SILENT;
+                return troubles;
         if (facts->hypervisor != HYPERVISOR_CONNECTED)
                 troubles |= NODE_NO_HYPERVISOR;
         if (!facts->guard_connected)
@@ -38,7 +43,7 @@ static int add_nodes_and_pools(Inventory *inventory) {
                 InventoryNode node = {
                         .record = record,
                         .facts = facts,
-                        .troubles = find_troubles(registry, record, facts),
+                        .troubles = find_troubles(inventory->world, record, facts),
                         .first_room = NOWHERE,
                 };
                 if (r >= 0)

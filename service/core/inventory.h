@@ -15,11 +15,12 @@
 
 /* Why a node takes no VM, whatever the VM; bits. */
 typedef enum NodeTrouble {
-        NODE_SILENT = 1 << 0,           /* no facts of it */
+        NODE_SILENT = 1 << 0,           /* no facts of it, or the leader does not hear it */
         NODE_LEVEL_TOO_LOW = 1 << 1,
         NODE_NO_HYPERVISOR = 1 << 2,
         NODE_NO_GUARD = 1 << 3,
         NODE_LOST = 1 << 4,             /* what if it were */
+        NODE_WITNESS = 1 << 5,          /* runs nothing, ever */
 } NodeTrouble;
 
 typedef struct InventoryNode {

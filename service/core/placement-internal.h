@@ -8,6 +8,7 @@
 /* What can stand in the way of one VM on one node. */
 typedef enum Hindrance {
         HINDRANCE_LOST,
+        HINDRANCE_WITNESS,
         HINDRANCE_SILENT,
         HINDRANCE_LEVEL,
         HINDRANCE_HYPERVISOR,

@@ -66,6 +66,7 @@ static unsigned judge_node(const Request *request, size_t node) {
                 Hindrance hindrance;
         } troubles[] = {
                 { NODE_LOST, HINDRANCE_LOST },
+                { NODE_WITNESS, HINDRANCE_WITNESS },
                 { NODE_SILENT, HINDRANCE_SILENT },
                 { NODE_LEVEL_TOO_LOW, HINDRANCE_LEVEL },
                 { NODE_NO_HYPERVISOR, HINDRANCE_HYPERVISOR },

@@ -14,6 +14,56 @@ const NodeFacts *world_find_facts(const World *world, const NodeId *node) {
         return world->nodes[index];
 }
 
+static int compare_life(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &((const NodeLife *) item)->node);
+}
+
+const NodeLife *world_find_life(const World *world, const NodeId *node) {
+        size_t index;
+        if (!array_search(world->lives, world->n_lives, sizeof(*world->lives), node, compare_life, &index))
+                return NULL;
+        return world->lives + index;
+}
+
+NodeState world_node_state(const World *world, const NodeId *node) {
+        const NodeLife *life = world_find_life(world, node);
+        if (world->removed && ID_EQUAL(node, &world->local))
+                return NODE_STATE_REMOVED;
+        if (life && life->silent)
+                return NODE_STATE_SILENT;
+        if (!registry_find_node(world->registry, node) || !world_find_facts(world, node))
+                return NODE_STATE_JOINING;
+        return NODE_STATE_ONLINE;
+}
+
+const char *node_state_to_text(NodeState state) {
+        switch (state) {
+        case NODE_STATE_JOINING:
+                return "joining";
+        case NODE_STATE_ONLINE:
+                return "online";
+        case NODE_STATE_SILENT:
+                return "silent";
+        case NODE_STATE_REMOVED:
+                return "removed";
+        }
+        return "";
+}
+
+const char *world_node_role_text(const World *world, const NodeId *node) {
+        const NodeLife *life = world_find_life(world, node);
+        const NodeRecord *record = registry_find_node(world->registry, node);
+        switch (life ? life->role : NODE_READER) {
+        case NODE_READER:
+                return "reader";
+        case NODE_STANDBY:
+                return "standby";
+        case NODE_VOTER:
+                return record && record->witness ? "witness" : "voter";
+        }
+        return "";
+}
+
 const char *world_node_name_in(const World *world, const NodeId *node, char room_for_hex[static ID_TEXT_SIZE]) {
         const NodeRecord *record = registry_find_node(world->registry, node);
         if (record && record->name)

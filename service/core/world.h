@@ -8,12 +8,44 @@
 #include "core/registry.h"
 #include "core/survey.h"
 
+/* A node's part in the registry. */
+typedef enum NodeRole {
+        NODE_READER,                    /* follows the history */
+        NODE_STANDBY,                   /* has the whole log, becomes a voter when one is lost */
+        NODE_VOTER,
+} NodeRole;
+
+/* Of a member: its part, and whether the leader hears it. The same on every node that hears the leader. */
+typedef struct NodeLife {
+        NodeId node;
+        NodeRole role;
+        bool silent;
+        uint64_t silent_since_ms;       /* realtime of the leader's node, for people */
+} NodeLife;
+
 typedef struct World {
         const Registry *registry;
         const NodeFacts *const *nodes;  /* sorted by node id */
         size_t n_nodes;
+        const NodeLife *lives;          /* sorted by node id; who is not among them is a reader and not silent */
+        size_t n_lives;
         NodeId local;
+        bool removed;                   /* this node was told that it is no member any more */
 } World;
+
+const NodeLife *world_find_life(const World *world, const NodeId *node);
+
+typedef enum NodeState {
+        NODE_STATE_JOINING,             /* admitted, nothing is known of it yet; or not yet a member of its own cluster */
+        NODE_STATE_ONLINE,
+        NODE_STATE_SILENT,
+        NODE_STATE_REMOVED,
+} NodeState;
+
+NodeState world_node_state(const World *world, const NodeId *node);
+const char *node_state_to_text(NodeState state);
+/* "voter", "standby", "witness" (a voter that runs nothing), "reader". */
+const char *world_node_role_text(const World *world, const NodeId *node);
 
 const NodeFacts *world_find_facts(const World *world, const NodeId *node);
 /* Name of a node for people; its id in hex where no name is known, good until the end of the caller's block. */

@@ -54,6 +54,9 @@ typedef struct ClusterStatus {
         bool frozen;
 } ClusterStatus;
 
+/* @token: the invitation, with SUBMIT_COMMITTED and VERDICT_DONE; borrowed. */
+typedef void (*InviteCallback)(SubmitOutcome outcome, const Result *result, const char *token, void *userdata);
+
 /* Who called: asked from the bus, never from the message. */
 typedef struct Caller {
         uint32_t uid;
@@ -76,6 +79,24 @@ typedef struct Service {
         /* Commits @entry, a SetDesired that stops the VM of @job, and then ends the job. -EBUSY: it is too late. */
         int (*cancel_job)(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
                           void *callback_userdata);
+        /* Commits an invitation good for @lifetime_ms. @entry as with submit, but without its command. */
+        int (*invite)(void *userdata, Entry *entry, uint64_t lifetime_ms, InviteCallback callback,
+                      void *callback_userdata);
+        /* Begins to join the cluster that invited with @token, as a job (announced before this returns). 0 with
+         * *ret_job; or 0 with *ret_error, a D-Bus error name, and *ret_sentence: not begun, nothing has changed; or
+         * -errno. */
+        int (*join)(void *userdata, const char *token, const Caller *caller, const Job **ret_job,
+                    const char **ret_error, char **ret_sentence);
+        /* Takes this node out of its cluster and makes it a cluster of one, under a new id: once the answer is out, the
+         * service starts anew. @entry as with submit, without its command. */
+        int (*leave)(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata);
+        /* The same without asking anybody: for a node that was removed, or whose cluster is gone for ever. Refuses
+         * like join while VMs run here. The answer goes out before the service starts anew. */
+        int (*reset)(void *userdata, const Caller *caller, const char **ret_error, char **ret_sentence);
+        /* Restores a backup, entry after entry; the last one says what came of it. @bytes is copied. @entry as with
+         * submit, without its command. */
+        int (*import)(void *userdata, Entry *entry, const void *bytes, size_t size, SubmitCallback callback,
+                      void *callback_userdata);
         /* Asks the hypervisor whether it takes this XML (already checked by domain_xml_check()). May answer late. */
         int (*check_xml)(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata);
 } Service;
