@@ -59,6 +59,12 @@ typedef struct RaftMessage {
         const struct raft_message *core;        /* RAFT_MESSAGE_CORE only; its server_id is not used */
         uint64_t term;                          /* CONFIRM only */
         uint64_t round;                         /* CONFIRM only; echoed */
+
+        /* An AppendEntries or InstallSnapshot that raft_engine_relay() made: @from hands on what @leader, the leader of
+         * its term, has committed. Or the AppendEntriesResult that answers it. */
+        bool relayed;
+        uint64_t leader;
+        const char *leader_address;
 } RaftMessage;
 
 /* ---- the engine ---- */
@@ -125,11 +131,14 @@ typedef struct RaftStatus {
         uint64_t leader_id;             /* 0: none known */
         uint64_t term;
         size_t n_voters;
-        RaftMemberRole role;
+        RaftMemberRole role;            /* by the newest members that this node knows */
+        bool is_member;                 /* standby or voter: may relay */
+        uint64_t leader_contact_us;     /* CLOCK_BOOTTIME: something of the present leader was taken last; 0: nothing */
         uint64_t committed_index;
         uint64_t applied_index;
         uint64_t persisted_index;
         uint64_t last_index;
+        uint64_t last_term;             /* of the entry at last_index; 0: none */
         uint64_t snapshot_index;        /* 0: none */
         size_t log_entries;             /* in file and memory; what a snapshot shortens */
         size_t log_bytes;
@@ -192,8 +201,34 @@ int raft_engine_transfer(RaftEngine *engine, uint64_t id);
 /* ---- peers and snapshots ---- */
 
 /* Takes a message of @message->from, whom the caller knows to be that. 0, also for one that is stale; -EBADMSG: no
- * member in its senses sends that, nothing was changed; or -errno. */
+ * member in its senses sends that, nothing was changed; or -errno.
+ *
+ * A member that hears its leader ignores relayed messages. One that hears none takes them: nobody tells a member that
+ * was removed, so it should ask to follow as readers do. What is committed is safe to take from anyone; a relayer that
+ * knows only an older term than this node is believed about entries, not about who leads. */
 int raft_engine_receive(RaftEngine *engine, const RaftMessage *message);
+
+typedef enum RaftRelayVerdict {
+        RAFT_RELAY_SENT,
+        RAFT_RELAY_NOTHING_NEW,
+        RAFT_RELAY_NO_LEADER,           /* this node hears of no leader at present, or is no member itself */
+        RAFT_RELAY_BUSY,                /* RAFT_RELAY_SNAPSHOTS_MAX are on their way out; @to asks again */
+} RaftRelayVerdict;
+
+/* One relayed AppendEntries: so many entries and bytes (or one larger entry). */
+#define RAFT_RELAY_ENTRIES_MAX 32U
+#define RAFT_RELAY_BYTES_MAX (256U * 1024U)
+#define RAFT_RELAY_SNAPSHOTS_MAX 4U     /* read and not yet handed to send(): a bound on memory */
+
+/* Readers: all nodes that are no members follow the committed history through any member. Such a node runs the same
+ * engine (its file is born without members) and asks a member, whose engine calls this: sends to @to what is committed
+ * beyond @last_index, as one relayed message, or its snapshot where its log does not reach back so far. If the term at
+ * @last_index is not @last_term, it begins at @committed, up to where both surely agree. What the reader has but does
+ * not know to be committed it is told by a message without entries. The reader's engine answers each message once, when
+ * all of it is stored, by a relayed AppendEntriesResult: then it is time to ask for more (RaftStatus has what to ask
+ * with). While a snapshot is on its way to @to, do not call this for it again. Returns a RaftRelayVerdict, or -errno. */
+int raft_engine_relay(RaftEngine *engine, uint64_t to, const char *address, uint64_t last_index, uint64_t last_term,
+                      uint64_t committed);
 
 typedef enum RaftSnapshotVerdict {
         RAFT_SNAPSHOT_TAKEN,            /* is being written; the log is shortened when it is durable */
