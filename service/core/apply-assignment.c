@@ -47,6 +47,46 @@ int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n) {
         return 0;
 }
 
+/* Above what protobuf puts around a note. */
+#define NOTE_OVERHEAD 16U
+
+static size_t note_size(const char *node, const char *why) {
+        return strlen(node) + strlen(why) + NOTE_OVERHEAD;
+}
+
+size_t vm_notes_size(const Vm *vm) {
+        size_t size = 0;
+        for (size_t i = 0; i < vm->n_notes; i++)
+                size += note_size(vm->notes[i].node, vm->notes[i].why);
+        return size;
+}
+
+/* The notes of a decision take the place of the last one's. Where the room for all is used up, only that of the chosen
+ * node is kept, without a reason: no VM stays down for a note. */
+static int take_notes(Registry *registry, Vm *vm, const Gpupool1__Assign *command) {
+        size_t before = vm_notes_size(vm), after = 0;
+        const Gpupool1__PlacementNote *chosen = NULL;
+        for (size_t i = 0; i < command->n_notes; i++) {
+                after += note_size(command->notes[i]->node, command->notes[i]->why);
+                if (command->notes[i]->chosen && !chosen)
+                        chosen = command->notes[i];
+        }
+
+        int r;
+        if (registry->notes_total - before + after <= NOTES_TOTAL_MAX)
+                r = notes_read(vm, command->notes, command->n_notes);
+        else {
+                Gpupool1__PlacementNote note = GPUPOOL1__PLACEMENT_NOTE__INIT, *pointer = &note;
+                bool keep = chosen && strlen(chosen->node) <= NAME_LENGTH_MAX;
+                note.chosen = true;
+                note.node = keep ? chosen->node : note.node;
+                r = notes_read(vm, &pointer, keep ? 1 : 0);
+        }
+        if (r >= 0)
+                registry->notes_total += vm_notes_size(vm) - before;
+        return r;
+}
+
 static bool notes_are_printable(const Gpupool1__Assign *command) {
         for (size_t i = 0; i < command->n_notes; i++)
                 if (!text_is_printable(command->notes[i]->node) || !text_is_printable(command->notes[i]->why))
@@ -120,6 +160,9 @@ static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *comm
         else if (!node || node->incarnation != command->incarnation)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: the node is not a member in this incarnation",
                                  vm->name);
+        else if (node->witness)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is a witness and runs no VM", vm->name,
+                                 node->name);
         else if (command->n_gpus != vm->count || command->n_notes > NODES_MAX)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s needs %u GPUs and the assignment has %zu", vm->name,
                                  vm->count, command->n_gpus);
@@ -167,7 +210,7 @@ int apply_assign(Apply *apply, const Gpupool1__Assign *command) {
                         return r;
         }
         if (r >= 0)
-                r = notes_read(vm, command->notes, command->n_notes);
+                r = take_notes(apply->registry, vm, command);
         _cleanup_free_ char *addresses = NULL;
         if (r >= 0)
                 r = list_addresses(&wanted, &addresses);

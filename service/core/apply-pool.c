@@ -94,6 +94,13 @@ static int check_gpus_to_add(Apply *apply, const char *pool_name, Gpupool1__Gpu 
         return 1;
 }
 
+static size_t count_pool_gpus(const Registry *registry) {
+        size_t n = 0;
+        ARRAY_EACH(pool, &registry->pools)
+                n += pool->gpus.n;
+        return n;
+}
+
 static int add_gpus(Pool *pool, Gpupool1__Gpu *const *messages, size_t n) {
         for (size_t i = 0; i < n; i++) {
                 GpuIdentity gpu;
@@ -119,6 +126,9 @@ int apply_create_pool(Apply *apply, const Gpupool1__CreatePool *command) {
                 return apply_refuse(apply, VERDICT_EXISTS, "there is a pool %s already", command->name);
         if (registry->pools.n >= POOLS_MAX)
                 return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u pools", POOLS_MAX);
+        if (count_pool_gpus(registry) + command->n_gpus > POOL_GPUS_MAX)
+                return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "all pools together have at most %u GPUs",
+                                    POOL_GPUS_MAX);
         int r = check_gpus_to_add(apply, command->name, command->gpus, command->n_gpus);
         if (r <= 0)
                 return r;
@@ -170,8 +180,8 @@ int apply_change_pool_gpus(Apply *apply, const Gpupool1__ChangePoolGpus *command
         Pool *pool = find_pool(apply, command->name, &r);
         if (!pool)
                 return r;
-        if (command->n_remove > GPUS_PER_CALL_MAX || pool->gpus.n + command->n_add > POOL_GPUS_MAX)
-                return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "too many GPUs at once, or in pool %s", pool->name);
+        if (command->n_remove > GPUS_PER_CALL_MAX || count_pool_gpus(apply->registry) + command->n_add > POOL_GPUS_MAX)
+                return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "too many GPUs at once, or in all pools together");
         r = check_gpus_to_remove(apply, pool, command);
         if (r > 0)
                 r = check_gpus_to_add(apply, pool->name, command->add, command->n_add);
@@ -296,7 +306,7 @@ int apply_quarantine_gpu(Apply *apply, const Gpupool1__QuarantineGpu *command) {
                 return refuse_gpu(apply, VERDICT_NOT_FOUND, &gpu, "is of a node that is no member");
         if (registry_find_quarantine(registry, &gpu))
                 return refuse_gpu(apply, VERDICT_EXISTS, &gpu, "is in quarantine already");
-        if (registry->quarantines.n >= POOL_GPUS_MAX)
+        if (registry->quarantines.n >= QUARANTINES_MAX)
                 return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "too many GPUs are in quarantine");
 
         Quarantine quarantine = {

@@ -7,6 +7,46 @@
 #include "core/names.h"
 #include "core/registry-internal.h"
 
+/* Above what protobuf puts around a text or two. */
+#define ITEM_OVERHEAD 16U
+
+static size_t preferred_size(const Vm *vm) {
+        size_t size = 0;
+        for (size_t i = 0; i < vm->preferred_nodes.n; i++)
+                size += strlen(vm->preferred_nodes.items[i]) + ITEM_OVERHEAD;
+        return size;
+}
+
+static size_t affinity_size(const Vm *vm) {
+        size_t size = 0;
+        for (size_t i = 0; i < vm->n_affinity; i++)
+                size += strlen(vm->affinity[i].vm) + ITEM_OVERHEAD;
+        return size;
+}
+
+size_t vm_text_size(const Vm *vm) {
+        return strlen(vm->xml) + preferred_size(vm) + affinity_size(vm);
+}
+
+static size_t policy_size(const Gpupool1__VmPolicy *message) {
+        size_t size = 0;
+        for (size_t i = 0; message->set_preferred_nodes && i < message->n_preferred_nodes; i++)
+                size += strlen(message->preferred_nodes[i]) + ITEM_OVERHEAD;
+        for (size_t i = 0; message->set_affinity && i < message->n_affinity; i++)
+                size += strlen(message->affinity[i]->vm) + ITEM_OVERHEAD;
+        return size;
+}
+
+/* May the texts of one VM grow from @before to @after? 1: yes; 0: refused; or -ENOMEM. */
+static int check_room(Apply *apply, const char *vm_name, size_t before, size_t after) {
+        if (after <= before || apply->registry->xml_total - before + after <= XML_TOTAL_MAX)
+                return 1;
+        int r = apply_refuse(apply, VERDICT_LIMITS_EXCEEDED,
+                             "VM %s: the XML and policies of all VMs together are at most %u MiB", vm_name,
+                             XML_TOTAL_MAX >> 20);
+        return r < 0 ? r : 0;
+}
+
 static int read_affinity(Vm *vm, const Gpupool1__VmPolicy *message) {
         Affinity *list = calloc(message->n_affinity + 1, sizeof(*list));
         if (!list)
@@ -161,10 +201,15 @@ int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command) {
         if (registry->vms.n >= VMS_MAX)
                 return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u VMs", VMS_MAX);
 
+        if (command->policy && !policy_is_valid(command->policy))
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: the policy is not valid", command->name);
+        size_t size = strlen(command->xml) + (command->policy ? policy_size(command->policy) : 0);
+        r = check_room(apply, command->name, 0, size);
+        if (r <= 0)
+                return r;
+
         Vm vm;
         r = make_vm(apply, command, &vm);
-        if (r == -EINVAL)
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: the policy is not valid", command->name);
         if (r < 0)
                 return r;
         r = array_insert(&registry->vms, place, &vm);
@@ -172,6 +217,7 @@ int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command) {
                 vm_clear(&vm);
                 return r;
         }
+        registry->xml_total += size;
         return apply_note_vm(apply, "vm-defined", registry->vms.items + place, "VM %s defined: needs %u of %s", vm.name,
                              vm.count, vm.pool);
 }
@@ -187,11 +233,17 @@ int apply_update_vm(Apply *apply, const Gpupool1__UpdateVm *command) {
         if (vm->assignment.phase != ASSIGNMENT_NONE && !text_equal(vm->name, command->name))
                 return apply_refuse(apply, VERDICT_IN_USE, "VM %s runs and cannot be renamed: stop it first", vm->name);
 
+        size_t before = strlen(vm->xml), after = strlen(command->xml);
+        r = check_room(apply, command->name, before, after);
+        if (r <= 0)
+                return r;
+
         r = text_set(&vm->xml, command->xml);
         if (r >= 0)
                 r = text_set(&vm->name, command->name);
         if (r < 0)
                 return r;
+        apply->registry->xml_total += after - before;
         return apply_note_vm(apply, "vm-updated", vm, "VM %s has new XML%s", vm->name,
                              vm->assignment.phase == ASSIGNMENT_NONE ? "" : ", from its next start on");
 }
@@ -218,11 +270,19 @@ int apply_set_vm_policy(Apply *apply, const Gpupool1__SetVmPolicy *command) {
         Vm *vm = apply_find_vm(apply, &command->vm, &r);
         if (!vm)
                 return r;
-        r = command->policy ? vm_policy_read(vm, command->policy) : -EINVAL;
-        if (r == -EINVAL)
+        if (!command->policy || !policy_is_valid(command->policy))
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: the policy is not valid", vm->name);
+        size_t before = (command->policy->set_preferred_nodes ? preferred_size(vm) : 0) +
+                        (command->policy->set_affinity ? affinity_size(vm) : 0);
+        size_t after = policy_size(command->policy);
+        r = check_room(apply, vm->name, before, after);
+        if (r > 0)
+                r = vm_policy_read(vm, command->policy);
+        else if (r == 0)
+                return 0;
         if (r < 0)
                 return r;
+        apply->registry->xml_total += after - before;
         return apply_note_vm(apply, "vm-policy", vm, "VM %s: priority %d, restart %s", vm->name, vm->priority,
                              restart_policy_to_text(vm->restart));
 }
@@ -240,6 +300,8 @@ int apply_delete_vm(Apply *apply, const Gpupool1__DeleteVm *command) {
         r = apply_note_vm(apply, "vm-deleted", vm, "VM %s deleted", vm->name);
         if (r < 0)
                 return r;
+        registry->xml_total -= vm_text_size(vm);
+        registry->notes_total -= vm_notes_size(vm);
         vm_clear(vm);
         array_remove(&registry->vms, (size_t) (vm - registry->vms.items));
         return 0;

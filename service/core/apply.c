@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Apply: State x Entry -> State x Result. This file dispatches, remembers requests and keeps the journal; the commands
- * stand in apply-pool.c, apply-vm.c and apply-assignment.c. Each checks everything first and changes only then, so
+ * stand in apply-member.c, apply-pool.c, apply-vm.c, apply-assignment.c and apply-import.c. Each checks everything first and changes only then, so
  * that a refusal leaves the state as it was. */
 
 #include <errno.h>
@@ -19,6 +19,7 @@ int apply_refuse(Apply *apply, Verdict verdict, const char *format, ...) {
         va_end(ap);
         if (n < 0)
                 return -ENOMEM;
+        text_make_printable(sentence, SENTENCE_LENGTH_MAX);
         free(apply->result->sentence);
         *apply->result = (Result) { .verdict = verdict, .sentence = sentence };
         return 0;
@@ -39,6 +40,7 @@ static int journal(Apply *apply, const char *kind, ObjectKind object_kind, const
                 .message = message,
         };
         memcpy(event.node.bytes, author->node.data, ID_SIZE);
+        text_make_printable(message, SENTENCE_LENGTH_MAX);
 
         int r = -ENOMEM;
         if (event.kind && event.object && event.user && event.action)
@@ -86,99 +88,16 @@ static int apply_init_cluster(Apply *apply, const Gpupool1__InitCluster *command
                 return apply_refuse(apply, VERDICT_EXISTS, "this cluster exists already, as %s", registry->name);
         if (command->cluster.len != ID_SIZE || id_is_null(command->cluster.data) || !name_is_valid(command->name))
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "a cluster needs an id and a valid name");
+        if (command->level > LEVEL_SUPPORTED)
+                return -ENOTSUP;
 
         int r = text_set(&registry->name, command->name);
         if (r < 0)
                 return r;
         memcpy(registry->cluster.bytes, command->cluster.data, ID_SIZE);
-        registry->level = LEVEL_OLDEST;
+        registry->level = command->level > LEVEL_OLDEST ? command->level : LEVEL_OLDEST;
         return apply_note(apply, "cluster-created", OBJECT_KIND_CLUSTER, command->name, "cluster %s created",
                           command->name);
-}
-
-static int read_node_record(const Gpupool1__AnnounceNode *command, NodeRecord *ret) {
-        NodeRecord node = { .incarnation = command->incarnation, .level = command->level };
-        memcpy(node.id.bytes, command->node.data, ID_SIZE);
-
-        int r = text_set(&node.name, command->name);
-        if (r >= 0)
-                r = text_set(&node.boot_id, command->boot_id);
-        for (size_t i = 0; r >= 0 && i < command->n_addresses; i++)
-                r = text_list_add(&node.addresses, command->addresses[i]);
-        if (r < 0) {
-                node_record_clear(&node);
-                return r;
-        }
-        *ret = node;
-        return 0;
-}
-
-bool node_fields_are_valid(const char *name, const char *boot_id, uint64_t incarnation, char *const *addresses,
-                           size_t n_addresses) {
-        if (!name_is_valid(name) || incarnation == 0 || n_addresses > ADDRESSES_MAX ||
-            strlen(boot_id) > NAME_LENGTH_MAX || !text_is_printable(boot_id))
-                return false;
-        for (size_t i = 0; i < n_addresses; i++)
-                if (strlen(addresses[i]) > ADDRESS_LENGTH_MAX || !text_is_printable(addresses[i]))
-                        return false;
-        return true;
-}
-
-static bool announce_is_valid(const Gpupool1__AnnounceNode *command) {
-        return command->node.len == ID_SIZE && !id_is_null(command->node.data) &&
-               node_fields_are_valid(command->name, command->boot_id, command->incarnation, command->addresses,
-                                     command->n_addresses);
-}
-
-static int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command) {
-        Registry *registry = apply->registry;
-        if (!announce_is_valid(command))
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
-                                    "the node's announcement has a field that is not valid");
-        if (command->level < registry->level)
-                return apply_refuse(
-                        apply, VERDICT_LEVEL_TOO_LOW,
-                        "node %s supports level %u and the cluster works at level %u: upgrade gpupool on %s",
-                        command->name, command->level, registry->level, command->name);
-
-        _cleanup_(node_record_clear) NodeRecord node = {};
-        int r = read_node_record(command, &node);
-        if (r < 0)
-                return r;
-
-        const NodeRecord *namesake = registry_find_node_name(registry, node.name);
-        if (namesake && !ID_EQUAL(&namesake->id, &node.id))
-                return apply_refuse(apply, VERDICT_EXISTS, "another node has the name %s: set Name= in gpupoold.conf",
-                                    node.name);
-
-        size_t i;
-        bool known = registry_node_place(registry, &node.id, &i);
-        if (!known) {
-                if (registry->nodes.n >= NODES_MAX)
-                        return apply_refuse(apply, VERDICT_LIMITS_EXCEEDED, "a cluster has at most %u nodes",
-                                            NODES_MAX);
-                r = array_insert(&registry->nodes, i, &node);
-                if (r < 0)
-                        return r;
-                char id[ID_TEXT_SIZE];
-                id_to_text(node.id.bytes, id);
-                r = apply_note(apply, "node-joined", OBJECT_KIND_NODE, id, "node %s is a member", node.name);
-                node = (NodeRecord) {};
-                return r;
-        }
-        NodeRecord *record = registry->nodes.items + i;
-        if (node.incarnation < record->incarnation)
-                return apply_refuse(apply, VERDICT_CONFLICT, "node %s is known in a later incarnation", node.name);
-        if (node.incarnation == record->incarnation && !text_equal(node.boot_id, record->boot_id))
-                return apply_refuse(apply, VERDICT_CONFLICT, "node %s has booted anew and needs a new incarnation",
-                                    node.name);
-
-        NodeRecord old = *record;
-        *record = node;
-        node = old;     /* freed at the end of the scope */
-        if (record->incarnation == old.incarnation)
-                return 0;
-        return apply_end_incarnation(apply, &record->id, record->incarnation, "its node booted anew");
 }
 
 static int dispatch(Apply *apply) {
@@ -223,11 +142,17 @@ static int dispatch(Apply *apply) {
         case GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU:
                 return apply_release_gpu(apply, e->release_gpu);
         case GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE:
+                return apply_create_invite(apply, e->create_invite);
         case GPUPOOL1__ENTRY__COMMAND_REVOKE_INVITE:
+                return apply_revoke_invite(apply, e->revoke_invite);
         case GPUPOOL1__ENTRY__COMMAND_ADMIT_NODE:
+                return apply_admit_node(apply, e->admit_node);
         case GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE:
+                return apply_remove_node(apply, e->remove_node);
         case GPUPOOL1__ENTRY__COMMAND_SET_LEVEL:
+                return apply_set_level(apply, e->set_level);
         case GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE:
+                return apply_import_state(apply, e->import_state);
         case GPUPOOL1__ENTRY__COMMAND__NOT_SET:
         case _GPUPOOL1__ENTRY__COMMAND__CASE_IS_INT_SIZE:
                 break;
@@ -274,31 +199,63 @@ static int remember_request(Registry *registry, const Entry *entry, const Result
         return 0;
 }
 
+/* An entry that was not seen before. */
+static int apply_new(Apply *apply) {
+        const Registry *registry = apply->registry;
+        const Entry *entry = apply->entry;
+        const RemovedNode *removed = registry_find_removed(registry, (const NodeId *) entry->author->node.data);
+        if (id_is_null(registry->cluster.bytes)) {
+                if (entry->command_case != GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER)
+                        return apply_refuse(apply, VERDICT_CONFLICT, "the cluster has no beginning yet");
+                return dispatch(apply);
+        }
+        if (removed)
+                return apply_refuse(apply, VERDICT_CONFLICT,
+                                    "node %s was removed from the cluster, and what it asks for does not count",
+                                    removed->name);
+
+        uint32_t level = entry->level > LEVEL_OLDEST ? entry->level : LEVEL_OLDEST, needed = entry_level(entry);
+        if (level > registry->level || needed > registry->level)
+                return apply_refuse(apply, VERDICT_LEVEL_TOO_LOW,
+                                    "this needs functional level %u and the cluster works at %u",
+                                    level > needed ? level : needed, registry->level);
+        /* Or an older build, which goes by what the entry says, would take it for something that it knows. */
+        if (needed > level)
+                return apply_refuse(apply, VERDICT_LEVEL_TOO_LOW,
+                                    "this needs functional level %u and says that it needs %u", needed, level);
+        return dispatch(apply);
+}
+
+static int apply_and_remember(Apply *apply) {
+        Registry *registry = apply->registry;
+        const Entry *entry = apply->entry;
+        const RequestRecord *seen = find_request(registry, entry);
+        if (seen && seen->fingerprint == entry_fingerprint(entry)) {
+                apply->result->verdict = seen->verdict;
+                return text_set(&apply->result->sentence, seen->sentence);
+        }
+        if (seen)
+                return apply_refuse(apply, VERDICT_CONFLICT,
+                                    "this request id was used for another request: take a new one");
+        if (entry->not_after_index != 0 && registry->index > entry->not_after_index)
+                return apply_refuse(apply, VERDICT_EXPIRED,
+                                    "it came too late to be told from a retry: see whether it was done, and ask again");
+
+        int r = apply_new(apply);
+        if (r >= 0)
+                r = remember_request(registry, entry, apply->result);
+        /* What is there cannot be imported over. */
+        if (r >= 0 && (registry->pools.n > 0 || registry->vms.n > 0))
+                import_clear(&registry->import);
+        return r;
+}
+
 int registry_apply(Registry *registry, uint64_t index, const Entry *entry, Result *ret_result) {
         Result result = {};
         Apply apply = { .registry = registry, .entry = entry, .result = &result };
-        int r;
 
         registry->index = index;
-        const RequestRecord *seen = find_request(registry, entry);
-        if (seen && seen->fingerprint == entry_fingerprint(entry)) {
-                result.verdict = seen->verdict;
-                r = text_set(&result.sentence, seen->sentence);
-        } else if (seen)
-                r = apply_refuse(&apply, VERDICT_CONFLICT,
-                                 "this request id was used for another request: take a new one");
-        else {
-                if (id_is_null(registry->cluster.bytes) && entry->command_case != GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER)
-                        r = apply_refuse(&apply, VERDICT_CONFLICT, "the cluster has no beginning yet");
-                else if (entry->level > registry->level && registry->level != 0)
-                        r = apply_refuse(&apply, VERDICT_LEVEL_TOO_LOW,
-                                         "this needs functional level %u and the cluster works at %u", entry->level,
-                                         registry->level);
-                else
-                        r = dispatch(&apply);
-                if (r >= 0)
-                        r = remember_request(registry, entry, &result);
-        }
+        int r = apply_and_remember(&apply);
         if (r < 0) {
                 result_clear(&result);
                 return r;

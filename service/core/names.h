@@ -75,7 +75,8 @@
 #define NODES_MAX 4096U
 #define ADDRESSES_MAX 16U              /* of one node */
 #define ADDRESS_LENGTH_MAX 255U
-#define POOL_GPUS_MAX 65536U
+#define POOL_GPUS_MAX 65536U            /* of all pools together */
+#define QUARANTINES_MAX 16384U
 #define POOL_RULES_MAX 32U
 #define GPUS_PER_NODE_MAX 256U
 #define GPUS_PER_VM_MAX 64U
@@ -83,8 +84,12 @@
 #define EVENTS_MAX 1024U                /* events that the registry remembers */
 #define REQUESTS_MAX 4096U              /* request ids remembered, so that a retry is recognised */
 #define INVITES_MAX 64U
+#define INVITE_SECONDS_LEAST 60U        /* shorter, and nobody has walked to the other host */
+#define INVITE_SECONDS_DEFAULT (15U * 60U)
+#define INVITE_SECONDS_MOST (7U * 24U * 60U * 60U)      /* a secret should not lie about for long */
+#define TOKEN_LENGTH_MAX 4096U          /* an invitation as text: its eight addresses may be long names */
 #define REMOVED_MAX 256U                /* nodes remembered as removed */
-#define XML_TOTAL_MAX (64U * 1024U * 1024U)             /* of all VMs together */
+#define XML_TOTAL_MAX (64U * 1024U * 1024U)             /* XML and policies of all VMs together */
 #define IMPORT_SIZE_MAX (64U * 1024U * 1024U)           /* a backup that can be imported */
 #define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U

@@ -3,6 +3,7 @@
 
 /* What registry.c, apply*.c and snapshot.c share and nobody else sees. */
 
+#include "core/names.h"
 #include "core/registry.h"
 
 void node_record_clear(NodeRecord *node);
@@ -17,6 +18,12 @@ bool registry_node_place(const Registry *registry, const NodeId *id, size_t *ret
 bool registry_pool_place(const Registry *registry, const char *name, size_t *ret_index);
 bool registry_vm_place(const Registry *registry, const VmId *id, size_t *ret_index);
 bool registry_quarantine_place(const Registry *registry, const GpuIdentity *gpu, size_t *ret_index);
+
+/* A sentence that the registry remembers is cut at this; none of its own comes near. */
+#define SENTENCE_LENGTH_MAX (2 * TEXT_LENGTH_MAX)
+
+/* Of all VMs together; beyond it only the chosen node's is kept of a decision. */
+#define NOTES_TOTAL_MAX (16U * 1024U * 1024U)
 
 /* One entry being applied. */
 typedef struct Apply {
@@ -38,6 +45,14 @@ int apply_note_vm(Apply *apply, const char *kind, const Vm *vm, const char *form
 Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r);
 
 const char *apply_node_name(const Apply *apply, const NodeId *id);
+
+int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command);
+int apply_create_invite(Apply *apply, const Gpupool1__CreateInvite *command);
+int apply_revoke_invite(Apply *apply, const Gpupool1__RevokeInvite *command);
+int apply_admit_node(Apply *apply, const Gpupool1__AdmitNode *command);
+int apply_remove_node(Apply *apply, const Gpupool1__RemoveNode *command);
+int apply_set_level(Apply *apply, const Gpupool1__SetLevel *command);
+int apply_import_state(Apply *apply, const Gpupool1__ImportState *command);
 
 int apply_create_pool(Apply *apply, const Gpupool1__CreatePool *command);
 int apply_change_pool_gpus(Apply *apply, const Gpupool1__ChangePoolGpus *command);
@@ -64,9 +79,20 @@ int apply_end_incarnation(Apply *apply, const NodeId *node, uint64_t incarnation
 /* Does all of it fit together? 0, -EINVAL or -ENOMEM. */
 int registry_check(const Registry *registry);
 
+/* The first bytes of a node's id are its number in the consensus engine: not zero, and no two nodes have the same. */
+#define NODE_NUMBER_SIZE 8U
+bool node_id_is_valid(const ProtobufCBinaryData *id);
+
 /* The limits of an announcement; shared with the snapshot. */
 bool node_fields_are_valid(const char *name, const char *boot_id, uint64_t incarnation, char *const *addresses,
                            size_t n_addresses);
+
+/* What a VM's XML and policy take, held against XML_TOTAL_MAX, and its notes, against NOTES_TOTAL_MAX. */
+size_t vm_text_size(const Vm *vm);
+size_t vm_notes_size(const Vm *vm);
+
+/* registry_decode() for a cluster that works at @level: what is above it is SNAPSHOT_NEWER. */
+int registry_decode_at(const uint8_t *bytes, size_t size, uint32_t level, Registry **ret);
 
 /* Reads policies and rules off the wire into a record; 0, -EINVAL or -ENOMEM. Shared with the snapshot. */
 int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message);

@@ -139,7 +139,8 @@ typedef struct Registry {
         ARRAY(Invite) invites;          /* oldest first */
         ARRAY(RemovedNode) removed;     /* oldest first */
         Import import;
-        size_t xml_total;               /* bytes of all VMs' XML, held against XML_TOTAL_MAX */
+        size_t xml_total;               /* bytes of all VMs' XML and policies, held against XML_TOTAL_MAX */
+        size_t notes_total;             /* bytes of all VMs' placement notes */
 } Registry;
 
 int registry_new(Registry **ret);

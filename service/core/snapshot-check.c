@@ -74,6 +74,34 @@ static int check_names(const Registry *registry) {
         return r;
 }
 
+static int compare_numbers(const void *a, const void *b) {
+        const NodeRecord *x = *(const NodeRecord *const *) a, *y = *(const NodeRecord *const *) b;
+        return memcmp(x->id.bytes, y->id.bytes, NODE_NUMBER_SIZE);
+}
+
+static int compare_keys(const void *a, const void *b) {
+        const NodeRecord *x = *(const NodeRecord *const *) a, *y = *(const NodeRecord *const *) b;
+        return memcmp(x->key, y->key, HASH_SIZE);
+}
+
+/* Numbers in the consensus engine, and keys, are one node's each. */
+static int check_nodes(const Registry *registry) {
+        ARRAY(const NodeRecord *) nodes = {}, with_key = {};
+        int r = 0;
+        ARRAY_EACH(node, &registry->nodes) {
+                if (r >= 0)
+                        r = array_append(&nodes, &(const NodeRecord *) { node });
+                if (r >= 0 && node->has_key)
+                        r = array_append(&with_key, &(const NodeRecord *) { node });
+        }
+        if (r >= 0 && (SORT_AND_FIND_DOUBLES(&nodes, compare_numbers) ||
+                       SORT_AND_FIND_DOUBLES(&with_key, compare_keys)))
+                r = -EINVAL;
+        array_clear(&nodes);
+        array_clear(&with_key);
+        return r;
+}
+
 static int check_pools(const Registry *registry) {
         Members members = {};
         int r = 0;
@@ -132,6 +160,8 @@ static int check_vms(const Registry *registry) {
 
 int registry_check(const Registry *registry) {
         int r = check_names(registry);
+        if (r >= 0)
+                r = check_nodes(registry);
         if (r >= 0)
                 r = check_pools(registry);
         if (r >= 0)

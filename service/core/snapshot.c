@@ -11,8 +11,34 @@
 
 #define SNAPSHOT_FORMAT 1U
 
+/* What all limits together allow is less than what a snapshot may have: a registry can always be written down and read
+ * back. Bytes of the longest item of each kind, with what protobuf puts around it; 10 for each number that is not said
+ * to be smaller. */
+#define GPU_SIZE (3U + 18U + 97U + 4U * 4U + 33U + 20U)
+#define NODE_SIZE (4U + 18U + 2U * 65U + 3U * 11U + ADDRESSES_MAX * (3U + ADDRESS_LENGTH_MAX) + 34U + 2U)
+#define POOL_SIZE (5U + 65U + 3U * 11U + POOL_RULES_MAX * (3U + 3U * 65U))
+#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U)
+#define QUARANTINE_SIZE (4U + GPU_SIZE + 11U + 3U + TEXT_LENGTH_MAX + 11U)
+#define EVENT_SIZE (4U + 2U * 11U + 65U + 9U + 3U + 128U + 18U + 11U + 2U * 65U + 3U + SENTENCE_LENGTH_MAX)
+#define REQUEST_SIZE (4U + 18U + 11U + 6U + 3U + SENTENCE_LENGTH_MAX)
+#define INVITE_SIZE (2U + 18U + 34U + 11U + 18U)
+#define REMOVED_SIZE (2U + 18U + 34U + 65U + 11U)
+/* What is kept of a decision without a reason, when the room for reasons is used up. */
+#define NOTES_TOTAL_MOST (NOTES_TOTAL_MAX + VMS_MAX * (NAME_LENGTH_MAX + 17U))
+_Static_assert((uint64_t) NODES_MAX * NODE_SIZE + POOLS_MAX * POOL_SIZE + 2 * POOL_GPUS_MAX * (GPU_SIZE + 9U) +
+                               VMS_MAX * VM_SIZE + XML_TOTAL_MAX + NOTES_TOTAL_MOST +
+                               QUARANTINES_MAX * QUARANTINE_SIZE + EVENTS_MAX * EVENT_SIZE +
+                               REQUESTS_MAX * REQUEST_SIZE + INVITES_MAX * INVITE_SIZE + REMOVED_MAX * REMOVED_SIZE +
+                               IMPORT_SIZE_MAX + 4096U <
+                       SNAPSHOT_SIZE_MAX,
+               "a registry at all its limits fits a snapshot");
+
 static char *borrow_text(const char *text) {
         return (char *) (text ? text : "");
+}
+
+static ProtobufCBinaryData borrow_key(const uint8_t key[HASH_SIZE], bool has_key) {
+        return (ProtobufCBinaryData) { .len = has_key ? HASH_SIZE : 0, .data = (uint8_t *) key };
 }
 
 /* Messages of one encoding, freed together. */
@@ -76,6 +102,9 @@ static int write_nodes(Pieces *pieces, const Registry *registry, Gpupool1__Snaps
                 row->n_addresses = node->addresses.n;
                 row->addresses = node->addresses.items;
                 row->level = node->level;
+                row->key = borrow_key(node->key, node->has_key);
+                row->witness = node->witness;
+                row->joined_index = node->joined_index;
                 row++;
         }
         return 0;
@@ -283,6 +312,55 @@ static int write_requests(Pieces *pieces, const Registry *registry, Gpupool1__Sn
         return 0;
 }
 
+static int write_invites(Pieces *pieces, const Registry *registry, Gpupool1__Snapshot *ret) {
+        Gpupool1__InviteRecord *row;
+        int r = TAKE_ROW(pieces, registry->invites.n, Gpupool1__InviteRecord, gpupool1__invite_record__init, row,
+                         ret->invites);
+        if (r < 0)
+                return r;
+        ret->n_invites = registry->invites.n;
+        ARRAY_EACH(invite, &registry->invites) {
+                row->invite = id_message_borrow(invite->id.bytes);
+                row->secret_hash = borrow_key(invite->secret_hash, true);
+                row->expires_ms = invite->expires_ms;
+                if (!id_is_null(invite->node.bytes))
+                        row->node = id_message_borrow(invite->node.bytes);
+                row++;
+        }
+        return 0;
+}
+
+static int write_removed(Pieces *pieces, const Registry *registry, Gpupool1__Snapshot *ret) {
+        Gpupool1__RemovedRecord *row;
+        int r = TAKE_ROW(pieces, registry->removed.n, Gpupool1__RemovedRecord, gpupool1__removed_record__init, row,
+                         ret->removed);
+        if (r < 0)
+                return r;
+        ret->n_removed = registry->removed.n;
+        ARRAY_EACH(removed, &registry->removed) {
+                row->node = id_message_borrow(removed->id.bytes);
+                row->key = borrow_key(removed->key, removed->has_key);
+                row->name = borrow_text(removed->name);
+                row->time_ms = removed->time_ms;
+                row++;
+        }
+        return 0;
+}
+
+static int write_import(Pieces *pieces, const Registry *registry, Gpupool1__Snapshot *ret) {
+        if (registry->import.total == 0)
+                return 0;
+        Gpupool1__ImportRecord *record = take(pieces, 1, sizeof(*record));
+        if (!record)
+                return -ENOMEM;
+        gpupool1__import_record__init(record);
+        record->checksum = registry->import.checksum;
+        record->total = registry->import.total;
+        record->bytes = (ProtobufCBinaryData) { .len = registry->import.n, .data = registry->import.items };
+        ret->import = record;
+        return 0;
+}
+
 int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_size) {
         _cleanup_(pieces_clear) Pieces pieces = {};
         Gpupool1__Snapshot snapshot = GPUPOOL1__SNAPSHOT__INIT;
@@ -295,6 +373,7 @@ int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_s
 
         int (*const writers[])(Pieces *, const Registry *, Gpupool1__Snapshot *) = {
                 write_nodes, write_pools, write_vms, write_quarantines, write_events, write_requests,
+                write_invites, write_removed, write_import,
         };
         for (size_t i = 0; i < ELEMENTS(writers); i++) {
                 int r = writers[i](&pieces, registry, &snapshot);
@@ -323,6 +402,16 @@ static int read_id(const ProtobufCBinaryData *data, uint8_t ret[static ID_SIZE])
         return 0;
 }
 
+/* 1: it is there; 0: it is empty; or -EINVAL. */
+static int read_key(const ProtobufCBinaryData *data, uint8_t ret[HASH_SIZE]) {
+        if (data->len == 0)
+                return 0;
+        if (data->len != HASH_SIZE)
+                return -EINVAL;
+        memcpy(ret, data->data, HASH_SIZE);
+        return 1;
+}
+
 static int read_text(const char *text, size_t most, char **ret) {
         if (strlen(text) > most || !text_is_printable(text))
                 return -EINVAL;
@@ -334,10 +423,15 @@ static int read_nodes(Registry *registry, const Gpupool1__Snapshot *snapshot) {
                 return -EINVAL;
         for (size_t i = 0; i < snapshot->n_nodes; i++) {
                 const Gpupool1__NodeRecord *m = snapshot->nodes[i];
-                NodeRecord node = { .incarnation = m->incarnation, .level = m->level };
+                NodeRecord node = { .incarnation = m->incarnation, .level = m->level, .witness = m->witness,
+                                    .joined_index = m->joined_index };
                 size_t place;
-                bool valid = node_fields_are_valid(m->name, m->boot_id, m->incarnation, m->addresses, m->n_addresses);
+                bool valid = node_id_is_valid(&m->node) && m->joined_index <= snapshot->index &&
+                             node_fields_are_valid(m->name, m->boot_id, m->incarnation, m->addresses, m->n_addresses);
                 int r = valid ? read_id(&m->node, node.id.bytes) : -EINVAL;
+                if (r >= 0)
+                        r = read_key(&m->key, node.key);
+                node.has_key = r > 0;
                 if (r >= 0 && (registry_node_place(registry, &node.id, &place) || place != registry->nodes.n))
                         r = -EINVAL;
                 if (r >= 0)
@@ -357,7 +451,7 @@ static int read_nodes(Registry *registry, const Gpupool1__Snapshot *snapshot) {
 }
 
 static int read_pool(const Gpupool1__PoolRecord *m, Pool *ret) {
-        if (!name_is_valid(m->name) || !m->policy || m->n_gpus > POOL_GPUS_MAX)
+        if (!name_is_valid(m->name) || !m->policy)
                 return -EINVAL;
         int r = read_text(m->name, NAME_LENGTH_MAX, &ret->name);
         if (r >= 0)
@@ -377,6 +471,11 @@ static int read_pool(const Gpupool1__PoolRecord *m, Pool *ret) {
 
 static int read_pools(Registry *registry, const Gpupool1__Snapshot *snapshot) {
         if (snapshot->n_pools > POOLS_MAX)
+                return -EINVAL;
+        size_t n_gpus = 0;
+        for (size_t i = 0; i < snapshot->n_pools; i++)
+                n_gpus += snapshot->pools[i]->n_gpus;
+        if (n_gpus > POOL_GPUS_MAX)
                 return -EINVAL;
         for (size_t i = 0; i < snapshot->n_pools; i++) {
                 Pool pool = {};
@@ -405,7 +504,7 @@ static int read_vm_texts(const Gpupool1__VmRecord *m, Vm *ret) {
         if (r >= 0 && *m->reason_code)
                 r = read_text(m->reason_code, NAME_LENGTH_MAX, &ret->reason_code);
         if (r >= 0 && *m->reason)
-                r = read_text(m->reason, 2 * TEXT_LENGTH_MAX, &ret->reason);
+                r = read_text(m->reason, TEXT_LENGTH_MAX, &ret->reason);
         return r;
 }
 
@@ -457,6 +556,12 @@ static int read_vms(Registry *registry, const Gpupool1__Snapshot *snapshot) {
                 int r = read_vm(snapshot->vms[i], &vm);
                 if (r >= 0 && (registry_vm_place(registry, &vm.id, &place) || place != registry->vms.n))
                         r = -EINVAL;
+                if (r >= 0) {
+                        registry->xml_total += vm_text_size(&vm);
+                        registry->notes_total += vm_notes_size(&vm);
+                        if (registry->xml_total > XML_TOTAL_MAX || registry->notes_total > NOTES_TOTAL_MOST)
+                                r = -EINVAL;
+                }
                 if (r >= 0)
                         r = array_append(&registry->vms, &vm);
                 if (r < 0) {
@@ -468,7 +573,7 @@ static int read_vms(Registry *registry, const Gpupool1__Snapshot *snapshot) {
 }
 
 static int read_quarantines(Registry *registry, const Gpupool1__Snapshot *snapshot) {
-        if (snapshot->n_quarantines > POOL_GPUS_MAX)
+        if (snapshot->n_quarantines > QUARANTINES_MAX)
                 return -EINVAL;
         for (size_t i = 0; i < snapshot->n_quarantines; i++) {
                 const Gpupool1__QuarantineRecord *m = snapshot->quarantines[i];
@@ -516,7 +621,7 @@ static int read_event(const Gpupool1__EventRecord *m, Event *ret) {
         if (r >= 0)
                 r = read_text(m->action, NAME_LENGTH_MAX, &ret->action);
         if (r >= 0)
-                r = read_text(m->message, ENTRY_SIZE_MAX, &ret->message);
+                r = read_text(m->message, SENTENCE_LENGTH_MAX, &ret->message);
         return r;
 }
 
@@ -545,9 +650,10 @@ static int read_requests(Registry *registry, const Gpupool1__Snapshot *snapshot)
         for (size_t i = 0; i < snapshot->n_requests; i++) {
                 const Gpupool1__RequestRecord *m = snapshot->requests[i];
                 RequestRecord request = { .fingerprint = m->fingerprint, .verdict = (Verdict) m->verdict };
-                int r = m->verdict < VERDICT_COUNT ? read_id(&m->request_id, request.id.bytes) : -EINVAL;
+                bool valid = m->verdict < VERDICT_COUNT && m->verdict != VERDICT_EXPIRED;
+                int r = valid ? read_id(&m->request_id, request.id.bytes) : -EINVAL;
                 if (r >= 0 && *m->sentence)
-                        r = read_text(m->sentence, ENTRY_SIZE_MAX, &request.sentence);
+                        r = read_text(m->sentence, SENTENCE_LENGTH_MAX, &request.sentence);
                 if (r >= 0)
                         r = array_append(&registry->requests, &request);
                 if (r < 0) {
@@ -558,9 +664,74 @@ static int read_requests(Registry *registry, const Gpupool1__Snapshot *snapshot)
         return 0;
 }
 
+static int read_invites(Registry *registry, const Gpupool1__Snapshot *snapshot) {
+        if (snapshot->n_invites > INVITES_MAX)
+                return -EINVAL;
+        for (size_t i = 0; i < snapshot->n_invites; i++) {
+                const Gpupool1__InviteRecord *m = snapshot->invites[i];
+                Invite invite = { .expires_ms = m->expires_ms };
+                int r = read_id(&m->invite, invite.id.bytes);
+                if (r >= 0 && (id_is_null(invite.id.bytes) || registry_find_invite(registry, &invite.id) ||
+                               read_key(&m->secret_hash, invite.secret_hash) <= 0))
+                        r = -EINVAL;
+                if (r >= 0 && m->node.len > 0)
+                        r = read_id(&m->node, invite.node.bytes);
+                if (r >= 0)
+                        r = array_append(&registry->invites, &invite);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int read_removed(Registry *registry, const Gpupool1__Snapshot *snapshot) {
+        if (snapshot->n_removed > REMOVED_MAX)
+                return -EINVAL;
+        for (size_t i = 0; i < snapshot->n_removed; i++) {
+                const Gpupool1__RemovedRecord *m = snapshot->removed[i];
+                RemovedNode removed = { .time_ms = m->time_ms };
+                int r = read_id(&m->node, removed.id.bytes);
+                if (r >= 0)
+                        r = read_key(&m->key, removed.key);
+                removed.has_key = r > 0;
+                if (r >= 0 && (!name_is_valid(m->name) || registry_find_node(registry, &removed.id) ||
+                               registry_find_removed(registry, &removed.id)))
+                        r = -EINVAL;
+                if (r >= 0)
+                        r = text_set(&removed.name, m->name);
+                if (r >= 0)
+                        r = array_append(&registry->removed, &removed);
+                if (r < 0) {
+                        removed_node_clear(&removed);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+/* Only a cluster with nothing to lose imports, and what is whole is not kept. */
+static int read_import(Registry *registry, const Gpupool1__Snapshot *snapshot) {
+        const Gpupool1__ImportRecord *m = snapshot->import;
+        Import *import = &registry->import;
+        if (!m)
+                return 0;
+        if (m->total > IMPORT_SIZE_MAX || m->bytes.len == 0 || m->bytes.len >= m->total || registry->pools.n > 0 ||
+            registry->vms.n > 0)
+                return -EINVAL;
+        int r = array_reserve(&import->items, &import->allocated, m->bytes.len, 1);
+        if (r < 0)
+                return r;
+        memcpy(import->items, m->bytes.data, m->bytes.len);
+        import->n = m->bytes.len;
+        import->total = m->total;
+        import->checksum = m->checksum;
+        return 0;
+}
+
 static int read_all(Registry *registry, const Gpupool1__Snapshot *snapshot) {
         int (*const readers[])(Registry *, const Gpupool1__Snapshot *) = {
                 read_nodes, read_pools, read_vms, read_quarantines, read_events, read_requests,
+                read_invites, read_removed, read_import,
         };
         int r = read_id(&snapshot->cluster, registry->cluster.bytes);
         if (r >= 0 && !id_is_null(registry->cluster.bytes))
@@ -594,6 +765,10 @@ static void snapshot_message_freep(Gpupool1__Snapshot **message) {
 }
 
 int registry_decode(const uint8_t *bytes, size_t size, Registry **ret) {
+        return registry_decode_at(bytes, size, LEVEL_SUPPORTED, ret);
+}
+
+int registry_decode_at(const uint8_t *bytes, size_t size, uint32_t level, Registry **ret) {
         if (size > SNAPSHOT_SIZE_MAX)
                 return SNAPSHOT_GARBAGE;
         Budget budget = { .allocator = { .alloc = take_from_budget, .free = give_back }, .left = 16 * size + 65536 };
@@ -602,7 +777,7 @@ int registry_decode(const uint8_t *bytes, size_t size, Registry **ret) {
                 gpupool1__snapshot__unpack(&budget.allocator, size, bytes);
         if (!snapshot)
                 return SNAPSHOT_GARBAGE;
-        if (snapshot->format > SNAPSHOT_FORMAT || snapshot->level > LEVEL_SUPPORTED)
+        if (snapshot->format > SNAPSHOT_FORMAT || snapshot->level > level)
                 return SNAPSHOT_NEWER;
         if (snapshot->format != SNAPSHOT_FORMAT || snapshot->next_event == 0)
                 return SNAPSHOT_GARBAGE;

@@ -54,6 +54,7 @@ static int begin_cluster(Member *member, const char *name) {
         Entry entry = GPUPOOL1__ENTRY__INIT;
         init.cluster = id_message_borrow(id.bytes);
         init.name = (char *) name;
+        init.level = LEVEL_SUPPORTED;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
         entry.init_cluster = &init;
         return history_submit(member->history, &entry, on_decided, member);

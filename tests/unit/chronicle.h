@@ -18,6 +18,9 @@ typedef struct Chronicle {
         char *sentence;         /* ... and what it said; NULL: nothing */
         RequestId request;      /* of the next command; null: it has none */
         uint32_t level;         /* that the next command needs */
+        NodeId author;          /* of the next commands; null: NODE(1) */
+        uint64_t not_after;     /* the index after which the next command is too late; 0: none */
+        bool stopped;           /* the last command was beyond this build: -ENOTSUP */
         GByteArray *log;        /* where there is one: each entry, behind its size in two bytes, low first */
         bool quick;             /* no checks after a command: for those that fill a registry to its brim */
 } Chronicle;
@@ -37,14 +40,46 @@ RequestId REQUEST(unsigned n);
 /* The @n-th GPU of the node; IOMMU group 10 + n. */
 GpuIdentity GPU(unsigned node, unsigned n);
 AssignedGpu ASSIGNED(unsigned node, unsigned n);
+InviteId INVITE(unsigned n);
+
+/* 32 bytes that look like a hash; those of two numbers differ. */
+typedef struct Hash { uint8_t bytes[HASH_SIZE]; } Hash;
+Hash KEY(unsigned n);
+Hash SECRET_HASH(unsigned n);
 
 /* ---- telling; @command is the message of the kind, borrowed */
 
 Verdict tell(Chronicle *c, Gpupool1__Entry__CommandCase kind, const void *command);
 Verdict tell_entry(Chronicle *c, const Entry *entry);
 
-Verdict tell_init(Chronicle *c, const char *name);
+Verdict tell_init(Chronicle *c, const char *name);      /* at level 1 */
+Verdict tell_init_at(Chronicle *c, const char *name, uint32_t level);
+/* A node says what it is; one that the cluster does not know is invited and admitted before. */
 Verdict tell_node(Chronicle *c, unsigned node, const char *name, uint64_t incarnation, const char *boot_id);
+Verdict tell_invite(Chronicle *c, unsigned invite, uint64_t expires_ms);
+Verdict tell_invite_revoked(Chronicle *c, unsigned invite);
+Verdict tell_node_removed(Chronicle *c, unsigned node);
+Verdict tell_level(Chronicle *c, uint32_t level);
+
+/* An admission in all its parts, to be bent before it is told. */
+typedef struct Admission {
+        InviteId invite;
+        NodeId node;
+        Hash secret_hash, key;
+        const char *name, *boot_id;
+        uint32_t level;
+        bool witness;
+} Admission;
+
+/* NODE(@node) with KEY(@node) comes with the secret of INVITE(@invite). */
+Admission admission_of(unsigned node, unsigned invite, const char *name);
+Verdict tell_admission(Chronicle *c, const Admission *admission);
+
+/* A piece of a backup; or all of it, piece by piece, until one is refused. */
+Verdict tell_import_piece(Chronicle *c, uint64_t checksum, uint64_t offset, uint64_t total, const uint8_t *bytes,
+                          size_t size);
+Verdict tell_import(Chronicle *c, const uint8_t *bytes, size_t size);
+
 /* Pool with the GPUs 0 .. @n_gpus - 1 of the node. */
 Verdict tell_pool(Chronicle *c, const char *name, unsigned node, unsigned n_gpus);
 Verdict tell_pool_add(Chronicle *c, const char *name, const GpuIdentity *gpu);
@@ -88,7 +123,7 @@ void tell_anything(Chronicle *c, GRand *random);
 /* ---- asking */
 
 const Vm *vm_told(const Chronicle *c, unsigned vm);
-/* The state as bytes, without index and requests. Owned by the caller. */
+/* The state as bytes, without index, requests and a backup that is coming in: what a refusal leaves alone. Owned by the caller. */
 uint8_t *state_bytes(const Registry *registry, size_t *ret_size);
 /* Aborts with what is wrong. */
 void assert_registry_is_sound(const Registry *registry);

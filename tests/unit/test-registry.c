@@ -114,12 +114,13 @@ static void test_an_announcement_with_a_bad_field_is_refused(void) {
 
 static void test_an_announcement_at_the_edge_of_its_limits_is_taken(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
-        NodeId id = NODE(2);
+        NodeId id = NODE(1);
         g_autofree char *address = g_strnfill(255, 'x'), *name = g_strnfill(NAME_LENGTH_MAX, 'x');
         char *addresses[16];
         for (size_t i = 0; i < ELEMENTS(addresses); i++)
                 addresses[i] = address;
         Gpupool1__AnnounceNode m = announcement(&id);
+        m.incarnation = 2;
         m.name = m.boot_id = name;
         m.addresses = addresses;
         m.n_addresses = ELEMENTS(addresses);
@@ -260,6 +261,63 @@ static void test_request_ids_survive_a_snapshot(void) {
         g_assert_nonnull(c.sentence);
 }
 
+/* ---- retries that come late */
+
+static void test_an_entry_is_taken_until_its_last_index(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+        c.not_after = c.index + 1;
+        ASSERT_DONE(tell_pool(&c, "other", 1, 0));
+        c.request = REQUEST(1);
+        c.not_after = c.index;
+        ASSERT_REFUSED(EXPIRED, tell_pool(&c, "another", 1, 0));
+        g_assert_cmpstr(verdict_to_error(c.verdict), ==, ERROR_OUTCOME_UNKNOWN);
+        /* It is not remembered: the same request with a later limit is a first try. */
+        c.request = REQUEST(1);
+        c.not_after = c.index + 1;
+        ASSERT_DONE(tell_pool(&c, "another", 1, 0));
+}
+
+static void test_a_retry_that_is_recognised_is_never_too_late(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+        c.request = REQUEST(1);
+        c.not_after = c.index + 1;
+        ASSERT_DONE(tell_pool(&c, "other", 1, 0));
+        uint64_t limit = c.index;
+        ASSERT_DONE(tell_pool_deleted(&c, "other"));
+        c.request = REQUEST(1);
+        c.not_after = limit;
+        ASSERT_DONE(tell_pool(&c, "other", 1, 0));
+        g_assert_null(registry_find_pool(c.registry, "other"));
+}
+
+/* Whatever comes between: a write whose limit is the furthest that is allowed is applied once or not at all. */
+static void test_a_retry_is_recognised_or_too_late_but_never_done_twice(void) {
+        for (unsigned before = 0; before <= REQUESTS_MAX; before += REQUESTS_MAX / 4) {
+                _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+                unsigned n = 2;
+                c.quick = true;
+                for (unsigned i = 0; i < before; i++) {
+                        c.request = REQUEST(n++);
+                        ASSERT_DONE(tell_pool_rule(&c, "training", "10de", "", ""));
+                }
+                uint64_t limit = c.index + REQUESTS_MAX / 2;
+                c.request = REQUEST(1);
+                c.not_after = limit;
+                ASSERT_DONE(tell_pool(&c, "other", 1, 0));
+                ASSERT_DONE(tell_pool_deleted(&c, "other"));
+                while (c.index <= limit + 1) {
+                        c.request = REQUEST(1);
+                        c.not_after = limit;
+                        Verdict verdict = tell_pool(&c, "other", 1, 0);
+                        g_assert_cmpint(verdict, ==, c.index <= limit ? VERDICT_DONE : verdict);
+                        g_assert_true(verdict == VERDICT_DONE || verdict == VERDICT_EXPIRED);
+                        g_assert_null(registry_find_pool(c.registry, "other"));
+                        c.request = REQUEST(n++);
+                        ASSERT_DONE(tell_pool_rule(&c, "training", "10de", "", ""));
+                }
+        }
+}
+
 /* ---- the journal */
 
 static void test_an_event_says_who_did_what_to_what(void) {
@@ -318,6 +376,9 @@ int main(int argc, char **argv) {
         TEST(a_null_request_id_is_none);
         TEST(old_request_ids_are_forgotten_by_the_half);
         TEST(request_ids_survive_a_snapshot);
+        TEST(an_entry_is_taken_until_its_last_index);
+        TEST(a_retry_that_is_recognised_is_never_too_late);
+        TEST(a_retry_is_recognised_or_too_late_but_never_done_twice);
         TEST(an_event_says_who_did_what_to_what);
         TEST(so_many_events_are_kept);
         TEST(every_verdict_but_done_has_an_error_name);
