@@ -44,6 +44,31 @@ static uint32_t count_running(const Jobs *jobs, uint32_t uid) {
         return n;
 }
 
+static const struct {
+        const char *stage;
+        double progress;
+} join_stages[JOIN_STAGE_COUNT] = {
+        [JOIN_CONNECTING] = { "connecting", 0.1 },
+        [JOIN_ADMITTED] = { "admitted", 0.5 },
+        [JOIN_RECEIVING] = { "receiving", 0.7 },
+};
+
+static const char *first_stage(JobOperation operation) {
+        switch (operation) {
+        case JOB_START:
+                return "placing";
+        case JOB_SHUTDOWN:
+        case JOB_STOP:
+        case JOB_RESTART:
+                return "stopping";
+        case JOB_JOIN:
+                return join_stages[JOIN_CONNECTING].stage;
+        case JOB_OPERATION_COUNT:
+                break;
+        }
+        return "";
+}
+
 int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_epoch, uint32_t uid, const char *sender,
              uint64_t now_realtime_us, Job **ret) {
         if (jobs->per_user_max > 0 && count_running(jobs, uid) >= jobs->per_user_max)
@@ -55,11 +80,11 @@ int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_e
         *job = (Job) {
                 .id = jobs->next_id,
                 .operation = operation,
-                .vm = *vm,
+                .vm = vm ? *vm : (VmId) {},
                 .from_epoch = from_epoch,
                 .uid = uid,
                 .started_realtime_us = now_realtime_us,
-                .stage = operation == JOB_START ? "placing" : "stopping",
+                .stage = first_stage(operation),
         };
         int r = text_set(&job->sender, sender);
         if (r >= 0)
@@ -231,7 +256,7 @@ static bool follow_stop(Job *job, const Vm *vm, uint64_t now_boottime_us) {
 
 bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence,
                 uint64_t now_boottime_us) {
-        if (job_is_finished(job))
+        if (job_is_finished(job) || job->operation == JOB_JOIN)
                 return false;
         if (!vm) {
                 job_finish(job, JOB_CANCELED, NULL, "the VM was deleted", now_boottime_us);
@@ -248,10 +273,17 @@ bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code
         case JOB_SHUTDOWN:
         case JOB_STOP:
                 return follow_stop(job, vm, now_boottime_us);
+        case JOB_JOIN:
         case JOB_OPERATION_COUNT:
                 break;
         }
         return false;
+}
+
+bool job_join_at(Job *job, JoinStage stage) {
+        if (job_is_finished(job) || job->operation != JOB_JOIN || join_stages[stage].progress < job->progress)
+                return false;
+        return move_to(job, join_stages[stage].stage, join_stages[stage].progress);
 }
 
 const char *job_operation_to_text(JobOperation operation) {
@@ -260,6 +292,7 @@ const char *job_operation_to_text(JobOperation operation) {
                 [JOB_SHUTDOWN] = "shutdown",
                 [JOB_STOP] = "stop",
                 [JOB_RESTART] = "restart",
+                [JOB_JOIN] = "join",
         };
         return texts[operation];
 }

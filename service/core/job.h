@@ -2,7 +2,8 @@
 #pragma once
 
 /* Job: a long operation that somebody asked this node for. It ends when the registry says that the object has come
- * where it should, and stays for a while after, so that a late client can read how it ended. */
+ * where it should, and stays for a while after, so that a late client can read how it ended. Joining another cluster is
+ * one, too: it is about the cluster and not about a VM, and who joins says how far it is. */
 
 #include "core/vm.h"
 #include "util/array.h"
@@ -12,8 +13,17 @@ typedef enum JobOperation {
         JOB_SHUTDOWN,
         JOB_STOP,
         JOB_RESTART,
+        JOB_JOIN,               /* has no VM; driven by job_join_at() and job_finish(), never by job_follow() */
         JOB_OPERATION_COUNT,
 } JobOperation;
+
+/* How far a node is on its way into another cluster. */
+typedef enum JoinStage {
+        JOIN_CONNECTING,        /* nothing has changed */
+        JOIN_ADMITTED,          /* it is a member there; its own cluster of one is over */
+        JOIN_RECEIVING,         /* it learns what that cluster has decided */
+        JOIN_STAGE_COUNT,
+} JoinStage;
 
 typedef enum JobResult {
         JOB_PENDING,
@@ -28,14 +38,14 @@ typedef enum JobResult {
 typedef struct Job {
         uint64_t id;            /* never used twice, also not over restarts */
         JobOperation operation;
-        VmId vm;
+        VmId vm;                /* null with JOB_JOIN */
         uint64_t from_epoch;    /* the VM's epoch when the job began */
         uint32_t uid;
         char *sender;           /* unique bus name */
         uint64_t started_realtime_us;
         uint64_t ended_boottime_us;     /* 0: still running */
         double progress;        /* 0..1 */
-        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping" */
+        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping"; or of a JoinStage */
         JobResult result;
         const char *error;      /* static D-Bus error name, or NULL */
         char *message;
@@ -55,7 +65,7 @@ typedef enum JobVerdict {
 } JobVerdict;
 
 void jobs_clear(Jobs *jobs);
-/* Returns a JobVerdict or -ENOMEM; *ret is borrowed and set with JOB_MADE only. */
+/* @vm: NULL with JOB_JOIN. Returns a JobVerdict or -ENOMEM; *ret is borrowed and set with JOB_MADE only. */
 int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_epoch, uint32_t uid, const char *sender,
              uint64_t now_realtime_us, Job **ret);
 Job *jobs_find(const Jobs *jobs, uint64_t id);
@@ -71,6 +81,9 @@ void jobs_remove(Jobs *jobs, Job *job);
  * anything a person sees of the job changed; it may have finished. */
 bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence,
                 uint64_t now_boottime_us);
+
+/* A running JOB_JOIN has come to @stage; never back. Returns true if that is news. */
+bool job_join_at(Job *job, JoinStage stage);
 
 const char *job_operation_to_text(JobOperation operation);
 const char *job_result_to_text(JobResult result);

@@ -27,6 +27,9 @@ typedef struct Submitted {
         size_t size;
         SubmitCallback submitted;
         OperateCallback operated;
+        InviteCallback invited;
+        bool no_entry;                  /* it is nothing that the registry knows: leaving, a backup */
+        uint64_t lifetime_ms;
         void *userdata;
         JobOperation operation;
         Caller caller;
@@ -50,6 +53,9 @@ struct Fake {
         SubmitOutcome outcome;
         const char *xml_error;
         bool cancel_is_late;
+        bool busy;                      /* VMs run here: it may not go */
+        unsigned n_resets;
+        size_t n_imported;
         GPtrArray *submitted;
         GPtrArray *xml_checks;
         unsigned n_submitted, n_xml_checks;
@@ -64,7 +70,7 @@ static const World *get_world(void *userdata) {
 
 static void get_status(void *userdata, ClusterStatus *ret) {
         Fake *fake = userdata;
-        *ret = (ClusterStatus) { .leader = fake->voter, .quorate = fake->quorate, .voters = &fake->voter,
+        *ret = (ClusterStatus) { .leader = fake->quorate ? fake->voter : (NodeId) {}, .quorate = fake->quorate, .voters = &fake->voter,
                                  .n_voters = 1 };
 }
 
@@ -89,6 +95,17 @@ static Job *make_job(Fake *fake, const Submitted *s, const Entry *entry) {
         return job;
 }
 
+/* Tells the caller, whoever it is. */
+static void answer(const Submitted *s, SubmitOutcome outcome, const Result *result, const Job *job) {
+        g_autofree char *token = g_strdup_printf("gp1-good-for-%" G_GUINT64_FORMAT, s->lifetime_ms);
+        if (s->operated)
+                s->operated(outcome, result, job, s->userdata);
+        else if (s->invited)
+                s->invited(outcome, result, token, s->userdata);
+        else
+                s->submitted(outcome, result, s->userdata);
+}
+
 static void complete(Submitted *s) {
         Fake *fake = s->fake;
         Result result = {};
@@ -96,7 +113,10 @@ static void complete(Submitted *s) {
         if (s->over) {
                 result.verdict = VERDICT_LIMITS_EXCEEDED;
                 g_assert_cmpint(text_set(&result.sentence, "you have too many unfinished jobs"), ==, 0);
-        } else if (fake->outcome == SUBMIT_COMMITTED) {
+        } else if (fake->busy) {
+                result.verdict = VERDICT_IN_USE;
+                g_assert_cmpint(text_set(&result.sentence, "vm bert is assigned to node a: stop it first"), ==, 0);
+        } else if (fake->outcome == SUBMIT_COMMITTED && !s->no_entry) {
                 uint64_t first = fake->world->registry->next_event;
                 _cleanup_(entry_freep) Entry *entry = gpupool1__entry__unpack(NULL, s->size, s->bytes);
                 fake_world_apply(fake->world, entry, &result);
@@ -105,10 +125,7 @@ static void complete(Submitted *s) {
                 if (result.verdict == VERDICT_DONE && s->operated)
                         job = make_job(fake, s, entry);
         }
-        if (s->operated)
-                s->operated(fake->outcome, &result, job, s->userdata);
-        else
-                s->submitted(fake->outcome, &result, s->userdata);
+        answer(s, fake->outcome, &result, job);
         result_clear(&result);
         g_free(s->caller.user);
         g_free(s->caller.sender);
@@ -189,6 +206,77 @@ static int cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallba
         return submit(fake, entry, callback, callback_userdata);
 }
 
+static int invite(void *userdata, Entry *entry, uint64_t lifetime_ms, InviteCallback callback,
+                  void *callback_userdata) {
+        Fake *fake = userdata;
+        uint8_t id[ID_SIZE] = { 0x1f, (uint8_t) fake->n_submitted }, hash[HASH_SIZE] = { 0x5e };
+        g_assert_false(entry->request_id.len > 0);      /* a retry is another invitation */
+        Gpupool1__CreateInvite command = GPUPOOL1__CREATE_INVITE__INIT;
+        command.invite = (ProtobufCBinaryData) { .len = ID_SIZE, .data = id };
+        command.secret_hash = (ProtobufCBinaryData) { .len = HASH_SIZE, .data = hash };
+        command.expires_ms = (uint64_t) g_get_real_time() / 1000 + lifetime_ms;
+        entry->command_case = GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE;
+        entry->create_invite = &command;
+        Submitted *s = keep(fake, entry, callback_userdata);
+        s->invited = callback;
+        s->lifetime_ms = lifetime_ms;
+        return 0;
+}
+
+static int join(void *userdata, const char *token, const Caller *caller, const Job **ret_job, const char **ret_error,
+                char **ret_sentence) {
+        Fake *fake = userdata;
+        Job *job = NULL;
+        if (!g_str_equal(token, "gp1-good")) {
+                *ret_error = ERROR_INVALID_ARGUMENT;
+                return text_set(ret_sentence, "the token was changed on its way; nothing was changed");
+        }
+        g_assert_cmpint(jobs_add(&fake->jobs, JOB_JOIN, NULL, 0, caller->uid, caller->sender,
+                                 (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
+        bus_job_added(fake->bus, job);
+        *ret_job = job;
+        return 0;
+}
+
+/* Any entry will do where none of the registry's is meant. */
+static Submitted *keep_without_entry(Fake *fake, Entry *entry, SubmitCallback callback, void *callback_userdata) {
+        Gpupool1__DeletePool command = GPUPOOL1__DELETE_POOL__INIT;
+        command.name = (char *) "none";
+        g_assert_cmpint(entry->command_case, ==, GPUPOOL1__ENTRY__COMMAND__NOT_SET);
+        g_assert_cmpstr(entry->author->action, ==, ACTION_MANAGE_CLUSTER);
+        entry->command_case = GPUPOOL1__ENTRY__COMMAND_DELETE_POOL;
+        entry->delete_pool = &command;
+        Submitted *s = keep(fake, entry, callback_userdata);
+        s->submitted = callback;
+        s->no_entry = true;
+        return s;
+}
+
+static int leave(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata) {
+        (void) keep_without_entry(userdata, entry, callback, callback_userdata);
+        return 0;
+}
+
+static int reset(void *userdata, const Caller *caller, const char **ret_error, char **ret_sentence) {
+        Fake *fake = userdata;
+        if (fake->busy) {
+                *ret_error = ERROR_IN_USE;
+                return text_set(ret_sentence, "vm bert runs here: stop it first");
+        }
+        fake->n_resets++;
+        return 0;
+}
+
+static int import(void *userdata, Entry *entry, const void *bytes, size_t size, SubmitCallback callback,
+                  void *callback_userdata) {
+        Fake *fake = userdata;
+        _cleanup_(registry_freep) Registry *registry = NULL;
+        g_assert_cmpint(registry_decode(bytes, size, &registry), ==, SNAPSHOT_GOOD);
+        fake->n_imported = registry->pools.n;
+        (void) keep_without_entry(fake, entry, callback, callback_userdata);
+        return 0;
+}
+
 static int check_xml(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata) {
         Fake *fake = userdata;
         XmlCheck *check = g_new0(XmlCheck, 1);
@@ -206,6 +294,11 @@ static const Service service = {
         .submit = submit,
         .operate = operate,
         .cancel_job = cancel_job,
+        .invite = invite,
+        .join = join,
+        .leave = leave,
+        .reset = reset,
+        .import = import,
         .check_xml = check_xml,
 };
 
@@ -249,6 +342,47 @@ static void command_hypervisor(Fake *fake, const char *argument) {
 static void command_quorate(Fake *fake, const char *argument) {
         fake->quorate = g_str_equal(argument, "yes");
         bus_invalidate(fake->bus);
+}
+
+/* One more node, that supports the level. */
+static void command_admit(Fake *fake, const char *argument) {
+        fake_world_admit(fake->world, (uint32_t) g_ascii_strtoull(argument, NULL, 10));
+        bus_invalidate(fake->bus);
+}
+
+/* NODE voter|standby|reader|silent|heard */
+static void command_life(Fake *fake, const char *argument) {
+        g_auto(GStrv) words = g_strsplit(argument, " ", 2);
+        NodeLife *life = fake_world_live(fake->world, words[0]);
+        if (g_str_equal(words[1], "silent") || g_str_equal(words[1], "heard")) {
+                life->silent = g_str_equal(words[1], "silent");
+                life->silent_since_ms = 1700000000000;
+        } else
+                life->role = g_str_equal(words[1], "voter") ? NODE_VOTER :
+                             g_str_equal(words[1], "standby") ? NODE_STANDBY : NODE_READER;
+        bus_invalidate(fake->bus);
+}
+
+/* This node was told that it is no member any more. */
+static void command_removed(Fake *fake, const char *argument) {
+        fake->world->world.removed = true;
+        bus_invalidate(fake->bus);
+}
+
+static void command_busy(Fake *fake, const char *argument) {
+        fake->busy = g_str_equal(argument, "yes");
+}
+
+static void command_join_at(Fake *fake, const char *argument) {
+        static const char *const words[JOIN_STAGE_COUNT] = { "connecting", "admitted", "receiving" };
+        for (JoinStage stage = JOIN_CONNECTING; stage < JOIN_STAGE_COUNT; stage++)
+                if (g_str_equal(argument, words[stage]))
+                        (void) job_join_at(fake->jobs.all.items[0], stage);
+        bus_invalidate(fake->bus);
+}
+
+static void command_cluster(Fake *fake, const char *argument) {
+        (void) printf("%u resets, %zu pools imported\n", fake->n_resets, fake->n_imported);
 }
 
 static void command_outcome(Fake *fake, const char *argument) {
@@ -377,10 +511,7 @@ static void command_go_down(Fake *fake, const char *argument) {
         for (; fake->submitted->len > 0;) {
                 Submitted *s = g_ptr_array_steal_index(fake->submitted, 0);
                 Result none = {};
-                if (s->operated)
-                        s->operated(SUBMIT_STOPPING, &none, NULL, s->userdata);
-                else
-                        s->submitted(SUBMIT_STOPPING, &none, s->userdata);
+                answer(s, SUBMIT_STOPPING, &none, NULL);
                 g_free(s->caller.user);
                 g_free(s->caller.sender);
                 free(s->bytes);
@@ -402,6 +533,12 @@ static const struct {
         { "memory-free", command_memory_free },
         { "hypervisor", command_hypervisor },
         { "quorate", command_quorate },
+        { "admit", command_admit },
+        { "life", command_life },
+        { "removed", command_removed },
+        { "busy", command_busy },
+        { "join-at", command_join_at },
+        { "cluster", command_cluster },
         { "outcome", command_outcome },
         { "hold", command_hold },
         { "let-go", command_let_go },

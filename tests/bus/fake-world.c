@@ -87,6 +87,49 @@ static NodeFacts *make_node(size_t index, size_t n_gpus) {
         return facts;
 }
 
+static void apply_done(FakeWorld *world, const Entry *entry) {
+        Result result;
+        fake_world_apply(world, entry, &result);
+        g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
+}
+
+static void announce(FakeWorld *world, const NodeFacts *facts) {
+        Gpupool1__AnnounceNode announce = GPUPOOL1__ANNOUNCE_NODE__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        announce.node = bytes_of(facts->node.bytes);
+        announce.name = (char *) "a";
+        announce.boot_id = facts->boot_id;
+        announce.incarnation = 1;
+        announce.level = LEVEL_SUPPORTED;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
+        entry.announce_node = &announce;
+        apply_done(world, &entry);
+}
+
+/* The node of this index, "b" and on, by an invitation of its own. */
+static void admit(FakeWorld *world, size_t index, uint32_t level) {
+        const NodeFacts *facts = world->nodes[index];
+        char name[] = { (char) ('a' + (int) index), '\0' };
+        uint8_t hash[HASH_SIZE] = { (uint8_t) index }, id[ID_SIZE] = { (uint8_t) index };
+        Gpupool1__CreateInvite invite = GPUPOOL1__CREATE_INVITE__INIT;
+        Gpupool1__AdmitNode admit = GPUPOOL1__ADMIT_NODE__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        invite.invite = admit.invite = bytes_of(id);
+        invite.secret_hash = admit.secret_hash = admit.key =
+                (ProtobufCBinaryData) { .len = HASH_SIZE, .data = hash };
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE;
+        entry.create_invite = &invite;
+        apply_done(world, &entry);
+
+        admit.node = bytes_of(facts->node.bytes);
+        admit.name = name;
+        admit.boot_id = facts->boot_id;
+        admit.level = level;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_ADMIT_NODE;
+        entry.admit_node = &admit;
+        apply_done(world, &entry);
+}
+
 static void begin(FakeWorld *world) {
         static const uint8_t cluster[ID_SIZE] = { 0xc1, 0x05, 0x7e, 1 };
         Gpupool1__InitCluster init = GPUPOOL1__INIT_CLUSTER__INIT;
@@ -95,43 +138,50 @@ static void begin(FakeWorld *world) {
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
         entry.init_cluster = &init;
-        Result result;
-        fake_world_apply(world, &entry, &result);
-        g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
+        apply_done(world, &entry);
+        announce(world, world->nodes[0]);
+        for (size_t i = 1; i < world->n_nodes; i++)
+                admit(world, i, LEVEL_SUPPORTED);
+}
 
-        for (size_t i = 0; i < world->n_nodes; i++) {
-                char name[] = { (char) ('a' + (int) i), '\0' };
-                Gpupool1__AnnounceNode announce = GPUPOOL1__ANNOUNCE_NODE__INIT;
-                announce.node = bytes_of(world->nodes[i]->node.bytes);
-                announce.name = name;
-                announce.boot_id = world->nodes[i]->boot_id;
-                announce.incarnation = 1;
-                announce.level = LEVEL_SUPPORTED;
-                entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
-                entry.announce_node = &announce;
-                fake_world_apply(world, &entry, &result);
-                g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
-        }
+/* Everybody votes and is heard. */
+static void look_at_nodes(FakeWorld *world) {
+        for (size_t i = world->world.n_lives; i < world->n_nodes; i++)
+                world->lives[i] = (NodeLife) { .node = node_id(i), .role = NODE_VOTER };
+        world->world.nodes = (const NodeFacts *const *) world->nodes;
+        world->world.n_nodes = world->n_nodes;
+        world->world.lives = world->lives;
+        world->world.n_lives = world->n_nodes;
 }
 
 FakeWorld *fake_world_new(size_t n_gpus) {
         FakeWorld *world = g_new0(FakeWorld, 1);
         g_assert_cmpint(registry_new(&world->registry), ==, 0);
         world->n_nodes = 1 + (n_gpus > 0 ? (n_gpus - 1) / FAKE_GPUS_PER_NODE : 0);
-        world->nodes = g_new0(NodeFacts *, world->n_nodes);
+        g_assert_cmpuint(world->n_nodes, <=, FAKE_NODES_MAX);
+        world->nodes = g_new0(NodeFacts *, FAKE_NODES_MAX);
         for (size_t i = 0; i < world->n_nodes; i++) {
                 size_t n = n_gpus < FAKE_GPUS_PER_NODE ? n_gpus : FAKE_GPUS_PER_NODE;
                 world->nodes[i] = make_node(i, n);
                 n_gpus -= n;
         }
-        world->world = (World) {
-                .registry = world->registry,
-                .nodes = (const NodeFacts *const *) world->nodes,
-                .n_nodes = world->n_nodes,
-                .local = node_id(0),
-        };
+        world->world = (World) { .registry = world->registry, .local = node_id(0) };
+        look_at_nodes(world);
         begin(world);
         return world;
+}
+
+void fake_world_admit(FakeWorld *world, uint32_t level) {
+        g_assert_cmpuint(world->n_nodes, <, FAKE_NODES_MAX);
+        world->nodes[world->n_nodes] = make_node(world->n_nodes, 0);
+        admit(world, world->n_nodes++, level);
+        look_at_nodes(world);
+}
+
+NodeLife *fake_world_live(FakeWorld *world, const char *name) {
+        size_t index = (size_t) (name[0] - 'a');
+        g_assert_cmpuint(index, <, world->n_nodes);
+        return world->lives + index;
 }
 
 FakeWorld *fake_world_free(FakeWorld *world) {

@@ -6,11 +6,13 @@
 #include "core/world.h"
 
 #define FAKE_GPUS_PER_NODE 250U
+#define FAKE_NODES_MAX 16U
 
 typedef struct FakeWorld {
         Registry *registry;
         NodeFacts **nodes;
         size_t n_nodes;
+        NodeLife lives[FAKE_NODES_MAX];
         World world;
 } FakeWorld;
 
@@ -23,6 +25,11 @@ DEFINE_CLEANUP(FakeWorld *, fake_world_free);
 void fake_world_plug(FakeWorld *world, const char *address);
 void fake_world_unplug(FakeWorld *world, const char *address);
 GpuFacts *fake_world_find(FakeWorld *world, const char *address);
+
+/* One more node, without GPUs, that works at @level at most. Until fake_world_live() says otherwise it is a voter. */
+void fake_world_admit(FakeWorld *world, uint32_t level);
+/* The node of that name. */
+NodeLife *fake_world_live(FakeWorld *world, const char *name);
 
 /* Applies a copy of @entry, as node a's; the caller clears *ret. */
 void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret);

@@ -150,8 +150,6 @@ static void test_bad_options_are_refused_by_name(void) {
                   "'0123456789012345678901234567890123456789012345678901234567890123'}]>})", "at most 63" },
                 { ROOT, "Manager.CreatePool", "('x', {'rules': <[{'vendor': 'a\u202eb'}]>})", "readable" },
                 { ROOT, "Manager.Check", "({'deep': <true>},)", "deep" },
-                { ROOT, "Manager.Invite", "({'for': <'me'>},)", "for" },
-                { ROOT, "Manager.SetFunctionalLevel", "(uint32 2, {'dry-run': <1>})", "dry-run is of type i" },
                 { NODE_A, "Node.Drain", "({'bring-home': <true>},)", "bring-home" },
                 { POOL("training"), "Pool.Add", "(@ao [], " NO_OPTIONS ")", "no GPU" },
                 { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "', '" GPU("01") "'], " NO_OPTIONS ")", "twice" },
@@ -200,19 +198,10 @@ static void test_what_is_too_long_is_refused_before_polkit_is_asked(void) {
         HOST(host);
         mock_polkit_set(host->polkit, POLKIT_NO);
         g_autofree char *text = g_strnfill(1025, 'x');
-        g_autofree char *join = g_strdup_printf("('%s', " NO_OPTIONS ")", text);
+        g_autofree char *quarantine = g_strdup_printf("('%s', " NO_OPTIONS ")", text);
         g_autofree char *fencing = g_strdup_printf("('x', {'key': '%s'}, " NO_OPTIONS ")", text);
-        expect_error(host, ROOT, "Manager.Join", join, INVALID, "1024");
         expect_error(host, NODE_A, "Node.SetFencing", fencing, INVALID, "1024");
-        expect_error(host, GPU("01"), "Gpu.Quarantine", join, INVALID, "1024");
-        g_autofree guchar *bytes = g_malloc0(1024 * 1024 + 1);
-        GVariant *state = g_variant_new_fixed_array(G_VARIANT_TYPE_BYTE, bytes, 1024 * 1024 + 1, 1);
-        g_autoptr(GError) error = NULL;
-        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
-                host->client, "org.gpupool1", ROOT, "org.gpupool1.Manager", "Import",
-                g_variant_new("(@aya{sv})", state, NULL), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
-        g_assert_null(reply);
-        g_assert_nonnull(strstr(error->message, "state: at most"));
+        expect_error(host, GPU("01"), "Gpu.Quarantine", quarantine, INVALID, "1024");
         g_autofree char *asked = mock_polkit_take(host->polkit);
         g_assert_cmpstr(asked, ==, "");
 }
@@ -626,18 +615,11 @@ static void test_what_comes_later_says_so(void) {
         const struct {
                 const char *path, *method, *arguments, *asked;
         } rows[] = {
-                { ROOT, "Manager.Invite", "(" NO_OPTIONS ",)", "manage-cluster verb=invite" },
-                { ROOT, "Manager.Join", "('t', " NO_OPTIONS ")", "manage-cluster verb=join" },
-                { ROOT, "Manager.SetFunctionalLevel", "(uint32 2, " NO_OPTIONS ")",
-                  "manage-cluster verb=set-functional-level" },
                 { ROOT, "Manager.Plan", "(" NO_OPTIONS ",)", "" },
                 { ROOT, "Manager.Freeze", "(uint64 5, " NO_OPTIONS ")", "manage-cluster verb=freeze" },
                 { ROOT, "Manager.Thaw", "(" NO_OPTIONS ",)", "manage-cluster verb=thaw" },
-                { ROOT, "Manager.Export", "(" NO_OPTIONS ",)", "manage-cluster verb=export" },
-                { ROOT, "Manager.Import", "(@ay [], " NO_OPTIONS ")", "manage-cluster verb=import" },
                 { NODE_A, "Node.Drain", "(" NO_OPTIONS ",)", "manage-node node=a verb=drain" },
                 { NODE_A, "Node.Resume", "(" NO_OPTIONS ",)", "manage-node node=a verb=resume" },
-                { NODE_A, "Node.Remove", "(" NO_OPTIONS ",)", "manage-cluster node=a verb=remove" },
                 { NODE_A, "Node.SetFencing", "('x', @a{ss} {}, " NO_OPTIONS ")",
                   "manage-cluster node=a verb=set-fencing" },
                 { NODE_A, "Node.ConfirmDown", "(" NO_OPTIONS ",)", "manage-cluster node=a verb=confirm-down" },

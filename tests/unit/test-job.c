@@ -195,7 +195,7 @@ static void test_a_restart_is_done_in_a_later_epoch(void) {
 }
 
 static void test_the_job_of_a_deleted_vm_is_canceled(void) {
-        for (JobOperation operation = 0; operation < JOB_OPERATION_COUNT; operation++) {
+        for (JobOperation operation = 0; operation < JOB_JOIN; operation++) {
                 _cleanup_(jobs_clear) Jobs jobs = {};
                 Job *job = add(&jobs, operation, 1000);
                 g_assert_true(follow(job, NULL, NULL));
@@ -204,6 +204,39 @@ static void test_the_job_of_a_deleted_vm_is_canceled(void) {
         }
         g_assert_cmpstr(job_result_to_text(JOB_PENDING), ==, "");
         g_assert_cmpstr(job_result_to_text(JOB_WAITING), ==, "waiting");
+}
+
+static Job *add_join(Jobs *jobs) {
+        Job *job = NULL;
+        g_assert_cmpint(jobs_add(jobs, JOB_JOIN, NULL, 0, 0, ":1.7", 1000, &job), ==, JOB_MADE);
+        return job;
+}
+
+static void test_a_join_goes_by_its_stages_and_never_back(void) {
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *job = add_join(&jobs);
+        g_assert_true(id_is_null(job->vm.bytes));
+        g_assert_cmpstr(job_operation_to_text(job->operation), ==, "join");
+        g_assert_cmpstr(job->stage, ==, "connecting");
+        g_assert_true(job_join_at(job, JOIN_CONNECTING));       /* it has begun to */
+        g_assert_false(job_join_at(job, JOIN_CONNECTING));
+        g_assert_true(job_join_at(job, JOIN_RECEIVING));
+        g_assert_cmpstr(job->stage, ==, "receiving");
+        double progress = job->progress;
+        g_assert_false(job_join_at(job, JOIN_ADMITTED));
+        g_assert_cmpstr(job->stage, ==, "receiving");
+        job_finish(job, JOB_DONE, NULL, "joined lab", SECOND);
+        g_assert_false(job_join_at(job, JOIN_RECEIVING));
+        g_assert_cmpfloat(job->progress, >, progress);
+}
+
+static void test_a_join_is_not_followed_by_a_vm(void) {
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *job = add_join(&jobs), *start = add(&jobs, JOB_START, 1000);
+        g_assert_false(follow(job, NULL, NULL));
+        g_assert_cmpint(job->result, ==, JOB_PENDING);
+        g_assert_false(job_join_at(start, JOIN_ADMITTED));
+        g_assert_cmpstr(start->stage, ==, "placing");
 }
 
 int main(int argc, char *argv[]) {
@@ -224,6 +257,8 @@ int main(int argc, char *argv[]) {
         TEST(a_stop_gives_way_to_a_start);
         TEST(a_restart_is_done_in_a_later_epoch);
         TEST(the_job_of_a_deleted_vm_is_canceled);
+        TEST(a_join_goes_by_its_stages_and_never_back);
+        TEST(a_join_is_not_followed_by_a_vm);
 #undef TEST
         return g_test_run();
 }

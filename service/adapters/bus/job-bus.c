@@ -18,7 +18,8 @@ static int put_operation(Sink *sink, Object *object) {
 }
 
 static int put_object(Sink *sink, Object *object) {
-        return sink_put(sink, "o", path_of_vm(&object->job->vm).text);
+        const Job *job = object->job;
+        return sink_put(sink, "o", job->operation == JOB_JOIN ? OBJECT_ROOT : path_of_vm(&job->vm).text);
 }
 
 static int put_state(Sink *sink, Object *object) {
@@ -53,6 +54,10 @@ static int put_message(Sink *sink, Object *object) {
         return sink_put(sink, "s", object->job->message);
 }
 
+static int ask_cancel_join(Bus *bus, sd_bus_message *m, sd_bus_error *error) {
+        return ask_right(bus, m, &((Right) { .action = ACTION_MANAGE_CLUSTER, .verb = "cancel" }), error);
+}
+
 /* Who made it may give it up; anybody else needs the right to do what it does. */
 static int ask_cancel(sd_bus_message *m, const Object *object, const Caller **ret_caller, sd_bus_error *error) {
         Bus *bus = object->bus;
@@ -64,6 +69,8 @@ static int ask_cancel(sd_bus_message *m, const Object *object, const Caller **re
         *ret_caller = caller;
         if (caller->uid == job->uid)
                 return ASK_GO;
+        if (job->operation == JOB_JOIN)
+                return ask_cancel_join(bus, m, error);
 
         const Vm *vm = registry_find_vm(bus_world(bus)->registry, &job->vm);
         const Right right = {
@@ -86,6 +93,12 @@ static METHOD(method_cancel) {
                 r = ask_cancel(m, object, &caller, error);
         if (r != ASK_GO)
                 return r;
+        if (object->job->operation == JOB_JOIN) {
+                ask_done(bus, m);
+                return sd_bus_error_set(error, ERROR_BUSY,
+                                        "joining cannot be given up: it ends by itself when the other cluster does not "
+                                        "answer");
+        }
 
         VmId vm = object->job->vm;
         Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;

@@ -16,7 +16,8 @@
 #define UID_NOBODY UINT32_MAX           /* it happened by itself */
 
 /* What this program carries out of the contract; words are added, never taken away. */
-static const char *const features[] = { "pools", "vms", "jobs", "quarantine", "explain", "check", "events" };
+static const char *const features[] = { "pools", "vms", "jobs", "quarantine", "explain", "check", "events", "cluster",
+                                        "backup" };
 
 /* ---- properties */
 
@@ -308,22 +309,27 @@ static const sd_bus_vtable methods[] = {
                                 method_check, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Events", SD_BUS_ARGS("t", since, "u", max), SD_BUS_RESULT("a(ttsosusss)", events),
                                 method_events, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Invite", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", token), method_not_yet,
+        SD_BUS_METHOD_WITH_ARGS("Invite", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", token), method_invite,
                                 SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
-        SD_BUS_METHOD_WITH_ARGS("Join", SD_BUS_ARGS("s", token, "a{sv}", options), SD_BUS_RESULT("o", job),
-                                method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("Join", SD_BUS_ARGS("s", token, "a{sv}", options), SD_BUS_RESULT("o", job), method_join,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("Leave", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_leave,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Reset", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_reset,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetFunctionalLevel", SD_BUS_ARGS("u", level, "a{sv}", options),
-                                SD_BUS_RESULT("as", in_the_way), method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED),
+                                SD_BUS_RESULT("as", in_the_way), method_set_functional_level,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("a{sv}", changes), SD_BUS_RESULT("a(osos)", moves), method_plan,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Freeze", SD_BUS_ARGS("t", seconds, "a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Thaw", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Export", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("ay", state), method_not_yet,
-                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
-        SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("ay", state, "a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
-                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("Export", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", state), method_export,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", state, "a{sv}", options), SD_BUS_NO_RESULT, method_import,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Event",
                                 SD_BUS_ARGS("t", seq, "t", time_us, "s", kind, "o", object, "s", node, "u", uid, "s",
                                             user, "s", action, "s", message), 0),

@@ -20,6 +20,15 @@ METHOD(method_update_vm);
 METHOD(method_get_xml);
 METHOD(method_delete_vm);
 
+METHOD(method_invite);
+METHOD(method_join);
+METHOD(method_leave);
+METHOD(method_reset);
+METHOD(method_remove_node);
+METHOD(method_set_functional_level);
+METHOD(method_export);
+METHOD(method_import);
+
 /* What later versions carry out: authorised as it will be, then NotSupported. */
 METHOD(method_plan);
 METHOD(method_not_yet);

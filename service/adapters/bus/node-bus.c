@@ -34,20 +34,20 @@ static int put_addresses(Sink *sink, Object *object) {
         return put_texts(sink, record ? &record->addresses : &facts->addresses);
 }
 
-/* The states between online and lost come with clusters of several nodes. */
+/* Draining, drained and lost come with leases. */
 static int put_state(Sink *sink, Object *object) {
-        const char *state = !object->node.record ? "joining" : object->node.facts ? "online" : "silent";
-        return sink_put(sink, "s", state);
+        return sink_put(sink, "s", node_state_to_text(world_node_state(bus_world(object->bus), id_of(object))));
+}
+
+static int put_silent_since(Sink *sink, Object *object) {
+        const World *world = bus_world(object->bus);
+        const NodeLife *life = world_find_life(world, id_of(object));
+        bool silent = life && world_node_state(world, id_of(object)) == NODE_STATE_SILENT;
+        return sink_put(sink, "t", silent ? life->silent_since_ms * 1000 : UINT64_C(0));
 }
 
 static int put_role(Sink *sink, Object *object) {
-        Bus *bus = object->bus;
-        ClusterStatus status = {};
-        bus->service->status(bus->service_userdata, &status);
-        bool votes = false;
-        for (size_t i = 0; i < status.n_voters; i++)
-                votes = votes || ID_EQUAL(status.voters + i, id_of(object));
-        return sink_put(sink, "s", votes ? "voter" : "reader");
+        return sink_put(sink, "s", world_node_role_text(bus_world(object->bus), id_of(object)));
 }
 
 static int put_boot_id(Sink *sink, Object *object) {
@@ -127,6 +127,7 @@ static const Property properties[] = {
         { "Name", "s", PROPERTY_CHANGES, put_name },
         { "Addresses", "as", PROPERTY_CHANGES, put_addresses },
         { "State", "s", PROPERTY_CHANGES, put_state },
+        { "SilentSince", "t", PROPERTY_CHANGES, put_silent_since },
         { "Evidence", "s", PROPERTY_CHANGES, put_nothing },
         { "Role", "s", PROPERTY_CHANGES, put_role },
         { "BootId", "s", PROPERTY_CHANGES, put_boot_id },
@@ -148,7 +149,7 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Resume", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Remove", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
+        SD_BUS_METHOD_WITH_ARGS("Remove", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_remove_node,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetFencing", SD_BUS_ARGS("s", agent, "a{ss}", parameters, "a{sv}", options),
                                 SD_BUS_NO_RESULT, method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),

@@ -28,16 +28,10 @@ typedef struct Later {
 } Later;
 
 static const Later later[] = {
-        { &manager_face, "Invite", ACTION_MANAGE_CLUSTER, "invite", "", TAKES_NOTHING },
-        { &manager_face, "Join", ACTION_MANAGE_CLUSTER, "join", "s", TAKES_NOTHING },
-        { &manager_face, "SetFunctionalLevel", ACTION_MANAGE_CLUSTER, "set-functional-level", "u", TAKES_DRY_RUN },
         { &manager_face, "Freeze", ACTION_MANAGE_CLUSTER, "freeze", "t", TAKES_NOTHING },
         { &manager_face, "Thaw", ACTION_MANAGE_CLUSTER, "thaw", "", TAKES_NOTHING },
-        { &manager_face, "Export", ACTION_MANAGE_CLUSTER, "export", "", TAKES_NOTHING },
-        { &manager_face, "Import", ACTION_MANAGE_CLUSTER, "import", "y", TAKES_NOTHING },
         { &node_face, "Drain", ACTION_MANAGE_NODE, "drain", "", TAKES_DRY_RUN | TAKES_TIMEOUT },
         { &node_face, "Resume", ACTION_MANAGE_NODE, "resume", "", TAKES_BRING_HOME },
-        { &node_face, "Remove", ACTION_MANAGE_CLUSTER, "remove", "", TAKES_NOTHING },
         { &node_face, "SetFencing", ACTION_MANAGE_CLUSTER, "set-fencing", "sp", TAKES_NOTHING },
         { &node_face, "ConfirmDown", ACTION_MANAGE_CLUSTER, "confirm-down", "", TAKES_NOTHING },
         { &vm_face, "Move", ACTION_OPERATE_VM, "move", "s", TAKES_NOTHING },
@@ -45,7 +39,6 @@ static const Later later[] = {
 
 /* While polkit is asked the message is kept, whoever sent it. So its size has a limit here, too. */
 #define PARAMETERS_MAX 64U
-#define STATE_SIZE_MAX (1024U * 1024U)
 
 static int check_length(const char *text, sd_bus_error *error) {
         if (strlen(text) <= TEXT_LENGTH_MAX)
@@ -78,23 +71,12 @@ static int read_parameters(sd_bus_message *m, sd_bus_error *error) {
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
-static int read_state(sd_bus_message *m, sd_bus_error *error) {
-        const void *bytes;
-        size_t size;
-        int r = sd_bus_message_read_array(m, 'y', &bytes, &size);
-        if (r >= 0 && size > STATE_SIZE_MAX)
-                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "state: at most %u bytes", STATE_SIZE_MAX);
-        return r;
-}
-
 static int read_argument(sd_bus_message *m, char type, sd_bus_error *error) {
         switch (type) {
         case 's':
                 return read_text(m, error);
         case 'p':       /* a{ss} */
                 return read_parameters(m, error);
-        case 'y':       /* ay */
-                return read_state(m, error);
         case 'u':
         case 't':
                 return sd_bus_message_skip(m, (const char[]) { type, '\0' });

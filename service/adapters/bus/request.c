@@ -13,6 +13,7 @@ struct Request {
         Bus *bus;                       /* NULL: nobody waits for the answer any more */
         sd_bus_message *message;
         char *reply_path;
+        uint32_t level;                 /* that SetFunctionalLevel wants */
         Request *next, *previous;
 };
 
@@ -127,6 +128,53 @@ static void on_operated(SubmitOutcome outcome, const Result *result, const Job *
                             "it is committed, but there is no job to follow it by: look at the VM");
 }
 
+static void on_invited(SubmitOutcome outcome, const Result *result, const char *token, void *userdata) {
+        _cleanup_(request_freep) Request *request = userdata;
+        if (!request->bus)
+                return;
+        bus_flush(request->bus);
+        if (!is_done(request, outcome, result))
+                return;
+        int r = sd_bus_reply_method_return(request->message, "s", token);
+        if (r < 0 && r != -ENOTCONN)
+                log_warning("a caller could not be given the invitation: %s", strerror(-r));
+}
+
+int reply_obstacles(Bus *bus, sd_bus_message *m, uint32_t level, ObstacleNeed need) {
+        _cleanup_(text_list_clear) TextList obstacles = {};
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r = registry_level_obstacles(bus_world(bus)->registry, level, &obstacles);
+        if (r < 0 || (obstacles.n == 0 && need == OBSTACLES_ONLY))
+                return r;
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "s");
+        ARRAY_EACH(sentence, &obstacles)
+                if (r >= 0)
+                        r = sd_bus_message_append(reply, "s", *sentence);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        if (r >= 0)
+                r = sd_bus_message_send(reply);
+        return r < 0 ? r : 1;
+}
+
+/* A level that members are too old for is no error: the answer says who they are. */
+static void on_level_set(SubmitOutcome outcome, const Result *result, void *userdata) {
+        _cleanup_(request_freep) Request *request = userdata;
+        if (!request->bus)
+                return;
+        bus_flush(request->bus);
+        bool in_the_way = outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_LEVEL_TOO_LOW;
+        if (in_the_way && reply_obstacles(request->bus, request->message, request->level, OBSTACLES_ONLY) > 0)
+                return;
+        if (!is_done(request, outcome, result))
+                return;
+        int r = sd_bus_reply_method_return(request->message, "as", 0);
+        if (r < 0 && r != -ENOTCONN)
+                log_warning("a caller could not be told that the level is raised: %s", strerror(-r));
+}
+
 /* ---- the request */
 
 static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, const char *action,
@@ -136,7 +184,7 @@ static void fill_in(Entry *entry, EntryAuthor *author, const Caller *caller, con
         author->user = caller->user;
         author->action = (char *) action;
         entry->format = ENTRY_FORMAT;
-        entry->level = LEVEL_OLDEST;
+        entry->level = entry->command_case == GPUPOOL1__ENTRY__COMMAND__NOT_SET ? LEVEL_OLDEST : entry_level(entry);
         entry->author = author;
         if (id->given)
                 entry->request_id = id_message_borrow(id->id.bytes);
@@ -152,6 +200,16 @@ static int refuse_errno(int r, sd_bus_error *error) {
         return r;
 }
 
+/* The service has @request, or with @r < 0 has not. */
+static int hand_over(Bus *bus, sd_bus_message *m, Request *request, int r, sd_bus_error *error) {
+        ask_done(bus, m);
+        if (r < 0) {
+                request_free(request);
+                return refuse_errno(r, error);
+        }
+        return 1;
+}
+
 int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
                    Entry *entry, const char *path, sd_bus_error *error) {
         EntryAuthor author;
@@ -161,12 +219,7 @@ int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char
                 return r;
         fill_in(entry, &author, caller, action, id);
         r = bus->service->submit(bus->service_userdata, entry, on_submitted, request);
-        ask_done(bus, m);
-        if (r < 0) {
-                request_free(request);
-                return refuse_errno(r, error);
-        }
-        return 1;
+        return hand_over(bus, m, request, r, error);
 }
 
 int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
@@ -178,12 +231,7 @@ int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const cha
                 return r;
         fill_in(entry, &author, caller, action, id);
         r = bus->service->operate(bus->service_userdata, entry, operation, caller, on_operated, request);
-        ask_done(bus, m);
-        if (r < 0) {
-                request_free(request);
-                return refuse_errno(r, error);
-        }
-        return 1;
+        return hand_over(bus, m, request, r, error);
 }
 
 int request_cancel(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
@@ -201,6 +249,56 @@ int request_cancel(Bus *bus, sd_bus_message *m, const Caller *caller, const char
         if (r == -EBUSY)
                 return sd_bus_error_set(error, ERROR_BUSY, "the job cannot be given up any more: wait for it to end");
         return r < 0 ? refuse_errno(r, error) : 1;
+}
+
+int request_invite(Bus *bus, sd_bus_message *m, const Caller *caller, uint64_t lifetime_ms, sd_bus_error *error) {
+        EntryAuthor author;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        Request *request;
+        int r = request_new(&request, bus, m, NULL);
+        if (r < 0)
+                return r;
+        fill_in(&entry, &author, caller, ACTION_MANAGE_CLUSTER, &(RequestOption) {});
+        r = bus->service->invite(bus->service_userdata, &entry, lifetime_ms, on_invited, request);
+        return hand_over(bus, m, request, r, error);
+}
+
+int request_leave(Bus *bus, sd_bus_message *m, const Caller *caller, const RequestOption *id, sd_bus_error *error) {
+        EntryAuthor author;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        Request *request;
+        int r = request_new(&request, bus, m, NULL);
+        if (r < 0)
+                return r;
+        fill_in(&entry, &author, caller, ACTION_MANAGE_CLUSTER, id);
+        r = bus->service->leave(bus->service_userdata, &entry, on_submitted, request);
+        return hand_over(bus, m, request, r, error);
+}
+
+int request_import(Bus *bus, sd_bus_message *m, const Caller *caller, const RequestOption *id, const void *bytes,
+                   size_t size, sd_bus_error *error) {
+        EntryAuthor author;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        Request *request;
+        int r = request_new(&request, bus, m, NULL);
+        if (r < 0)
+                return r;
+        fill_in(&entry, &author, caller, ACTION_MANAGE_CLUSTER, id);
+        r = bus->service->import(bus->service_userdata, &entry, bytes, size, on_submitted, request);
+        return hand_over(bus, m, request, r, error);
+}
+
+int request_set_level(Bus *bus, sd_bus_message *m, const Caller *caller, const RequestOption *id, Entry *entry,
+                      sd_bus_error *error) {
+        EntryAuthor author;
+        Request *request;
+        int r = request_new(&request, bus, m, NULL);
+        if (r < 0)
+                return r;
+        request->level = entry->set_level->level;
+        fill_in(entry, &author, caller, ACTION_MANAGE_CLUSTER, id);
+        r = bus->service->submit(bus->service_userdata, entry, on_level_set, request);
+        return hand_over(bus, m, request, r, error);
 }
 
 void requests_abandon(Bus *bus) {

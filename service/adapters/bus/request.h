@@ -26,5 +26,28 @@ int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const cha
 int request_cancel(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
                    Entry *entry, const Job *job, sd_bus_error *error);
 
+/* An invitation; answers with its token. There is no request id: the secret is drawn anew each time, so a retry is
+ * another invitation. */
+int request_invite(Bus *bus, sd_bus_message *m, const Caller *caller, uint64_t lifetime_ms, sd_bus_error *error);
+
+/* This node leaves its cluster; answers with nothing. */
+int request_leave(Bus *bus, sd_bus_message *m, const Caller *caller, const RequestOption *id, sd_bus_error *error);
+
+/* A backup is restored; answers with nothing. */
+int request_import(Bus *bus, sd_bus_message *m, const Caller *caller, const RequestOption *id, const void *bytes,
+                   size_t size, sd_bus_error *error);
+
+/* @entry is a SetLevel; answers with what is in the way, as text. */
+int request_set_level(Bus *bus, sd_bus_message *m, const Caller *caller, const RequestOption *id, Entry *entry,
+                      sd_bus_error *error);
+
+typedef enum ObstacleNeed {
+        OBSTACLES_OR_NONE,
+        OBSTACLES_ONLY,                 /* without any there is no answer */
+} ObstacleNeed;
+
+/* Answers @m with what keeps the cluster from @level. Returns 1, 0 when it gave no answer, or -errno. */
+int reply_obstacles(Bus *bus, sd_bus_message *m, uint32_t level, ObstacleNeed need);
+
 /* The connection goes away: answers all that is owed. What the service still says of these requests, nobody hears. */
 void requests_abandon(Bus *bus);

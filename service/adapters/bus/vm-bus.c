@@ -119,6 +119,7 @@ static Gpupool1__DesireKind desire_of(JobOperation operation) {
         case JOB_RESTART:
                 return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_RESTART;
         case JOB_STOP:
+        case JOB_JOIN:
         case JOB_OPERATION_COUNT:
                 break;
         }
