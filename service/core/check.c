@@ -153,20 +153,111 @@ static int check_virtual(const Subject *subject, const char *name, const NodeFac
         return r < 0 ? r : add_remedy(subject, "give %s a fence agent, or run gpupool on real machines", name);
 }
 
+/* "2026-01-02 14:31:05 UTC": of a leader's clock, so in no local time. */
+typedef struct TimeText {
+        char text[40];
+} TimeText;
+
+static TimeText time_to_text(uint64_t realtime_ms) {
+        TimeText time;
+        uint64_t seconds = realtime_ms / 1000, day = seconds / 86400;
+        unsigned second = (unsigned) (seconds % 86400);
+        /* Years begin in March here, so that the day that a leap year has more comes last. */
+        uint64_t days = day + 719468, era = days / 146097, day_of_era = days % 146097;
+        uint64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+        unsigned day_of_year = (unsigned) (day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100));
+        unsigned month_from_march = (5 * day_of_year + 2) / 153;
+        unsigned month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
+        unsigned day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        uint64_t year = year_of_era + era * 400 + (month <= 2);
+        (void) snprintf(time.text, sizeof(time.text), "%04u-%02u-%02u %02u:%02u:%02u UTC", (unsigned) year % 10000,
+                        month, day_of_month, second / 3600, second / 60 % 60, second % 60);
+        return time;
+}
+
+static int check_silent(const World *world, const Subject *subject, const NodeRecord *node) {
+        const NodeLife *life = world_find_life(world, &node->id);
+        uint64_t since_ms = life ? life->silent_since_ms : 0;
+        int r = since_ms > 0 ?
+                add_finding(subject, CHECK_ERROR, "node-silent", "nothing is heard from node %s since %s", node->name,
+                            time_to_text(since_ms).text) :
+                add_finding(subject, CHECK_ERROR, "node-silent", "nothing is heard from node %s", node->name);
+        return r < 0 ? r : add_remedy(subject,
+                                      "see on %s: systemctl status gpupoold; one that never comes back is taken out by "
+                                      "gpupoolctl node remove %s", node->name, node->name);
+}
+
+static int check_joining(const Subject *subject, const NodeRecord *node) {
+        int r = add_finding(subject, CHECK_WARNING, "node-joining",
+                            "node %s was admitted, and nothing is known of it yet", node->name);
+        return r < 0 ? r : add_remedy(subject, "wait a moment; if it stays so, see on %s: systemctl status gpupoold",
+                                      node->name);
+}
+
+static uint32_t highest_level(const World *world) {
+        uint32_t highest = 0;
+        ARRAY_EACH(node, &world->registry->nodes)
+                highest = node->level > highest ? node->level : highest;
+        return highest;
+}
+
+/* Only where some members are ahead of others: a cluster that is old as a whole is well. */
+static int check_level(const World *world, const Subject *subject, const NodeRecord *node) {
+        uint32_t highest = highest_level(world);
+        if (node->level >= highest)
+                return 0;
+        int r = add_finding(subject, CHECK_WARNING, "node-older",
+                            "node %s supports level %u at most and others support %u: until it is upgraded the "
+                            "cluster stays at level %u", node->name, node->level, highest, world->registry->level);
+        return r < 0 ? r : add_remedy(subject, "upgrade gpupool on %s", node->name);
+}
+
 static int check_node(const World *world, const NodeRecord *node, CheckFindings *findings) {
         Subject subject = about_node(findings, &node->id);
         const NodeFacts *facts = world_find_facts(world, &node->id);
-        if (!facts) {
-                int r = add_finding(&subject, CHECK_ERROR, "node-silent", "nothing is heard from node %s", node->name);
-                return r < 0 ? r : add_remedy(&subject, "see on %s: systemctl status gpupoold", node->name);
+        int r = check_level(world, &subject, node);
+        if (r < 0)
+                return r;
+        switch (world_node_state(world, &node->id)) {
+        case NODE_STATE_SILENT:
+                return check_silent(world, &subject, node);
+        case NODE_STATE_JOINING:
+                return check_joining(&subject, node);
+        case NODE_STATE_REMOVED:
+                return 0;
+        case NODE_STATE_ONLINE:
+                break;
         }
-        int r = check_hypervisor(&subject, node->name, facts->hypervisor);
+        if (node->witness || !facts)
+                return 0;
+        r = check_hypervisor(&subject, node->name, facts->hypervisor);
         if (r >= 0)
                 r = check_guard(&subject, node->name, facts);
         return r < 0 ? r : check_virtual(&subject, node->name, facts);
 }
 
 /* ---- the cluster */
+
+static int check_removed(const World *world, CheckFindings *findings) {
+        Subject subject = about_node(findings, &world->local);
+        int r = add_finding(&subject, CHECK_ERROR, "node-removed",
+                            "this node was removed from cluster %s: it shows what it knew then, and can change "
+                            "nothing", world->registry->name);
+        return r < 0 ? r : add_remedy(&subject,
+                                      "make it a node of its own (gpupoolctl cluster reset), then, if it is wanted "
+                                      "again, join with a new invitation (gpupoolctl cluster invite, on a member)");
+}
+
+static int check_quorum(bool quorate, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        if (quorate)
+                return 0;
+        int r = add_finding(&subject, CHECK_ERROR, "no-quorum",
+                            "this node reaches no leader that a majority of the voters follows: nothing can be "
+                            "changed or restarted; what runs goes on");
+        return r < 0 ? r : add_remedy(&subject, "bring nodes or the network back: gpupoolctl status shows who is "
+                                      "missing");
+}
 
 static int check_size(const World *world, CheckFindings *findings) {
         Subject subject = about_cluster(findings);
@@ -181,9 +272,79 @@ static int check_size(const World *world, CheckFindings *findings) {
                 r = add_finding(&subject, CHECK_WARNING, "no-third-vote",
                                 "the cluster has two nodes: when one fails, the other has no majority and restarts "
                                 "nothing");
-                return r < 0 ? r : add_remedy(&subject, "add a third node, or a witness that only votes");
+                return r < 0 ? r :
+                        add_remedy(&subject,
+                                   "add a third node, or a witness: any small machine whose gpupoold.conf has "
+                                   "Role=witness under [Node]; it votes and runs no VM (gpupool(7), \"Witness\")");
         }
         return 0;
+}
+
+typedef struct VoteCount {
+        unsigned voters, heard;
+        const NodeId *silent;           /* one that is not heard, or NULL */
+} VoteCount;
+
+static VoteCount count_votes(const World *world) {
+        VoteCount count = {};
+        for (size_t i = 0; i < world->n_lives; i++) {
+                const NodeLife *life = world->lives + i;
+                if (life->role != NODE_VOTER)
+                        continue;
+                count.voters++;
+                if (life->silent)
+                        count.silent = &life->node;
+                else
+                        count.heard++;
+        }
+        return count;
+}
+
+/* Two nodes are told of by check_size(). */
+static int check_votes(const World *world, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        VoteCount count = count_votes(world);
+        unsigned majority = count.voters / 2 + 1;
+        int r = 0;
+        if (world->registry->nodes.n < 3 || count.voters == 0)
+                return 0;
+        if (count.voters < 3) {
+                r = add_finding(&subject, CHECK_WARNING, "few-voters",
+                                "only %u of %zu nodes vote%s: when a voter fails, nothing can be decided",
+                                count.voters, world->registry->nodes.n, count.voters == 1 ? "s" : "");
+                return r < 0 ? r : add_remedy(&subject, "bring silent nodes back: a node that is heard becomes a voter "
+                                              "by itself");
+        }
+        if (count.silent && count.heard <= majority) {
+                const char *name = world_node_name(world, count.silent);
+                r = add_finding(&subject, CHECK_WARNING, "no-vote-to-spare",
+                                "%u of %u voters are heard: when one more fails, nothing can be decided", count.heard,
+                                count.voters);
+                return r < 0 ? r : add_remedy(&subject, "bring %s back, or take it out for ever: gpupoolctl node "
+                                              "remove %s", name, name);
+        }
+        if (count.voters % 2 == 0) {
+                r = add_finding(&subject, CHECK_NOTE, "even-voters",
+                                "%u nodes vote, and %u of them make a majority: one voter less would survive as much",
+                                count.voters, majority);
+                return r < 0 ? r : add_remedy(&subject, "add a node or a witness, so that the number is odd");
+        }
+        return 0;
+}
+
+/* What nobody needs yet may wait, and is not a fault. */
+static int check_rise(const World *world, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        const Registry *registry = world->registry;
+        uint32_t lowest = registry->nodes.n > 0 ? registry->nodes.items[0].level : 0;
+        ARRAY_EACH(node, &registry->nodes)
+                lowest = node->level < lowest ? node->level : lowest;
+        if (lowest <= registry->level)
+                return 0;
+        int r = add_finding(&subject, CHECK_NOTE, "level-can-rise",
+                            "every node supports level %u and the cluster works at level %u", lowest, registry->level);
+        return r < 0 ? r : add_remedy(&subject, "once no node is to go back to an older gpupool: gpupoolctl cluster "
+                                      "level %u", lowest);
 }
 
 /* ---- GPUs: only those that somebody counts on */
@@ -279,8 +440,14 @@ static int check_vm(Inventory *inventory, const Vm *vm, CheckFindings *findings)
 
 /* ---- all of it */
 
-static int check_all(const World *world, Inventory *inventory, CheckFindings *findings) {
-        int r = check_size(world, findings);
+static int check_all(const World *world, bool quorate, Inventory *inventory, CheckFindings *findings) {
+        int r = check_quorum(quorate, findings);
+        if (r >= 0)
+                r = check_size(world, findings);
+        if (r >= 0)
+                r = check_votes(world, findings);
+        if (r >= 0)
+                r = check_rise(world, findings);
         ARRAY_EACH(node, &world->registry->nodes)
                 if (r >= 0)
                         r = check_node(world, node, findings);
@@ -308,11 +475,11 @@ static int append_by_severity(CheckFindings *from, CheckFindings *to) {
         return 0;
 }
 
-int check_cluster(const World *world, CheckFindings *ret) {
+int check_cluster(const World *world, bool quorate, CheckFindings *ret) {
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
         _cleanup_(check_findings_clear) CheckFindings findings = {};
-        int r = inventory_new(world, &inventory);
-        if (r >= 0)
-                r = check_all(world, inventory, &findings);
+        int r = world->removed ? check_removed(world, &findings) : inventory_new(world, &inventory);
+        if (r >= 0 && inventory)
+                r = check_all(world, quorate, inventory, &findings);
         return r < 0 ? r : append_by_severity(&findings, ret);
 }

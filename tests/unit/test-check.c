@@ -4,10 +4,10 @@
 #include "core/check.h"
 #include "world-builder.h"
 
-/* All findings, one a line: "warning gpu-absent: GPU a:... Put it back, ..." */
-static char *findings_of(WorldBuilder *w) {
+/* All findings, one a line: "warning gpu-absent: GPU a:... is not there any more" */
+static char *findings_when(WorldBuilder *w, bool quorate) {
         _cleanup_(check_findings_clear) CheckFindings findings = {};
-        g_assert_cmpint(check_cluster(world_now(w), &findings), ==, 0);
+        g_assert_cmpint(check_cluster(world_now(w), quorate, &findings), ==, 0);
         GString *text = g_string_new(NULL);
         ARRAY_EACH(finding, &findings) {
                 g_assert_cmpstr(finding->sentence, !=, "");
@@ -17,6 +17,10 @@ static char *findings_of(WorldBuilder *w) {
                                        finding->sentence);
         }
         return g_string_free(text, FALSE);
+}
+
+static char *findings_of(WorldBuilder *w) {
+        return findings_when(w, true);
 }
 
 static void expect_finding(WorldBuilder *w, const char *line) {
@@ -54,11 +58,96 @@ static void test_a_node_without_libvirt_or_guard_is_an_error(void) {
         expect_finding(w, "error guard-absent: node b has no guard");
 }
 
-static void test_a_node_that_is_not_heard_of_is_told_once(void) {
+static void test_a_node_of_which_nothing_is_known_is_told_once(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         forget_facts(w, "b");
         g_autofree char *text = findings_of(w);
-        g_assert_cmpstr(text, ==, "error node-silent: nothing is heard from node b\n");
+        g_assert_cmpstr(text, ==, "warning node-joining: node b was admitted, and nothing is known of it yet\n");
+}
+
+/* Every node is a voter, and those in @silent ("a c") are not heard since the leap day of 2024, 23:59:59. */
+static void with_lives(WorldBuilder *w, NodeLife *lives, const char *silent) {
+        size_t n = 0;
+        ARRAY_EACH(node, &w->registry->nodes)
+                lives[n++] = (NodeLife) { .node = node->id, .role = NODE_VOTER,
+                                          .silent = strstr(silent, node->name) != NULL,
+                                          .silent_since_ms = UINT64_C(1709251199999) };
+        w->world.lives = lives;
+        w->world.n_lives = n;
+}
+
+static void test_a_silent_node_is_told_with_the_time(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        NodeLife lives[3];
+        with_lives(w, lives, "b");
+        expect_finding(w, "error node-silent: nothing is heard from node b since 2024-02-29 23:59:59 UTC\n");
+        expect_finding(w, "warning no-vote-to-spare: 2 of 3 voters are heard: ");
+        lives[1].silent_since_ms = UINT64_C(1767225600000);
+        expect_finding(w, "error node-silent: nothing is heard from node b since 2026-01-01 00:00:00 UTC\n");
+        lives[1].silent_since_ms = UINT64_C(951868800000);
+        expect_finding(w, "error node-silent: nothing is heard from node b since 2000-03-01 00:00:00 UTC\n");
+        lives[1].silent_since_ms = 0;
+        expect_finding(w, "error node-silent: nothing is heard from node b\n");
+}
+
+static void test_five_voters_have_a_vote_to_spare_and_two_silent_ones_take_it(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(5);
+        NodeLife lives[5];
+        with_lives(w, lives, "e");
+        g_autofree char *one = findings_of(w);
+        g_assert_null(strstr(one, "no-vote-to-spare"));
+        with_lives(w, lives, "d e");
+        expect_finding(w, "warning no-vote-to-spare: 3 of 5 voters are heard: ");
+}
+
+static void test_an_even_number_of_voters_is_a_note(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(4);
+        NodeLife lives[4];
+        with_lives(w, lives, "");
+        expect_finding(w, "note even-voters: 4 nodes vote, and 3 of them make a majority");
+        lives[3].role = NODE_STANDBY;
+        g_autofree char *odd = findings_of(w);
+        g_assert_cmpstr(odd, ==, "");
+        lives[2].role = NODE_STANDBY;
+        expect_finding(w, "warning few-voters: only 2 of 4 nodes vote: ");
+}
+
+static void test_a_witness_is_a_third_vote_and_needs_no_libvirt(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        NodeLife lives[3];
+        with_lives(w, lives, "");
+        node_named(w, "c")->witness = true;
+        facts_of(w, "c")->hypervisor = HYPERVISOR_ABSENT;
+        facts_of(w, "c")->guard_connected = false;
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "");
+}
+
+static void test_no_quorum_is_an_error_and_comes_first(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        forget_facts(w, "b");
+        g_autofree char *text = findings_when(w, false);
+        g_assert_true(g_str_has_prefix(text, "error no-quorum: "));
+}
+
+static void test_a_member_that_is_older_than_others_is_named(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        node_named(w, "a")->level = node_named(w, "c")->level = 2;
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "warning node-older: node b supports level 1 at most and others support 2: until it "
+                        "is upgraded the cluster stays at level 1\n");
+        node_named(w, "b")->level = 2;
+        expect_finding(w, "note level-can-rise: every node supports level 2 and the cluster works at level 1");
+}
+
+static void test_a_removed_node_says_only_that(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        forget_facts(w, "b");
+        w->world.local = node_named(w, "a")->id;
+        w->world.removed = true;
+        g_autofree char *text = findings_when(w, false);
+        g_assert_true(g_str_has_prefix(text, "error node-removed: this node was removed from cluster "));
+        g_assert_null(strchr(strchr(text, '\n') + 1, '\n'));
 }
 
 static void test_a_virtual_node_is_a_warning(void) {
@@ -128,8 +217,18 @@ int main(int argc, char **argv) {
         g_test_add_func("/check/one node and two are not enough", test_one_node_and_two_are_not_enough);
         g_test_add_func("/check/a node without libvirt or guard is an error",
                         test_a_node_without_libvirt_or_guard_is_an_error);
-        g_test_add_func("/check/a node that is not heard of is told once",
-                        test_a_node_that_is_not_heard_of_is_told_once);
+        g_test_add_func("/check/a node of which nothing is known is told once",
+                        test_a_node_of_which_nothing_is_known_is_told_once);
+        g_test_add_func("/check/a silent node is told with the time", test_a_silent_node_is_told_with_the_time);
+        g_test_add_func("/check/five voters have a vote to spare, and two silent ones take it",
+                        test_five_voters_have_a_vote_to_spare_and_two_silent_ones_take_it);
+        g_test_add_func("/check/an even number of voters is a note", test_an_even_number_of_voters_is_a_note);
+        g_test_add_func("/check/a witness is a third vote and needs no libvirt",
+                        test_a_witness_is_a_third_vote_and_needs_no_libvirt);
+        g_test_add_func("/check/no quorum is an error and comes first", test_no_quorum_is_an_error_and_comes_first);
+        g_test_add_func("/check/a member that is older than others is named",
+                        test_a_member_that_is_older_than_others_is_named);
+        g_test_add_func("/check/a removed node says only that", test_a_removed_node_says_only_that);
         g_test_add_func("/check/a virtual node is a warning", test_a_virtual_node_is_a_warning);
         g_test_add_func("/check/a pooled GPU with a blocker is told, others are not",
                         test_a_pooled_gpu_with_a_blocker_is_told_and_others_are_not);

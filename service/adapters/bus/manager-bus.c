@@ -178,7 +178,7 @@ static METHOD(method_check) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         int r = options_read_none(m, error);
         if (r >= 0)
-                r = check_cluster(bus_world(bus), &findings);
+                r = check_cluster(bus_world(bus), status_of(bus).quorate, &findings);
         if (r >= 0)
                 r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
