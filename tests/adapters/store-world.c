@@ -11,6 +11,7 @@
 #define ELECTION_MS 150U
 #define HEARTBEAT_MS 30U
 #define INSTALL_MS 2000U
+#define FOLLOW_MS 40U
 
 /* ---- links ---- */
 
@@ -18,6 +19,7 @@ typedef struct Letter {
         RaftMessage message;
         struct raft_message core;
         char *address;
+        char *leader_address;
 } Letter;
 
 static void letter_free(Letter *letter) {
@@ -31,6 +33,7 @@ static void letter_free(Letter *letter) {
                 g_free(letter->core.install_snapshot.data.base);
         }
         g_free(letter->address);
+        g_free(letter->leader_address);
         g_free(letter);
 }
 
@@ -47,6 +50,8 @@ static Letter *letter_new(const RaftMessage *message, const char *from_address) 
         letter->message = *message;
         letter->address = g_strdup(from_address);
         letter->message.address = letter->address;
+        letter->leader_address = g_strdup(message->leader_address);
+        letter->message.leader_address = letter->leader_address;
         if (!message->core)
                 return letter;
 
@@ -76,6 +81,42 @@ static Node *find_node(World *world, uint64_t id) {
         return NULL;
 }
 
+static void ask_to_follow(Node *node) {
+        Node *other = node->follows;
+        RaftStatus status;
+
+        if (!other || !node->engine || !other->engine || node->deaf || other->deaf)
+                return;
+        raft_engine_get_status(node->engine, &status);
+        node->asked++;
+        node->told = raft_engine_relay(other->engine, node->id, node->address, status.last_index, status.last_term,
+                                       status.committed_index);
+        g_assert_cmpint(node->told, >=, 0);
+}
+
+static int on_follow(sd_event_source *source, uint64_t at_us, void *userdata) {
+        World *world = userdata;
+        for (size_t i = 0; i < world->n; i++)
+                ask_to_follow(&world->nodes[i]);
+        g_assert_cmpint(sd_event_source_set_time_relative(source, FOLLOW_MS * 1000), >=, 0);
+        g_assert_cmpint(sd_event_source_set_enabled(source, SD_EVENT_ONESHOT), >=, 0);
+        return 0;
+}
+
+void node_follow(Node *node, Node *other) {
+        node->follows = other;
+        ask_to_follow(node);
+        g_assert_cmpint(sd_event_source_set_enabled(node->world->follow, SD_EVENT_ONESHOT), >=, 0);
+}
+
+/* The answer of a reader is not for the other's engine. */
+static void deliver(Letter *letter, Node *from, Node *to) {
+        if (letter->message.relayed && letter->core.type == RAFT_APPEND_ENTRIES_RESULT)
+                ask_to_follow(from);
+        else
+                g_assert_cmpint(raft_engine_receive(to->engine, &letter->message), >=, -ESHUTDOWN);
+}
+
 static int on_deliver(sd_event_source *source, void *userdata) {
         World *world = userdata;
         Letter *letter = g_queue_pop_head(&world->links);
@@ -83,7 +124,7 @@ static int on_deliver(sd_event_source *source, void *userdata) {
         if (letter) {
                 Node *from = find_node(world, letter->message.from), *to = find_node(world, letter->message.to);
                 if (from && to && to->engine && !from->deaf && !to->deaf)
-                        g_assert_cmpint(raft_engine_receive(to->engine, &letter->message), >=, -ESHUTDOWN);
+                        deliver(letter, from, to);
                 letter_free(letter);
         }
         if (!g_queue_is_empty(&world->links))
@@ -142,13 +183,16 @@ static void on_fault(void *userdata, const char *sentence) {
 World *world_new(size_t n, const char *directory) {
         World *world = g_new0(World, 1);
         world->directory = directory ? g_strdup(directory) : g_dir_make_tmp("gpupool-store-XXXXXX", NULL);
-        world->n = n;
+        world->n = world->n_first = n;
         world->seed = g_random_int();
         world->trailing = UINT_MAX;
         g_queue_init(&world->links);
         g_assert_cmpint(sd_event_new(&world->event), >=, 0);
         g_assert_cmpint(sd_event_add_defer(world->event, &world->deliver, on_deliver, world), >=, 0);
         g_assert_cmpint(sd_event_source_set_enabled(world->deliver, SD_EVENT_OFF), >=, 0);
+        g_assert_cmpint(sd_event_add_time_relative(world->event, &world->follow, CLOCK_BOOTTIME, FOLLOW_MS * 1000, 1,
+                                                   on_follow, world), >=, 0);
+        g_assert_cmpint(sd_event_source_set_enabled(world->follow, SD_EVENT_OFF), >=, 0);
         for (size_t i = 0; i < n; i++)
                 world->nodes[i] = (Node) {
                         .world = world,
@@ -175,6 +219,7 @@ void world_leave(World *world) {
         for (Letter *letter; (letter = g_queue_pop_head(&world->links));)
                 letter_free(letter);
         sd_event_source_disable_unref(world->deliver);
+        sd_event_source_disable_unref(world->follow);
         sd_event_unref(world->event);
         g_free(world->directory);
         g_free(world);
@@ -196,7 +241,7 @@ RaftEngineConfig node_config(Node *node) {
                 .id = node->id,
                 .address = node->address,
                 .members = world->members,
-                .n_members = world->n,
+                .n_members = world->n_first,
                 .election_ms = ELECTION_MS,
                 .heartbeat_ms = HEARTBEAT_MS,
                 .install_ms = INSTALL_MS,
@@ -207,17 +252,27 @@ RaftEngineConfig node_config(Node *node) {
         };
 }
 
-void node_up(Node *node) {
+static void up(Node *node, const RaftEngineConfig *config) {
         g_autofree char *sentence = NULL;
-        RaftEngineConfig config = node_config(node);
 
         g_string_truncate(node->state, 0);
         node->applied = node->restored = 0;
         node->store_error = 0;
-        int r = raft_engine_open(&config, node->world->event, &node->engine, &sentence);
+        int r = raft_engine_open(config, node->world->event, &node->engine, &sentence);
         if (r != LOG_FILE_OPENED && r != LOG_FILE_CREATED)
                 g_error("%s", sentence);
         g_assert_cmpint(raft_engine_start(node->engine), ==, 0);
+}
+
+void node_up(Node *node) {
+        RaftEngineConfig config = node_config(node);
+        up(node, &config);
+}
+
+void node_up_as_joining(Node *node) {
+        RaftEngineConfig config = node_config(node);
+        config.n_members = 0;
+        up(node, &config);
 }
 
 void world_up(World *world) {

@@ -26,16 +26,21 @@ typedef struct Node {
         int store_error;
         char *fault;
         bool deaf;                      /* hears nobody, and nobody hears it */
+        struct Node *follows;           /* asks this one for what is committed, now and then and after each answer */
+        unsigned asked;
+        int told;                       /* the last verdict that asking had */
 } Node;
 
 struct World {
         sd_event *event;
         char *directory;
         size_t n;
+        size_t n_first;                 /* the first so many are the first members: all, unless set otherwise */
         Node nodes[WORLD_NODES_MAX];
         RaftMember members[WORLD_NODES_MAX];
         GQueue links;                   /* messages on their way */
         sd_event_source *deliver;
+        sd_event_source *follow;
         unsigned seed;
         unsigned trailing;
         bool fault_is_fine;
@@ -53,10 +58,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 /* What node_up() opens with. */
 RaftEngineConfig node_config(Node *node);
 
-/* Opens and starts; the first time its file is born with all nodes as voters. */
+/* Opens and starts; the first time its file is born with the first members as voters. */
 void node_up(Node *node);
 void node_down(Node *node);             /* an orderly end */
 void world_up(World *world);
+
+/* One without members in its file: it waits for a leader or follows another. */
+void node_up_as_joining(Node *node);
+void node_follow(Node *node, Node *other);      /* NULL: nobody */
 
 /* Runs the loop until @holds, failing at the deadline with @what. */
 void world_until(World *world, bool (*holds)(World *world, void *userdata), void *userdata, const char *what);

@@ -60,15 +60,43 @@ static bool is_change_good(const struct raft_entry *entry) {
         return true;
 }
 
-static RaftCheckVerdict check_append(const struct raft *raft, const struct raft_append_entries *append) {
+uint64_t raft_check_term_at(const struct raft *raft, const RaftLog *log, uint64_t index) {
+        const LogEntry *entry = raft_log_get(log, index);
+        if (entry)
+                return entry->term;
+        return index == raft->trail.snapshot.index ? raft->trail.snapshot.term : 0;
+}
+
+static bool contradicts_committed(const struct raft *raft, const RaftLog *log, uint64_t index, uint64_t term) {
+        uint64_t own = index > 0 && index <= raft->commit_index ? raft_check_term_at(raft, log, index) : 0;
+        return own > 0 && own != term;
+}
+
+/* All of it must be committed, and so agree with all that is committed here. */
+static RaftCheckVerdict check_relayed_append(const struct raft *raft, const RaftLog *log,
+                                             const struct raft_append_entries *append) {
+        if (append->n_entries > 0 && append->prev_log_index + append->n_entries > append->leader_commit)
+                return RAFT_CHECK_BAD;
+        if (contradicts_committed(raft, log, append->prev_log_index, append->prev_log_term))
+                return RAFT_CHECK_BAD;
+        for (unsigned i = 0; i < append->n_entries; i++)
+                if (contradicts_committed(raft, log, append->prev_log_index + 1 + i, append->entries[i].term))
+                        return RAFT_CHECK_BAD;
+        return RAFT_CHECK_GOOD;
+}
+
+static RaftCheckVerdict check_append(const struct raft *raft, const RaftLog *log, const RaftMessage *message) {
+        const struct raft_append_entries *append = &message->core->append_entries;
         raft_term term = append->prev_log_term;
 
         if (append->term == 0 || (append->prev_log_index == 0) != (append->prev_log_term == 0) ||
             append->prev_log_term > append->term || append->n_entries > MESSAGE_ENTRIES_MAX ||
             append->prev_log_index > INT64_MAX - MESSAGE_ENTRIES_MAX || append->term > INT64_MAX)
                 return RAFT_CHECK_BAD;
-        if (append->term == raft->current_term && raft->state == RAFT_LEADER)
+        if (append->term == raft->current_term && raft->state == RAFT_LEADER && !message->relayed)
                 return RAFT_CHECK_BAD;          /* a term has one leader */
+        if (append->prev_log_index == 0 && append->n_entries > 0 && append->entries[0].type != RAFT_CHANGE)
+                return RAFT_CHECK_BAD;          /* every history begins with its first members */
 
         for (unsigned i = 0; i < append->n_entries; i++) {
                 const struct raft_entry *entry = &append->entries[i];
@@ -83,11 +111,15 @@ static RaftCheckVerdict check_append(const struct raft *raft, const struct raft_
                         return RAFT_CHECK_BAD;
                 term = entry->term;
         }
-        return RAFT_CHECK_GOOD;
+        /* libraft would take what a snapshot replaced here for new. */
+        if (append->prev_log_index == 0 && raft->trail.offset > 0)
+                return RAFT_CHECK_STALE;
+        return message->relayed ? check_relayed_append(raft, log, append) : RAFT_CHECK_GOOD;
 }
 
-static RaftCheckVerdict check_install(const struct raft *raft, const RaftLog *log,
-                                      const struct raft_install_snapshot *install) {
+static RaftCheckVerdict check_install(const struct raft *raft, const RaftLog *log, const RaftMessage *message) {
+        const struct raft_install_snapshot *install = &message->core->install_snapshot;
+
         if (install->term == 0 || install->term > INT64_MAX || install->last_index == 0 || install->last_term == 0 ||
             install->last_term > install->term || install->conf_index > install->last_index ||
             install->last_index > INT64_MAX || install->conf.n == 0 || install->conf.n > MEMBERS_MAX ||
@@ -96,7 +128,7 @@ static RaftCheckVerdict check_install(const struct raft *raft, const RaftLog *lo
         for (unsigned i = 0; i < install->conf.n; i++)
                 if (install->conf.servers[i].id == 0 || !install->conf.servers[i].address)
                         return RAFT_CHECK_BAD;
-        if (install->term == raft->current_term && raft->state == RAFT_LEADER)
+        if (install->term == raft->current_term && raft->state == RAFT_LEADER && !message->relayed)
                 return RAFT_CHECK_BAD;
         if (raft->snapshot.installing)
                 return RAFT_CHECK_STALE;        /* libraft forgets who owns a second one */
@@ -133,11 +165,15 @@ RaftCheckVerdict raft_check_message(const struct raft *raft, const RaftLog *log,
         if (message->from == 0 || message->from == raft->id || !message->address)
                 return RAFT_CHECK_BAD;
         if (message->kind != RAFT_MESSAGE_CORE)
-                return RAFT_CHECK_GOOD;
+                return message->relayed ? RAFT_CHECK_BAD : RAFT_CHECK_GOOD;
+        if (message->relayed && (message->leader == 0 || !message->leader_address ||
+                                 (message->core->type != RAFT_APPEND_ENTRIES &&
+                                  message->core->type != RAFT_INSTALL_SNAPSHOT)))
+                return RAFT_CHECK_BAD;
 
         switch (message->core->type) {
         case RAFT_APPEND_ENTRIES:
-                return check_append(raft, &message->core->append_entries);
+                return check_append(raft, log, message);
         case RAFT_APPEND_ENTRIES_RESULT:
                 return message->core->append_entries_result.term > INT64_MAX ? RAFT_CHECK_BAD : RAFT_CHECK_GOOD;
         case RAFT_REQUEST_VOTE:
@@ -145,7 +181,7 @@ RaftCheckVerdict raft_check_message(const struct raft *raft, const RaftLog *log,
         case RAFT_REQUEST_VOTE_RESULT:
                 return check_vote_result(raft, &message->core->request_vote_result);
         case RAFT_INSTALL_SNAPSHOT:
-                return check_install(raft, log, &message->core->install_snapshot);
+                return check_install(raft, log, message);
         case RAFT_TIMEOUT_NOW:
                 return message->core->timeout_now.term > INT64_MAX ? RAFT_CHECK_BAD : RAFT_CHECK_GOOD;
         }

@@ -18,6 +18,9 @@ typedef enum RaftCheckVerdict {
 
 RaftCheckVerdict raft_check_message(const struct raft *raft, const RaftLog *log, const RaftMessage *message);
 
+/* The term of what stands at @index; 0 if neither log nor snapshot says it. */
+uint64_t raft_check_term_at(const struct raft *raft, const RaftLog *log, uint64_t index);
+
 /* libraft's decoder of members, which reads past the end of what is too short, behind a check of the bounds. Returns 0
  * (to be closed with raft_configuration_close()), -EBADMSG or -ENOMEM. */
 int raft_check_decode_members(const void *bytes, size_t size, struct raft_configuration *ret);

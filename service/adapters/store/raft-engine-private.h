@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What the four files of the engine share: raft-start.c opens, starts and ends, raft-engine.c drives, raft-request.c
- * serves callers, raft-receive.c takes what peers send. */
+/* What the five files of the engine share: raft-start.c opens, starts and ends, raft-engine.c drives, raft-request.c
+ * serves callers, raft-receive.c takes what peers send, raft-relay.c hands on to readers and is one. */
 
 #include <raft.h>
 
@@ -72,6 +72,16 @@ struct RaftEngine {
         RaftOutbox snapshot_outbox;     /* wait for the snapshot to be read */
         bool sending;
 
+        /* When something of the leader of which term was taken last. */
+        uint64_t contact_us;
+        uint64_t contact_term;
+
+        /* Of a reader: who handed on last, and what is answered when it is stored (0: nothing). */
+        uint64_t relayer_id;
+        char *relayer_address;
+        uint64_t relay_end;
+        bool by_relay;          /* since then the leader itself was not heard; libraft's answers are not for it */
+
         ARRAY(RaftRequest *) requests;
         uint64_t ready_index;   /* what a new leader must have applied before it answers */
         uint64_t next_round;
@@ -94,6 +104,9 @@ void engine_stop(RaftEngine *engine, const char *format, ...) __attribute__((for
 
 bool engine_is_leader(const RaftEngine *engine);
 bool engine_is_ready(const RaftEngine *engine);
+bool engine_is_member(const RaftEngine *engine);        /* standby or voter */
+RaftMemberRole engine_role_of(const RaftEngine *engine, uint64_t id);
+uint64_t engine_now_us(const RaftEngine *engine);
 
 /* Sends what may leave. */
 void engine_flush(RaftEngine *engine);
@@ -126,3 +139,10 @@ void requests_clear(RaftEngine *engine);
 /* raft-receive.c */
 int receive_snapshot(RaftEngine *engine, uint64_t from, const char *address, uint64_t term,
                      const LogSnapshot *snapshot);
+int receive_core(RaftEngine *engine, const RaftMessage *message);       /* one that was checked */
+
+/* raft-relay.c */
+void engine_forget_leader(RaftEngine *engine);                  /* of a follower */
+void engine_doubt_leader(RaftEngine *engine);                   /* forgets one that has not been heard for long */
+int receive_relayed(RaftEngine *engine, const RaftMessage *relayed);    /* checked */
+void relay_answer(RaftEngine *engine);                          /* if all is stored that was handed on */

@@ -34,10 +34,14 @@ void engine_stop(RaftEngine *engine, const char *format, ...) {
         engine->callbacks.fault(engine->userdata, sentence ? sentence : "the registry stopped: memory is out.");
 }
 
-static uint64_t now_ms(const RaftEngine *engine) {
+uint64_t engine_now_us(const RaftEngine *engine) {
         uint64_t us = 0;
         (void) sd_event_now(engine->event, CLOCK_BOOTTIME, &us);
-        return us / 1000;
+        return us;
+}
+
+static uint64_t now_ms(const RaftEngine *engine) {
+        return engine_now_us(engine) / 1000;
 }
 
 bool engine_is_leader(const RaftEngine *engine) {
@@ -50,7 +54,7 @@ bool engine_is_ready(const RaftEngine *engine) {
 
 /* ---- what the outside sees ---- */
 
-static RaftMemberRole role_of(const RaftEngine *engine, uint64_t id) {
+RaftMemberRole engine_role_of(const RaftEngine *engine, uint64_t id) {
         const struct raft_configuration *members = &engine->raft.configuration;
         for (unsigned i = 0; i < members->n; i++)
                 if (members->servers[i].id == id)
@@ -110,11 +114,14 @@ void raft_engine_get_status(const RaftEngine *engine, RaftStatus *ret) {
                 .leader_id = leader_id(engine),
                 .term = engine->raft.current_term,
                 .n_voters = count_voters(engine),
-                .role = role_of(engine, engine->raft.id),
+                .role = engine_role_of(engine, engine->raft.id),
+                .is_member = engine_is_member(engine),
+                .leader_contact_us = engine->contact_term == engine->raft.current_term ? engine->contact_us : 0,
                 .committed_index = engine->raft.commit_index,
                 .applied_index = engine->applied_index,
                 .persisted_index = engine->raft.last_stored,
                 .last_index = raft_log_last(&engine->log),
+                .last_term = raft_check_term_at(&engine->raft, &engine->log, raft_log_last(&engine->log)),
                 .snapshot_index = engine->snapshot_index,
                 .log_entries = engine->log.n,
                 .log_bytes = engine->log.bytes,
@@ -204,6 +211,8 @@ void engine_flush(RaftEngine *engine) {
 
 static void queue_messages(RaftEngine *engine, const struct raft_message *messages, unsigned n) {
         for (unsigned i = 0; i < n; i++) {
+                if (messages[i].type == RAFT_APPEND_ENTRIES_RESULT && engine->by_relay)
+                        continue;       /* relay_answer() does it */
                 RaftOutboxItem *item = raft_outbox_item_new(engine->raft.id, messages[i].server_id,
                                                             messages[i].server_address, &messages[i], &engine->log);
                 if (!item)
@@ -247,7 +256,8 @@ void engine_on_snapshot_read(void *userdata, LogSnapshot *answer, int error) {
                 engine_stop(engine, "registry %s is damaged: its snapshot cannot be read.", engine->path);
                 return;
         }
-        if (!snapshot || !engine_is_leader(engine) || engine->raft.current_term != item->core.install_snapshot.term)
+        if (!snapshot || !(engine_is_leader(engine) || item->message.relayed) ||
+            engine->raft.current_term != item->core.install_snapshot.term)
                 return;
         (void) send_snapshot(engine, item, snapshot);
 }
@@ -342,6 +352,23 @@ static bool is_refusal(int code) {
         return code == RAFT_NOTLEADER || code == RAFT_CANTCHANGE || code == RAFT_NOTFOUND || code == RAFT_BADID;
 }
 
+/* Libraft took what @event brings. */
+static void note_contact(RaftEngine *engine, const struct raft_event *event) {
+        const struct raft_message *message = event->receive.message;
+        raft_term term = 0;
+
+        if (event->type != RAFT_RECEIVE)
+                return;
+        if (message->type == RAFT_APPEND_ENTRIES)
+                term = message->append_entries.term;
+        if (message->type == RAFT_INSTALL_SNAPSHOT)
+                term = message->install_snapshot.term;
+        if (term == 0 || term != engine->raft.current_term)
+                return;
+        engine->contact_us = engine_now_us(engine);
+        engine->contact_term = term;
+}
+
 int engine_step(RaftEngine *engine, struct raft_event *event) {
         struct raft_update update = {};
         bool was_leader = engine_is_leader(engine);
@@ -361,6 +388,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
                                                   : raft_strerror(code));
                 return code;
         }
+        note_contact(engine, event);
         /* First all is copied that is only good until the next step; then come callbacks, which may make one. */
         if (queue_writes(engine, &update) < 0) {
                 engine_stop(engine, "registry %s: the engine cannot go on: memory is out.", engine->path);
@@ -368,6 +396,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
         }
         if (update.flags & (RAFT_UPDATE_MESSAGES))
                 queue_messages(engine, update.messages.batch, update.messages.n);
+        engine_doubt_leader(engine);
         if (engine_is_leader(engine) && !was_leader)
                 engine->ready_index = raft_last_index(&engine->raft);
 
@@ -383,6 +412,7 @@ int engine_on_timer(sd_event_source *source, uint64_t at_us, void *userdata) {
         RaftEngine *engine = userdata;
         struct raft_event event = { .type = RAFT_TIMEOUT };
 
+        engine_doubt_leader(engine);
         (void) engine_step(engine, &event);
         if (!engine->stopped)
                 requests_turn(engine, true);
@@ -488,6 +518,7 @@ void engine_on_write_done(void *userdata, uint64_t sequence, const LogWrite *wri
                 installed_durable(engine, write->snapshot);
         else if (write->snapshot)
                 own_durable(engine, write);
+        relay_answer(engine);
         engine_flush(engine);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "adapters/store/raft-outbox.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* libraft names what to send by index and number only. */
@@ -52,12 +53,23 @@ RaftOutboxItem *raft_outbox_item_new(uint64_t from, uint64_t to, const char *add
         return STEAL(item);
 }
 
+int raft_outbox_item_set_leader(RaftOutboxItem *item, uint64_t leader, const char *leader_address) {
+        item->leader_address = strdup(leader_address);
+        if (!item->leader_address)
+                return -ENOMEM;
+        item->message.relayed = true;
+        item->message.leader = leader;
+        item->message.leader_address = item->leader_address;
+        return 0;
+}
+
 RaftOutboxItem *raft_outbox_item_free(RaftOutboxItem *item) {
         if (!item)
                 return NULL;
         if (item->message.core && item->core.type == RAFT_APPEND_ENTRIES)
                 free(item->core.append_entries.entries);
         log_entries_unref(item->entries, item->n_entries);
+        free(item->leader_address);
         free(item);
         return NULL;
 }

@@ -20,6 +20,7 @@ typedef struct RaftOutboxItem {
         struct raft_message core;
         LogEntry **entries;
         size_t n_entries;
+        char *leader_address;
         char address[];
 } RaftOutboxItem;
 
@@ -33,6 +34,8 @@ typedef struct RaftOutbox {
  * are taken from @log. NULL when memory is out (or the log lacks an entry). */
 RaftOutboxItem *raft_outbox_item_new(uint64_t from, uint64_t to, const char *address, const struct raft_message *core,
                                      const RaftLog *log);
+/* Makes it a relayed one. 0 or -ENOMEM. */
+int raft_outbox_item_set_leader(RaftOutboxItem *item, uint64_t leader, const char *leader_address);
 RaftOutboxItem *raft_outbox_item_free(RaftOutboxItem *item);
 DEFINE_CLEANUP(RaftOutboxItem *, raft_outbox_item_free);
 

@@ -146,7 +146,7 @@ static int answer_confirmation(RaftEngine *engine, const RaftMessage *message) {
         return 0;
 }
 
-static int receive_core(RaftEngine *engine, const RaftMessage *message) {
+int receive_core(RaftEngine *engine, const RaftMessage *message) {
         struct raft_message core = *message->core;
 
         if (core.type == RAFT_APPEND_ENTRIES)
@@ -172,6 +172,11 @@ int raft_engine_receive(RaftEngine *engine, const RaftMessage *message) {
 
         switch (message->kind) {
         case RAFT_MESSAGE_CORE:
+                if (message->relayed)
+                        return receive_relayed(engine, message);
+                if (message->core->type == RAFT_APPEND_ENTRIES || message->core->type == RAFT_INSTALL_SNAPSHOT)
+                        engine->by_relay = false;
+                engine_doubt_leader(engine);
                 return receive_core(engine, message);
         case RAFT_MESSAGE_CONFIRM_ASK:
                 return answer_confirmation(engine, message);

@@ -241,6 +241,7 @@ RaftEngine *raft_engine_free(RaftEngine *engine) {
         log_file_content_clear(&engine->content);
         log_snapshot_free(engine->held);
         free(engine->held_address);
+        free(engine->relayer_address);
         (void) sd_event_source_disable_unref(engine->timer);
         (void) sd_event_source_disable_unref(engine->deferred);
         (void) sd_event_unref(engine->event);
