@@ -84,11 +84,13 @@ static int compare_keys(const void *a, const void *b) {
         return memcmp(x->key, y->key, HASH_SIZE);
 }
 
-/* Numbers in the consensus engine, and keys, are one node's each. */
+/* Numbers in the consensus engine, and keys, are one node's each, and every member can what the cluster does. */
 static int check_nodes(const Registry *registry) {
         ARRAY(const NodeRecord *) nodes = {}, with_key = {};
         int r = 0;
         ARRAY_EACH(node, &registry->nodes) {
+                if (node->level < registry->level)
+                        r = -EINVAL;
                 if (r >= 0)
                         r = array_append(&nodes, &(const NodeRecord *) { node });
                 if (r >= 0 && node->has_key)

@@ -174,20 +174,95 @@ static void tell_any_node(Chronicle *c, GRand *random) {
                          pick(random, 2) ? (record ? record->boot_id : "boot-1") : pick_text(random));
 }
 
+/* Mostly an honest joiner; nodes 1 to 3 have the GPUs, 4 and 5 come and go. */
+static void tell_any_admission(Chronicle *c, GRand *random) {
+        static const char *const names[] = { "a", "b", "c", "d", "e" };
+        unsigned node = 1 + pick(random, 5);
+        Admission admission = admission_of(node, 1 + pick(random, 4), names[pick(random, 8) ? node - 1 : pick(random, 5)]);
+        switch (pick(random, 10)) {
+        case 0:
+                admission.key = KEY(1 + pick(random, 5));
+                break;
+        case 1:
+                admission.secret_hash = SECRET_HASH(1 + pick(random, 4));
+                break;
+        case 2:
+                admission.level = pick(random, 4);
+                break;
+        case 3:
+                admission.witness = true;
+                break;
+        case 4:
+                admission.node.bytes[pick(random, ID_SIZE)]++;
+                break;
+        }
+        (void) tell_admission(c, &admission);
+}
+
+/* Some cluster's backup, whole or in two pieces, or only the first. */
+static void tell_any_import(Chronicle *c, GRand *random) {
+        _cleanup_(chronicle_clear) Chronicle other = chronicle_of_a_vm(1 + pick(random, 2));
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t size;
+        if (pick(random, 4) == 0)
+                other.registry->level = pick(random, 4);
+        g_assert_cmpint(registry_encode(other.registry, &bytes, &size), ==, 0);
+        uint64_t checksum = bytes_fingerprint(bytes, size);
+        size_t first = pick(random, 2) ? size : 1 + pick(random, (unsigned) size);
+        if (tell_import_piece(c, checksum, 0, size, bytes, first) != VERDICT_DONE || first == size)
+                return;
+        if (pick(random, 3))
+                (void) tell_import_piece(c, checksum + (pick(random, 6) == 0), first, size, bytes + first, size - first);
+}
+
+static void tell_any_membership(Chronicle *c, GRand *random) {
+        switch (pick(random, 8)) {
+        case 0:
+        case 1:
+        case 2:
+                (void) tell_invite(c, 1 + pick(random, 4), pick(random, 2) ? 0 : UINT64_MAX);
+                break;
+        case 3:
+                (void) tell_invite_revoked(c, 1 + pick(random, 4));
+                break;
+        case 4:
+        case 5:
+                tell_any_admission(c, random);
+                break;
+        case 6:
+                (void) tell_node_removed(c, pick(random, 8) ? 4 + pick(random, 2) : 1 + pick(random, 3));
+                break;
+        default:
+                (void) tell_level(c, pick(random, 4));
+                break;
+        }
+}
+
+/* Most often a member. */
+static NodeId pick_author(const Chronicle *c, GRand *random) {
+        const Registry *registry = c->registry;
+        if (registry->nodes.n == 0 || pick(random, 10) == 0)
+                return NODE(1 + pick(random, 5));
+        return registry->nodes.items[pick(random, (unsigned) registry->nodes.n)].id;
+}
+
 void tell_anything(Chronicle *c, GRand *random) {
         GpuIdentity gpu = pick_gpu(random);
         unsigned vm = pick_vm(random);
         if (pick(random, 10) == 0)
                 c->request = REQUEST(1 + pick(random, 200));
-        c->level = pick(random, 30) == 0 ? 2 : 1;
+        if (pick(random, 20) == 0)
+                c->not_after = c->index + pick(random, 3);
+        c->level = pick(random, 10) == 0 ? 2 : pick(random, 2);
+        c->author = pick_author(c, random);
         if (!vm_told(c, vm) && pick(random, 2)) {
                 (void) tell_vm(c, vm, pick_name(random), "training", 1 + pick(random, 2));
                 return;
         }
-        switch (pick(random, 28)) {
+        switch (pick(random, 32)) {
         case 0:
                 if (id_is_null(c->registry->cluster.bytes) || pick(random, 8) == 0)
-                        (void) tell_init(c, "lab");
+                        (void) tell_init_at(c, "lab", pick(random, 5) ? pick(random, 3) : pick(random, 4));
                 break;
         case 1:
                 tell_any_node(c, random);
@@ -249,6 +324,13 @@ void tell_anything(Chronicle *c, GRand *random) {
                 break;
         case 24:
                 (void) tell_quarantine(c, &gpu, pick_text(random));
+                break;
+        case 25:
+        case 26:
+                tell_any_membership(c, random);
+                break;
+        case 27:
+                tell_any_import(c, random);
                 break;
         default:
                 (void) tell_release(c, &gpu);

@@ -593,6 +593,8 @@ Verdict tell_assign(Chronicle *c, const Claim *claim) {
         m.epoch = copy.epoch;
         m.gpus = pointers;
         m.n_gpus = copy.n_gpus;
+        m.notes = copy.notes;
+        m.n_notes = copy.n_notes;
         return TELL(c, ASSIGN, m);
 }
 

@@ -104,6 +104,8 @@ typedef struct Claim {
         uint64_t incarnation, epoch;
         AssignedGpu gpus[GPUS_PER_VM_MAX + 1];
         size_t n_gpus;
+        Gpupool1__PlacementNote **notes;        /* borrowed */
+        size_t n_notes;
 } Claim;
 
 /* The next epoch of the VM on the node, with GPUs @first .. @first + @n - 1. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "chronicle.h"
+#include "core/registry-internal.h"
 
 #define TELL(c, kind, command) tell((c), GPUPOOL1__ENTRY__COMMAND_##kind, &(command))
 
@@ -377,6 +378,45 @@ static void test_a_node_that_says_the_same_again_ends_nothing(void) {
         g_assert_cmpint(vm_told(&c, 1)->assignment.phase, ==, ASSIGNMENT_STARTING);
 }
 
+/* ---- notes */
+
+static void test_notes_are_kept_while_there_is_room(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
+        Gpupool1__PlacementNote notes[2], *pointers[] = { notes, notes + 1 };
+        for (size_t i = 0; i < ELEMENTS(notes); i++) {
+                gpupool1__placement_note__init(notes + i);
+                notes[i].node = (char *) (i == 0 ? "b" : "a");
+                notes[i].chosen = i == 1;
+                notes[i].why = (char *) "because";
+        }
+        Claim claim = claim_of(&c, 1, 1, 0, 1);
+        claim.notes = pointers;
+        claim.n_notes = ELEMENTS(notes);
+        ASSERT_DONE(tell_assign(&c, &claim));
+        g_assert_cmpuint(vm_told(&c, 1)->n_notes, ==, 2);
+        size_t size = c.registry->notes_total;
+        g_assert_cmpuint(size, >, 0);
+        ASSERT_DONE(tell_ended(&c, 1, END_GUEST_SHUTDOWN, 0));
+
+        /* The notes of the last decision make room for those of the next. */
+        c.quick = true;
+        c.registry->notes_total = NOTES_TOTAL_MAX;
+        claim.epoch++;
+        ASSERT_DONE(tell_assign(&c, &claim));
+        g_assert_cmpuint(vm_told(&c, 1)->n_notes, ==, 2);
+        ASSERT_DONE(tell_ended(&c, 1, END_GUEST_SHUTDOWN, 0));
+
+        /* Without room the VM is placed all the same, and where it ran is known. */
+        c.registry->notes_total = NOTES_TOTAL_MAX + 1;
+        claim.epoch++;
+        ASSERT_DONE(tell_assign(&c, &claim));
+        g_assert_cmpuint(vm_told(&c, 1)->n_notes, ==, 1);
+        g_assert_cmpstr(vm_told(&c, 1)->notes[0].node, ==, "a");
+        g_assert_cmpstr(vm_told(&c, 1)->notes[0].why, ==, "");
+        g_assert_true(vm_told(&c, 1)->notes[0].chosen);
+        g_assert_cmpuint(c.registry->notes_total, ==, NOTES_TOTAL_MAX + 1 - size + 17);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/registry/assignment/" #name, test_##name)
@@ -410,5 +450,6 @@ int main(int argc, char **argv) {
         TEST(a_new_boot_ends_no_assignment_of_another_node);
         TEST(who_was_to_stop_is_stopped_by_a_new_boot);
         TEST(a_node_that_says_the_same_again_ends_nothing);
+        TEST(notes_are_kept_while_there_is_room);
         return g_test_run();
 }

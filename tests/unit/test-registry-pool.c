@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "chronicle.h"
+#include "core/registry-internal.h"
 
 #define TELL(c, kind, command) tell((c), GPUPOOL1__ENTRY__COMMAND_##kind, &(command))
 
@@ -349,6 +350,43 @@ static void test_a_quarantine_needs_a_gpu_of_a_member_and_a_sentence(void) {
         ASSERT_REFUSED(INVALID_ARGUMENT, TELL(&c, QUARANTINE_GPU, m));
 }
 
+/* ---- all pools together */
+
+static void test_all_pools_together_have_room_for_so_many_gpus(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+        GpuIdentity last = GPU(1, POOL_GPUS_MAX - 1), late = GPU(1, POOL_GPUS_MAX);
+        ASSERT_DONE(tell_pool(&c, "other", 1, 0));
+        /* Through the commands it would take minutes. */
+        for (unsigned n = 4; n < POOL_GPUS_MAX - 1; n++) {
+                GpuIdentity gpu = GPU(1, n);
+                g_assert_cmpint(pool_add(c.registry->pools.items + 1, &gpu), ==, 0);
+        }
+        c.quick = true;
+        ASSERT_DONE(tell_pool_add(&c, "other", &last));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_pool_add(&c, "other", &late));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_pool_add(&c, "training", &late));
+        ASSERT_DONE(tell_pool(&c, "third", 1, 0));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_pool(&c, "fourth", 1, 1));
+        ASSERT_DONE(tell_pool_remove(&c, "other", &last));
+        ASSERT_DONE(tell_pool_add(&c, "training", &late));
+}
+
+static void test_so_many_gpus_are_in_quarantine(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+        for (unsigned n = 0; n < QUARANTINES_MAX - 1; n++) {
+                Quarantine quarantine = { .gpu = GPU(1, n) };
+                size_t place;
+                (void) registry_quarantine_place(c.registry, &quarantine.gpu, &place);
+                g_assert_cmpint(array_insert(&c.registry->quarantines, place, &quarantine), ==, 0);
+        }
+        GpuIdentity last = GPU(1, QUARANTINES_MAX), late = GPU(1, QUARANTINES_MAX + 1);
+        c.quick = true;
+        ASSERT_DONE(tell_quarantine(&c, &last, "broken"));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_quarantine(&c, &late, "broken"));
+        ASSERT_DONE(tell_release(&c, &last));
+        ASSERT_DONE(tell_quarantine(&c, &late, "broken"));
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/registry/pool/" #name, test_##name)
@@ -380,5 +418,7 @@ int main(int argc, char **argv) {
         TEST(a_gpu_goes_into_quarantine_and_comes_out);
         TEST(another_card_in_the_slot_is_not_in_quarantine);
         TEST(a_quarantine_needs_a_gpu_of_a_member_and_a_sentence);
+        TEST(all_pools_together_have_room_for_so_many_gpus);
+        TEST(so_many_gpus_are_in_quarantine);
         return g_test_run();
 }

@@ -101,12 +101,66 @@ static void test_a_cluster_has_room_for_so_many_vms(void) {
                 snprintf(name, sizeof(name), "v%u", n);
                 g_assert_cmpint(text_set(&vm.name, name), ==, 0);
                 g_assert_cmpint(text_set(&vm.pool, "training"), ==, 0);
+                g_assert_cmpint(text_set(&vm.xml, "x"), ==, 0);
+                c.registry->xml_total++;
                 g_assert_cmpint(array_append(&c.registry->vms, &vm), ==, 0);
         }
         c.quick = true;
         ASSERT_REFUSED(LIMITS_EXCEEDED, tell_vm(&c, VMS_MAX + 1, "late", "training", 1));
         ASSERT_DONE(tell_vm_deleted(&c, 7));
         ASSERT_DONE(tell_vm(&c, VMS_MAX + 1, "late", "training", 1));
+}
+
+static void test_all_vms_together_have_so_much_xml(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+        g_autofree char *largest = g_strnfill(XML_SIZE_MAX, 'x');
+        unsigned n = 0;
+        c.quick = true;
+        while (c.registry->xml_total + XML_SIZE_MAX <= XML_TOTAL_MAX) {
+                char name[16];
+                snprintf(name, sizeof(name), "v%u", ++n);
+                ASSERT_DONE(tell_vm(&c, n, name, "training", 1));
+                ASSERT_DONE(tell_vm_xml(&c, n, name, largest));
+        }
+        c.quick = false;
+        ASSERT_DONE(tell_vm(&c, n + 1, "last", "training", 1));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_vm_xml(&c, n + 1, "last", largest));
+
+        size_t room = XML_TOTAL_MAX - c.registry->xml_total + strlen(vm_told(&c, n + 1)->xml);
+        g_autofree char *rest = g_strnfill(room + 1, 'x');
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_vm_xml(&c, n + 1, "last", rest));
+        rest[room] = '\0';
+        ASSERT_DONE(tell_vm_xml(&c, n + 1, "last", rest));
+        g_assert_cmpuint(c.registry->xml_total, ==, XML_TOTAL_MAX);
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_vm(&c, n + 2, "late", "training", 1));
+        ASSERT_DONE(tell_vm_xml(&c, n + 1, "last", rest));
+        ASSERT_DONE(tell_vm_deleted(&c, 1));
+        ASSERT_DONE(tell_vm(&c, n + 2, "late", "training", 1));
+}
+
+static void test_policies_count_with_the_xml(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
+        char *nodes[] = { (char *) "somewhere" };
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        Gpupool1__SetVmPolicy m = GPUPOOL1__SET_VM_POLICY__INIT;
+        VmId id = VM(1);
+        policy.set_preferred_nodes = true;
+        policy.preferred_nodes = nodes;
+        policy.n_preferred_nodes = 1;
+        m.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = id.bytes };
+        m.policy = &policy;
+
+        size_t before = c.registry->xml_total;
+        ASSERT_DONE(tell(&c, GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY, &m));
+        g_assert_cmpuint(c.registry->xml_total, >, before);
+        policy.n_preferred_nodes = 0;
+        ASSERT_DONE(tell(&c, GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY, &m));
+        g_assert_cmpuint(c.registry->xml_total, ==, before);
+
+        policy.n_preferred_nodes = 1;
+        c.quick = true;
+        c.registry->xml_total = XML_TOTAL_MAX;
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell(&c, GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY, &m));
 }
 
 static void test_what_is_not_there_cannot_be_changed(void) {
@@ -310,6 +364,8 @@ int main(int argc, char **argv) {
         TEST(a_vm_needs_one_to_so_many_gpus);
         TEST(domain_xml_has_a_largest);
         TEST(a_cluster_has_room_for_so_many_vms);
+        TEST(all_vms_together_have_so_much_xml);
+        TEST(policies_count_with_the_xml);
         TEST(what_is_not_there_cannot_be_changed);
         TEST(a_vm_is_renamed_while_it_is_stopped_only);
         TEST(a_vm_is_deleted_while_it_is_stopped_only);

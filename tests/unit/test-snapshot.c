@@ -43,6 +43,8 @@ static void test_an_empty_registry_comes_back(void) {
         assert_comes_back_as_it_went(c.registry);
 }
 
+#define GOLDEN UINT64_C(0x92aeb5f2f71d1195)
+
 /* Something of everything. */
 static Chronicle chronicle_of_everything(void) {
         Chronicle c = chronicle_of_a_vm(2);
@@ -66,12 +68,32 @@ static Chronicle chronicle_of_everything(void) {
         claim = claim_of(&c, 2, 2, 1, 1);
         ASSERT_DONE(tell_assign(&c, &claim));
         ASSERT_DONE(tell_ended(&c, 2, END_START_FAILED, 0));
+        for (unsigned node = 3; node <= 4; node++) {
+                ASSERT_DONE(tell_node(&c, node, node == 3 ? "c" : "d", 1, "boot"));
+                ASSERT_DONE(tell_node_removed(&c, node));
+        }
+        ASSERT_DONE(tell_invite(&c, 1, 1800000000000));
+        ASSERT_DONE(tell_level(&c, LEVEL_WITNESS));
+        Admission witness = admission_of(5, 1, "w");
+        witness.witness = true;
+        c.level = LEVEL_WITNESS;
+        ASSERT_DONE(tell_admission(&c, &witness));
+        ASSERT_DONE(tell_invite(&c, 2, 1800000000000));
+        c.level = 0;
         return c;
 }
 
 static void test_something_of_everything_comes_back(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_everything();
         assert_comes_back_as_it_went(c.registry);
+}
+
+/* The same entries are the same bytes on every machine, whatever its byte order and word size. Of any change to what a
+ * registry remembers, its words too, this needs the new value. */
+static void test_the_same_entries_are_the_same_bytes_everywhere(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_everything();
+        _cleanup_(bytes_clear) Bytes bytes = encoded(c.registry);
+        g_assert_cmphex(bytes_fingerprint(bytes.data, bytes.size), ==, GOLDEN);
 }
 
 static void test_whatever_was_decided_comes_back(void) {
@@ -291,6 +313,51 @@ static void test_a_shared_gpu_or_group_is_garbage(void) {
         second->node = (ProtobufCBinaryData) {};
 }
 
+static void test_members_keep_their_limits(void) {
+        MESSAGE_OF_EVERYTHING(m);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->node.data, (uint8_t *) "\0\0\0\0\0\0\0\0iiiiiiii");
+        ASSERT_GARBAGE_WITH(m, nodes[1]->node.data, (uint8_t *) "\xa0\0\0\x01\0\0\0\0iiiiiiii");      /* begins as [0] */
+        ASSERT_GARBAGE_WITH(m, nodes[1]->key.len, HASH_SIZE - 1);
+        ASSERT_GARBAGE_WITH(m, nodes[1]->key, m->nodes[2]->key);
+        ASSERT_GARBAGE_WITH(m, nodes[1]->level, m->level - 1);
+        ASSERT_GARBAGE_WITH(m, nodes[1]->joined_index, m->index + 1);
+        g_assert_true(m->nodes[2]->witness);
+        g_assert_cmpuint(m->nodes[1]->joined_index, >, 0);
+}
+
+static void test_invitations_and_removed_nodes_keep_their_limits(void) {
+        MESSAGE_OF_EVERYTHING(m);
+        g_assert_cmpuint(m->n_invites, >=, 2);
+        g_assert_cmpuint(m->n_removed, ==, 2);
+        ASSERT_GARBAGE_WITH(m, invites[0]->invite.len, 0);
+        ASSERT_GARBAGE_WITH(m, invites[0]->invite.data, (uint8_t *) "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        ASSERT_GARBAGE_WITH(m, invites[0]->secret_hash.len, 0);
+        ASSERT_GARBAGE_WITH(m, invites[0]->node.len, 3);
+        ASSERT_GARBAGE_WITH(m, invites[1], m->invites[0]);
+        ASSERT_GARBAGE_WITH(m, removed[0]->node.len, 0);
+        ASSERT_GARBAGE_WITH(m, removed[0]->node, m->nodes[0]->node);
+        ASSERT_GARBAGE_WITH(m, removed[0]->key.len, 1);
+        ASSERT_GARBAGE_WITH(m, removed[0]->name, (char *) "a b");
+        ASSERT_GARBAGE_WITH(m, removed[1], m->removed[0]);
+}
+
+static void test_an_import_keeps_its_limits(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_empty();
+        static const uint8_t byte[4];
+        ASSERT_DONE(tell_init_at(&c, "lab", LEVEL_IMPORT));
+        ASSERT_DONE(tell_node(&c, 1, "a", 1, "boot"));
+        ASSERT_DONE(tell_import_piece(&c, 1, 0, 4, byte, 3));
+        assert_comes_back_as_it_went(c.registry);
+        _cleanup_(message_freep) Message *m = message_of(c.registry);
+        ASSERT_GARBAGE_WITH(m, import->bytes.len, 0);
+        ASSERT_GARBAGE_WITH(m, import->total, 3);
+        ASSERT_GARBAGE_WITH(m, import->total, 0);
+        ASSERT_GARBAGE_WITH(m, import->total, IMPORT_SIZE_MAX + 1);
+
+        MESSAGE_OF_EVERYTHING(full);
+        ASSERT_GARBAGE_WITH(full, import, m->import);
+}
+
 static void test_what_people_are_shown_is_printable(void) {
         MESSAGE_OF_EVERYTHING(m);
         ASSERT_GARBAGE_WITH(m, events[0]->message, (char *) "\xff");
@@ -302,6 +369,7 @@ static void test_what_people_are_shown_is_printable(void) {
         ASSERT_GARBAGE_WITH(m, events[0]->node.len, 1);
         ASSERT_GARBAGE_WITH(m, requests[1]->sentence, (char *) "\xff");
         ASSERT_GARBAGE_WITH(m, requests[1]->verdict, VERDICT_COUNT);
+        ASSERT_GARBAGE_WITH(m, requests[1]->verdict, VERDICT_EXPIRED);
         ASSERT_GARBAGE_WITH(m, requests[1]->request_id.len, 0);
         ASSERT_GARBAGE_WITH(m, quarantines[0]->sentence, (char *) "\xff");
         ASSERT_GARBAGE_WITH(m, quarantines[0]->cause, (Gpupool1__QuarantineCause) QUARANTINE_CAUSE_COUNT);
@@ -347,6 +415,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/snapshot/" #name, test_##name)
         TEST(an_empty_registry_comes_back);
         TEST(something_of_everything_comes_back);
+        TEST(the_same_entries_are_the_same_bytes_everywhere);
         TEST(whatever_was_decided_comes_back);
         TEST(a_truncated_snapshot_is_never_taken_for_whole);
         TEST(garbage_is_no_snapshot);
@@ -360,6 +429,9 @@ int main(int argc, char **argv) {
         TEST(vms_keep_their_limits);
         TEST(assignments_keep_their_promises);
         TEST(a_shared_gpu_or_group_is_garbage);
+        TEST(members_keep_their_limits);
+        TEST(invitations_and_removed_nodes_keep_their_limits);
+        TEST(an_import_keeps_its_limits);
         TEST(what_people_are_shown_is_printable);
         TEST(rows_have_a_longest);
         return g_test_run();
