@@ -14,10 +14,10 @@
  *     bucket of all -> its 16 children, where it differs -> ... -> range: digests, where both have few nodes
  *       -> deltas (where the speaker of the range is older) and wants (where we are) -> deltas
  *
- * Every part of a reply stands further to the right than the part that it answers, or for longer prefixes; ids have 32
- * digits, so an exchange has at most GOSSIP_MESSAGES_MAX messages, whatever the other side says. Between random ids it
- * has two for each factor of 16 in the number of nodes at most, and nothing but the first where both know the same. What
- * does not fit into a message waits for the next exchange; where a message begins moves on, so nobody starves.
+ * Every part of a reply stands further to the right than the part that it answers, or for longer prefixes; ids have
+ * 32 digits, so an exchange has at most GOSSIP_MESSAGES_MAX messages. Between a thousand random ids it has six, and
+ * nothing but the first where both know the same. What does not fit into a message waits for the next exchange; where a
+ * message begins is drawn anew each time, so nobody starves.
  *
  * The hash of a bucket is the sum, modulo 2^64, of one hash per node of which something is known. That one takes four
  * words, most significant byte first: the two halves of the id, generation, version; h begins as 0, and for each word

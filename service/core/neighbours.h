@@ -28,8 +28,8 @@ typedef struct Neighbour {
         bool member;                    /* of the consensus engine */
 } Neighbour;
 
-/* To whom @self wants connections. @nodes: all of the cluster, @self among them or not, each once, in any order. Returns
- * how many. A member of the engine wants those of the other members only: everybody else dials it. */
+/* To whom @self wants connections. @nodes: all of the cluster, @self among them or not, each once, in any order.
+ * Returns how many. A member of the engine wants those of the other members only: everybody else dials it. */
 size_t neighbours_choose(const NodeId *self, const Neighbour *nodes, size_t n, uint64_t epoch,
                          NodeId ret[static NEIGHBOURS_MAX]);
 
