@@ -55,7 +55,9 @@ struct RaftEngine {
         Writer *writer;
         LogFileVote vote;       /* as queued for writing */
         uint64_t vote_sequence; /* the write of it */
-        uint64_t durable_sequence;
+        uint64_t durable_vote;  /* ...that is durable; entries may still be waiting */
+        uint64_t failing_since_us;      /* writes fail, or the lead was last offered to another; 0: neither */
+        uint64_t successor;     /* to whom */
 
         RaftLog log;
         uint64_t applied_index;
@@ -104,6 +106,7 @@ void engine_stop(RaftEngine *engine, const char *format, ...) __attribute__((for
 
 bool engine_is_leader(const RaftEngine *engine);
 bool engine_is_ready(const RaftEngine *engine);
+bool engine_is_lone_voter(const RaftEngine *engine);
 bool engine_is_member(const RaftEngine *engine);        /* standby or voter */
 RaftMemberRole engine_role_of(const RaftEngine *engine, uint64_t id);
 uint64_t engine_now_us(const RaftEngine *engine);
@@ -135,6 +138,7 @@ void requests_turn(RaftEngine *engine, bool again);             /* begins (again
 void requests_follow_state(RaftEngine *engine);                 /* after each step: lost leads, caught-up members */
 void requests_confirmed(RaftEngine *engine, uint64_t member_id, uint64_t round);
 void requests_clear(RaftEngine *engine);
+void requests_hand_over(RaftEngine *engine);                    /* the lead, if the disk is of no use */
 
 /* raft-receive.c */
 int receive_snapshot(RaftEngine *engine, uint64_t from, const char *address, uint64_t term,

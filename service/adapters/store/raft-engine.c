@@ -71,6 +71,10 @@ static size_t count_voters(const RaftEngine *engine) {
         return n;
 }
 
+bool engine_is_lone_voter(const RaftEngine *engine) {
+        return count_voters(engine) == 1 && engine_role_of(engine, engine->raft.id) == RAFT_MEMBER_VOTER;
+}
+
 static uint64_t leader_id(const RaftEngine *engine) {
         raft_id id = 0;
         const char *address = NULL;
@@ -196,12 +200,12 @@ void engine_apply_committed(RaftEngine *engine) {
 /* ---- sending ---- */
 
 void engine_flush(RaftEngine *engine) {
-        if (engine->sending || engine->durable_sequence < engine->vote_sequence)
+        if (engine->sending || engine->durable_vote < engine->vote_sequence)
                 return;
         engine->sending = true;
         while (!engine->stopped) {
                 _cleanup_(raft_outbox_item_freep) RaftOutboxItem *item =
-                        raft_outbox_pop(&engine->outbox, engine->durable_sequence);
+                        raft_outbox_pop(&engine->outbox, engine->durable_vote);
                 if (!item)
                         break;
                 engine->callbacks.send(engine->userdata, &item->message);
@@ -311,6 +315,7 @@ static int take_snapshot(RaftEngine *engine, struct raft_update *update, LogWrit
         return write->snapshot ? 0 : -ENOMEM;
 }
 
+/* The vote by itself, for it may overtake what finds no room. */
 static int queue_writes(RaftEngine *engine, struct raft_update *update) {
         LogWrite write = {};
         int r = 0;
@@ -318,10 +323,9 @@ static int queue_writes(RaftEngine *engine, struct raft_update *update) {
         if (update->flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
                 engine->vote.term = engine->raft.current_term;
                 engine->vote.voted_for = engine->raft.voted_for;
-                write.set_vote = true;
-                write.vote = engine->vote;
+                r = engine_submit_write(engine, &(LogWrite) { .set_vote = true, .vote = engine->vote });
         }
-        if (update->flags & (RAFT_UPDATE_ENTRIES))
+        if (r == 0 && update->flags & (RAFT_UPDATE_ENTRIES))
                 r = take_entries(engine, update, &write);
         if (r == 0 && update->flags & (RAFT_UPDATE_SNAPSHOT))
                 r = take_snapshot(engine, update, &write);
@@ -330,7 +334,7 @@ static int queue_writes(RaftEngine *engine, struct raft_update *update) {
                 log_entries_unref(write.entries, write.n_entries);
                 return r;
         }
-        if (!write.set_vote && !write.snapshot && write.first_index == 0)
+        if (!write.snapshot && write.first_index == 0)
                 return 0;
         return engine_submit_write(engine, &write);
 }
@@ -369,6 +373,47 @@ static void note_contact(RaftEngine *engine, const struct raft_event *event) {
         engine->contact_term = term;
 }
 
+/* libraft's refusal of what the leader of an older term sent has a last index that nobody set, and is no refusal at all
+ * of a snapshot or of the first entry: were the sender the leader of this term by now, it would count entries that are
+ * not here. */
+static void complete_refusal(RaftEngine *engine, const struct raft_event *event, struct raft_update *update) {
+        const struct raft_message *message = event->receive.message;
+        raft_term term = engine->raft.current_term;
+        raft_index wanted = 0;
+
+        if (event->type != RAFT_RECEIVE)
+                return;
+        if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.term < term)
+                wanted = message->append_entries.prev_log_index;
+        else if (message->type == RAFT_INSTALL_SNAPSHOT && message->install_snapshot.term < term)
+                wanted = message->install_snapshot.last_index;
+        else
+                return;
+        for (unsigned i = 0; update->flags & (RAFT_UPDATE_MESSAGES) && i < update->messages.n; i++) {
+                struct raft_append_entries_result *result = &update->messages.batch[i].append_entries_result;
+                if (update->messages.batch[i].type != RAFT_APPEND_ENTRIES_RESULT)
+                        continue;
+                result->rejected = wanted > 0 ? wanted : 1;
+                result->last_log_index = result->rejected - 1;
+                if (result->last_log_index > raft_last_index(&engine->raft))
+                        result->last_log_index = raft_last_index(&engine->raft);
+        }
+}
+
+/* A lone voter elects itself when its time is up, and libraft lets it do so in the term it is in. That may be the term
+ * of a leader that has removed itself, and an index of that term would mean two things. So it is made a new term, with
+ * the own vote. Returns true if it was. */
+static bool begin_lone_term(RaftEngine *engine, const struct raft_event *event) {
+        struct raft *raft = &engine->raft;
+
+        if (event->type != RAFT_TIMEOUT || raft->state != RAFT_FOLLOWER || event->time < raft_timeout(raft) ||
+            !engine_is_lone_voter(engine) || raft->snapshot.installing || raft->last_stored < raft_last_index(raft))
+                return false;
+        raft->current_term++;
+        raft->voted_for = raft->id;
+        return true;
+}
+
 int engine_step(RaftEngine *engine, struct raft_event *event) {
         struct raft_update update = {};
         bool was_leader = engine_is_leader(engine);
@@ -379,6 +424,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
         event->time = now_ms(engine);
         event->capacity = USHRT_MAX;
 
+        bool new_term = begin_lone_term(engine, event);
         int code = raft_step(&engine->raft, event, &update);
         if (is_refusal(code))
                 return code;
@@ -388,7 +434,10 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
                                                   : raft_strerror(code));
                 return code;
         }
+        if (new_term)
+                update.flags |= RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR;
         note_contact(engine, event);
+        complete_refusal(engine, event, &update);
         /* First all is copied that is only good until the next step; then come callbacks, which may make one. */
         if (queue_writes(engine, &update) < 0) {
                 engine_stop(engine, "registry %s: the engine cannot go on: memory is out.", engine->path);
@@ -416,6 +465,8 @@ int engine_on_timer(sd_event_source *source, uint64_t at_us, void *userdata) {
         (void) engine_step(engine, &event);
         if (!engine->stopped)
                 requests_turn(engine, true);
+        if (!engine->stopped)
+                requests_hand_over(engine);
         return 0;
 }
 
@@ -509,7 +560,8 @@ static void own_durable(RaftEngine *engine, const LogWrite *write) {
 void engine_on_write_done(void *userdata, uint64_t sequence, const LogWrite *write) {
         RaftEngine *engine = userdata;
 
-        engine->durable_sequence = sequence;
+        if (write->set_vote && sequence > engine->durable_vote)
+                engine->durable_vote = sequence;
         if (engine->stopped)
                 return;
         if (write->n_entries > 0)
@@ -532,6 +584,10 @@ void engine_on_trouble(void *userdata, int error) {
                             engine->path);
                 return;
         }
+        if (error == 0)
+                engine->failing_since_us = 0;
+        else if (engine->failing_since_us == 0)
+                engine->failing_since_us = engine_now_us(engine);
         engine->callbacks.store_changed(engine->userdata, error);
 }
 

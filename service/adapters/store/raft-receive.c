@@ -153,6 +153,9 @@ int receive_core(RaftEngine *engine, const RaftMessage *message) {
                 return receive_append(engine, message);
         if (core.type == RAFT_INSTALL_SNAPSHOT)
                 return receive_install(engine, message);
+        /* A lone voter needs nobody's word, and would take the lead in the term of who gives it. */
+        if (core.type == RAFT_TIMEOUT_NOW && engine_is_lone_voter(engine))
+                return 0;
         core.server_id = message->from;
         core.server_address = message->address;
         return step_message(engine, &core);
