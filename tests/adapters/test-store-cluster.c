@@ -269,6 +269,10 @@ static void test_a_new_leader_confirms_nothing_before_it_knows_what_was_committe
 
 /* ---- disks of three ---- */
 
+static bool store_works(World *world, void *userdata) {
+        return node_status(userdata).store_error == 0;
+}
+
 typedef struct Durable {
         uint64_t term;
         Node *node;
@@ -386,6 +390,36 @@ static void test_a_leader_with_a_full_disk_goes_on_when_there_is_room(void) {
         wait_same_state(world, leader);
         for (size_t i = 0; i < 3; i++)
                 g_assert_cmpstr(world->nodes[i].state->str, ==, "x\ny\n");
+}
+
+static bool another_leads(World *world, void *userdata) {
+        return world_leader(world) && world_leader(world) != userdata;
+}
+
+static void test_a_leader_whose_disk_stays_full_hands_over(void) {
+        g_autoptr(World) world = world_new(3, NULL);
+        world_up(world);
+        Node *ill = world_wait_leader(world);
+        Node *down = other_than(world, ill, NULL), *well = other_than(world, ill, down);
+        Answer x;
+
+        write_many(ill, "a", 3);
+        wait_same_state(world, ill);
+        fault_vfs_only(strrchr(ill->path, '/'));
+        fault_vfs_reset();
+        fault_vfs_fail(1, UINT_MAX, SQLITE_FULL);
+        node_submit(ill, "x", &x);
+        world_wait_answer(world, &x);
+        gint64 since = g_get_monotonic_time();
+        world_until(world, another_leads, ill, "another leader");
+        g_assert_cmpint(g_get_monotonic_time() - since, >, (RAFT_PATIENCE_MS - 200) * 1000);
+        node_write(world_leader(world), "y");
+
+        fault_vfs_reset();
+        fault_vfs_only(NULL);
+        wait_same_state(world, world_leader(world));
+        g_assert_cmpstr(well->state->str, ==, "a 0\na 1\na 2\nx\ny\n");
+        world_until(world, store_works, ill, "a store that works");
 }
 
 static void test_a_follower_with_a_full_disk_catches_up_when_there_is_room(void) {
@@ -679,6 +713,7 @@ int main(int argc, char **argv) {
         TEST(no_vote_leaves_before_it_is_durable);
         TEST(a_leader_that_cannot_write_gives_no_index_twice);
         TEST(a_leader_with_a_full_disk_goes_on_when_there_is_room);
+        TEST(a_leader_whose_disk_stays_full_hands_over);
         TEST(a_follower_with_a_full_disk_catches_up_when_there_is_room);
         TEST(a_snapshot_that_arrives_during_an_own_one_waits);
         TEST(an_own_snapshot_during_a_leaders_is_refused);

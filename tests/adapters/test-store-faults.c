@@ -267,16 +267,21 @@ static void fill_disk(const char *path) {
         g_assert_cmpint(errno, ==, ENOSPC);
 }
 
+static bool mount_small(const char *directory, const char *size) {
+        if (mount("tmpfs", directory, "tmpfs", 0, size) == 0)
+                return true;
+        g_test_skip("needs root: mounting a tmpfs");
+        directory_remove(directory);
+        return false;
+}
+
 static void test_a_full_disk_heals_when_there_is_room(void) {
         g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
         g_autofree char *filler = g_build_filename(directory, "filler", NULL), *large = g_strnfill(40000, 'L');
         unsigned written = 0, refused = 0;
 
-        if (mount("tmpfs", directory, "tmpfs", 0, "size=3m") < 0) {
-                g_test_skip("needs root: mounting a tmpfs");
-                directory_remove(directory);
+        if (!mount_small(directory, "size=3m"))
                 return;
-        }
         {
                 g_autoptr(World) world = world_new(1, directory);
                 Node *node = &world->nodes[0];
@@ -330,6 +335,87 @@ static void test_a_full_disk_heals_when_there_is_room(void) {
         directory_remove(directory);
 }
 
+static int write_large(LogFile *file, uint64_t index) {
+        g_autofree char *large = g_strnfill(30000, 'L');
+        LogEntry *entry = log_entry_new(1, LOG_ENTRY_COMMAND, large, 30000);
+        LogWrite write = { .first_index = index, .entries = &entry, .n_entries = 1 };
+
+        int r = log_file_write(file, &write, 1);
+        log_entry_unref(entry);
+        return r;
+}
+
+static void test_a_full_disk_has_room_for_votes_but_not_for_entries(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL);
+        g_autofree char *path = g_build_filename(directory, "registry.db", NULL);
+        LogFileBirth birth = { .server_id = 1, .configuration = "members!", .configuration_size = 8 };
+        LogWrite vote = { .set_vote = true };
+        LogFileContent content = {};
+        LogFile *file = NULL;
+        uint64_t index = 2;
+
+        if (!mount_small(directory, "size=3m"))
+                return;
+        g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_CREATED);
+        log_file_content_clear(&content);
+        vote.vote = (LogFileVote) { .term = 1, .starts = 1 };
+        g_assert_cmpint(log_file_write(file, &vote, 1), ==, 0);
+        g_assert_cmpint(write_large(file, index++), ==, 0);
+        fill_disk(filler);
+        int r;
+        while ((r = write_large(file, index)) == 0)
+                g_assert_cmpuint(index++, <, 1000);
+        g_assert_cmpint(r, ==, -ENOSPC);
+        for (unsigned i = 0; i < 50; i++) {
+                vote.vote.term++;
+                g_assert_cmpint(log_file_write(file, &vote, 1), ==, 0);
+                g_assert_cmpint(write_large(file, index), ==, -ENOSPC);
+        }
+        g_assert_cmpint(g_unlink(filler), ==, 0);
+        g_assert_cmpint(write_large(file, index), ==, 0);
+        log_file_close(file);
+        g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_OPENED);
+        g_assert_cmpuint(content.vote.term, ==, 51);
+        g_assert_cmpuint(content.n_entries, ==, index);
+        log_file_content_clear(&content);
+        log_file_close(file);
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
+static void test_three_with_full_disks_elect_another_leader(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL);
+
+        if (!mount_small(directory, "size=8m"))
+                return;
+        {
+                g_autoptr(World) world = world_new(3, directory);
+                Answer confirmed = {};
+
+                world_up(world);
+                Node *leader = world_wait_leader(world);
+                for (unsigned i = 0; i < 5; i++)
+                        node_write(leader, "a");
+                for (size_t i = 0; i < 3; i++)
+                        node_wait_state(&world->nodes[i], leader->state->str);
+                world_for(world, 200);
+                fill_disk(filler);
+                node_down(leader);
+                fill_disk(filler);
+                Node *second = world_wait_leader(world);
+                g_assert_cmpint(raft_engine_confirm(second->engine, answer_take, &confirmed, NULL), ==,
+                                RAFT_SUBMIT_TAKEN);
+                world_wait_answer(world, &confirmed);
+                g_assert_cmpint(confirmed.outcome, ==, RAFT_OUTCOME_DONE);
+                g_assert_cmpint(g_unlink(filler), ==, 0);
+                write_patiently(second, "b");
+        }
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         fault_vfs_install();
@@ -343,5 +429,7 @@ int main(int argc, char **argv) {
         TEST(a_restart_on_a_full_disk_shows_what_was_kept_and_leads);
         TEST(a_checkpoint_that_fails_costs_nothing);
         TEST(a_full_disk_heals_when_there_is_room);
+        TEST(a_full_disk_has_room_for_votes_but_not_for_entries);
+        TEST(three_with_full_disks_elect_another_leader);
         return g_test_run();
 }

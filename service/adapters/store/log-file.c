@@ -18,6 +18,13 @@
 #define TIDY_PAGES_IDLE 256
 #define TIDY_PAGES_BUSY 2048
 
+/* Of the write-ahead log: its header, a page with the header of its frame, and what a transaction may write beside the
+ * rows' own bytes (inner pages, the list of free ones). */
+#define WAL_HEADER_SIZE 32U
+#define WAL_FRAME_SIZE (4096U + 24U)
+#define WAL_OVERHEAD (16U * WAL_FRAME_SIZE)
+#define ROW_OVERHEAD 64U
+
 /* A snapshot may have made the write-ahead log large; no need to keep more than this. */
 #define WAL_SIZE_KEPT "4194304"
 
@@ -55,6 +62,9 @@ struct LogFile {
         uint64_t server_id;
         bool damaged;           /* found so while running: not one more byte goes into it */
         int wal_pages;
+        int wal_fd;             /* to allocate ahead; -1: not yet */
+        off_t wal_allocated;    /* of its bytes, at least; 0: unknown */
+        bool wal_stubborn;      /* the file system does not allocate ahead */
 };
 
 void log_file_content_clear(LogFileContent *content) {
@@ -230,7 +240,7 @@ static int open_existing(const char *path, int lock_fd, const LogFileBirth *birt
         file = calloc(1, sizeof(*file));
         if (!file)
                 return -ENOMEM;
-        file->lock_fd = -1;
+        file->lock_fd = file->wal_fd = -1;
         file->damaged = true;   /* until all is well: closing must not tidy up */
         file->path = strdup(path);
         if (!file->path)
@@ -422,6 +432,8 @@ LogFile *log_file_close(LogFile *file) {
         if (file->db && !file->damaged)
                 (void) sqlite3_db_config(file->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
         (void) sqlite3_close(file->db);
+        if (file->wal_fd >= 0)
+                (void) close(file->wal_fd);
         if (file->lock_fd >= 0)
                 (void) close(file->lock_fd);
         free(file->path);
@@ -497,11 +509,63 @@ static int write_one(LogFile *file, const LogWrite *write) {
         return r;
 }
 
+/* What @writes may take in the write-ahead log; 0 if they are only terms and votes. */
+static off_t estimate_size(const LogWrite *writes, size_t n) {
+        size_t bytes = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (writes[i].snapshot)
+                        bytes += writes[i].snapshot->data_size + writes[i].snapshot->configuration_size + ROW_OVERHEAD;
+                for (size_t j = 0; j < writes[i].n_entries; j++)
+                        bytes += writes[i].entries[j]->size + ROW_OVERHEAD;
+        }
+        return bytes > 0 ? (off_t) (bytes + bytes / 8 + WAL_OVERHEAD) : 0;
+}
+
+/* Allocates the write-ahead log beyond its end, which changes nothing else about the file. The other descriptor is
+ * harmless: SQLite holds no lock on this file. 0, -ENOSPC, or 0 where that cannot be done. */
+static int allocate_wal(LogFile *file, off_t size) {
+        _cleanup_free_ char *path = NULL;
+
+        if (file->wal_fd < 0) {
+                int r = text_printf(&path, "%s-wal", file->path);
+                if (r < 0)
+                        return r;
+                file->wal_fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+                if (file->wal_fd < 0)
+                        return 0;       /* not there yet, or writing will say what is wrong */
+        }
+        if (fallocate(file->wal_fd, FALLOC_FL_KEEP_SIZE, 0, size) == 0) {
+                file->wal_allocated = size;
+                return 0;
+        }
+        if (errno == ENOSPC || errno == EDQUOT)
+                return -ENOSPC;
+        file->wal_stubborn = errno != EINTR;
+        return 0;
+}
+
+/* A little more than needed, so that this is seldom done. */
+static int keep_margin(LogFile *file, const LogWrite *writes, size_t n) {
+        off_t need = estimate_size(writes, n);
+
+        if (need == 0 || file->wal_stubborn)
+                return 0;
+        need += WAL_HEADER_SIZE + (off_t) file->wal_pages * WAL_FRAME_SIZE + LOG_FILE_MARGIN;
+        if (need <= file->wal_allocated)
+                return 0;
+        int r = allocate_wal(file, need + LOG_FILE_MARGIN);
+        return r == -ENOSPC ? allocate_wal(file, need) : r;
+}
+
 int log_file_write(LogFile *file, const LogWrite *writes, size_t n) {
         if (file->damaged)
                 return -EBADMSG;
 
-        int r = run_statement(file, STATEMENT_BEGIN);
+        int r = keep_margin(file, writes, n);
+        if (r < 0)
+                return r;
+        r = run_statement(file, STATEMENT_BEGIN);
         for (size_t i = 0; i < n && r == 0; i++)
                 r = write_one(file, &writes[i]);
         if (r == 0)
@@ -526,6 +590,8 @@ int log_file_tidy(LogFile *file, bool idle) {
                 return 0;
         if (sqlite3_wal_checkpoint_v2(file->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
                 return log_file_errno(file->db);
+        /* It begins anew, and SQLite may shorten it then. */
         file->wal_pages = 0;
+        file->wal_allocated = 0;
         return 0;
 }

@@ -85,6 +85,11 @@ typedef struct LogWrite {
         uint64_t committed;             /* the highest index known to be committed */
 } LogWrite;
 
+/* Room in the write-ahead log that only terms and votes may use: what does not fit in front of it is -ENOSPC. One of
+ * them takes a page, so these are some sixty; after that, or on a file system that cannot allocate ahead, or after a
+ * start on a disk that was full already, a vote needs room as everything does. */
+#define LOG_FILE_MARGIN (256U * 1024U)
+
 /* Does all @writes in their order in one transaction: durable when it returns 0. On an error none of them happened, as
  * far as later reads are concerned, and the same call may be repeated: -ENOSPC (also quota), -EROFS, -EIO, -ENOMEM; or
  * -EBADMSG: the file is damaged and must not be written again. */

@@ -11,7 +11,9 @@
  *    term; nothing is truncated because a write failed. So no index of a term ever means two things (libraft 0.15 can
  *    do that), and the fate of an entry is never reported before it is known.
  *  - While writes fail, new entries are refused (they surely did not happen), those already taken stay pending, and all
- *    that needs no disk goes on: confirmations, heartbeats, reads.
+ *    that needs no disk goes on: confirmations, heartbeats, reads. Terms and votes do not wait behind entries that find
+ *    no room, and have some of their own (log-file.h). A leader whose writes have failed for RAFT_PATIENCE_MS hands the
+ *    lead to a voter that has everything, if there is one.
  *  - A snapshot of a leader that arrives while an own one is being written waits for it (libraft's own I/O layer
  *    crashes).
  *
@@ -91,6 +93,8 @@ typedef struct RaftEngineCallbacks {
 #define RAFT_INSTALL_DEFAULT_MS 10000U          /* then a leader sends its snapshot again */
 #define RAFT_TRAILING_DEFAULT 512U              /* entries kept behind a snapshot, for peers that are a little late */
 
+#define RAFT_PATIENCE_MS 2000U                  /* longer than a log file needs to be rotated, far below a lease */
+
 /* Entries that were submitted and are not yet decided: a bound on memory. */
 #define RAFT_REQUESTS_MAX 4096U
 
@@ -133,7 +137,7 @@ typedef struct RaftStatus {
         size_t n_voters;
         RaftMemberRole role;            /* by the newest members that this node knows */
         bool is_member;                 /* standby or voter: may relay */
-        uint64_t leader_contact_us;     /* CLOCK_BOOTTIME: something of the present leader was taken last; 0: nothing */
+        uint64_t leader_contact_us;     /* CLOCK_BOOTTIME: when the present leader was heard last; 0: not yet */
         uint64_t committed_index;
         uint64_t applied_index;
         uint64_t persisted_index;

@@ -390,12 +390,14 @@ static void follow_promotion(RaftEngine *engine, RaftRequest *request) {
 }
 
 /* libraft tells a voter that is still behind to take over as soon as it has any more entries; the voter ignores that,
- * and is not told again. So only one that has all is asked. Returns its id, or 0. */
+ * and is not told again. So only one that has all is asked; the next one each time, for it may be down. Returns its id,
+ * or 0. */
 static uint64_t find_successor(const RaftEngine *engine, uint64_t id) {
         const struct raft_configuration *members = &engine->raft.configuration;
+        int last = member_index(members, engine->successor);
 
         for (unsigned i = 0; i < members->n; i++) {
-                const struct raft_server *server = &members->servers[i];
+                const struct raft_server *server = &members->servers[(i + (unsigned) (last + 1)) % members->n];
                 raft_index match = 0;
                 if (server->id == engine->raft.id || server->role != RAFT_VOTER || (id > 0 && server->id != id))
                         continue;
@@ -418,7 +420,17 @@ int raft_engine_transfer(RaftEngine *engine, uint64_t id) {
         event.transfer.server_id = find_successor(engine, id);
         if (event.transfer.server_id == 0)
                 return RAFT_SUBMIT_BUSY;
+        engine->successor = event.transfer.server_id;
         return verdict_of(engine_step(engine, &event));
+}
+
+void requests_hand_over(RaftEngine *engine) {
+        uint64_t now_us = engine_now_us(engine);
+
+        if (engine->failing_since_us == 0 || now_us - engine->failing_since_us < RAFT_PATIENCE_MS * UINT64_C(1000) ||
+            raft_engine_transfer(engine, 0) != RAFT_SUBMIT_TAKEN)
+                return;
+        engine->failing_since_us = now_us;
 }
 
 void requests_follow_state(RaftEngine *engine) {

@@ -125,6 +125,43 @@ static void finish(Writer *writer, size_t n) {
         tell_loop(writer);
 }
 
+static bool is_vote_only(const Job *job) {
+        return !job->read && job->write.set_vote && !job->write.snapshot && job->write.first_index == 0;
+}
+
+/* The newest one, which makes the earlier ones true as well. */
+static const Job *find_vote(const JobQueue *queue) {
+        const Job *found = NULL;
+        for (const Job *job = queue->first; job; job = job->next)
+                if (is_vote_only(job))
+                        found = job;
+        return found;
+}
+
+static void finish_votes(Writer *writer, uint64_t sequence) {
+        JobQueue queued = writer->queued;
+
+        writer->queued = (JobQueue) {};
+        for (Job *job; (job = queue_pop(&queued));)
+                queue_push(is_vote_only(job) && job->sequence <= sequence ? &writer->finished : &writer->queued, job);
+        tell_loop(writer);
+}
+
+/* After a failure: what is written is not what was given first, but nothing depends on that between vote and log. */
+static void write_vote_first(Writer *writer) {
+        const Job *job = find_vote(&writer->queued);
+        if (!job)
+                return;
+        const LogWrite vote = job->write;
+        uint64_t sequence = job->sequence;
+
+        (void) pthread_mutex_unlock(&writer->lock);
+        int r = log_file_write(writer->file, &vote, 1);
+        (void) pthread_mutex_lock(&writer->lock);
+        if (r == 0)
+                finish_votes(writer, sequence);
+}
+
 static void do_read(Writer *writer) {
         Job *job = queue_pop(&writer->queued);
 
@@ -160,8 +197,13 @@ static void *work(void *userdata) {
 
                 if (r < 0) {
                         set_trouble(writer, r);
+                        write_vote_first(writer);
                         if (writer->stop)
                                 break;
+                        if (!writer->queued.first) {
+                                set_trouble(writer, 0);
+                                continue;
+                        }
                         limit = 1;      /* a small one may find room where many do not */
                         pause_or_stop(writer, pause_ms);
                         pause_ms = pause_ms * 2 < PAUSE_LAST_MS ? pause_ms * 2 : PAUSE_LAST_MS;

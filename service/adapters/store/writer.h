@@ -6,7 +6,9 @@
  *
  * A write that fails is never dropped and never reported as undone: the same bytes are tried again, with growing pauses
  * of up to a second, until they are on disk or the writer is freed. Everything behind it waits. So what raft believes
- * to have handed over and what the file has can only differ by writes that are still to come. */
+ * to have handed over and what the file has can only differ by writes that are still to come.
+ *
+ * Only a write of nothing but term and vote overtakes what finds no room, so that a voter with a full disk still votes. */
 
 #include <systemd/sd-event.h>
 
@@ -16,7 +18,7 @@ typedef struct Writer Writer;
 
 /* Called on the loop, never from inside another call of this header. */
 typedef struct WriterCallbacks {
-        /* @write, the @sequence-th, is durable, and so are all before it. Borrowed. */
+        /* @write, the @sequence-th, is durable, and so are all of its kind before it. Borrowed. */
         void (*done)(void *userdata, uint64_t sequence, const LogWrite *write);
         /* The answer to writer_read_snapshot(): owned by the callee; NULL with an @error (-ENOENT: there is none). */
         void (*snapshot)(void *userdata, LogSnapshot *snapshot, int error);
