@@ -22,12 +22,13 @@ COMMAND_TIMEOUT_S = 120
 
 
 class Rig:
-    """environment: for the services of the hosts. Taken down at the latest when the program ends."""
+    """environment: for the services of the hosts; without: services that they do not have; clock: they have clocks of
+    their own. Taken down at the latest when the program ends."""
 
-    def __init__(self, count=1, bare=False, gpus=None, destdir=None, environment=None):
+    def __init__(self, count=1, *args, **options):
         self.folder = tempfile.mkdtemp(prefix="gpupool-rig-", dir="/run")
         atexit.register(self.down)
-        self.up(count, bare, gpus, destdir, environment)
+        self.up(count, *args, **options)
 
     def __enter__(self):
         return self
@@ -35,8 +36,9 @@ class Rig:
     def __exit__(self, *_):
         self.down()
 
-    def up(self, count, bare=False, gpus=None, destdir=None, environment=None):
-        words = ["up", count] + (["--bare"] if bare else [])
+    def up(self, count, bare=False, gpus=None, destdir=None, environment=None, without=(), clock=False):
+        words = ["up", count] + (["--bare"] if bare else []) + (["--clock"] if clock else [])
+        words += ["--without", ",".join(without)] if without else []
         words += [] if gpus is None else ["--gpus", ",".join(gpus)]
         words += [] if destdir is None else ["--destdir", destdir]
         words += [word for key, value in (environment or {}).items() for word in ("--env", f"{key}={value}")]
@@ -59,6 +61,36 @@ class Rig:
         as_user = ["--user", user] if user else []
         return [f"{FOLDER}/rig", "--dir", self.folder, "exec", str(host), *as_user, *command]
 
+    # Trouble. Hosts are numbers.
+
+    def cut(self, one, other=None, one_way=False):
+        self.rig("cut", one, *known(other), *(["--one-way"] if one_way else []))
+
+    def heal(self, one=None, other=None):
+        """Of the network: everything; or all of one host; or the cuts between two."""
+        self.rig("heal", *known(one), *known(other))
+
+    def delay(self, host, ms):
+        self.rig("delay", host, ms)
+
+    def loss(self, host, percent):
+        self.rig("loss", host, percent)
+
+    def address(self, host, address, names=False):
+        self.rig("address", host, address, *(["--names"] if names else []))
+
+    def disk_full(self, host):
+        self.rig("diskfull", host)
+
+    def disk_free(self, host):
+        self.rig("diskfree", host)
+
+    def clock(self, host, seconds):
+        """Steps it; the steps add up."""
+        self.rig("clock", host, seconds)
+
+    # Questions
+
     def status(self, host=None):
         """All facts, or those of one host."""
         facts = json.loads(self.rig("status", "--json"))
@@ -67,6 +99,10 @@ class Rig:
     def device(self, host, address):
         """The facts of one device, or None."""
         return next((each for each in self.status(host)["devices"] if each["address"] == address), None)
+
+
+def known(value):
+    return [] if value is None else [value]
 
 
 def run(words, check, **options):

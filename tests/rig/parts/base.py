@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Base: the folder that holds one rig, its lock and its cgroup. Rigs in different folders share nothing.
 
-    FOLDER/lock, FOLDER/switch.pid (the network), FOLDER/h1, FOLDER/h2, … (the hosts)"""
+    FOLDER/lock, FOLDER/switch.pid, cables.* (the network), FOLDER/h1, FOLDER/h2, … (the hosts)"""
 
 import contextlib
 import fcntl
@@ -82,6 +82,8 @@ class Base:
         """Ends all that this rig started and removes the folder. May be repeated; a half-made rig is no obstacle."""
         self.cgroup.kill()
         self.cgroup.remove()
+        for host in self.hosts():
+            host.disk.unmount()
         shutil.rmtree(self.path, ignore_errors=False)
         with contextlib.suppress(OSError):
             os.rmdir(DEFAULT_PARENT)  # stays where other rigs are

@@ -3,12 +3,16 @@
 
     hN/usr, etc, var             the host's own layer of the overlays (mounts.py)
     hN/state, config, rules.d    shared with the outside (mounts.py)
+    hN/state.img                 the disk of the state (disk.py)
+    hN/clock                     where it has a clock of its own (clock.py)
+    hN/addresses                 one a line
     hN/log, environment          a file per service, init.log, sysfs.log; variables for services
     hN/init.pid, *.sock          pid 1, and where it and the sysfs listen (control.py)
     hN/settings.json             what up was told
     hN/plugged.json              which devices are plugged in
     hN/run, dev, sys, work       mount points, made anew at each boot"""
 
+import ipaddress
 import json
 import os
 import pwd
@@ -19,7 +23,10 @@ import time
 import uuid
 
 from parts import control, spawner
+from parts.cables import HOSTS_MAX
 from parts.cgroup import Cgroup
+from parts.clock import Clock
+from parts.disk import Disk
 from parts.process import Process
 
 CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -33,11 +40,16 @@ LIBVIRT_FOLDERS = {  # begin empty, whatever the machine has
     "var/lib/libvirt": ("boot", "images", "dnsmasq", "network", "qemu"),
     "var/cache/libvirt": ("qemu",), "var/log/libvirt": ("qemu",), "etc/libvirt": (),
 }
+NETWORKS = ("10.77.0.0/24", "fd77::/64")
 READY_TIMEOUT_S = 60
 KEPT_ENVIRONMENT = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "LLVM_PROFILE_FILE", "GCOV_PREFIX")
 
 
 class HostIsDown(Exception):
+    pass
+
+
+class WrongAddress(Exception):
     pass
 
 
@@ -48,19 +60,30 @@ class Host:
         self.name = f"host{number}"
         self.path = os.path.join(base.path, f"h{number}")
         self.cgroup = Cgroup(base.cgroup.path, f"h{number}")
+        self.disk = Disk(self.path)
+        self.clock = Clock(self.path)
 
     # Its life
 
-    def make(self, destdir, bare, gpus, environment=()):
-        """The folder of a machine that was never switched on. environment: KEY=VALUE texts for its services."""
+    def make(self, destdir, bare, gpus, environment=(), without=(), own_clock=False):
+        """The folder of a machine that was never switched on. environment: KEY=VALUE texts for its services; without:
+        services that it does not have."""
         for folder in FOLDERS:
             os.makedirs(os.path.join(self.path, folder), exist_ok=True)
-        self.write("settings.json", json.dumps({"name": self.name, "destdir": destdir, "bare": bare}))
+        self.write("settings.json", json.dumps({"name": self.name, "destdir": destdir, "bare": bare,
+                                                "without": list(without)}))
         kept = [f"{key}={os.environ[key]}" for key in KEPT_ENVIRONMENT if key in os.environ]
         self.write("environment", "".join(f"{line}\n" for line in [*kept, *environment]))
         self.write("etc/machine-id", f"{uuid.uuid4().hex}\n")
         self.write("etc/hostname", f"{self.name}\n")
-        self.write("etc/hosts", "127.0.0.1 localhost\n" + "".join(f"10.77.0.{n} host{n}\n" for n in range(1, 51)))
+        self.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n" + "".join(
+            f"{address.ip} host{number}\n" for number in range(1, HOSTS_MAX + 1)
+            for address in first_addresses(number)))
+        self.write_addresses(first_addresses(self.number))
+        self.cgroup.make()
+        self.disk.make(self.cgroup)
+        if own_clock:
+            self.clock.make()
         self.make_libvirt()
         self.replace_activation(destdir)
         emulator = os.path.join(self.path, "usr/bin/qemu-system-x86_64")
@@ -115,6 +138,7 @@ class Host:
             shutil.rmtree(os.path.join(self.path, folder))
         for folder in FOLDERS:
             os.makedirs(os.path.join(self.path, folder), exist_ok=True)
+        self.disk.mount()
         command = ["unshare", *(f"--{name}" for name in NAMESPACES), "--fork", "--kill-child",
                    sys.executable, "-m", "parts.init", self.path]
         with open(os.path.join(self.path, "log/init.log"), "a") as log:
@@ -122,7 +146,7 @@ class Host:
         try:
             pid = spawner.only_child_of(outer.pid)
             Process.of(pid).write(os.path.join(self.path, "init.pid"))
-            self.base.switch.connect(self.number, pid)
+            self.base.switch.connect(self.number, pid, self.addresses())
             outer.stdin.write(b"the network is there\n")
             outer.stdin.close()
         except (OSError, subprocess.CalledProcessError) as problem:
@@ -136,7 +160,8 @@ class Host:
         for name, question in (
                 ("polkitd", ["busctl", "status", "org.freedesktop.PolicyKit1"]),
                 ("libvirtd", ["virsh", "--connect", "qemu:///system", "--quiet", "list"])):
-            self.await_(deadline, f"{name} does not answer", lambda: self.succeeds(question))
+            if name not in self.settings()["without"]:
+                self.await_(deadline, f"{name} does not answer", lambda: self.succeeds(question))
 
     def services_are_ready(self):
         states = {name: facts["state"] for name, facts in self.ask_init(5, do="status").items()}
@@ -171,7 +196,45 @@ class Host:
     def thaw(self):
         self.cgroup.thaw()
 
+    # Its addresses
+
+    def addresses(self):
+        with open(os.path.join(self.path, "addresses")) as file:
+            return [ipaddress.ip_interface(line.strip()) for line in file]
+
+    def write_addresses(self, addresses):
+        self.write("addresses", "".join(f"{address}\n" for address in addresses))
+
+    def change_address(self, text):
+        """The new one takes the place of the old one of its kind."""
+        new = in_network(text)
+        for host in self.base.hosts():
+            if new in host.addresses():
+                raise WrongAddress(f"{new.ip} is an address of {host.name}")
+        old = next(address for address in self.addresses() if address.version == new.version)
+        if self.running():
+            flag = "nodad" if new.version == 6 else ""
+            batch = f"addr del {old} dev eth0\naddr add {new} dev eth0 {flag}\n"
+            self.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
+        self.write_addresses([new if address == old else address for address in self.addresses()])
+        return new
+
+    def learn_name(self, name, address):
+        """From now on this host finds that address by the name, and none else of its kind."""
+        with open(f"/proc/{self.process().pid}/root/etc/hosts", "r+") as file:
+            text = file.read()
+            file.seek(0)
+            for line in text.splitlines(True):
+                known, *names = line.split()
+                ours = names == [name] and ipaddress.ip_address(known).version == address.version
+                file.write(f"{address.ip} {name}\n" if ours else line)
+            file.truncate()
+
     # Questions
+
+    def settings(self):
+        with open(os.path.join(self.path, "settings.json")) as file:
+            return json.load(file)
 
     def process(self):
         return Process.read(os.path.join(self.path, "init.pid"))
@@ -194,8 +257,11 @@ class Host:
         return control.ask(os.path.join(self.path, "sysfs.sock"), timeout_s, **request)
 
     def facts(self):
-        facts = {"number": self.number, "name": self.name, "folder": self.path, "address": f"10.77.0.{self.number}",
-                 "state": self.state(), "pid": None, "services": {}, "devices": []}
+        facts = {"number": self.number, "name": self.name, "folder": self.path,
+                 "address": str(self.addresses()[0].ip), "addresses": [str(each.ip) for each in self.addresses()],
+                 "state": self.state(), "pid": None, "services": {}, "devices": [],
+                 "cable": self.base.switch.cables.facts(self.number, [host.number for host in self.base.hosts()]),
+                 "disk_full": self.disk.full(), "clock_s": self.clock.offset_s() if self.clock.exists() else None}
         if facts["state"] == "down":
             return facts
         facts["pid"] = self.process().pid
@@ -247,3 +313,20 @@ class Host:
         with open(path + ".new", "w") as file:
             file.write(text)
         os.rename(path + ".new", path)
+
+
+def first_addresses(number):
+    """By the look of the number: host 12 is 10.77.0.12 and fd77::12."""
+    return [ipaddress.ip_interface(f"10.77.0.{number}/24"), ipaddress.ip_interface(f"fd77::{number}/64")]
+
+
+def in_network(text):
+    """The address with the length of its network's prefix."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise WrongAddress(error) from None
+    for network in map(ipaddress.ip_network, NETWORKS):
+        if address in network:
+            return ipaddress.ip_interface(f"{address}/{network.prefixlen}")
+    raise WrongAddress(f"{text} is neither in {' nor in '.join(NETWORKS)}, where the hosts reach it")

@@ -35,6 +35,8 @@ class Init:
         if not settings()["bare"]:
             described += services.product_services()
         for description in described:
+            if description.name in settings()["without"]:
+                continue
             kind = Service if description.instance_unit is None else SocketService
             self.services[description.name] = kind(description)
         for service in self.services.values():

@@ -14,7 +14,7 @@ import socket
 import stat
 import time
 
-from parts import seccomp
+from parts import clock, seccomp
 
 ENVIRONMENT_FILE = "/run/rig/environment"
 LOGS = "/run/rig/log"
@@ -108,6 +108,7 @@ class Service:
         self.starts += 1
         self.watchdog_at = None
         environment = {"NOTIFY_SOCKET": notify_path(self.name)} if self.notify else {}
+        environment.update(clock.environment() if self.description.ours else {})
         if self.notify and self.unit.get("WatchdogSec"):
             environment["WATCHDOG_USEC"] = str(int(self.unit.seconds("WatchdogSec", 0) * 1e6))
         make_folders(self.unit)
@@ -219,7 +220,7 @@ class SocketService:
             self.starts += 1
             unit = self.description.instance_unit
             make_folders(unit)
-            pid = spawn(unit, self.name, {}, connection=connection, instance=str(self.starts))
+            pid = spawn(unit, self.name, clock.environment(), connection=connection, instance=str(self.starts))
             self.instances[pid] = time.monotonic() + unit.seconds("RuntimeMaxSec", 1e9)
 
     def tick(self, now, coming):

@@ -59,14 +59,16 @@ RestartSec=100ms
 
 
 class Description:
-    """after: services that, if on their way up, must be ready first. socket: it is ready when one can connect there."""
+    """after: services that, if on their way up, must be ready first. socket: it is ready when one can connect there.
+    ours: of the product."""
 
-    def __init__(self, name, unit, after=(), socket=None, pretend_memlock=False):
+    def __init__(self, name, unit, after=(), socket=None, pretend_memlock=False, ours=False):
         self.name = name
         self.unit = unit
         self.after = after
         self.socket = socket
         self.pretend_memlock = pretend_memlock
+        self.ours = ours
         self.instance_unit = None  # of a socket with Accept=yes: what is started for each connection
 
 
@@ -84,13 +86,13 @@ def product_services():
     """Those of the product's that are installed."""
     found = []
     if os.path.exists("/usr/libexec/gpupool/gpupool-guard"):
-        found.append(Description("guard", installed("gpupool-guard.service", GUARD)))
+        found.append(Description("guard", installed("gpupool-guard.service", GUARD), ours=True))
     if os.path.exists("/usr/libexec/gpupool/gpupool-probe"):
-        probe = Description("probe", installed("gpupool-probe.socket", PROBE_SOCKET))
+        probe = Description("probe", installed("gpupool-probe.socket", PROBE_SOCKET), ours=True)
         probe.instance_unit = installed("gpupool-probe@.service", PROBE)
         found.append(probe)
     if os.path.exists("/usr/sbin/gpupoold"):
-        found.append(Description("gpupoold", installed("gpupoold.service", GPUPOOLD),
+        found.append(Description("gpupoold", installed("gpupoold.service", GPUPOOLD), ours=True,
                                  after=("polkitd", "libvirtd", *(each.name for each in found))))
     return found
 
