@@ -511,7 +511,8 @@ static void test_senseless_relays_are_refused_and_harmless(void) {
                 .append_entries = { .term = term, .prev_log_index = last, .prev_log_term = term },
         };
         g_assert_cmpint(raft_engine_receive(reader->engine, &(RaftMessage) {
-                        .from = leader->id, .address = leader->address, .core = &fine, .relayed = true }), ==, -EBADMSG);
+                        .from = leader->id, .address = leader->address, .core = &fine, .relayed = true }), ==,
+                        -EBADMSG);
         RaftStatus after = node_status(reader);
         g_assert_cmpuint(after.term, ==, term);
         g_assert_cmpuint(after.last_index, ==, last);

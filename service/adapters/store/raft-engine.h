@@ -230,7 +230,7 @@ typedef enum RaftRelayVerdict {
  * @last_index is not @last_term, it begins at @committed, up to where both surely agree. What the reader has but does
  * not know to be committed it is told by a message without entries. The reader's engine answers each message once, when
  * all of it is stored, by a relayed AppendEntriesResult: then it is time to ask for more (RaftStatus has what to ask
- * with). While a snapshot is on its way to @to, do not call this for it again. Returns a RaftRelayVerdict, or -errno. */
+ * with). While a snapshot is on its way to @to, do not call this for it again. Returns a RaftRelayVerdict or -errno. */
 int raft_engine_relay(RaftEngine *engine, uint64_t to, const char *address, uint64_t last_index, uint64_t last_term,
                       uint64_t committed);
 

@@ -8,7 +8,7 @@
  * of up to a second, until they are on disk or the writer is freed. Everything behind it waits. So what raft believes
  * to have handed over and what the file has can only differ by writes that are still to come.
  *
- * Only a write of nothing but term and vote overtakes what finds no room, so that a voter with a full disk still votes. */
+ * Only a write of nothing but term and vote overtakes what finds no room: a voter with a full disk still votes. */
 
 #include <systemd/sd-event.h>
 
