@@ -49,7 +49,7 @@ _gpupoolctl() {
                 [vm]='list show define start shutdown stop restart move requirement policy update xml delete explain'
                 [node]='list show drain resume remove fencing confirm-down'
                 [job]='list show wait cancel'
-                [cluster]='invite join level freeze thaw export import'
+                [cluster]='invite join leave reset level freeze thaw export import'
         )
         local -A options=(
                 [pool create]='--match --gpu --placement --reserve --max-in-use'
@@ -62,6 +62,8 @@ _gpupoolctl() {
                 [node drain]='--dry-run --timeout'
                 [node resume]='--bring-home'
                 [node fencing]='--parameters'
+                [cluster invite]='--expires'
+                [cluster reset]='--forget'
                 [cluster level]='--dry-run'
                 [events]='--since --max --follow'
                 [log]='--since --max'
@@ -76,7 +78,7 @@ _gpupoolctl() {
                 case ${words[i]} in
                 --match | --gpu | --placement | --reserve | --max-in-use | --pool | --gpus | --priority | --restart | \
                         --prefer | --with | --apart | --timeout | --parameters | --since | --max | --lose | --add | \
-                        --start | --address)
+                        --start | --address | --request-id | --expires)
                         ((i++))
                         ;;
                 -*) ;;
@@ -93,19 +95,24 @@ _gpupoolctl() {
         --placement) __gpupoolctl_words 'pack spread'; return ;;
         --restart) __gpupoolctl_words 'always on-failure never'; return ;;
         --parameters) __gpupoolctl_files; return ;;
-        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max | --address) return ;;
+        --expires) __gpupoolctl_words '15min 2h 1d'; return ;;
+        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max | --address | \
+                --request-id) return ;;
         esac
 
         if [[ $cur == -* ]]; then
-                __gpupoolctl_words "--json --no-wait --quiet --yes --no-ask-password --address --help --version \
+                __gpupoolctl_words "--json --no-wait --quiet --yes --no-ask-password --request-id --address --help \
+                        --version \
                         ${options[$noun]-} ${options[$noun $verb]-}"
                 return
         fi
         case ${#plain[@]} in
-        0) __gpupoolctl_words 'status gpu pool vm node job events log check plan cluster' ;;
+        0) __gpupoolctl_words 'status gpu pool vm node job events log check plan export import cluster' ;;
         1)
                 if [[ $noun == gpu ]]; then
                         __gpupoolctl_gpus "${verbs[gpu]}"
+                elif [[ $noun == export || $noun == import ]]; then
+                        __gpupoolctl_files
                 else
                         __gpupoolctl_words "${verbs[$noun]-}"
                 fi

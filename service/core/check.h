@@ -28,8 +28,8 @@ typedef struct CheckFindings {
         size_t allocated;
 } CheckFindings;
 
-/* Appends all findings, the severe first; nodes, GPUs, pools and VMs in their order. @quorate: this node reaches a leader
- * that a majority follows. A node that was removed finds nothing but that. 0 or -ENOMEM. */
+/* Appends all findings, the severe first; nodes, GPUs, pools and VMs in their order. @quorate: this node reaches a
+ * leader that a majority follows. A node that was removed finds nothing but that. 0 or -ENOMEM. */
 int check_cluster(const World *world, bool quorate, CheckFindings *ret);
 void check_findings_clear(CheckFindings *findings);
 

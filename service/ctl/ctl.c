@@ -206,6 +206,25 @@ Status ctl_confirm(Ctl *ctl, Certainty certainty, const char *format, ...) {
         return ctl_fail(ctl, STATUS_FAILED, NULL, "Nothing was done.");
 }
 
+Status ctl_confirm_word(Ctl *ctl, const char *assent, bool assented, const char *word, const char *warning) {
+        if (ctl->yes || assented)
+                return STATUS_DONE;
+        if (!isatty(STDIN_FILENO) || !ctl->err.terminal)
+                return ctl_refuse_usage(ctl, "%s Nobody is there to ask: say %s if you are sure.", warning, assent);
+
+        _cleanup_free_ char *line = NULL;
+        _cleanup_free_ char *ask = must_printf("Type %s to go on: ", word);
+        screen_paragraph(&ctl->err, "", STYLE_PLAIN, warning);
+        screen_ask(&ctl->err, ask);
+        size_t allocated = 0;
+        ssize_t length = getline(&line, &allocated, stdin);
+        if (length > 0 && line[length - 1] == '\n')
+                line[length - 1] = 0;
+        if (length > 0 && text_equal(line, word))
+                return STATUS_DONE;
+        return ctl_fail(ctl, STATUS_FAILED, NULL, "Nothing was done.");
+}
+
 /* The command line, as far as it has been understood. */
 typedef struct CommandLine {
         const char *noun, *word;        /* borrowed */
@@ -344,6 +363,24 @@ static Status check_words(Ctl *ctl, const CommandLine *line) {
                                 *word ? " " : "", word, verb->words);
 }
 
+static int read_digit(char c) {
+        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* 32 hexadecimal digits, as a message printed them. */
+static Status read_request_id(Ctl *ctl, const char *text) {
+        bool good = strlen(text) == 2 * sizeof(ctl->request_id);
+        for (size_t i = 0; good && i < sizeof(ctl->request_id); i++) {
+                int high = read_digit(text[2 * i]), low = read_digit(text[2 * i + 1]);
+                good = high >= 0 && low >= 0;
+                ctl->request_id[i] = (uint8_t) (high * 16 + low);
+        }
+        ctl->has_request_id = good;
+        return good ? STATUS_DONE :
+                ctl_refuse_usage(ctl, "--request-id is the 32 digits that gpupoolctl printed when it did not know what "
+                                 "became of a change.");
+}
+
 static Status run(Ctl *ctl, int argc, char **argv) {
         _cleanup_(args_clear) Args args = {};
         CommandLine line = {};
@@ -365,6 +402,9 @@ static Status run(Ctl *ctl, int argc, char **argv) {
         }
         if (line.asks_for_help)
                 return show_help(ctl, &line);
+        const char *request_id = args_value(&args, "--request-id");
+        if (request_id && read_request_id(ctl, request_id) != STATUS_DONE)
+                return STATUS_USAGE;
         if (!line.noun) {
                 line.noun = "status";
                 line.verb = verb_find("status", NULL);

@@ -5,6 +5,7 @@
  * verb answers with a Status, having said itself what there is to say. */
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-bus.h>
 
 #include "ctl/agent.h"
@@ -12,6 +13,8 @@
 #include "ctl/screen.h"
 
 struct json_object;
+
+#define REQUEST_ID_SIZE 16U     /* "request-id" of the contract */
 
 /* The exit status; gpupoolctl(1) documents it. */
 typedef enum Status {
@@ -27,6 +30,9 @@ typedef enum Status {
 typedef struct Ctl {
         bool json, no_wait, quiet, yes, no_ask_password;
         const char *address;    /* of the bus; NULL: the system bus */
+        uint8_t request_id[REQUEST_ID_SIZE];    /* of this run: given or drawn; each change has one made of it */
+        bool has_request_id;
+        uint32_t n_changes;     /* that were put together so far */
         Screen out, err;
         sd_bus *bus;            /* NULL until a verb needs it */
         Agent agent;
@@ -70,3 +76,7 @@ Status ctl_refuse_usage(Ctl *ctl, const char *format, ...) __attribute__((format
  * is required. */
 typedef enum Certainty { ASK_IF_SOMEONE_IS_THERE, ASK_OR_BE_TOLD } Certainty;
 Status ctl_confirm(Ctl *ctl, Certainty certainty, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* For what cannot be taken back: @word must be typed. @assent is the option that says the same as --yes, beside it.
+ * @warning has been made of whole sentences. */
+Status ctl_confirm_word(Ctl *ctl, const char *assent, bool assented, const char *word, const char *warning);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/names.h"
 #include "ctl/must.h"
 #include "ctl/nearest.h"
 
@@ -29,6 +30,8 @@ const char *objects_name(const Objects *objects, const char *path) {
         const Place *place = objects_place(objects, path);
         if (place)
                 return name_of(objects, place->kind, place->index);
+        if (text_equal(path, OBJECT_ROOT))
+                return "the cluster";
         const char *slash = strrchr(path, '/');
         return slash ? slash + 1 : path;
 }

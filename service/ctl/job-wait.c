@@ -374,8 +374,18 @@ static void tell_done(JobWait *wait, const Objects *objects, const Waited *waite
                  seconds);
 }
 
+/* What there is now is the other cluster. */
+static void tell_joined(JobWait *wait, const Objects *objects) {
+        if (!objects)
+                return;
+        ctl_tell(wait->ctl, "joined %s as %s (%zu node%s).%s", objects->cluster.name,
+                 objects_name(objects, objects->cluster.local_node), objects->nodes.n, objects->nodes.n == 1 ? "" : "s",
+                 objects->nodes.n == 2 ? " A pair needs a third vote: gpupoolctl check explains a witness." : "");
+}
+
 static void tell(JobWait *wait, const Objects *objects, const Waited *waited) {
         _cleanup_free_ char *sentence = NULL;
+        bool joins = text_equal(waited->job.operation, "join");
         Status status = judge(waited, &sentence);
         if (wait->status == STATUS_DONE)
                 wait->status = status;
@@ -383,10 +393,12 @@ static void tell(JobWait *wait, const Objects *objects, const Waited *waited) {
                 _cleanup_free_ char *detail = status == STATUS_DONE ? find_detail(wait, waited) : NULL;
                 progress_end(wait->progress, status == STATUS_DONE ? PROGRESS_DONE : PROGRESS_NOT_DONE,
                              final_word(waited->job.operation), detail, waited->ended_us);
-        } else if (status == STATUS_DONE) {
+        } else if (status == STATUS_DONE && !joins) {
                 tell_done(wait, objects, waited);
         }
-        if (status == STATUS_WAITS && !wait->ctl->json)
+        if (status == STATUS_DONE && joins)
+                tell_joined(wait, objects);
+        else if (status == STATUS_WAITS && !wait->ctl->json)
                 screen_say(&wait->ctl->out, "%s", sentence);
         else if (status != STATUS_DONE)
                 screen_say(&wait->ctl->err, "%s", sentence);

@@ -72,7 +72,8 @@ void json_put_time(Json *map, const char *key, uint64_t realtime_us) {
 
 /* The name of the object at @path; null for "/". */
 static void put_name(Json *map, const char *key, const Objects *objects, const char *path) {
-        json_put_text(map, key, text_equal(path, OBJECT_NONE) ? NULL : objects_name(objects, path));
+        bool named = !text_equal(path, OBJECT_NONE) && !text_equal(path, OBJECT_ROOT);
+        json_put_text(map, key, named ? objects_name(objects, path) : NULL);
 }
 
 static void put_names(Json *map, const char *key, const Objects *objects, const TextList *paths) {
@@ -115,6 +116,7 @@ Json *json_of_node(const Objects *objects, const NodeObject *node) {
         json_put_text(map, "id", node->id);
         json_put_text(map, "path", node->path);
         json_put_text(map, "state", node->state);
+        json_put_time(map, "silent_since", node->silent_since_us);
         json_put_text(map, "evidence", node->evidence);
         json_put_text(map, "role", node->role);
         json_put_list(map, "addresses", &node->addresses);

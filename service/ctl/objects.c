@@ -296,6 +296,7 @@ static const Property node_properties[] = {
         PROPERTY(NodeObject, "Name", "s", name),
         PROPERTY(NodeObject, "Addresses", "as", addresses),
         PROPERTY(NodeObject, "State", "s", state),
+        PROPERTY(NodeObject, "SilentSince", "t", silent_since_us),
         PROPERTY(NodeObject, "Evidence", "s", evidence),
         PROPERTY(NodeObject, "Role", "s", role),
         PROPERTY(NodeObject, "BootId", "s", boot_id),

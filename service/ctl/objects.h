@@ -32,6 +32,7 @@ typedef struct NodeObject {
         TextList addresses;
         Pairs versions;
         uint64_t memory_total_bytes, memory_free_bytes;
+        uint64_t silent_since_us;                               /* realtime; 0: it is heard, or nobody knows */
         ARRAY(Hugepages) hugepages;
 } NodeObject;
 

@@ -64,9 +64,9 @@ void request_close(Request *request) {
                 note_error(request, sd_bus_message_close_container(request->message));
 }
 
-void request_append_bytes(Request *request, const void *bytes, size_t size) {
+void request_append_file(Request *request, int fd) {
         if (request->error >= 0)
-                note_error(request, sd_bus_message_append_array(request->message, 'y', bytes, size));
+                note_error(request, sd_bus_message_append_basic(request->message, 'h', &fd));
 }
 
 void request_append_list(Request *request, char type, const TextList *list) {
@@ -122,10 +122,23 @@ void request_end_options(Request *request) {
         request->options_open = false;
 }
 
-static void append_request_id(Request *request) {
+/* Several changes of one run have ids of their own, the same ones when the same command is given the id again. */
+static int make_request_id(Ctl *ctl, uint8_t id[static REQUEST_ID_SIZE]) {
+        if (!ctl->has_request_id && getrandom(ctl->request_id, REQUEST_ID_SIZE, 0) != (ssize_t) REQUEST_ID_SIZE)
+                return -EIO;
+        ctl->has_request_id = true;
+        memcpy(id, ctl->request_id, REQUEST_ID_SIZE);
+        uint32_t n = ctl->n_changes++;
+        for (size_t i = 0; i < sizeof(n); i++)
+                id[i] ^= (uint8_t) (n >> (8 * i));
+        return 0;
+}
+
+static void append_request_id(Ctl *ctl, Request *request) {
         uint8_t id[REQUEST_ID_SIZE];
-        if (getrandom(id, sizeof(id), 0) != (ssize_t) sizeof(id)) {
-                note_error(request, -EIO);
+        int r = make_request_id(ctl, id);
+        if (r < 0) {
+                note_error(request, r);
                 return;
         }
         request_open_option(request, "request-id", "ay");
@@ -147,7 +160,13 @@ static Status refuse_error(Ctl *ctl, const Request *request, const char *name, c
         Asked asked = describe(request);
         Status status;
         _cleanup_free_ char *sentence = error_to_sentence(name, message, &asked, &status);
-        return ctl_fail(ctl, status, name, "%s", sentence);
+        if (status != STATUS_UNKNOWN || request->kind != REQUEST_CHANGE)
+                return ctl_fail(ctl, status, name, "%s", sentence);
+        char id[2 * REQUEST_ID_SIZE + 1];
+        for (size_t i = 0; i < REQUEST_ID_SIZE; i++)
+                (void) snprintf(id + 2 * i, 3, "%02x", ctl->request_id[i]);
+        return ctl_fail(ctl, status, name, "%s To ask again so that it happens once: the same command with "
+                        "--request-id %s", sentence, id);
 }
 
 Status request_refuse_answer(Ctl *ctl, const Request *request, int error) {
@@ -188,15 +207,15 @@ static int copy_message(Ctl *ctl, Request *request) {
         return 0;
 }
 
-static void finish_message(Request *request) {
+static void finish_message(Ctl *ctl, Request *request) {
         if (request->kind == REQUEST_CHANGE)
-                append_request_id(request);
+                append_request_id(ctl, request);
         if (request->options_open)
                 request_close(request);
 }
 
 Status request_send(Ctl *ctl, Request *request, sd_bus_message **ret_answer) {
-        finish_message(request);
+        finish_message(ctl, request);
         if (request->error == -EINVAL)
                 return ctl_refuse_usage(ctl, "What you gave cannot be sent: it is not UTF-8 text.");
         if (request->error < 0)

@@ -36,7 +36,7 @@ void request_explain(Request *request, const char *action, const char *format, .
 void request_append(Request *request, const char *types, ...);
 void request_open(Request *request, char type, const char *contents);  /* 'a' or 'r' */
 void request_close(Request *request);
-void request_append_bytes(Request *request, const void *bytes, size_t size);
+void request_append_file(Request *request, int fd);                    /* a copy of it */
 void request_append_list(Request *request, char type, const TextList *list);
 
 /* The final a{sv}: begin it after the arguments; a change ends it by itself, and has one even if none is begun. */

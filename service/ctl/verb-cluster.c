@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* gpupoolctl cluster: its members, its level, its backups. A service that does not do one of these yet says so. */
-
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
+/* gpupoolctl cluster: its members and its level. A service that does not do one of these yet says so. */
 
 #include "core/names.h"
 #include "ctl/job-wait.h"
@@ -12,7 +8,6 @@
 #include "ctl/verbs.h"
 #include "ctl/words.h"
 
-#define BACKUP_SIZE_MAX (127U * 1024U * 1024U)  /* D-Bus sends no larger message than 128 MiB */
 #define FREEZE_MAX_S 86400
 
 static void begin(Ctl *ctl, Request *request, RequestKind kind, const char *method, const char *doing) {
@@ -31,11 +26,15 @@ static void answer_done(Ctl *ctl) {
 Status verb_cluster_invite(Ctl *ctl, const Args *args) {
         _cleanup_request_ Request request = {};
         _cleanup_message_ sd_bus_message *answer = NULL;
+        uint64_t seconds = INVITE_SECONDS_DEFAULT;
         const char *token;
-        Status status = ctl_connect(ctl);
+        Status status = option_seconds(ctl, args, "--expires", INVITE_SECONDS_LEAST, INVITE_SECONDS_MOST, &seconds);
+        if (status == STATUS_DONE)
+                status = ctl_connect(ctl);
         if (status != STATUS_DONE)
                 return status;
         begin(ctl, &request, REQUEST_CHANGE, "Invite", "inviting a node");
+        request_option(&request, "expires", "t", seconds);
         status = request_send(ctl, &request, &answer);
         if (status != STATUS_DONE)
                 return status;
@@ -45,17 +44,18 @@ Status verb_cluster_invite(Ctl *ctl, const Args *args) {
         if (ctl->json) {
                 Json *document = json_map();
                 json_put_text(document, "invitation", token);
+                json_put_number(document, "good_for_seconds", seconds);
                 ctl_answer(ctl, document);
                 return STATUS_DONE;
         }
-        ctl_hint(ctl, "Run this on the new host within 15 minutes:");
+        _cleanup_free_ char *lifetime = lifetime_to_text(seconds);
+        ctl_hint(ctl, "Run this on the new host within %s:", lifetime);
         screen_say(&ctl->out, "  gpupoolctl cluster join %s", token);
         return STATUS_DONE;
 }
 
 Status verb_cluster_join(Ctl *ctl, const Args *args) {
         _cleanup_(job_wait_freep) JobWait *wait = NULL;
-        _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_request_ Request request = {};
         Status status = job_wait_new(ctl, &wait);
         if (status != STATUS_DONE)
@@ -63,18 +63,79 @@ Status verb_cluster_join(Ctl *ctl, const Args *args) {
         begin(ctl, &request, REQUEST_CHANGE, "Join", "joining another cluster");
         request_append(&request, "s", args->words.items[0]);
         status = job_wait_send(wait, &request, "join", "the cluster");
-        if (status == STATUS_DONE)
-                status = job_wait_run(wait);
-        if (status != STATUS_DONE || ctl->no_wait || ctl->quiet || ctl->json)
-                return status;
+        return status == STATUS_DONE ? job_wait_run(wait) : status;
+}
 
-        status = ctl_load(ctl, &objects);
+/* The answer comes before the service starts anew, so that what is there now is no use to ask. */
+static Status tell_gone(Ctl *ctl, const char *node, const char *cluster, const char *how) {
+        ctl_tell(ctl, "%s %s cluster %s. It starts anew, as a cluster of its own without pools and VMs.", node, how,
+                 cluster);
+        answer_done(ctl);
+        return STATUS_DONE;
+}
+
+Status verb_cluster_leave(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_request_ Request request = {};
+        Status status = ctl_load(ctl, &objects);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "joined %s as %s (%zu nodes).%s", objects->cluster.name,
-                 objects_name(objects, objects->cluster.local_node), objects->nodes.n,
-                 objects->nodes.n == 2 ? " A pair needs a third vote: gpupoolctl check explains a witness." : "");
-        return STATUS_DONE;
+        const ClusterObject *cluster = &objects->cluster;
+        const NodeObject *here = objects_node(objects, cluster->local_node);
+        const char *name = objects_name(objects, cluster->local_node);
+        if (here && text_equal(here->state, "removed"))
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_CONFLICT,
+                                "%s was removed from cluster %s already. To make it a cluster of its own: gpupoolctl "
+                                "cluster reset", name, cluster->name);
+        status = ctl_confirm(ctl, ASK_OR_BE_TOLD,
+                             "Take %s out of cluster %s? It forgets the cluster's pools and VMs and becomes a cluster "
+                             "of its own.", name, cluster->name);
+        if (status != STATUS_DONE)
+                return status;
+
+        begin(ctl, &request, REQUEST_CHANGE, "Leave", "leaving the cluster");
+        status = request_send(ctl, &request, NULL);
+        return status == STATUS_DONE ? tell_gone(ctl, name, cluster->name, "has left") : status;
+}
+
+/* What is lost, in whole sentences. */
+static char *warn_of_reset(const Objects *objects) {
+        const ClusterObject *cluster = &objects->cluster;
+        const NodeObject *here = objects_node(objects, cluster->local_node);
+        const char *name = objects_name(objects, cluster->local_node);
+        char *warning = must_printf("%s forgets all that it knows of cluster %s: %zu pool%s, %zu VM%s (what was "
+                                    "defined, not their disks), and the log of what was done. Nobody is asked.", name,
+                                    cluster->name, objects->pools.n, plural(objects->pools.n), objects->vms.n,
+                                    plural(objects->vms.n));
+        if (here && text_equal(here->state, "removed"))
+                return warning;
+        if (objects->nodes.n == 1)
+                must_append(&warning, " There is no other node that knows it too; a backup would (gpupoolctl export).");
+        else if (cluster->quorate)
+                must_append(&warning, " The cluster is at work and would let it go in order: gpupoolctl cluster "
+                            "leave.");
+        else
+                must_append(&warning, " If the others come back, they still hold %s for a member: gpupoolctl node "
+                            "remove %s, there.", name, name);
+        return warning;
+}
+
+Status verb_cluster_reset(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_request_ Request request = {};
+        Status status = ctl_load(ctl, &objects);
+        if (status != STATUS_DONE)
+                return status;
+        const char *name = objects_name(objects, objects->cluster.local_node);
+        _cleanup_free_ char *warning = warn_of_reset(objects);
+        status = ctl_confirm_word(ctl, "--forget", args_has(args, "--forget"), name, warning);
+        if (status != STATUS_DONE)
+                return status;
+
+        begin(ctl, &request, REQUEST_CHANGE, "Reset", "resetting this node");
+        request_option(&request, "forget", "b", 1);
+        status = request_send(ctl, &request, NULL);
+        return status == STATUS_DONE ? tell_gone(ctl, name, objects->cluster.name, "has forgotten") : status;
 }
 
 static Status show_level(Ctl *ctl) {
@@ -169,85 +230,6 @@ Status verb_cluster_thaw(Ctl *ctl, const Args *args) {
         if (status != STATUS_DONE)
                 return status;
         ctl_tell(ctl, "Failover by time is at work again.");
-        answer_done(ctl);
-        return STATUS_DONE;
-}
-
-static int write_all(int fd, const char *bytes, size_t size) {
-        while (size > 0) {
-                ssize_t n = write(fd, bytes, size);
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                bytes += n;
-                size -= (size_t) n;
-        }
-        return 0;
-}
-
-/* A backup that could not be written whole is not left behind. */
-static Status write_backup(Ctl *ctl, const char *file, const void *bytes, size_t size) {
-        bool to_output = text_equal(file, "-");
-        _cleanup_close_ int fd = to_output ? dup(STDOUT_FILENO) :
-                                             open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600);
-        if (fd < 0)
-                return ctl_fail(ctl, STATUS_FAILED, NULL, "%s cannot be made: %s.", file, strerror(errno));
-        int r = write_all(fd, bytes, size);
-        if (r == 0 && !to_output && fsync(fd) < 0)
-                r = -errno;
-        if (r == 0)
-                return STATUS_DONE;
-        if (!to_output)
-                (void) unlink(file);
-        return ctl_fail(ctl, STATUS_FAILED, NULL, "%s cannot be written: %s.", file, strerror(-r));
-}
-
-Status verb_cluster_export(Ctl *ctl, const Args *args) {
-        _cleanup_request_ Request request = {};
-        _cleanup_message_ sd_bus_message *answer = NULL;
-        const char *file = args->words.items[0];
-        const void *bytes;
-        size_t size;
-        if (text_equal(file, "-") && ctl->json)
-                return ctl_refuse_usage(ctl, "--json and a backup cannot both go to standard output.");
-        Status status = ctl_connect(ctl);
-        if (status != STATUS_DONE)
-                return status;
-        begin(ctl, &request, REQUEST_GUARDED_READ, "Export", "exporting the registry");
-        request_options(&request);
-        status = request_send(ctl, &request, &answer);
-        if (status != STATUS_DONE)
-                return status;
-        int r = sd_bus_message_read_array(answer, 'y', &bytes, &size);
-        if (r < 0)
-                return request_refuse_answer(ctl, &request, r);
-        status = write_backup(ctl, file, bytes, size);
-        if (status != STATUS_DONE || text_equal(file, "-"))
-                return status;
-        ctl_tell(ctl, "%s: %zu bytes. It holds the VMs' XML, so keep it as they are kept.", file, size);
-        answer_done(ctl);
-        return STATUS_DONE;
-}
-
-Status verb_cluster_import(Ctl *ctl, const Args *args) {
-        _cleanup_request_ Request request = {};
-        _cleanup_free_ char *bytes = NULL;
-        size_t size;
-        Status status = file_read(ctl, args->words.items[0], BACKUP_SIZE_MAX, &bytes, &size);
-        if (status == STATUS_DONE)
-                status = ctl_confirm(ctl, ASK_IF_SOMEONE_IS_THERE, "Restore %s into this cluster?",
-                                     args->words.items[0]);
-        if (status == STATUS_DONE)
-                status = ctl_connect(ctl);
-        if (status != STATUS_DONE)
-                return status;
-        begin(ctl, &request, REQUEST_CHANGE, "Import", "restoring a backup");
-        request_append_bytes(&request, bytes, size);
-        status = request_send(ctl, &request, NULL);
-        if (status != STATUS_DONE)
-                return status;
-        ctl_tell(ctl, "The backup is restored: gpupoolctl status");
         answer_done(ctl);
         return STATUS_DONE;
 }

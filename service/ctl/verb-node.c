@@ -43,6 +43,7 @@ Status verb_node_list(Ctl *ctl, const Args *args) {
         table_column(table, "VMS", TABLE_LEFT, 55, 0);
         table_column(table, "MEMORY", TABLE_LEFT, 15, 0);
         table_column(table, "KERNEL", TABLE_LEFT, 10, 0);
+        table_column(table, "ADDRESS", TABLE_LEFT, 5, 0);
         table_column(table, "NOTE", TABLE_LEFT, 17, 12);
         ARRAY_EACH(node, &objects->nodes) {
                 NodeCount count = node_count(objects, node);
@@ -57,6 +58,7 @@ Status verb_node_list(Ctl *ctl, const Args *args) {
                 table_cell(table, STYLE_PLAIN, "%u", count.vms);
                 table_cell(table, STYLE_PLAIN, "%s%s", free_memory, node->memory_free_bytes > 0 ? " free" : "");
                 table_cell(table, STYLE_PLAIN, "%s", or_dash(node->kernel));
+                table_cell(table, STYLE_PLAIN, "%s", node->addresses.n > 0 ? node->addresses.items[0] : "-");
                 table_cell(table, STYLE_PLAIN, "%s", note);
         }
         table_print(table, &ctl->out);
@@ -76,6 +78,12 @@ static void print_memory(const NodeObject *node, const Screen *screen) {
         }
 }
 
+static void print_state(const NodeObject *node, const Screen *screen) {
+        _cleanup_free_ char *since = time_to_text(node->silent_since_us);
+        bool known = text_equal(node->state, "silent") && node->silent_since_us > 0;
+        screen_fact(screen, "State", "%s%s%s", node->state, known ? " since " : "", known ? since : "");
+}
+
 static void print_node(const Objects *objects, const NodeObject *node, const Screen *screen) {
         NodeCount count = node_count(objects, node);
         _cleanup_free_ char *addresses = must_join(&node->addresses, ", "), *note = node_to_note(objects, node);
@@ -88,7 +96,7 @@ static void print_node(const Objects *objects, const NodeObject *node, const Scr
 
         screen_say(screen, "node %s  %s%s", node->name, node->id,
                    text_equal(objects->cluster.local_node, node->path) ? "  (this host)" : "");
-        screen_fact(screen, "State", "%s", node->state);
+        print_state(node, screen);
         screen_fact(screen, "Note", "%s", note);
         screen_fact(screen, "Role", "%s%s", node->role,
                     text_equal(objects->cluster.leader, node->path) ? ", leader" : "");
@@ -186,8 +194,11 @@ Status verb_node_remove(Ctl *ctl, const Args *args) {
         _cleanup_request_ Request request = {};
         const NodeObject *node;
         Status status = load_node(ctl, args->words.items[0], &objects, &node);
-        if (status == STATUS_DONE)
-                status = ctl_confirm(ctl, ASK_OR_BE_TOLD, "Take node %s out of the cluster, for ever?", node->name);
+        if (status != STATUS_DONE)
+                return status;
+        if (text_equal(node->path, objects->cluster.local_node))
+                return ctl_refuse_usage(ctl, "%s is this host. To take it out: gpupoolctl cluster leave", node->name);
+        status = ctl_confirm(ctl, ASK_OR_BE_TOLD, "Take node %s out of the cluster, for ever?", node->name);
         if (status != STATUS_DONE)
                 return status;
 
@@ -196,7 +207,8 @@ Status verb_node_remove(Ctl *ctl, const Args *args) {
         status = request_send(ctl, &request, NULL);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "node %s is no longer a member", node->name);
+        ctl_tell(ctl, "node %s is no longer a member. To use that host again, on it: gpupoolctl cluster reset",
+                 node->name);
         if (ctl->json) {
                 _cleanup_(text_list_clear) TextList names = {};
                 must_list_add(&names, node->name);

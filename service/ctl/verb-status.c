@@ -13,18 +13,32 @@ static unsigned count_reachable_voters(const Objects *objects) {
         unsigned n = 0;
         for (size_t i = 0; i < objects->cluster.voters.n; i++) {
                 const NodeObject *node = objects_node(objects, objects->cluster.voters.items[i]);
-                n += node && !text_equal(node->state, "silent") && !text_equal(node->state, "lost");
+                n += node && !text_equal(node->state, "silent") && !text_equal(node->state, "lost") &&
+                     !text_equal(node->state, "removed");
         }
         return n;
 }
 
+static bool is_removed(const Objects *objects) {
+        const NodeObject *here = objects_node(objects, objects->cluster.local_node);
+        return here && text_equal(here->state, "removed");
+}
+
+/* "quorum 2/3", "NO QUORUM 1/3", "REMOVED" */
+static char *describe_quorum(const Objects *objects) {
+        const ClusterObject *cluster = &objects->cluster;
+        if (is_removed(objects))
+                return must_copy("REMOVED");
+        return must_printf("%s %u/%zu", cluster->quorate ? "quorum" : "NO QUORUM", count_reachable_voters(objects),
+                           cluster->voters.n);
+}
+
 static void print_heading(const Objects *objects, const Screen *screen) {
         const ClusterObject *cluster = &objects->cluster;
-        _cleanup_free_ char *left = must_printf("cluster %s (%zu node%s, %s %u/%zu, level %u)%s",
-                                                or_dash(cluster->name), objects->nodes.n, plural(objects->nodes.n),
-                                                cluster->quorate ? "quorum" : "NO QUORUM",
-                                                count_reachable_voters(objects),
-                                                cluster->voters.n, cluster->functional_level,
+        _cleanup_free_ char *quorum = describe_quorum(objects);
+        _cleanup_free_ char *left = must_printf("cluster %s (%zu node%s, %s, level %u)%s", or_dash(cluster->name),
+                                                objects->nodes.n, plural(objects->nodes.n), quorum,
+                                                cluster->functional_level,
                                                 cluster->frozen ? ", frozen: no failover by time" : "");
         const char *leader = objects_name(objects, cluster->leader);
         _cleanup_free_ char *right = *leader ? must_printf("leader %s", leader) : must_copy("no leader known");
@@ -81,6 +95,24 @@ static void print_troubled_vms(const Objects *objects, const Screen *screen) {
         }
 }
 
+static Status judge(const Objects *objects) {
+        return objects->cluster.quorate && !is_removed(objects) ? STATUS_DONE : STATUS_WAITS;
+}
+
+static void hint_at_trouble(Ctl *ctl, const Objects *objects) {
+        const ClusterObject *cluster = &objects->cluster;
+        if (is_removed(objects))
+                ctl_hint(ctl, "This node was removed from cluster %s; it shows what it knew then. It can become a "
+                              "cluster of its own (gpupoolctl cluster reset) and then join again.", cluster->name);
+        else if (!cluster->quorate && cluster->voters.n > 0)
+                ctl_hint(ctl, "What is known can be read; every change is refused until a majority of the voters "
+                              "(%zu of %zu) is back. Running VMs go on.", cluster->voters.n / 2 + 1,
+                         cluster->voters.n);
+        else if (!cluster->quorate)
+                ctl_hint(ctl, "What is known can be read; every change is refused until a leader is known. Running "
+                              "VMs go on.");
+}
+
 static Status answer(Ctl *ctl, const Objects *objects) {
         Json *document = json_map();
         json_put(document, "cluster", json_of_cluster(objects));
@@ -90,7 +122,7 @@ static Status answer(Ctl *ctl, const Objects *objects) {
         json_put(document, "vms", json_of_all(objects, KIND_VM));
         json_put(document, "jobs", json_of_all(objects, KIND_JOB));
         ctl_answer(ctl, document);
-        return objects->cluster.quorate ? STATUS_DONE : STATUS_WAITS;
+        return judge(objects);
 }
 
 Status verb_status(Ctl *ctl, const Args *args) {
@@ -108,8 +140,6 @@ Status verb_status(Ctl *ctl, const Args *args) {
                 pools_print(objects, &ctl->out);
         }
         print_troubled_vms(objects, &ctl->out);
-        if (!objects->cluster.quorate)
-                ctl_hint(ctl, "Nothing can be changed until a majority of the voters is back. Running VMs go on by "
-                              "their lease.");
-        return objects->cluster.quorate ? STATUS_DONE : STATUS_WAITS;
+        hint_at_trouble(ctl, objects);
+        return judge(objects);
 }

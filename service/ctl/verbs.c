@@ -11,6 +11,7 @@ const Option global_options[] = {
         { "--quiet", 'q', NULL, "say nothing of success" },
         { "--yes", 'y', NULL, "ask nothing" },
         { "--no-ask-password", 0, NULL, "let polkit ask for no password" },
+        { "--request-id", 0, "ID", "ask again for what may have happened, so that it happens once" },
         { "--address", 0, "ADDRESS", "the D-Bus address of another bus than the system bus" },
         { "--help", 'h', NULL, "this, or help on a verb" },
         { "--version", 0, NULL, "the version of this program" },
@@ -62,6 +63,12 @@ static const Option node_fencing_options[] = {
         { "--parameters", 0, "FILE", "KEY=VALUE lines for the agent, - for standard input: passwords are no words" },
         OPTIONS_END,
 };
+static const Option invite_options[] = {
+        { "--expires", 0, "TIME", "how long it is good: 90s, 15min (the default), 2h, at most 7d" }, OPTIONS_END,
+};
+static const Option reset_options[] = {
+        { "--forget", 0, NULL, "ask nothing: all that this node knows may be lost" }, OPTIONS_END,
+};
 static const Option level_options[] = { OPTION_DRY_RUN, OPTIONS_END };
 static const Option events_options[] = {
         OPTION_SINCE, OPTION_MAX, { "--follow", 'f', NULL, "go on as they happen" }, OPTIONS_END,
@@ -81,7 +88,7 @@ static const Option plan_options[] = {
 const Verb verbs[] = {
         { "status", NULL, "", 0, 0, NULL, "the cluster, its nodes and pools, and which VMs wait",
           "Shows what there is and what is not well. The first thing to look at.\n"
-          "Exit status 3 if the cluster has no quorum.\n\n"
+          "Exit status 3 if the cluster has no quorum, or this node was removed from it.\n\n"
           "  gpupoolctl status", verb_status },
 
         { "gpu", "list", "", 0, 0, NULL, "all GPUs, and why some cannot be used",
@@ -190,7 +197,8 @@ const Verb verbs[] = {
         { "node", "resume", "NODE [--bring-home]", 1, 1, node_resume_options, "let VMs be placed there again",
           "  gpupoolctl node resume a --bring-home", verb_node_resume },
         { "node", "remove", "NODE", 1, 1, NULL, "take a node out of the cluster, for ever",
-          "Its key is dropped and its connections are closed. Drain it first.\n\n"
+          "Its key is dropped and its connections are closed. No VM may be assigned to it; its GPUs leave the pools.\n"
+          "It need not be there. On this host itself: gpupoolctl cluster leave.\n\n"
           "  gpupoolctl node remove c", verb_node_remove },
         { "node", "fencing", "NODE AGENT [--parameters FILE]", 2, 2, node_fencing_options,
           "say how a node can be switched off", "AGENT is a program of the fence-agents package, or none.\n\n"
@@ -228,12 +236,35 @@ const Verb verbs[] = {
           "  gpupoolctl plan --lose b\n"
           "  gpupoolctl plan --add training=2 --start huge", verb_plan },
 
-        { "cluster", "invite", "", 0, 0, NULL, "make an invitation for one new node",
-          "Prints the command to run there. The invitation is a secret, works once, and ends after 15 minutes.\n\n"
-          "  gpupoolctl cluster invite", verb_cluster_invite },
+        { "export", NULL, "FILE", 1, 1, NULL, "write a backup of what the cluster has decided",
+          "FILE is made new, whole or not at all, and readable by its owner only: it holds the VMs' XML. - is\n"
+          "standard output.\n\n"
+          "  gpupoolctl export lab-$(date +%F).gpupool", verb_cluster_export },
+        { "import", NULL, "FILE", 1, 1, NULL, "restore a backup into an empty cluster",
+          "Brings back pools, VMs (stopped) and quarantines, all or nothing. The cluster must have no pools and no\n"
+          "VMs; its members stay who they are. - is standard input.\n\n"
+          "  gpupoolctl import lab-2026-01-31.gpupool", verb_cluster_import },
+
+        { "cluster", "invite", "[--expires TIME]", 0, 0, invite_options, "make an invitation for one new node",
+          "Prints the command to run on the new host. The invitation is a secret, works once, and ends after 15\n"
+          "minutes, or after --expires. The new host must reach this one, port 7411.\n\n"
+          "  gpupoolctl cluster invite\n"
+          "  gpupoolctl cluster invite --expires 2h", verb_cluster_invite },
         { "cluster", "join", "INVITATION", 1, 1, NULL, "make this node a member of another cluster",
-          "It must have no pools and no VMs of its own.\n\n"
+          "It must have no pools and no VMs of its own, and a name that no member has. Its objects are those of the\n"
+          "other cluster then.\n\n"
           "  gpupoolctl cluster join gp1-...", verb_cluster_join },
+        { "cluster", "leave", "", 0, 0, NULL, "take this node out of its cluster",
+          "The others agree to it, so it needs the majority; no VM may be assigned here. The node becomes a cluster\n"
+          "of its own without pools and VMs. Another node is taken out by gpupoolctl node remove.\n\n"
+          "  gpupoolctl cluster leave", verb_cluster_leave },
+        { "cluster", "reset", "[--forget]", 0, 0, reset_options,
+          "make this node forget its cluster, whatever others say",
+          "For a node that was removed, and for what is left of a cluster that will never have a majority again.\n"
+          "Nobody is asked, and what only this node knew is lost. No VM may run here. The other members, if there\n"
+          "are any, hold it for one of theirs until gpupoolctl node remove. On a terminal the node's name must be\n"
+          "typed; a script says --forget or --yes.\n\n"
+          "  gpupoolctl cluster reset", verb_cluster_reset },
         { "cluster", "level", "[N] [--dry-run]", 0, 1, level_options, "show or raise the functional level",
           "It never falls again: older programs can then no longer be members.\n\n"
           "  gpupoolctl cluster level 2 --dry-run", verb_cluster_level },
@@ -242,9 +273,10 @@ const Verb verbs[] = {
         { "cluster", "thaw", "", 0, 0, NULL, "end a freeze early",
           "  gpupoolctl cluster thaw", verb_cluster_thaw },
         { "cluster", "export", "FILE", 1, 1, NULL, "write a backup of what the cluster has decided",
-          "FILE is made new, readable by its owner only: it holds the VMs' XML. - is standard output.\n\n"
+          "\"gpupoolctl export FILE\" does the same.\n\n"
           "  gpupoolctl cluster export lab.gpupool", verb_cluster_export },
         { "cluster", "import", "FILE", 1, 1, NULL, "restore a backup into an empty cluster",
+          "\"gpupoolctl import FILE\" does the same.\n\n"
           "  gpupoolctl cluster import lab.gpupool", verb_cluster_import },
         {},
 };

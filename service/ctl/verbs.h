@@ -79,6 +79,8 @@ Status verb_check(Ctl *ctl, const Args *args);
 Status verb_plan(Ctl *ctl, const Args *args);
 Status verb_cluster_invite(Ctl *ctl, const Args *args);
 Status verb_cluster_join(Ctl *ctl, const Args *args);
+Status verb_cluster_leave(Ctl *ctl, const Args *args);
+Status verb_cluster_reset(Ctl *ctl, const Args *args);
 Status verb_cluster_level(Ctl *ctl, const Args *args);
 Status verb_cluster_freeze(Ctl *ctl, const Args *args);
 Status verb_cluster_thaw(Ctl *ctl, const Args *args);

@@ -17,7 +17,7 @@ const char *or_dash(const char *text) {
 
 Style state_style(const char *state) {
         static const char *const good[] = { "online", "ready", "running", "done", "connected" };
-        static const char *const bad[] = { "lost", "blocked", "quarantined", "failed", "absent", "hung" };
+        static const char *const bad[] = { "lost", "removed", "blocked", "quarantined", "failed", "absent", "hung" };
         static const char *const doubtful[] = { "draining", "drained", "silent", "joining", "waiting", "backoff",
                                                 "starting", "stopping", "connecting", "canceled", "superseded" };
         for (size_t i = 0; i < ELEMENTS(good); i++)
@@ -116,6 +116,44 @@ char *time_to_text(uint64_t realtime_us) {
         return must_copy(text);
 }
 
+char *lifetime_to_text(uint64_t seconds) {
+        static const struct {
+                uint64_t seconds;
+                const char *name;
+        } units[] = { { 86400, "day" }, { 3600, "hour" }, { 60, "minute" }, { 1, "second" } };
+        for (size_t i = 0; i < ELEMENTS(units); i++)
+                if (seconds % units[i].seconds == 0) {
+                        unsigned long long n = seconds / units[i].seconds;
+                        return must_printf("%llu %s%s", n, units[i].name, plural(n));
+                }
+        return must_copy("");
+}
+
+/* "90", "90s", "15min", "2h", "7d" */
+Status option_seconds(Ctl *ctl, const Args *args, const char *name, uint64_t least, uint64_t most, uint64_t *ret) {
+        static const struct {
+                const char *unit;
+                uint64_t seconds;
+        } units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
+        const char *value = args_value(args, name);
+        if (!value)
+                return STATUS_DONE;
+        size_t digits = strspn(value, "0123456789");
+        uint64_t number = 0, seconds = 0;
+        _cleanup_free_ char *text = must_printf("%.*s", (int) digits, value);
+        bool good = digits > 0 && text_to_u64(text, 10, &number) >= 0;
+        for (size_t i = 0; good && i < ELEMENTS(units); i++)
+                if (text_equal(value + digits, units[i].unit) &&
+                    !__builtin_mul_overflow(number, units[i].seconds, &seconds) &&
+                    seconds >= least && seconds <= most) {
+                        *ret = seconds;
+                        return STATUS_DONE;
+                }
+        _cleanup_free_ char *shortest = lifetime_to_text(least), *longest = lifetime_to_text(most);
+        return ctl_refuse_usage(ctl, "%s is a time from %s to %s, such as 90s, 15min, 2h or 7d; it is not \"%s\".",
+                                name, shortest, longest, value);
+}
+
 char *user_to_text(uint32_t uid) {
         const struct passwd *user = getpwuid(uid);
         return user ? must_copy(user->pw_name) : must_printf("uid %u", uid);
@@ -162,11 +200,27 @@ static void add_evidence(char **note, const char *evidence) {
                 add_note(note, "%s", evidence);
 }
 
+static void add_state(char **note, const NodeObject *node) {
+        if (text_equal(node->state, "joining"))
+                add_note(note, "a member, and nothing is known of it yet");
+        if (text_equal(node->state, "removed"))
+                add_note(note, "no member any more: gpupoolctl cluster reset");
+        if (!text_equal(node->state, "silent"))
+                return;
+        _cleanup_free_ char *since = time_to_text(node->silent_since_us);
+        if (node->silent_since_us > 0)
+                add_note(note, "not heard of since %s", since);
+        else
+                add_note(note, "not heard of");
+}
+
 char *node_to_note(const Objects *objects, const NodeObject *node) {
         char *note = must_copy("");
         NodeCount count = node_count(objects, node);
         bool runs_vms = !text_equal(node->role, "witness");
-        bool is_here = !text_equal(node->state, "lost") && !text_equal(node->state, "silent");
+        bool is_here = text_equal(node->state, "online") || text_equal(node->state, "draining") ||
+                       text_equal(node->state, "drained");
+        add_state(&note, node);
         add_evidence(&note, node->evidence);
         if (!runs_vms)
                 add_note(&note, "witness: it only votes");

@@ -33,6 +33,9 @@ char *size_to_text(uint64_t bytes);
 /* "2 h", "3 min", "12 s" */
 char *duration_to_text(uint64_t us);
 
+/* "15 minutes", "90 seconds", "7 days": as it was said. */
+char *lifetime_to_text(uint64_t seconds);
+
 /* Local time, "14:31:07", and with the day where that is not today. */
 char *time_to_text(uint64_t realtime_us);
 
@@ -58,3 +61,6 @@ Status file_read(Ctl *ctl, const char *name, size_t most, char **ret, size_t *re
 
 /* The option @name as a whole number; *ret is untouched if it was not given. */
 Status option_number(Ctl *ctl, const Args *args, const char *name, int64_t least, int64_t most, int64_t *ret);
+
+/* The option @name as a time in seconds, between @least and @most; *ret is untouched if it was not given. */
+Status option_seconds(Ctl *ctl, const Args *args, const char *name, uint64_t least, uint64_t most, uint64_t *ret);

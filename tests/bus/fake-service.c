@@ -70,7 +70,8 @@ static const World *get_world(void *userdata) {
 
 static void get_status(void *userdata, ClusterStatus *ret) {
         Fake *fake = userdata;
-        *ret = (ClusterStatus) { .leader = fake->quorate ? fake->voter : (NodeId) {}, .quorate = fake->quorate, .voters = &fake->voter,
+        *ret = (ClusterStatus) { .leader = fake->quorate ? fake->voter : (NodeId) {}, .quorate = fake->quorate,
+                                 .voters = &fake->voter,
                                  .n_voters = 1 };
 }
 

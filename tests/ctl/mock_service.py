@@ -2,8 +2,10 @@
 """A gpupoold that does what a test says: its objects stand in a dictionary, its methods are recorded, and jobs go as
 they are told. Interfaces and types come from interfaces/*.xml: an answer of another form cannot be made by mistake."""
 
+import os
 import pathlib
 import signal
+import stat
 import subprocess
 import tempfile
 
@@ -232,6 +234,23 @@ class Call:
         if not info.out_args:
             return None
         return GLib.Variant('(' + ''.join(a.signature for a in info.out_args) + ')', (value,))
+
+    def given_file(self):
+        """What is in the file that came with the call, from its beginning, and whether it is a regular one."""
+        fds = self.invocation.get_message().get_unix_fd_list()
+        fd = fds.get(self.arguments[0])
+        with os.fdopen(fd, 'rb') as file:
+            return os.pread(fd, 1 << 28, 0), stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+    def answer_file(self, content):
+        """Answers with a memory file that was read to its end before, as a careless service would."""
+        fd = os.memfd_create('state')
+        os.write(fd, content)
+        fds = Gio.UnixFDList.new()
+        fds.append(fd)
+        os.close(fd)
+        self.invocation.return_value_with_unix_fd_list(GLib.Variant('(h)', (0,)), fds)
+        return LATER
 
     def reply(self, interface, value):
         self.invocation.return_value(self.form(INTERFACES[interface].lookup_method(self.method), value))
