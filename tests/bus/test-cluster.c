@@ -13,7 +13,6 @@
 #include "bus-test.h"
 
 #define NODE_B ROOT "/node/a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"
-#define NODE_C ROOT "/node/a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2a2"
 #define INVALID "InvalidArgument"
 #define DENIED "org.freedesktop.DBus.Error.AccessDenied"
 #define REQUEST "'request-id': <[byte 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]>"
@@ -216,6 +215,10 @@ static void test_a_removed_node_says_so_of_itself(void) {
         HOST(host);
         told(host, "removed");
         expect_property(host, NODE_A, "Node.State", "'removed'");
+        told(host, "outcome no-quorum");
+        expect_error(host, ROOT, "Manager.CreatePool", "('x', " NO_OPTIONS ")", "Conflict", "gpupoolctl cluster reset");
+        g_autofree char *found = call(host, ROOT, "Manager.Check", "(" NO_OPTIONS ",)");
+        g_assert_nonnull(strstr(found, "'node-removed', objectpath '" NODE_A "'"));
 }
 
 static void test_no_leader_is_no_path(void) {
@@ -226,6 +229,8 @@ static void test_no_leader_is_no_path(void) {
         g_autofree char *changed = wait_signal(host, ROOT " PropertiesChanged");
         g_assert_nonnull(strstr(changed, "'Quorate': <false>"));
         g_assert_nonnull(strstr(changed, "'Leader': <objectpath '/'>"));
+        g_autofree char *found = call(host, ROOT, "Manager.Check", "(" NO_OPTIONS ",)");
+        g_assert_true(g_str_has_prefix(found, "([('error', 'no-quorum', objectpath '/'"));
 }
 
 static void test_features_say_what_there_is(void) {

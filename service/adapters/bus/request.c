@@ -69,6 +69,20 @@ static void reply_path(Request *request, const char *path) {
                 log_warning("a caller could not be told that it is done: %s", strerror(-r));
 }
 
+/* A node that was removed has no majority to wait for. */
+static void reply_no_quorum(Request *request) {
+        const World *world = bus_world(request->bus);
+        if (!world->removed) {
+                reply_error(request, ERROR_NO_QUORUM,
+                            "a majority of the voters cannot be reached, so nothing was changed: bring nodes or the "
+                            "network back (gpupoolctl status)");
+                return;
+        }
+        reply_error(request, ERROR_CONFLICT,
+                    "this node was removed from its cluster, so nothing was changed: make it a cluster of its own "
+                    "(gpupoolctl cluster reset), then join again");
+}
+
 /* True if it was committed and the registry took it; else the answer is given. */
 static bool is_done(Request *request, SubmitOutcome outcome, const Result *result) {
         switch (outcome) {
@@ -78,9 +92,7 @@ static bool is_done(Request *request, SubmitOutcome outcome, const Result *resul
                 reply_error(request, verdict_to_error(result->verdict), result->sentence ?: "the registry refuses it");
                 return false;
         case SUBMIT_NO_QUORUM:
-                reply_error(request, ERROR_NO_QUORUM,
-                            "a majority of the voters cannot be reached, so nothing was changed: bring nodes or the "
-                            "network back (gpupoolctl status)");
+                reply_no_quorum(request);
                 return false;
         case SUBMIT_STORAGE_FULL:
                 reply_error(request, ERROR_STORAGE_FULL,
