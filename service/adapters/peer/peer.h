@@ -10,7 +10,8 @@
  *  - Nothing here ever blocks the loop: names are resolved in a thread, connecting and handshakes are asynchronous.
  *  - Both sides may dial, with backoff and jitter. Of two connections of one pair that were made at the same time both
  *    ends keep the one dialled by the smaller node id; else a newer connection replaces the old one, which may be a
- *    zombie that TCP has not yet given up.
+ *    zombie that TCP has not yet given up. up() is told for the one that stays only: who was dialled decides, and who
+ *    dialled hears so by its Hello.
  *  - Silence ends a connection (3 s); beats go both ways, so there is none while both live.
  *  - A slow peer costs bounded memory: each stream has a queue of limited size; what does not fit is not sent, and
  *    the sender is told. Streams are served in the order of PeerStream: a snapshot never delays a beat.
@@ -30,7 +31,8 @@
 
 typedef struct PeerKey PeerKey;
 
-/* Reads the private key at @path (PEM, Ed25519, mode 0600); -ENOENT: there is none; -EBADMSG: it is damaged. */
+/* Reads the private key at @path (PEM, Ed25519, mode 0600); -ENOENT: there is none; -EBADMSG: it is damaged; -EPERM:
+ * others may read it. */
 int peer_key_load(const char *path, PeerKey **ret);
 /* Draws a new one and writes it durably; -EEXIST: there is one already. */
 int peer_key_create(const char *path, PeerKey **ret);
@@ -59,6 +61,8 @@ typedef enum PeerStream {
  * peer_stranger_answer() or callbacks.stranger_gone(). */
 typedef struct PeerStranger PeerStranger;
 
+/* All of them must be there. They come from the loop, never from inside a call of this header, and may call all of it
+ * but peer_net_free(). */
 typedef struct PeerCallbacks {
         /* @hello is borrowed. */
         void (*up)(const NodeId *node, const Gpupool1__Hello *hello, void *userdata);
@@ -82,7 +86,9 @@ typedef struct PeerNetConfig {
         NodeId node;
         ClusterId cluster;              /* null: not begun yet; then nobody is dialled and no member accepted */
         const PeerKey *key;             /* borrowed */
-        const char *const *listen;      /* "[::]:7411", "0.0.0.0:7411", "10.0.0.1:7411"; at least one */
+        /* "[::]:7411" (IPv4 too, unless an IPv4 address is in the list), "0.0.0.0:7411", "10.0.0.1:7411"; at least one.
+         * An address that this host does not have yet is listened to all the same. */
+        const char *const *listen;
         size_t n_listen;
         const char *version;
         uint32_t level;
@@ -95,9 +101,12 @@ typedef struct PeerNetConfig {
  * (-EADDRINUSE, -EADDRNOTAVAIL, ...), with a sentence where there is one. */
 int peer_net_new(PeerNet **ret, sd_event *event, const PeerNetConfig *config, const PeerCallbacks *callbacks,
                  void *userdata, char **reterr_sentence);
-/* Says goodbye where that does not block. Not from within a callback. */
+/* Says goodbye where that does not block. Tells nothing: no down(), no stranger_gone(). Not from within a callback. */
 PeerNet *peer_net_free(PeerNet *net);
 DEFINE_CLEANUP(PeerNet *, peer_net_free);
+
+/* Of the first address in config.listen, where it says 0. */
+uint16_t peer_net_port(const PeerNet *net);
 
 /* This node belongs to another cluster now: every connection ends. */
 void peer_net_set_cluster(PeerNet *net, const ClusterId *cluster);
@@ -112,8 +121,9 @@ typedef struct PeerInfo {
 } PeerInfo;
 
 /* Who the other nodes are; replaces what was said before. A connection of a node that is no longer there, or has
- * another key, ends at once, after a goodbye that says why. A connection that is not wanted stays until its other end
- * does not want it either. Copied. 0 or -ENOMEM: then nothing changed. */
+ * another key, ends at once, after a goodbye that says why; its down() comes with the next turn of the loop. A
+ * connection that is not wanted stays until its other end does not want it either, which beats say. This node itself
+ * may be among them and is passed over. Copied. 0 or -ENOMEM: then nothing changed. */
 int peer_net_set_peers(PeerNet *net, const PeerInfo *peers, size_t n);
 
 typedef enum PeerSendVerdict {
@@ -130,10 +140,13 @@ int peer_net_send(PeerNet *net, const NodeId *node, PeerStream stream, const Gpu
 void peer_net_beat_now(PeerNet *net);
 
 bool peer_net_is_up(const PeerNet *net, const NodeId *node);
+/* What waits to be sent to it, in bytes. */
+size_t peer_net_queued_bytes(const PeerNet *net, const NodeId *node);
 /* When something was heard of it last (CLOCK_BOOTTIME); 0: never since this start. */
 uint64_t peer_net_heard_us(const PeerNet *net, const NodeId *node);
 
-/* @answer is copied; the connection ends when it is sent. */
+/* @answer is copied; the connection ends when it is sent. 0, -ENOTCONN (it has gone meanwhile), -E2BIG, -ENOMEM; in
+ * each case @stranger is gone. */
 int peer_stranger_answer(PeerStranger *stranger, const Gpupool1__JoinAnswer *answer);
 
 /* ---- joining, the other side ---- */
@@ -144,7 +157,7 @@ typedef enum PeerJoinOutcome {
         PEER_JOIN_ANSWERED,             /* @answer says what came of it */
         PEER_JOIN_UNREACHABLE,          /* no address of the invitation answers */
         PEER_JOIN_WRONG_KEY,            /* somebody answers who is not the inviter */
-        PEER_JOIN_LOST,                 /* the connection broke after the request: it may have been admitted; ask again */
+        PEER_JOIN_LOST,                 /* it broke after the request: this node may have been admitted; ask again */
         PEER_JOIN_PROTOCOL,             /* another major version, or garbage */
 } PeerJoinOutcome;
 
