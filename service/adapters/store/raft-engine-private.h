@@ -106,6 +106,7 @@ void engine_stop(RaftEngine *engine, const char *format, ...) __attribute__((for
 
 bool engine_is_leader(const RaftEngine *engine);
 bool engine_is_ready(const RaftEngine *engine);
+size_t engine_count_voters(const RaftEngine *engine);
 bool engine_is_lone_voter(const RaftEngine *engine);
 bool engine_is_member(const RaftEngine *engine);        /* standby or voter */
 RaftMemberRole engine_role_of(const RaftEngine *engine, uint64_t id);
@@ -134,6 +135,7 @@ int engine_on_deferred(sd_event_source *source, void *userdata);
 /* raft-request.c */
 void requests_applied(RaftEngine *engine, uint64_t index, uint64_t term);       /* one entry was applied */
 void requests_overtaken(RaftEngine *engine, uint64_t index);                    /* a snapshot replaced all up to it */
+void requests_begin_term(RaftEngine *engine);                   /* this node leads from now on */
 void requests_turn(RaftEngine *engine, bool again);             /* begins (again: repeats) and answers rounds */
 void requests_follow_state(RaftEngine *engine);                 /* after each step: lost leads, caught-up members */
 void requests_confirmed(RaftEngine *engine, uint64_t member_id, uint64_t round);

@@ -62,7 +62,7 @@ RaftMemberRole engine_role_of(const RaftEngine *engine, uint64_t id) {
         return RAFT_MEMBER_NONE;
 }
 
-static size_t count_voters(const RaftEngine *engine) {
+size_t engine_count_voters(const RaftEngine *engine) {
         const struct raft_configuration *members = &engine->raft.configuration;
         size_t n = 0;
         for (unsigned i = 0; i < members->n; i++)
@@ -72,7 +72,7 @@ static size_t count_voters(const RaftEngine *engine) {
 }
 
 bool engine_is_lone_voter(const RaftEngine *engine) {
-        return count_voters(engine) == 1 && engine_role_of(engine, engine->raft.id) == RAFT_MEMBER_VOTER;
+        return engine_count_voters(engine) == 1 && engine_role_of(engine, engine->raft.id) == RAFT_MEMBER_VOTER;
 }
 
 static uint64_t leader_id(const RaftEngine *engine) {
@@ -117,7 +117,7 @@ void raft_engine_get_status(const RaftEngine *engine, RaftStatus *ret) {
                 .is_ready = engine_is_ready(engine),
                 .leader_id = leader_id(engine),
                 .term = engine->raft.current_term,
-                .n_voters = count_voters(engine),
+                .n_voters = engine_count_voters(engine),
                 .role = engine_role_of(engine, engine->raft.id),
                 .is_member = engine_is_member(engine),
                 .leader_contact_us = engine->contact_term == engine->raft.current_term ? engine->contact_us : 0,
@@ -447,7 +447,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
                 queue_messages(engine, update.messages.batch, update.messages.n);
         engine_doubt_leader(engine);
         if (engine_is_leader(engine) && !was_leader)
-                engine->ready_index = raft_last_index(&engine->raft);
+                requests_begin_term(engine);
 
         engine_flush(engine);
         engine_apply_committed(engine);

@@ -177,7 +177,7 @@ typedef enum RaftSubmitVerdict {
         RAFT_SUBMIT_TAKEN,
         RAFT_SUBMIT_NOT_LEADER,
         RAFT_SUBMIT_STORE_FAILING,      /* RaftStatus.store_error says with what; -ENOSPC: the disk is full */
-        RAFT_SUBMIT_BUSY,               /* too many requests, or another change of members is under way */
+        RAFT_SUBMIT_BUSY,               /* too many requests, or members cannot be changed just now */
         RAFT_SUBMIT_TOO_LARGE,          /* over ENTRY_SIZE_MAX */
         RAFT_SUBMIT_NO_SUCH_MEMBER,     /* or it is already as wished */
 } RaftSubmitVerdict;
@@ -194,7 +194,9 @@ int raft_engine_submit(RaftEngine *engine, const void *data, size_t size, RaftCa
 int raft_engine_confirm(RaftEngine *engine, RaftCallback callback, void *userdata, RaftRequest **ret_request);
 
 /* Adds a member (@role STANDBY or SPARE), changes its role (to VOTER: once it has caught up), or removes it (NONE). One
- * change at a time. @address is only needed to add. As above. */
+ * change at a time, by a leader that is ready; the leader of two voters keeps its vote, and hands the lead over first if
+ * it is to go. All that is RAFT_SUBMIT_BUSY.
+ * @address is only needed to add. As above. */
 int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *address, RaftMemberRole role,
                               RaftCallback callback, void *userdata, RaftRequest **ret_request);
 

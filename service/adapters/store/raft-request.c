@@ -175,6 +175,21 @@ int raft_engine_submit(RaftEngine *engine, const void *data, size_t size, RaftCa
         return verdict;
 }
 
+/* A leader is ready when an entry of its own term is committed: then all before it is, and only then may it change
+ * members (Ongaro's errata: two leaders' changes that exclude each other could each find a majority). libraft appends
+ * one only when it knows of something uncommitted. A lone voter has no rivals and needs none. */
+void requests_begin_term(RaftEngine *engine) {
+        static const uint8_t nothing[8];
+        const LogEntry *last = raft_log_get(&engine->log, raft_last_index(&engine->raft));
+        RaftRequest barrier = {};
+
+        engine->ready_index = raft_last_index(&engine->raft);
+        if (engine_is_lone_voter(engine) || (last && last->term == engine->raft.current_term))
+                return;
+        engine->ready_index++;
+        (void) propose(engine, LOG_ENTRY_BARRIER, nothing, sizeof(nothing), &barrier);
+}
+
 /* ---- confirmations ---- */
 
 int raft_engine_confirm(RaftEngine *engine, RaftCallback callback, void *userdata, RaftRequest **ret_request) {
@@ -346,6 +361,12 @@ static int begin_promotion(RaftEngine *engine, uint64_t id, RaftRequest *request
         return verdict_of(engine_step(engine, &event));
 }
 
+/* True for a leader of two voters that is to lose its own vote: if only it knew of that, the other one could not lead
+ * without it, and libraft lets nobody vote who is no voter by the newest members that he knows. */
+static bool is_last_helper(const RaftEngine *engine, uint64_t id, RaftMemberRole role) {
+        return id == engine->raft.id && role != RAFT_MEMBER_VOTER && engine_count_voters(engine) == 2;
+}
+
 int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *address, RaftMemberRole role,
                               RaftCallback callback, void *userdata, RaftRequest **ret_request) {
         RaftRequest *request;
@@ -355,6 +376,8 @@ int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *addre
         int verdict = may_submit(engine);
         if (verdict != RAFT_SUBMIT_TAKEN)
                 return verdict;
+        if (!engine_is_ready(engine) || is_last_helper(engine, id, role))
+                return RAFT_SUBMIT_BUSY;
         if (engine->raft.configuration_uncommitted_index > 0 || engine->raft.leader_state.promotee_id != 0 ||
             find_kind(engine, REQUEST_PROMOTION))
                 return RAFT_SUBMIT_BUSY;
