@@ -285,6 +285,7 @@ static int export(Host *host) {
                 g_variant_new("(a{sv})", &options), G_VARIANT_TYPE("(h)"), G_DBUS_CALL_FLAGS_NONE, -1, NULL, &fds, NULL,
                 &error);
         g_assert_no_error(error);
+        g_assert_nonnull(reply);
         int fd = g_unix_fd_list_get(fds, 0, &error);
         g_assert_no_error(error);
         return fd;
@@ -304,7 +305,7 @@ static char *import(Host *host, int fd, bool with_request) {
         g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_sync(
                 host->client, "org.gpupool1", ROOT, "org.gpupool1.Manager", "Import",
                 g_variant_new("(ha{sv})", 0, &options), NULL, G_DBUS_CALL_FLAGS_NONE, -1, fds, NULL, NULL, &error);
-        return g_strdup(error ? error->message : "done");
+        return g_strdup(reply ? "done" : error->message);
 }
 
 static void expect_import(Host *host, int fd, const char *part) {
