@@ -5,7 +5,8 @@
  * engine's members are ids of nodes as text, and their numbers are made of the ids, so nobody is asked for either.
  *
  * A snapshot is one Raft frame and then its bytes as SnapshotPart frames, which a sender gives out one by one, as fast
- * as the peer takes them, and a receiver gathers. One of each per peer. */
+ * as the peer takes them, and a receiver gathers. One of each per peer. All of it goes the same way, so that nothing
+ * arrives in another order; a leader that sends its snapshot again while it is on its way needs no second sender. */
 
 #include "adapters/store/raft-engine.h"
 #include "core/id.h"
@@ -21,9 +22,9 @@
 /* Borrowed. What it returns but 0 ends the encoding. */
 typedef int (*RaftFrameCallback)(void *userdata, const Gpupool1__Frame *frame);
 
-/* Tells @message as Raft frames, in order: entries in as many as it takes, each right by itself, so that a frame that is
- * lost costs no more than a lost message. Of a snapshot it tells the first frame only (see below). Returns 0, or what
- * @tell returned, or -EINVAL: a relayed answer, which is said by Follow; or -ENOMEM. */
+/* Tells @message as Raft frames, in order: entries in as many as it takes, each right by itself, so that a frame that
+ * is lost costs no more than a lost message. Of a snapshot it tells the first frame only (see below). Returns 0, what
+ * @tell returned, -EINVAL (a relayed answer: that is said by Follow) or -ENOMEM. */
 int raft_codec_encode(const RaftMessage *message, RaftFrameCallback tell, void *userdata);
 
 bool raft_codec_is_snapshot(const RaftMessage *message);
@@ -38,7 +39,7 @@ DEFINE_CLEANUP(RaftSnapshotSender *, raft_snapshot_sender_free);
 /* All was sent. At once for a snapshot of no bytes. */
 bool raft_snapshot_sender_is_done(const RaftSnapshotSender *sender);
 
-/* Tells the next part as a frame and, if @tell returned 0, counts it as sent. Returns what @tell returned; 0 when done. */
+/* Tells the next part as a frame and, if @tell returned 0, counts it as sent. Returns what @tell returned, or 0. */
 int raft_snapshot_sender_next(RaftSnapshotSender *sender, RaftFrameCallback tell, void *userdata);
 
 /* ---- in ---- */
