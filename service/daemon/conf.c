@@ -8,11 +8,13 @@
 #include <sys/stat.h>
 
 #include "core/id.h"
+#include "core/names.h"
 #include "util/array.h"
 #include "util/log.h"
 #include "util/text.h"
 
 #define SECOND_US UINT64_C(1000000)
+#define PEER_ADDRESSES_MAX 8U           /* no more fit into an invitation */
 
 typedef enum SettingKind {
         SETTING_TEXT,
@@ -21,6 +23,8 @@ typedef enum SettingKind {
         SETTING_TIME,
         SETTING_NUMBER,
         SETTING_LOG_LEVEL,
+        SETTING_ROLE,
+        SETTING_ADDRESSES,
 } SettingKind;
 
 typedef struct Setting {
@@ -35,6 +39,9 @@ typedef struct Setting {
 static const Setting settings[] = {
         { "Node", "Name", NULL, SETTING_NAME, AT(node_name), 0, 0 },
         { "Node", "StateDirectory", "/var/lib/gpupool", SETTING_PATH, AT(state_directory), 0, 0 },
+        { "Node", "Role", "node", SETTING_ROLE, AT(witness), 0, 0 },
+        { "Peer", "Listen", "[::]:7411", SETTING_ADDRESSES, AT(listen), 1, PEER_ADDRESSES_MAX },
+        { "Peer", "Addresses", NULL, SETTING_ADDRESSES, AT(addresses), 0, PEER_ADDRESSES_MAX },
         { "Bus", "JobsPerUser", "64", SETTING_NUMBER, AT(jobs_per_user), 1, 10000 },
         { "Bus", "QuestionsPerUser", "16", SETTING_NUMBER, AT(questions_per_user), 1, 1000 },
         { "Bus", "JobLinger", "60s", SETTING_TIME, AT(job_linger_us), 0, 86400 * SECOND_US },
@@ -48,6 +55,7 @@ static const Setting settings[] = {
         { "Udev", "Coalesce", "50ms", SETTING_TIME, AT(coalesce_us), 0, 10 * SECOND_US },
         { "Registry", "SnapshotEntries", "4096", SETTING_NUMBER, AT(snapshot_entries), 16, 1000000 },
         { "Registry", "CallTimeout", "20s", SETTING_TIME, AT(call_timeout_us), SECOND_US, 600 * SECOND_US },
+        { "Registry", "ReplaceAfter", "30s", SETTING_TIME, AT(replace_after_us), SECOND_US, 86400 * SECOND_US },
         { "Log", "Level", "info", SETTING_LOG_LEVEL, AT(log_level), 0, 0 },
 };
 
@@ -57,6 +65,8 @@ void conf_clear(Conf *conf) {
         free(conf->libvirt_uri);
         free(conf->guard_socket);
         free(conf->probe_socket);
+        text_list_clear(&conf->listen);
+        text_list_clear(&conf->addresses);
         *conf = (Conf) {};
 }
 
@@ -101,6 +111,44 @@ static int set_number(const Setting *setting, void *target, const char *value) {
         return 0;
 }
 
+/* "10.0.0.1:7411", "[fd77::1]:7411", "name:7411": a host and a port. */
+static bool is_address(const char *text) {
+        const char *colon = strrchr(text, ':');
+        uint64_t port;
+        if (!colon || colon == text || strlen(text) > ADDRESS_LENGTH_MAX || !text_is_printable(text) ||
+            text_to_u64(colon + 1, 10, &port) < 0 || port == 0 || port > UINT16_MAX)
+                return false;
+        bool bracketed = text[0] == '[' && colon[-1] == ']' && colon - text > 2;
+        return bracketed || (text[0] != '[' && !memchr(text, ':', (size_t) (colon - text)));
+}
+
+/* Addresses with blanks between them. */
+static int set_addresses(const Setting *setting, TextList *target, const char *value) {
+        TextList list = {};
+        _cleanup_free_ char *copy = strdup(value);
+        int r = copy ? 0 : -ENOMEM;
+        char *rest = NULL;
+        for (char *word = r < 0 ? NULL : strtok_r(copy, " \t", &rest); word && r >= 0;
+             word = strtok_r(NULL, " \t", &rest))
+                r = is_address(word) ? text_list_add(&list, word) : -EINVAL;
+        if (r >= 0 && (list.n < setting->least || list.n > setting->most))
+                r = -ERANGE;
+        if (r < 0) {
+                text_list_clear(&list);
+                return r;
+        }
+        text_list_clear(target);
+        *target = list;
+        return 0;
+}
+
+static int set_role(bool *target, const char *value) {
+        if (!text_equal(value, "node") && !text_equal(value, "witness"))
+                return -EINVAL;
+        *target = text_equal(value, "witness");
+        return 0;
+}
+
 /* 0, -EINVAL, -ERANGE or -ENOMEM. */
 static int set_value(Conf *conf, const Setting *setting, const char *value) {
         void *target = (char *) conf + setting->offset;
@@ -117,6 +165,10 @@ static int set_value(Conf *conf, const Setting *setting, const char *value) {
         case SETTING_LOG_LEVEL:
                 /* People write "error"; syslog says "err". */
                 return log_level_from_text(text_equal(value, "error") ? "err" : value, target);
+        case SETTING_ROLE:
+                return set_role(target, value);
+        case SETTING_ADDRESSES:
+                return set_addresses(setting, target, value);
         }
         return -EINVAL;
 }
@@ -135,6 +187,10 @@ static const char *describe(const Setting *setting) {
                 return "a number within its bounds";
         case SETTING_LOG_LEVEL:
                 return "error, warning, notice, info or debug";
+        case SETTING_ROLE:
+                return "node or witness";
+        case SETTING_ADDRESSES:
+                return "addresses with their ports, such as 10.0.0.1:7411 or [fd00::1]:7411, at most eight";
         }
         return "something else";
 }

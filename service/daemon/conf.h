@@ -8,12 +8,14 @@
 #include <stdint.h>
 
 #include "util/cleanup.h"
+#include "util/text.h"
 
 #define CONF_PATH_DEFAULT "/etc/gpupool/gpupoold.conf"
 
 typedef struct Conf {
         char *node_name;                /* [Node] Name: by default the host name up to the first dot */
         char *state_directory;
+        bool witness;                   /* [Node] Role: it votes and runs nothing */
         uint32_t jobs_per_user;         /* [Bus] */
         uint32_t questions_per_user;
         uint64_t job_linger_us;
@@ -25,8 +27,11 @@ typedef struct Conf {
         char *guard_socket;             /* [Guard] */
         char *probe_socket;             /* [Probe] */
         uint64_t coalesce_us;           /* [Udev] */
+        TextList listen;                /* [Peer] "[::]:7411" */
+        TextList addresses;             /* what others are told; empty: the host's own, with the port of the first in listen */
         uint32_t snapshot_entries;      /* [Registry] */
         uint64_t call_timeout_us;
+        uint64_t replace_after_us;
         int log_level;                  /* [Log] */
 } Conf;
 

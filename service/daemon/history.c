@@ -1,58 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/history.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <systemd/sd-id128.h>
-#include <time.h>
 
 #include "core/names.h"
+#include "daemon/history-private.h"
 #include "daemon/node-id.h"
 #include "util/log.h"
 
 #define REGISTRY_FILE "registry.db"
 
-typedef struct Submission {
+struct HistoryProposal {
         History *history;
-        struct Submission *next;
+        HistoryProposal *next;
         RaftRequest *request;
-        sd_event_source *timer;         /* its deadline; or, before it was taken, the turn in which it is answered */
-        SubmitOutcome refused;          /* with the latter */
-        SubmitCallback callback;
+        ProposalCallback callback;
         void *userdata;
-} Submission;
-
-typedef struct Confirmation {
-        History *history;
-        struct Confirmation *next;
-        RaftRequest *request;
-        ConfirmCallback callback;
-        void *userdata;
-} Confirmation;
-
-/* What an entry of this node came to, kept until its submission asks. */
-typedef struct AppliedResult {
-        uint64_t index;
-        Result result;
-} AppliedResult;
-
-struct History {
-        sd_event *event;
-        HistoryConfig config;
-        const HistoryCallbacks *callbacks;
-        void *userdata;
-        RaftEngine *engine;
-        Registry *registry;
-        Submission *submissions;
-        Confirmation *confirmations;
-        ARRAY(AppliedResult) results;
-        uint64_t refused_snapshot_index;        /* log that a snapshot could not be written once, not at each entry */
 };
 
 static void adopt_registry(History *history, Registry *registry) {
         registry_free(history->registry);
         history->registry = registry;
         history->callbacks->applied(registry->next_event, history->userdata);
+        submissions_applied(history);
+        confirmations_applied(history);
 }
 
 static int on_restore(void *userdata, uint64_t index, const void *data, size_t size) {
@@ -70,8 +45,11 @@ static int on_restore(void *userdata, uint64_t index, const void *data, size_t s
         return 0;
 }
 
-static bool is_own(const History *history, const Entry *entry) {
-        return memcmp(entry->author->node.data, history->config.node.bytes, ID_SIZE) == 0;
+/* Of entries of others, which nobody here asks for. */
+static void forget_results(History *history) {
+        ARRAY_EACH(kept, &history->results)
+                result_clear(&kept->result);
+        history->results.n = 0;
 }
 
 static int keep_result(History *history, uint64_t index, Result *result) {
@@ -87,12 +65,15 @@ static int keep_result(History *history, uint64_t index, Result *result) {
         return r;
 }
 
-static void consider_snapshot(History *history, uint64_t index) {
+/* In a turn of its own: encoding the state takes a moment, and answers go first. */
+static int on_shorten(sd_event_source *source, void *userdata) {
+        History *history = userdata;
+        uint64_t index = history->registry->index;
         RaftStatus status;
         raft_engine_get_status(history->engine, &status);
         if (status.log_entries < history->config.snapshot_entries ||
             index - status.snapshot_index < history->config.snapshot_entries / 2)
-                return;
+                return 0;
 
         _cleanup_free_ uint8_t *bytes = NULL;
         size_t size = 0;
@@ -104,6 +85,7 @@ static void consider_snapshot(History *history, uint64_t index) {
                 history->refused_snapshot_index = index;
         } else if (r == RAFT_SNAPSHOT_TAKEN)
                 history->refused_snapshot_index = 0;
+        return 0;
 }
 
 static int on_apply(void *userdata, uint64_t index, uint64_t term, const void *data, size_t size) {
@@ -124,31 +106,28 @@ static int on_apply(void *userdata, uint64_t index, uint64_t term, const void *d
         r = registry_apply(history->registry, index, entry, &result);
         if (r < 0)
                 return r;
-        if (history->submissions && is_own(history, entry)) {
+        if (history->proposals) {
                 r = keep_result(history, index, &result);
                 if (r < 0)
                         return r;
         }
+        (void) sd_event_source_set_enabled(history->shorten, SD_EVENT_ONESHOT);
         history->callbacks->applied(first_event, history->userdata);
+        submissions_applied(history);
+        confirmations_applied(history);
         return 0;
 }
 
 static void on_changed(void *userdata) {
         History *history = userdata;
+        history_lead_changed(history);
         history->callbacks->changed(history->userdata);
-}
-
-/* What is on its way to a disk that does not take it stays on its way; nobody is kept waiting for it. */
-static void answer_now(History *history) {
-        for (Submission *i = history->submissions; i; i = i->next)
-                if (i->request)
-                        (void) sd_event_source_set_time(i->timer, 0);
 }
 
 static void on_store_changed(void *userdata, int error) {
         History *history = userdata;
         if (error < 0)
-                answer_now(history);
+                submissions_answer_now(history);
         if (error < 0)
                 log_error("the registry in %s cannot be written: %s. VMs keep running; changes are refused until this "
                           "ends",
@@ -159,7 +138,9 @@ static void on_store_changed(void *userdata, int error) {
 }
 
 static void on_send(void *userdata, const RaftMessage *message) {
-        /* A cluster of one has no peers; the peer link brings them. */
+        History *history = userdata;
+        if (history->callbacks->send)
+                history->callbacks->send(message, history->userdata);
 }
 
 static void on_fault(void *userdata, const char *sentence) {
@@ -199,6 +180,37 @@ int history_refuse_lost(const char *state_directory, char **reterr_sentence) {
         return r < 0 ? r : HISTORY_REFUSED;
 }
 
+static int open_engine(History *history, const ClusterId *cluster, char **reterr_sentence) {
+        _cleanup_free_ char *path = NULL;
+        int r = text_printf(&path, "%s/" REGISTRY_FILE, history->config.state_directory);
+        if (r < 0)
+                return r;
+
+        char address[ID_TEXT_SIZE];
+        id_to_text(history->config.node.bytes, address);
+        sd_id128_t own, seed;
+        r = sd_id128_randomize(&own);
+        if (r >= 0)
+                r = sd_id128_randomize(&seed);
+        if (r < 0)
+                return r;
+        bool alone = id_is_null(cluster->bytes);
+        RaftMember self = { .id = node_id_to_raft(&history->config.node), .address = address,
+                            .role = RAFT_MEMBER_VOTER };
+        RaftEngineConfig engine = {
+                .path = path, .id = self.id, .address = address, .members = alone ? &self : NULL,
+                .n_members = alone ? 1 : 0, .random_seed = (unsigned) seed.qwords[0],
+                .callbacks = { .restore = on_restore, .apply = on_apply, .changed = on_changed,
+                               .store_changed = on_store_changed, .send = on_send, .fault = on_fault },
+                .userdata = history,
+        };
+        memcpy(engine.cluster_id, alone ? own.bytes : cluster->bytes, ID_SIZE);
+        r = raft_engine_open(&engine, history->event, &history->engine, reterr_sentence);
+        if (r < 0)
+                return r;
+        return r == LOG_FILE_OPENED || r == LOG_FILE_CREATED ? HISTORY_OPENED : HISTORY_REFUSED;
+}
+
 int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,
                  void *userdata, char **reterr_sentence) {
         _cleanup_(history_freep) History *history = calloc(1, sizeof(*history));
@@ -209,36 +221,14 @@ int history_open(History **ret, sd_event *event, const HistoryConfig *config, co
         history->callbacks = callbacks;
         history->userdata = userdata;
         int r = registry_new(&history->registry);
-        if (r < 0)
-                return r;
-
-        _cleanup_free_ char *path = NULL;
-        r = text_printf(&path, "%s/" REGISTRY_FILE, config->state_directory);
-        if (r < 0)
-                return r;
-
-        char address[ID_TEXT_SIZE];
-        id_to_text(config->node.bytes, address);
-        sd_id128_t cluster, seed;
-        r = sd_id128_randomize(&cluster);
         if (r >= 0)
-                r = sd_id128_randomize(&seed);
-        if (r < 0)
+                r = sd_event_add_defer(event, &history->shorten, on_shorten, history);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(history->shorten, SD_EVENT_OFF);
+        if (r >= 0)
+                r = open_engine(history, &config->cluster, reterr_sentence);
+        if (r != HISTORY_OPENED)
                 return r;
-        RaftMember self = { .id = node_id_to_raft(&config->node), .address = address, .role = RAFT_MEMBER_VOTER };
-        RaftEngineConfig engine = {
-                .path = path, .id = self.id, .address = address, .members = &self, .n_members = 1,
-                .random_seed = (unsigned) seed.qwords[0],
-                .callbacks = { .restore = on_restore, .apply = on_apply, .changed = on_changed,
-                               .store_changed = on_store_changed, .send = on_send, .fault = on_fault },
-                .userdata = history,
-        };
-        memcpy(engine.cluster_id, cluster.bytes, ID_SIZE);
-        r = raft_engine_open(&engine, event, &history->engine, reterr_sentence);
-        if (r < 0)
-                return r;
-        if (r != LOG_FILE_OPENED && r != LOG_FILE_CREATED)
-                return HISTORY_REFUSED;
         *ret = STEAL(history);
         return HISTORY_OPENED;
 }
@@ -247,51 +237,56 @@ int history_start(History *history) {
         return raft_engine_start(history->engine);
 }
 
-static Submission *submission_free(Submission *submission) {
-        History *history = submission->history;
-        for (Submission **p = &history->submissions; *p; p = &(*p)->next)
-                if (*p == submission) {
-                        *p = submission->next;
-                        break;
-                }
-        raft_request_free(submission->request);
-        sd_event_source_disable_unref(submission->timer);
-        free(submission);
-        return NULL;
+void history_set_peers(History *history, Calls *calls, const Beats *beats) {
+        history->calls = calls;
+        history->beats = beats;
 }
 
-/* The one place where a submission ends. */
-static void submission_end(Submission *submission, SubmitOutcome outcome, const Result *result) {
-        SubmitCallback callback = submission->callback;
-        void *userdata = submission->userdata;
-        submission_free(submission);
-        callback(outcome, result, userdata);
+int history_remove_files(const char *state_directory) {
+        _cleanup_close_ int directory = open(state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int copy = directory < 0 ? -1 : fcntl(directory, F_DUPFD_CLOEXEC, 3);
+        DIR *stream = copy < 0 ? NULL : fdopendir(copy);
+        if (!stream)
+                return -errno;
+        int r = 0;
+        for (const struct dirent *entry; r >= 0 && (entry = readdir(stream));)
+                if (strncmp(entry->d_name, REGISTRY_FILE, strlen(REGISTRY_FILE)) == 0 &&
+                    unlinkat(directory, entry->d_name, 0) < 0)
+                        r = -errno;
+        (void) closedir(stream);
+        return r < 0 ? r : fsync(directory) < 0 ? -errno : 0;
 }
 
-static Confirmation *confirmation_free(Confirmation *confirmation) {
-        for (Confirmation **p = &confirmation->history->confirmations; *p; p = &(*p)->next)
-                if (*p == confirmation) {
-                        *p = confirmation->next;
-                        break;
-                }
-        raft_request_free(confirmation->request);
-        free(confirmation);
-        return NULL;
-}
-
-static void confirmation_end(Confirmation *confirmation, bool confirmed) {
-        ConfirmCallback callback = confirmation->callback;
-        void *userdata = confirmation->userdata;
-        confirmation_free(confirmation);
-        callback(confirmed, userdata);
+int history_adopt(History *history, const ClusterId *cluster) {
+        _cleanup_free_ char *sentence = NULL;
+        Registry *registry = NULL;
+        history_stop(history);
+        history->engine = raft_engine_free(history->engine);
+        int r = history_remove_files(history->config.state_directory);
+        if (r >= 0)
+                r = registry_new(&registry);
+        if (r >= 0) {
+                adopt_registry(history, registry);
+                r = open_engine(history, cluster, &sentence);
+        }
+        if (r == HISTORY_REFUSED) {
+                log_error("%s", sentence);
+                return -EBADMSG;
+        }
+        return r < 0 ? r : history_start(history);
 }
 
 /* What the engine has taken it still writes: nobody here will learn whether it happened. */
 void history_stop(History *history) {
-        for (Submission *submission; (submission = history->submissions);)
-                submission_end(submission, submission->request ? SUBMIT_OUTCOME_UNKNOWN : SUBMIT_STOPPING, NULL);
-        while (history->confirmations)
-                confirmation_end(history->confirmations, false);
+        submissions_stop(history);
+        confirmations_stop(history);
+        while (history->proposals) {
+                HistoryProposal *proposal = history->proposals;
+                ProposalCallback callback = proposal->callback;
+                void *userdata = proposal->userdata;
+                history_proposal_free(proposal);
+                callback(RAFT_OUTCOME_UNKNOWN, 0, NULL, userdata);
+        }
 }
 
 History *history_free(History *history) {
@@ -299,10 +294,10 @@ History *history_free(History *history) {
                 return NULL;
         history_stop(history);
         raft_engine_free(history->engine);
-        ARRAY_EACH(kept, &history->results)
-                result_clear(&kept->result);
+        forget_results(history);
         array_clear(&history->results);
         registry_free(history->registry);
+        sd_event_source_disable_unref(history->shorten);
         sd_event_unref(history->event);
         free(history);
         return NULL;
@@ -310,6 +305,10 @@ History *history_free(History *history) {
 
 const Registry *history_registry(const History *history) {
         return history->registry;
+}
+
+RaftEngine *history_engine(History *history) {
+        return history->engine;
 }
 
 bool history_leads(const History *history) {
@@ -338,109 +337,92 @@ static bool take_result(History *history, uint64_t index, Result *ret) {
         return false;
 }
 
-static void on_decided(void *userdata, RaftOutcome outcome, uint64_t index, uint64_t term) {
-        Submission *submission = userdata;
-        History *history = submission->history;
-        _cleanup_(result_clear) Result result = {};
-
-        switch (outcome) {
-        case RAFT_OUTCOME_DONE:
-                if (take_result(history, index, &result)) {
-                        submission_end(submission, SUBMIT_COMMITTED, &result);
-                        /* After the answer: a snapshot takes a moment. */
-                        consider_snapshot(history, history->registry->index);
-                        return;
+HistoryProposal *history_proposal_free(HistoryProposal *proposal) {
+        if (!proposal)
+                return NULL;
+        for (HistoryProposal **p = &proposal->history->proposals; *p; p = &(*p)->next)
+                if (*p == proposal) {
+                        *p = proposal->next;
+                        break;
                 }
-                submission_end(submission, SUBMIT_OUTCOME_UNKNOWN, NULL);
-                return;
-        case RAFT_OUTCOME_NOT_DONE:
-                submission_end(submission, SUBMIT_NO_QUORUM, NULL);
-                return;
-        case RAFT_OUTCOME_UNKNOWN:
-                submission_end(submission, SUBMIT_OUTCOME_UNKNOWN, NULL);
-                return;
-        }
+        if (!proposal->history->proposals)
+                forget_results(proposal->history);
+        raft_request_free(proposal->request);
+        free(proposal);
+        return NULL;
 }
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        Submission *submission = userdata;
-        RaftStatus status;
-        raft_engine_get_status(submission->history->engine, &status);
-        submission_end(submission, status.store_error < 0 ? SUBMIT_STORAGE_WAITED_FOR : SUBMIT_OUTCOME_UNKNOWN, NULL);
-        return 0;
+static void on_decided(void *userdata, RaftOutcome outcome, uint64_t index, uint64_t term) {
+        HistoryProposal *proposal = userdata;
+        ProposalCallback callback = proposal->callback;
+        void *callback_userdata = proposal->userdata;
+        _cleanup_(result_clear) Result result = {};
+        bool known = outcome == RAFT_OUTCOME_DONE && take_result(proposal->history, index, &result);
+        history_proposal_free(proposal);
+        callback(outcome, index, known ? &result : NULL, callback_userdata);
 }
 
-static int on_refused(sd_event_source *source, void *userdata) {
-        Submission *submission = userdata;
-        submission_end(submission, submission->refused, NULL);
-        return 0;
-}
-
-static SubmitOutcome refusal_of(int verdict) {
-        return verdict == RAFT_SUBMIT_STORE_FAILING ? SUBMIT_STORAGE_FULL : SUBMIT_NO_QUORUM;
-}
-
-static uint64_t realtime_ms(void) {
-        struct timespec now;
-        (void) clock_gettime(CLOCK_REALTIME, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
-/* Bytes of @entry with what this node adds to it; the caller's structure is left as it was. */
-static int encode(const History *history, const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
-        Entry filled = *entry;
-        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
-        if (entry->author)
-                author = *entry->author;
-        author.node = id_message_borrow(history->config.node.bytes);
-        filled.author = &author;
-        filled.format = ENTRY_FORMAT;
-        filled.level = LEVEL_OLDEST;
-        filled.time_ms = realtime_ms();
-        return entry_encode(&filled, ret_bytes, ret_size);
-}
-
-int history_submit(History *history, Entry *entry, SubmitCallback callback, void *userdata) {
-        _cleanup_free_ uint8_t *bytes = NULL;
-        size_t size;
-        int r = encode(history, entry, &bytes, &size);
-        if (r < 0)
-                return r;
-
-        Submission *submission = calloc(1, sizeof(*submission));
-        if (!submission)
+int history_propose(History *history, const void *bytes, size_t size, ProposalCallback callback, void *userdata,
+                    HistoryProposal **ret) {
+        HistoryProposal *proposal = calloc(1, sizeof(*proposal));
+        if (!proposal)
                 return -ENOMEM;
-        *submission = (Submission) { .history = history, .next = history->submissions, .callback = callback,
-                                     .userdata = userdata };
-        history->submissions = submission;
-
-        r = raft_engine_submit(history->engine, bytes, size, on_decided, submission, &submission->request);
-        if (r == RAFT_SUBMIT_TAKEN)
-                r = sd_event_add_time_relative(history->event, &submission->timer, CLOCK_BOOTTIME,
-                                               history->config.call_timeout_us, 0, on_deadline, submission);
-        else if (r >= 0) {
-                submission->refused = refusal_of(r);
-                r = sd_event_add_defer(history->event, &submission->timer, on_refused, submission);
-        }
-        if (r < 0)
-                submission_free(submission);
+        *proposal = (HistoryProposal) { .history = history, .next = history->proposals, .callback = callback,
+                                        .userdata = userdata };
+        history->proposals = proposal;
+        int r = raft_engine_submit(history->engine, bytes, size, on_decided, proposal, &proposal->request);
+        if (r != RAFT_SUBMIT_TAKEN)
+                history_proposal_free(proposal);
+        else
+                *ret = proposal;
         return r;
 }
 
-static void on_confirmed(void *userdata, RaftOutcome outcome, uint64_t index, uint64_t term) {
-        confirmation_end(userdata, outcome == RAFT_OUTCOME_DONE);
+/* ---- who leads */
+
+bool history_find_raft(const History *history, uint64_t id, NodeId *ret) {
+        ARRAY_EACH(node, &history->registry->nodes)
+                if (node_id_to_raft(&node->id) == id) {
+                        *ret = node->id;
+                        return true;
+                }
+        RaftMember members[16];
+        size_t n = raft_engine_get_members(history->engine, members, ELEMENTS(members));
+        for (size_t i = 0; i < n && i < ELEMENTS(members); i++)
+                if (members[i].id == id && id_from_text(members[i].address, ret->bytes) >= 0)
+                        return true;
+        return false;
 }
 
-int history_confirm(History *history, ConfirmCallback callback, void *userdata) {
-        Confirmation *confirmation = calloc(1, sizeof(*confirmation));
-        if (!confirmation)
-                return -ENOMEM;
-        *confirmation = (Confirmation) { .history = history, .next = history->confirmations, .callback = callback,
-                                         .userdata = userdata };
-        history->confirmations = confirmation;
-        int r = raft_engine_confirm(history->engine, on_confirmed, confirmation, &confirmation->request);
-        if (r == RAFT_SUBMIT_TAKEN)
-                return 0;
-        confirmation_free(confirmation);
-        return r < 0 ? r : -ENOTCONN;
+void history_lead(const History *history, Lead *ret) {
+        *ret = (Lead) {};
+        RaftStatus status;
+        raft_engine_get_status(history->engine, &status);
+        if (status.is_leader) {
+                *ret = (Lead) { .leader = history->config.node, .way = history->config.node, .is_local = true,
+                                .quorate = status.is_ready };
+                return;
+        }
+        const HeardBeat *leader = history->beats ? beats_leader(history->beats) : NULL;
+        const HeardBeat *way = history->beats ? beats_way_to_leader(history->beats) : NULL;
+        /* An old leader that has not heard of its end yet says so as loudly as the new one. */
+        if (leader && leader->term >= status.term && (!way || leader->term >= way->term))
+                *ret = (Lead) { .leader = leader->node, .way = leader->node, .quorate = true };
+        else if (way && way->term >= status.term)
+                *ret = (Lead) { .leader = way->leader, .way = way->node, .quorate = true, .relayed = true };
+}
+
+uint64_t history_now_us(const History *history) {
+        uint64_t now = 0;
+        (void) sd_event_now(history->event, CLOCK_BOOTTIME, &now);
+        return now;
+}
+
+void history_lead_changed(History *history) {
+        Lead lead;
+        history_lead(history, &lead);
+        if (lead.quorate)
+                history->leaderless_since_us = 0;
+        else if (history->leaderless_since_us == 0)
+                history->leaderless_since_us = history_now_us(history);
 }

@@ -24,6 +24,24 @@ static int usage(FILE *to, int status) {
         return status;
 }
 
+/* One life of the service. A ManagerEnd, or an exit status with a minus before it. */
+static int live(const Conf *conf) {
+        _cleanup_(manager_freep) Manager *manager = NULL;
+        _cleanup_free_ char *sentence = NULL;
+        int r = manager_new(&manager, conf, &sentence);
+        if (r == MANAGER_REFUSED) {
+                log_error("%s", sentence);
+                return -EX_CONFIG;
+        }
+        if (r >= 0)
+                r = manager_run(manager);
+        if (r < 0) {
+                log_error("gpupoold ends: %s", sentence ? sentence : strerror(-r));
+                return -EXIT_FAILURE;
+        }
+        return r;
+}
+
 static int run(const char *path, bool must_exist) {
         _cleanup_(conf_clear) Conf conf = {};
         _cleanup_free_ char *sentence = NULL;
@@ -34,19 +52,10 @@ static int run(const char *path, bool must_exist) {
         }
         log_set_level(conf.log_level);
 
-        _cleanup_(manager_freep) Manager *manager = NULL;
-        r = manager_new(&manager, &conf, &sentence);
-        if (r == MANAGER_REFUSED) {
-                log_error("%s", sentence);
-                return EX_CONFIG;
-        }
-        if (r >= 0)
-                r = manager_run(manager);
-        if (r < 0) {
-                log_error("gpupoold ends: %s", sentence ? sentence : strerror(-r));
-                return EXIT_FAILURE;
-        }
-        return EXIT_SUCCESS;
+        do
+                r = live(&conf);
+        while (r == MANAGER_AGAIN);
+        return r < 0 ? -r : EXIT_SUCCESS;
 }
 
 int main(int argc, char *argv[]) {

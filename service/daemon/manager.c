@@ -5,89 +5,65 @@
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
-#include "adapters/bus/bus.h"
-#include "adapters/guard/guard-link.h"
-#include "adapters/libvirt/hypervisor.h"
-#include "core/domain-xml.h"
 #include "core/names.h"
-#include "daemon/history.h"
-#include "daemon/leader.h"
-#include "daemon/local-facts.h"
-#include "daemon/member.h"
+#include "daemon/manager-private.h"
 #include "daemon/node-id.h"
-#include "daemon/operations.h"
-#include "daemon/steps.h"
+#include "daemon/reset.h"
 #include "util/log.h"
 
 #define PROBE_INTERVAL_US 5000000U      /* how often an idle libvirt is asked whether it still answers */
 #define ANNOUNCED_WITHIN_US 3000000U    /* a write and an election of one */
 #define IDS_PER_START 100000U           /* job ids of one run of the service */
 #define LIST_INTERVAL_US 500000U        /* a listing that leads to the next one, or fails, leaves libvirt some air */
+#define CATCH_UP_INTERVAL_US 200000U    /* between two questions whether this node knows the newest */
+#define SETTLED_US 1500000U             /* the leader had time to try all that can be tried */
 #define PRIORITY_END SD_EVENT_PRIORITY_IMPORTANT        /* before the bus's own */
 
-struct Manager {
-        const Conf *conf;
-        NodeId node;
-        sd_event *event;
-        sd_event_source *turn;          /* something changed */
-        sd_event_source *timer;         /* something is due though nothing changed */
-        sd_event_source *end;           /* the loop ends */
-        History *history;
-        LocalFacts *facts;
-        Hypervisor *hypervisor;
-        GuardLink *guard;
-        Runner runner;
-        Steps *steps;
-        Leader leader;
-        Member member;
-        Operations *operations;
-        Bus *bus;
-        uint64_t started_us;
-        bool name_taken;
-        bool listing;                   /* libvirt is listing its domains */
-        uint64_t list_not_before_us;
-        World world;
-        const NodeFacts *world_nodes[1];
-        NodeId voters[1];
-        struct XmlCheck *checks;        /* under way */
-        int fault;
-};
-
-static uint64_t now_us(const Manager *manager) {
+uint64_t manager_now_us(const Manager *manager) {
         uint64_t now = 0;
         (void) sd_event_now(manager->event, CLOCK_BOOTTIME, &now);
         return now;
 }
 
-static void wake(Manager *manager) {
+void manager_wake(Manager *manager) {
         (void) sd_event_source_set_enabled(manager->turn, SD_EVENT_ONESHOT);
 }
 
 static void on_something(void *userdata) {
-        wake(userdata);
+        manager_wake(userdata);
+}
+
+static void earlier(uint64_t *wake_us, uint64_t due) {
+        *wake_us = due < *wake_us ? due : *wake_us;
 }
 
 /* What the bus shows is derived from the world: before any of it changes under the bus's feet, it is told. */
-static void world_changed(Manager *manager) {
+void manager_world_changed(Manager *manager) {
         if (manager->bus)
                 bus_invalidate(manager->bus);
-        wake(manager);
+        manager_wake(manager);
 }
 
 static void on_shown_changed(void *userdata) {
-        world_changed(userdata);
+        manager_world_changed(userdata);
 }
 
-static const World *look(Manager *manager) {
-        manager->world_nodes[0] = local_facts_get(manager->facts);
-        manager->world = (World) { .registry = history_registry(manager->history), .nodes = manager->world_nodes,
-                                   .n_nodes = 1, .local = manager->node };
-        return &manager->world;
+/* Without memory for all of them the other nodes' facts are as they were. */
+const World *manager_look(Manager *manager) {
+        World *world = &manager->world;
+        world->registry = history_registry(manager->history);
+        world->local = manager->node;
+        world->lives = manager->network.lives.all.items;
+        world->n_lives = manager->network.lives.all.n;
+        world->removed = network_is_removed(&manager->network);
+        (void) cluster_facts_list(manager->network.facts, local_facts_get(manager->facts), &world->nodes,
+                                  &world->n_nodes);
+        return world;
 }
 
 /* ---- the turn */
 
-static void out_of_memory(Manager *manager, int r) {
+void manager_failed(Manager *manager, int r) {
         if (r >= 0)
                 return;
         log_error("a step could not be taken: %s", strerror(-r));
@@ -95,23 +71,57 @@ static void out_of_memory(Manager *manager, int r) {
                 manager->fault = r;
 }
 
+static void on_caught_up(bool confirmed, void *userdata) {
+        Manager *manager = userdata;
+        manager->catching_up = false;
+        manager->caught_up = manager->caught_up || confirmed;
+        manager->catch_up_not_before_us = manager_now_us(manager) + CATCH_UP_INTERVAL_US;
+        manager_wake(manager);
+}
+
+/* What this node remembers may be old: a VM that the cluster gave it since would be a stranger, and be ended. */
+static void catch_up(Manager *manager, uint64_t now, uint64_t *wake_us) {
+        if (manager->caught_up || manager->catching_up)
+                return;
+        if (now >= manager->catch_up_not_before_us)
+                manager->catching_up = history_confirm(manager->history, on_caught_up, manager) >= 0;
+        if (manager->catching_up)
+                return;
+        if (now >= manager->catch_up_not_before_us)
+                manager->catch_up_not_before_us = now + CATCH_UP_INTERVAL_US;
+        earlier(wake_us, manager->catch_up_not_before_us);
+}
+
 /* The bus name is the right to touch this host's VMs: a second gpupoold, on whatever state directory, knows none of
  * those that the guard holds, and would end them all before it found out that it is the second. */
 static void take_steps(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
         RunTask task;
         uint64_t due = UINT64_MAX;
-        if (!manager->name_taken || !member_is_current(world))
+        if (!manager->name_taken || !manager->caught_up || !member_is_current(world))
                 return;
-        out_of_memory(manager, runner_follow(&manager->runner, world, local_facts_are_complete(manager->facts)));
+        manager_failed(manager, runner_follow(&manager->runner, world, local_facts_are_complete(manager->facts)));
         while (runner_next(&manager->runner, world, now, &task, &due))
-                out_of_memory(manager, steps_begin(manager->steps, world, &task));
+                manager_failed(manager, steps_begin(manager->steps, world, &task));
         /* What has just come to its end makes room for what comes after it. */
-        out_of_memory(manager, runner_follow(&manager->runner, world, local_facts_are_complete(manager->facts)));
+        manager_failed(manager, runner_follow(&manager->runner, world, local_facts_are_complete(manager->facts)));
         steps_tidy(manager->steps);
         *wake_us = due < *wake_us ? due : *wake_us;
 }
 
-static void on_listed(HypervisorResult result, HypervisorReply *reply, void *userdata);
+/* A list that the guard did not give in time is asked for again: without it no VM of this node begins or ends. */
+static void list_guard_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
+        Runner *runner = &manager->runner;
+        if (runner->guard_listed || manager->listing_guard || !runner->guard_usable)
+                return;
+        if (now < manager->guard_not_before_us) {
+                earlier(wake_us, manager->guard_not_before_us);
+                return;
+        }
+        manager->guard_not_before_us = now + LIST_INTERVAL_US;
+        manager->listing_guard = guard_list(manager->guard, manager_guard_listed, manager) >= 0;
+        if (!manager->listing_guard)
+                earlier(wake_us, manager->guard_not_before_us);
+}
 
 /* A new connection lists by itself; one that hung and answers again does not. */
 static void list_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
@@ -123,7 +133,7 @@ static void list_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
                 return;
         }
         manager->list_not_before_us = now + LIST_INTERVAL_US;
-        manager->listing = hypervisor_list(manager->hypervisor, on_listed, manager) >= 0;
+        manager->listing = hypervisor_list(manager->hypervisor, manager_domains_listed, manager) >= 0;
         runner->relist = !manager->listing;
 }
 
@@ -150,19 +160,44 @@ static void show_up(Manager *manager, const World *world, uint64_t now, uint64_t
                  world->registry->name ? world->registry->name : "(not begun yet)");
 }
 
+/* Has all been tried that can be? On the leader that is known; elsewhere it shows by nothing happening. */
+static bool is_settled(const Manager *manager, uint64_t now, uint64_t *wake_us) {
+        Lead lead;
+        history_lead(manager->history, &lead);
+        if (lead.is_local)
+                return manager->leader.settled;
+        if (now < manager->moved_us + SETTLED_US)
+                earlier(wake_us, manager->moved_us + SETTLED_US);
+        return lead.quorate && now >= manager->moved_us + SETTLED_US;
+}
+
+static void network_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
+        uint64_t due = UINT64_MAX;
+        bool known = local_facts_are_complete(manager->facts);
+        int r = network_turn(&manager->network, known ? local_facts_get(manager->facts) : NULL, now, &due);
+        manager_failed(manager, r);
+        earlier(wake_us, due);
+        if (r > 0)
+                bus_invalidate(manager->bus);
+        joining_turn(manager->joining);
+}
+
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
-        uint64_t now = now_us(manager), due = UINT64_MAX, other;
-        const World *world = look(manager);
+        uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
 
-        out_of_memory(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
-        due = other < due ? other : due;
-        out_of_memory(manager, leader_turn(&manager->leader, world, now, &other));
-        due = other < due ? other : due;
+        network_part(manager, now, &due);
+        const World *world = manager_look(manager);
+        manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
+        earlier(&due, other);
+        manager_failed(manager, leader_turn(&manager->leader, world, now, &other));
+        earlier(&due, other);
         show_up(manager, world, now, &due);
+        catch_up(manager, now, &due);
         take_steps(manager, world, now, &due);
         list_again(manager, now, &due);
-        out_of_memory(manager, operations_follow(manager->operations, world, manager->leader.settled));
+        list_guard_again(manager, now, &due);
+        manager_failed(manager, operations_follow(manager->operations, world, is_settled(manager, now, &due)));
 
         (void) sd_event_source_set_time(manager->timer, due);
         (void) sd_event_source_set_enabled(manager->timer, SD_EVENT_ONESHOT);
@@ -170,271 +205,25 @@ static int on_turn(sd_event_source *source, void *userdata) {
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        wake(userdata);
+        manager_wake(userdata);
         return 0;
 }
 
-/* ---- what the adapters tell */
-
-static void on_applied(uint64_t first_event, void *userdata) {
-        Manager *manager = userdata;
-        const Registry *registry = history_registry(manager->history);
-        if (manager->bus)
-                for (size_t i = 0; i < registry->events.n; i++)
-                        if (registry->events.items[i].sequence >= first_event)
-                                bus_emit_event(manager->bus, registry->events.items + i);
-        world_changed(manager);
-}
-
-static void on_history_changed(void *userdata) {
-        world_changed(userdata);
-}
-
-static void on_fault(const char *sentence, void *userdata) {
-        Manager *manager = userdata;
-        log_error("the registry has stopped: %s", sentence);
-        manager->fault = -EIO;
-        wake(manager);
-}
-
-static const HistoryCallbacks history_callbacks = {
-        .applied = on_applied, .changed = on_history_changed, .fault = on_fault,
-};
-
-static void on_hypervisor_state(HypervisorState state, const char *detail, void *userdata) {
-        Manager *manager = userdata;
-        log_info("libvirt is %s%s%s", hypervisor_state_to_text(state), detail ? ": " : "", detail ? detail : "");
-        manager->runner.hypervisor_usable = state == HYPERVISOR_CONNECTED;
-        if (state != HYPERVISOR_CONNECTED)
-                runner_hypervisor_lost(&manager->runner);
-        local_facts_set_hypervisor(manager->facts, state, hypervisor_version(manager->hypervisor));
-        world_changed(manager);
-}
-
-static EndCause end_cause_of(DomainEventKind kind, DomainEventCause cause) {
-        if (kind == DOMAIN_EVENT_CRASHED)
-                return END_CRASHED;
-        switch (cause) {
-        case DOMAIN_CAUSE_GUEST:
-                return END_GUEST_SHUTDOWN;
-        case DOMAIN_CAUSE_HOST:
-                return END_DESTROYED;
-        case DOMAIN_CAUSE_NONE:
-        case DOMAIN_CAUSE_CRASHED:
-        case DOMAIN_CAUSE_FAILED:
-        case DOMAIN_CAUSE_ERROR:
-                break;
-        }
-        return END_CRASHED;
-}
-
-static void on_domain_event(const VmId *vm, DomainEventKind kind, DomainEventCause cause, void *userdata) {
-        Manager *manager = userdata;
-        switch (kind) {
-        case DOMAIN_EVENT_STOPPED:
-        case DOMAIN_EVENT_CRASHED:
-                out_of_memory(manager,
-                              runner_domain_stopped(&manager->runner, vm, end_cause_of(kind, cause), now_us(manager)));
-                break;
-        case DOMAIN_EVENT_RESUMED:
-                runner_domain_resumed(&manager->runner, vm, now_us(manager));
-                break;
-        case DOMAIN_EVENT_STARTED:
-                runner_domain_started(&manager->runner, vm);
-                break;
-        case DOMAIN_EVENT_SUSPENDED:
-        case DOMAIN_EVENT_SHUTTING_DOWN:
-                break;
-        }
-        wake(manager);
-}
-
-static void on_domains_listed(HypervisorDomain *domains, size_t n, void *userdata) {
-        Manager *manager = userdata;
-        const Registry *registry = history_registry(manager->history);
-        for (size_t i = 0; i < n; i++) {
-                HypervisorDomain *domain = domains + i;
-                /* Marked by another cluster: not ours to judge. */
-                if (!ID_EQUAL(&domain->cluster, &registry->cluster)) {
-                        log_warning("domain %s belongs to another cluster and is left alone", domain->name);
-                        continue;
-                }
-                bool has_pidfd = domain->pidfd >= 0;
-                if (has_pidfd)
-                        out_of_memory(manager, steps_adopt(manager->steps, &domain->vm, domain->epoch,
-                                                           steal_fd(&domain->pidfd)));
-                out_of_memory(manager, runner_saw_domain(&manager->runner, &domain->vm, domain->epoch,
-                                                         domain->state == DOMAIN_PAUSED, has_pidfd));
-        }
-        runner_listed_domains(&manager->runner, now_us(manager));
-        wake(manager);
-}
-
-static void on_listed(HypervisorResult result, HypervisorReply *reply, void *userdata) {
-        Manager *manager = userdata;
-        manager->listing = false;
-        if (result == HYPERVISOR_CALL_OK)
-                on_domains_listed(reply->domains, reply->n_domains, manager);
-        wake(manager);
-}
-
-static const HypervisorCallbacks hypervisor_callbacks = {
-        .state_changed = on_hypervisor_state, .domain_event = on_domain_event, .domains_listed = on_domains_listed,
-};
-
-static void on_guard_listed(GuardResult result, GuardEntry *entries, size_t n, void *userdata) {
-        Manager *manager = userdata;
-        if (result != GUARD_CALL_OK)
-                return;
-        for (size_t i = 0; i < n; i++) {
-                GuardEntry *entry = entries + i;
-                if (entry->alive && entry->pidfd >= 0)
-                        out_of_memory(manager,
-                                      steps_adopt(manager->steps, &entry->vm, entry->epoch, steal_fd(&entry->pidfd)));
-                out_of_memory(manager, runner_guard_holds(&manager->runner, &entry->vm, entry->epoch, entry->alive,
-                                                          now_us(manager)));
-        }
-        runner_guard_listed(&manager->runner);
-        wake(manager);
-}
-
-static void on_guard_connected(bool anew, void *userdata) {
-        Manager *manager = userdata;
-        log_info("the guard is connected%s", anew ? "" : " again");
-        if (anew)
-                runner_guard_anew(&manager->runner);
-        manager->runner.guard_usable = true;
-        local_facts_set_guard(manager->facts, true);
-        out_of_memory(manager, guard_list(manager->guard, on_guard_listed, manager));
-        world_changed(manager);
-}
-
-static void on_guard_disconnected(void *userdata) {
-        Manager *manager = userdata;
-        log_warning("the guard is not there: VMs that run go on, and no VM is started (systemctl start gpupool-guard)");
-        runner_guard_lost(&manager->runner);
-        local_facts_set_guard(manager->facts, false);
-        world_changed(manager);
-}
-
-static void on_vm_died(const VmId *vm, uint64_t epoch, void *userdata) {
-        Manager *manager = userdata;
-        out_of_memory(manager, runner_process_died(&manager->runner, vm, epoch, now_us(manager)));
-        wake(manager);
-}
-
-static const GuardCallbacks guard_callbacks = {
-        .connected = on_guard_connected, .disconnected = on_guard_disconnected, .vm_died = on_vm_died,
-};
-
-static void on_device_event(const BusDeviceEvent *event, void *userdata) {
-        Manager *manager = userdata;
-        if (manager->bus)
-                bus_emit_device_event(manager->bus, event);
-}
-
-/* ---- what the bus asks */
-
-static const World *service_world(void *userdata) {
-        return look(userdata);
-}
-
-static void service_status(void *userdata, ClusterStatus *ret) {
-        Manager *manager = userdata;
-        RaftStatus status;
-        history_status(manager->history, &status);
-        bool led = status.leader_id == node_id_to_raft(&manager->node);
-        manager->voters[0] = manager->node;
-        *ret = (ClusterStatus) { .quorate = led && status.is_ready, .voters = manager->voters, .n_voters = 1 };
-        if (led)
-                ret->leader = manager->node;
-}
-
-static Jobs *service_jobs(void *userdata) {
-        return operations_jobs(((Manager *) userdata)->operations);
-}
-
-static int service_submit(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata) {
-        return history_submit(((Manager *) userdata)->history, entry, callback, callback_userdata);
-}
-
-static int service_operate(void *userdata, Entry *entry, JobOperation operation, const Caller *caller,
-                           OperateCallback callback, void *callback_userdata) {
-        return operations_begin(((Manager *) userdata)->operations, entry, operation, caller, callback,
-                                callback_userdata);
-}
-
-static int service_cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
-                              void *callback_userdata) {
-        return operations_cancel(((Manager *) userdata)->operations, entry, job, callback, callback_userdata);
-}
-
-typedef struct XmlCheck {
-        Manager *manager;
-        struct XmlCheck *next;
-        CheckXmlCallback callback;
-        void *userdata;
-} XmlCheck;
-
-static void xml_check_end(XmlCheck *check, const char *error, const char *sentence) {
-        for (XmlCheck **p = &check->manager->checks; *p; p = &(*p)->next)
-                if (*p == check) {
-                        *p = check->next;
-                        break;
-                }
-        check->callback(error, sentence, check->userdata);
-        free(check);
-}
-
-static void on_xml_checked(HypervisorResult result, HypervisorReply *reply, void *userdata) {
-        XmlCheck *check = userdata;
-        const char *error = NULL, *sentence = reply ? reply->sentence : NULL;
-        switch (result) {
-        case HYPERVISOR_CALL_OK:
-        case HYPERVISOR_CALL_NO_DOMAIN:
-                break;
-        case HYPERVISOR_CALL_FAILED:
-                error = ERROR_INVALID_XML;
-                break;
-        case HYPERVISOR_CALL_TIMED_OUT:
-        case HYPERVISOR_CALL_LOST:
-        case HYPERVISOR_CALL_HUNG:
-        case HYPERVISOR_CALL_UNAVAILABLE:
-                error = ERROR_UNREACHABLE;
-                sentence = "libvirt on this node does not answer, so the XML cannot be checked: see gpupoolctl node";
-                break;
-        }
-        xml_check_end(check, error, sentence);
-}
-
-/* libvirt is shown what would be started, but for the GPUs. */
-static int service_check_xml(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata) {
-        Manager *manager = userdata;
-        _cleanup_free_ char *built = NULL;
-        DomainBuild build = { .vm = { .bytes = { 1 } }, .cluster = history_registry(manager->history)->cluster,
-                              .node = manager->node, .epoch = 1, .numa_node = -1 };
-        int r = domain_xml_build(xml, strlen(xml), &build, &built);
-        if (r < 0)
-                return r;
-        XmlCheck *check = malloc(sizeof(*check));
-        if (!check)
-                return -ENOMEM;
-        *check = (XmlCheck) { .manager = manager, .next = manager->checks, .callback = callback,
-                              .userdata = callback_userdata };
-        r = hypervisor_check_xml(manager->hypervisor, built, on_xml_checked, check);
-        if (r < 0)
-                free(check);
-        else
-                manager->checks = check;
-        return r;
-}
-
-static const Service service = {
-        .world = service_world, .status = service_status, .jobs = service_jobs, .submit = service_submit,
-        .operate = service_operate, .cancel_job = service_cancel_job, .check_xml = service_check_xml,
-};
-
 /* ---- birth and death */
+
+/* The registry is another one, of another cluster; this node has told it nothing yet. */
+static void on_adopted(void *userdata) {
+        Manager *manager = userdata;
+        leader_clear(&manager->leader);
+        manager->leader.proposing = manager->member.announcing = manager->caught_up = false;
+        int r = history_adopt(manager->history, &manager->network.peers.file.cluster);
+        if (r < 0) {
+                log_error("the registry of the new cluster cannot be begun: %s", strerror(-r));
+                manager->fault = r;
+        }
+        network_adopted(&manager->network);
+        manager_world_changed(manager);
+}
 
 static int refuse_id(const char *directory, const char *name, int r, char **reterr_sentence) {
         if (r == -EBADMSG)
@@ -464,29 +253,65 @@ static int begin_id(Manager *manager, char **reterr_sentence) {
 }
 
 static int read_or_begin_id(Manager *manager, bool *ret_fresh, char **reterr_sentence) {
-        const char *directory = manager->conf->state_directory;
-        int r = node_id_read(directory, &manager->node);
+        int r = node_id_read(manager->conf->state_directory, &manager->node);
         *ret_fresh = r == -ENOENT;
         if (r == -ENOENT)
                 return begin_id(manager, reterr_sentence);
-        if (r < 0)
-                return refuse_id(directory, "node-id", r, reterr_sentence);
-        r = history_refuse_lost(directory, reterr_sentence);
-        return r == HISTORY_REFUSED ? MANAGER_REFUSED : r;
+        return r < 0 ? refuse_id(manager->conf->state_directory, "node-id", r, reterr_sentence) : MANAGER_READY;
+}
+
+static int finish_reset(const Conf *conf, char **reterr_sentence) {
+        int r = reset_finish(conf->state_directory);
+        if (r > 0)
+                log_notice("what this node knew of its cluster is gone: it begins as a fresh one");
+        if (r >= 0)
+                return MANAGER_READY;
+        (void) text_printf(reterr_sentence, "%s cannot be reset: %s", conf->state_directory, strerror(-r));
+        return MANAGER_REFUSED;
+}
+
+static int open_network(Manager *manager, char **reterr_sentence) {
+        NetworkConfig config = { .event = manager->event, .conf = manager->conf, .node = manager->node,
+                                 .changed = on_shown_changed, .userdata = manager };
+        int r = network_init(&manager->network, &config, reterr_sentence);
+        return r == NETWORK_REFUSED ? MANAGER_REFUSED : r;
 }
 
 static int open_history(Manager *manager, char **reterr_sentence) {
         bool fresh;
-        int r = read_or_begin_id(manager, &fresh, reterr_sentence);
+        int r = finish_reset(manager->conf, reterr_sentence);
+        if (r == MANAGER_READY)
+                r = read_or_begin_id(manager, &fresh, reterr_sentence);
+        if (r == MANAGER_READY)
+                r = open_network(manager, reterr_sentence);
+        const PeersFile *file = &manager->network.peers.file;
+        if (r == MANAGER_READY && !fresh && !file->joining)
+                r = history_refuse_lost(manager->conf->state_directory, reterr_sentence) == HISTORY_REFUSED
+                            ? MANAGER_REFUSED
+                            : MANAGER_READY;
         if (r != MANAGER_READY)
                 return r;
         HistoryConfig config = { .state_directory = manager->conf->state_directory, .node = manager->node,
                                  .call_timeout_us = manager->conf->call_timeout_us,
                                  .snapshot_entries = manager->conf->snapshot_entries };
-        r = history_open(&manager->history, manager->event, &config, &history_callbacks, manager, reterr_sentence);
+        if (file->joining)
+                config.cluster = file->cluster;
+        r = history_open(&manager->history, manager->event, &config, &manager_history_callbacks, manager, reterr_sentence);
         if (r != HISTORY_OPENED)
                 return r < 0 ? r : MANAGER_REFUSED;
         return fresh ? node_id_keep(config.state_directory) : MANAGER_READY;
+}
+
+/* A node that died between being admitted and throwing its old registry away does so now. */
+static int start_history(Manager *manager) {
+        const PeersFile *file = &manager->network.peers.file;
+        int r = history_start(manager->history);
+        if (r < 0)
+                return r;
+        ClusterId cluster = history_registry(manager->history)->cluster;
+        if (!file->joining || id_is_null(cluster.bytes) || ID_EQUAL(&cluster, &file->cluster))
+                return 0;
+        return history_adopt(manager->history, &file->cluster);
 }
 
 static int start_event_loop(Manager *manager) {
@@ -510,13 +335,19 @@ static int start_event_loop(Manager *manager) {
         return r;
 }
 
+static void on_facts_changed(void *userdata) {
+        Manager *manager = userdata;
+        network_facts_changed(&manager->network);
+        manager_world_changed(manager);
+}
+
 static int start_adapters(Manager *manager) {
         const Conf *conf = manager->conf;
         LocalFactsConfig facts = {.node = manager->node,
                                   .coalesce_us = conf->coalesce_us,
                                   .probe_socket = conf->probe_socket,
-                                  .changed = on_shown_changed,
-                                  .device_event = on_device_event,
+                                  .changed = on_facts_changed,
+                                  .device_event = manager_device_event,
                                   .userdata = manager};
         HypervisorConfig hypervisor = {.uri = conf->libvirt_uri,
                                        .query_timeout_us = conf->query_timeout_us,
@@ -525,10 +356,23 @@ static int start_adapters(Manager *manager) {
                                        .probe_interval_us = PROBE_INTERVAL_US};
         int r = local_facts_new(&manager->facts, manager->event, &facts);
         if (r >= 0)
-                r = hypervisor_new(&manager->hypervisor, manager->event, &hypervisor, &hypervisor_callbacks, manager);
+                r = hypervisor_new(&manager->hypervisor, manager->event, &hypervisor, &manager_hypervisor_callbacks, manager);
         if (r >= 0)
-                r = guard_link_new(&manager->guard, manager->event, conf->guard_socket, &guard_callbacks, manager);
+                r = guard_link_new(&manager->guard, manager->event, conf->guard_socket, &manager_guard_callbacks, manager);
         return r;
+}
+
+static const char *own_boot_id(void *userdata) {
+        return local_facts_get(((Manager *) userdata)->facts)->boot_id;
+}
+
+static int start_joining(Manager *manager) {
+        JoiningConfig config = { .event = manager->event, .key = manager->network.key, .history = manager->history,
+                                 .peers = &manager->network.peers, .operations = manager->operations,
+                                 .node = manager->node, .name = manager->conf->node_name,
+                                 .addresses = &manager->network.addresses, .witness = manager->conf->witness,
+                                 .boot_id = own_boot_id, .adopted = on_adopted, .userdata = manager };
+        return joining_new(&manager->joining, &config);
 }
 
 static int start_own(Manager *manager) {
@@ -547,16 +391,19 @@ static int start_own(Manager *manager) {
         manager->leader = (Leader) { .event = manager->event, .history = manager->history, .decided = on_something,
                                      .userdata = manager };
         manager->member = (Member) { .event = manager->event, .history = manager->history, .decided = on_something,
-                                     .userdata = manager };
+                                     .addresses = &manager->network.addresses, .witness = conf->witness,
+                                     .key = peer_key_pin(manager->network.key), .userdata = manager };
         int r = operations_new(&manager->operations, &operations);
         if (r >= 0)
                 r = steps_new(&manager->steps, &steps);
+        if (r >= 0)
+                r = start_joining(manager);
         return r;
 }
 
 static int start_bus(Manager *manager) {
         BusConfig config = { .questions_per_user = manager->conf->questions_per_user };
-        int r = bus_new(&manager->bus, manager->event, &config, &service, manager);
+        int r = bus_new(&manager->bus, manager->event, &config, &manager_service, manager);
         if (r < 0) {
                 log_error("the system bus cannot be reached: %s", strerror(-r));
                 return r;
@@ -587,7 +434,7 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
         int r = start_event_loop(manager);
         if (r < 0)
                 return r;
-        manager->started_us = now_us(manager);
+        manager->started_us = manager_now_us(manager);
         r = open_history(manager, reterr_sentence);
         if (r != MANAGER_READY)
                 return r;
@@ -595,9 +442,11 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
         if (r >= 0)
                 r = start_own(manager);
         if (r >= 0)
+                r = network_start(&manager->network, manager->history);
+        if (r >= 0)
                 r = start_bus(manager);
         if (r >= 0)
-                r = history_start(manager->history);
+                r = start_history(manager);
         if (r >= 0)
                 r = add_end(manager);
         if (r < 0)
@@ -609,8 +458,10 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
 
 int manager_run(Manager *manager) {
         int r = sd_event_loop(manager->event);
+        if (r >= 0 && manager->again)
+                return MANAGER_AGAIN;
         (void) sd_notify(false, "STOPPING=1");
-        return r;
+        return r < 0 ? r : MANAGER_ENDED;
 }
 
 /* Requests are answered while the bus is still there to carry the answers; the adapters go while the steps that wait
@@ -623,16 +474,18 @@ Manager *manager_free(Manager *manager) {
         bus_free(manager->bus);
         manager->bus = NULL;
         hypervisor_free(manager->hypervisor);
-        while (manager->checks)
-                xml_check_end(manager->checks, ERROR_UNREACHABLE, "gpupoold is going down");
+        manager_end_checks(manager);
         guard_link_free(manager->guard);
         steps_free(manager->steps);
+        joining_free(manager->joining);
+        network_clear(&manager->network);
         operations_free(manager->operations);
         leader_clear(&manager->leader);
         member_clear(&manager->member);
         runner_clear(&manager->runner);
         local_facts_free(manager->facts);
         history_free(manager->history);
+        array_clear(&manager->voters);
         sd_event_source_disable_unref(manager->end);
         sd_event_source_disable_unref(manager->turn);
         sd_event_source_disable_unref(manager->timer);

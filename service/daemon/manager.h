@@ -25,7 +25,12 @@ typedef enum ManagerVerdict {
 /* Everything but the bus name. @conf is borrowed. Returns a ManagerVerdict or -errno. */
 int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence);
 
-/* Runs until SIGTERM or SIGINT. 0 or -errno. */
+typedef enum ManagerEnd {
+        MANAGER_ENDED,
+        MANAGER_AGAIN,          /* this node forgot its cluster: free this one, and make a new one */
+} ManagerEnd;
+
+/* Runs until SIGTERM or SIGINT, or a reset. A ManagerEnd or -errno. */
 int manager_run(Manager *manager);
 
 Manager *manager_free(Manager *manager);

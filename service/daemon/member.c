@@ -55,6 +55,7 @@ static int begin_cluster(Member *member, const char *name) {
         init.cluster = id_message_borrow(id.bytes);
         init.name = (char *) name;
         init.level = LEVEL_SUPPORTED;
+        init.level = LEVEL_SUPPORTED;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
         entry.init_cluster = &init;
         return history_submit(member->history, &entry, on_decided, member);
@@ -69,33 +70,39 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
         announcement.name = (char *) name;
         announcement.boot_id = facts->boot_id;
         announcement.incarnation = !self ? 1 : same_boot ? self->incarnation : self->incarnation + 1;
-        announcement.n_addresses = facts->addresses.n;
-        announcement.addresses = facts->addresses.items;
+        announcement.n_addresses = member->addresses->n;
+        announcement.addresses = member->addresses->items;
+        announcement.key = (ProtobufCBinaryData) { .len = HASH_SIZE, .data = (uint8_t *) member->key };
+        announcement.witness = member->witness;
         announcement.level = LEVEL_SUPPORTED;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
         entry.announce_node = &announcement;
         return history_submit(member->history, &entry, on_decided, member);
 }
 
+static bool is_told(const Member *member, const NodeFacts *facts, const NodeRecord *self, const char *name) {
+        return text_equal(self->name, name) && text_equal(self->boot_id, facts->boot_id) &&
+               self->level == LEVEL_SUPPORTED && same_list(&self->addresses, member->addresses) && self->has_key &&
+               memcmp(self->key, member->key, HASH_SIZE) == 0 && self->witness == member->witness;
+}
+
 int member_turn(Member *member, const World *world, const char *name, uint64_t now_us, uint64_t *ret_wake_us) {
         *ret_wake_us = UINT64_MAX;
         const NodeFacts *facts = world_find_facts(world, &world->local);
-        if (member->announcing || !history_leads(member->history) || !facts || !facts->boot_id)
+        const NodeRecord *self = registry_find_node(world->registry, &world->local);
+        bool fresh = id_is_null(world->registry->cluster.bytes);
+        Lead lead;
+        history_lead(member->history, &lead);
+        /* Who waits for its first history begins no cluster, and one that does not know this node yet is not told of it. */
+        if (member->announcing || !lead.quorate || !facts || !facts->boot_id || world->removed ||
+            (fresh && !lead.is_local) || (!fresh && !self && world->registry->nodes.n > 0) ||
+            (self && is_told(member, facts, self, name)))
                 return 0;
         if (now_us < member->not_before_us) {
                 *ret_wake_us = member->not_before_us;
                 return 0;
         }
-
-        const NodeRecord *self = registry_find_node(world->registry, &world->local);
-        int r;
-        if (id_is_null(world->registry->cluster.bytes))
-                r = begin_cluster(member, name);
-        else if (!self || !text_equal(self->name, name) || !text_equal(self->boot_id, facts->boot_id) ||
-                 self->level != LEVEL_SUPPORTED || !same_list(&self->addresses, &facts->addresses))
-                r = announce(member, world, facts, self, name);
-        else
-                return 0;
+        int r = fresh ? begin_cluster(member, name) : announce(member, world, facts, self, name);
         if (r < 0) {
                 member->not_before_us = *ret_wake_us = now_us + RETRY_US;
                 return r == -ENOMEM ? r : 0;

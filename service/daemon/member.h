@@ -11,6 +11,9 @@
 typedef struct Member {
         sd_event *event;
         History *history;
+        const TextList *addresses;      /* what others are told of this node; borrowed, as the key */
+        const uint8_t *key;             /* HASH_SIZE bytes */
+        bool witness;
         bool announcing;                /* an entry is on its way */
         uint64_t not_before_us;         /* after one that was refused */
         char *told_refusal;             /* logged once */
@@ -20,7 +23,7 @@ typedef struct Member {
 
 void member_clear(Member *member);
 
-/* Commits what is missing. 0 or -errno. *ret_wake_us as elsewhere. */
+/* Commits what is missing, through whoever leads. 0 or -errno. *ret_wake_us as elsewhere. */
 int member_turn(Member *member, const World *world, const char *name, uint64_t now_us, uint64_t *ret_wake_us);
 
 /* Does the registry know this node in this boot? */

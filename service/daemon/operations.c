@@ -216,6 +216,36 @@ int operations_follow(Operations *operations, const World *world, bool settled) 
         return 0;
 }
 
+/* ---- joining */
+
+int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret) {
+        Job *job = NULL;
+        int r = jobs_add(&operations->jobs, JOB_JOIN, NULL, 0, caller->uid, caller->sender,
+                         now_us(operations, CLOCK_REALTIME), &job);
+        if (r != JOB_MADE)
+                return r;
+        if (operations->bus)
+                bus_job_added(operations->bus, job);
+        operations->config.changed(operations->config.userdata);
+        *ret = job;
+        return JOB_MADE;
+}
+
+void operations_join_at(Operations *operations, uint64_t id, JoinStage stage) {
+        Job *job = jobs_find(&operations->jobs, id);
+        if (job && job_join_at(job, stage))
+                operations->config.changed(operations->config.userdata);
+}
+
+void operations_end_join(Operations *operations, uint64_t id, JobResult result, const char *error,
+                         const char *message) {
+        Job *job = jobs_find(&operations->jobs, id);
+        if (!job || job->result != JOB_PENDING)
+                return;
+        job_finish(job, result, error, message, now_us(operations, CLOCK_BOOTTIME));
+        announce_end(operations, job);
+}
+
 /* ---- canceling: a start becomes a stop; what ends a VM cannot be taken back */
 
 typedef struct Cancel {

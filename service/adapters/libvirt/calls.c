@@ -24,7 +24,7 @@ static int set_failure(const Connection *connection, Answer *answer) {
         answer_set(answer, HYPERVISOR_CALL_FAILED, virGetLastErrorMessage());
         if (code == VIR_ERR_NO_DOMAIN)
                 answer->result = HYPERVISOR_CALL_NO_DOMAIN;
-        else if (!connection_is_open(connection))
+        else if (!libvirt_connection_is_open(connection))
                 answer->result = HYPERVISOR_CALL_LOST;
         return code;
 }
@@ -113,7 +113,7 @@ static void list(const Connection *connection, Answer *answer) {
         free(domains);
         if (r < 0)
                 set_without_memory(answer);
-        else if (!connection_is_open(connection))
+        else if (!libvirt_connection_is_open(connection))
                 answer_set(answer, HYPERVISOR_CALL_LOST, "The connection to libvirt broke while it told its domains.");
 }
 

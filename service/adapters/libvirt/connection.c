@@ -37,7 +37,7 @@ static void prepare(void) {
         prepare_result = worker_start_thread(run_event_loop, NULL);
 }
 
-int connection_prepare(void) {
+int libvirt_connection_prepare(void) {
         (void) pthread_once(&prepared, prepare);
         return prepare_result;
 }
@@ -161,7 +161,7 @@ static bool watch_connection(Connection *connection, Exchange *watcher, uint64_t
         return connection->events >= 0;
 }
 
-bool connection_open(Connection *connection, const char *uri, Exchange *watcher, uint64_t number,
+bool libvirt_connection_open(Connection *connection, const char *uri, Exchange *watcher, uint64_t number,
                      char **reterr_sentence) {
         *connection = CONNECTION_CLOSED;
         /* Without callbacks for passwords: nobody is here to type one. */
@@ -170,16 +170,16 @@ bool connection_open(Connection *connection, const char *uri, Exchange *watcher,
             (!watcher || watch_connection(connection, watcher, number)))
                 return true;
         (void) text_set(reterr_sentence, virGetLastErrorMessage());
-        connection_close(connection);
+        libvirt_connection_close(connection);
         return false;
 }
 
-bool connection_is_open(const Connection *connection) {
+bool libvirt_connection_is_open(const Connection *connection) {
         return connection->handle && virConnectIsAlive(connection->handle) == 1;
 }
 
 /* Each registration has a reference to the connection, so none may be left. */
-void connection_close(Connection *connection) {
+void libvirt_connection_close(Connection *connection) {
         if (!connection->handle)
                 return;
         if (connection->events >= 0)

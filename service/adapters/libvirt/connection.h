@@ -20,11 +20,11 @@ typedef struct Connection {
 #define CONNECTION_CLOSED ((Connection) { .events = -1 })
 
 /* Once per process. Returns 0 or a negative errno. */
-int connection_prepare(void);
+int libvirt_connection_prepare(void);
 
 /* @watcher: its events and its end go there, in the name of worker @number; NULL: nobody listens. Returns true, or
  * false with libvirt's sentence, owned by the caller (or NULL without memory). */
-bool connection_open(Connection *connection, const char *uri, Exchange *watcher, uint64_t number,
+bool libvirt_connection_open(Connection *connection, const char *uri, Exchange *watcher, uint64_t number,
                      char **reterr_sentence);
-bool connection_is_open(const Connection *connection);
-void connection_close(Connection *connection);
+bool libvirt_connection_is_open(const Connection *connection);
+void libvirt_connection_close(Connection *connection);

@@ -548,7 +548,7 @@ static int add_sources(Hypervisor *h) {
 
 int hypervisor_new(Hypervisor **ret, sd_event *event, const HypervisorConfig *config,
                    const HypervisorCallbacks *callbacks, void *userdata) {
-        int r = connection_prepare();
+        int r = libvirt_connection_prepare();
         if (r < 0)
                 return r;
         _cleanup_(hypervisor_freep) Hypervisor *h = calloc(1, sizeof(*h));

@@ -63,15 +63,15 @@ static bool tell_connected(Worker *worker, char **reterr_sentence) {
 }
 
 static bool connect_if_needed(Worker *worker, char **reterr_sentence) {
-        if (connection_is_open(&worker->connection))
+        if (libvirt_connection_is_open(&worker->connection))
                 return true;
-        connection_close(&worker->connection);
-        if (!connection_open(&worker->connection, worker->uri, worker->watches ? worker->exchange : NULL,
+        libvirt_connection_close(&worker->connection);
+        if (!libvirt_connection_open(&worker->connection, worker->uri, worker->watches ? worker->exchange : NULL,
                              worker->number, reterr_sentence))
                 return false;
         if (!worker->watches || tell_connected(worker, reterr_sentence))
                 return true;
-        connection_close(&worker->connection);
+        libvirt_connection_close(&worker->connection);
         return false;
 }
 
@@ -130,7 +130,7 @@ static void *run(void *userdata) {
                 call_clear(&call);
         }
 
-        connection_close(&worker->connection);
+        libvirt_connection_close(&worker->connection);
         Message message = { .kind = MESSAGE_RETURNED, .worker = worker->number, .answer = ANSWER_NONE };
         exchange_put(worker->exchange, &message);
         free_worker(worker);

@@ -230,10 +230,21 @@ static void read_isolation(const Sysfs *sysfs, NodeFacts *host) {
         read_interrupt_remapping(sysfs, host);
 }
 
-/* The address by which others may reach this host over the interface, or false: loopback and link-local ones. */
+/* Networks that a host has with its own guests: every host has the same address there. */
+static bool is_for_guests(const char *interface) {
+        static const char *const beginnings[] = { "virbr", "docker", "lxcbr", "lxdbr", "incusbr", "cni", "podman" };
+        for (size_t i = 0; i < ELEMENTS(beginnings); i++)
+                if (strncmp(interface, beginnings[i], strlen(beginnings[i])) == 0)
+                        return true;
+        return false;
+}
+
+/* The address by which others may reach this host over the interface, or false: loopback and link-local ones, and those
+ * that only its guests see. */
 static bool address_to_text(const struct ifaddrs *interface, char ret[static INET6_ADDRSTRLEN]) {
         const struct sockaddr *address = interface->ifa_addr;
-        if (!address || !(interface->ifa_flags & IFF_UP) || (interface->ifa_flags & IFF_LOOPBACK))
+        if (!address || !(interface->ifa_flags & IFF_UP) || (interface->ifa_flags & IFF_LOOPBACK) ||
+            is_for_guests(interface->ifa_name))
                 return false;
         if (address->sa_family == AF_INET)
                 return inet_ntop(AF_INET, &((const struct sockaddr_in *) (const void *) address)->sin_addr, ret,

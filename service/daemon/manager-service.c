@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What the bus asks of the manager (Service of adapters/bus/bus.h). */
+
+#include <errno.h>
+
+#include "core/domain-xml.h"
+#include "core/names.h"
+#include "daemon/backup.h"
+#include "daemon/manager-private.h"
+#include "daemon/reset.h"
+#include "util/log.h"
+
+static const World *service_world(void *userdata) {
+        return manager_look(userdata);
+}
+
+static void service_status(void *userdata, ClusterStatus *ret) {
+        Manager *manager = userdata;
+        Lead lead;
+        history_lead(manager->history, &lead);
+        manager->voters.n = 0;
+        ARRAY_EACH(life, &manager->network.lives.all)
+                if (life->role == NODE_VOTER)
+                        (void) array_append(&manager->voters, &life->node);
+        *ret = (ClusterStatus) { .leader = lead.leader, .quorate = lead.quorate, .voters = manager->voters.items,
+                                 .n_voters = manager->voters.n };
+}
+
+static Jobs *service_jobs(void *userdata) {
+        return operations_jobs(((Manager *) userdata)->operations);
+}
+
+static int service_submit(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata) {
+        return history_submit(((Manager *) userdata)->history, entry, callback, callback_userdata);
+}
+
+static int service_operate(void *userdata, Entry *entry, JobOperation operation, const Caller *caller,
+                           OperateCallback callback, void *callback_userdata) {
+        return operations_begin(((Manager *) userdata)->operations, entry, operation, caller, callback,
+                                callback_userdata);
+}
+
+static int service_cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
+                              void *callback_userdata) {
+        return operations_cancel(((Manager *) userdata)->operations, entry, job, callback, callback_userdata);
+}
+
+struct XmlCheck {
+        Manager *manager;
+        XmlCheck *next;
+        CheckXmlCallback callback;
+        void *userdata;
+};
+
+static void xml_check_end(XmlCheck *check, const char *error, const char *sentence) {
+        for (XmlCheck **p = &check->manager->checks; *p; p = &(*p)->next)
+                if (*p == check) {
+                        *p = check->next;
+                        break;
+                }
+        check->callback(error, sentence, check->userdata);
+        free(check);
+}
+
+static void on_xml_checked(HypervisorResult result, HypervisorReply *reply, void *userdata) {
+        XmlCheck *check = userdata;
+        const char *error = NULL, *sentence = reply ? reply->sentence : NULL;
+        switch (result) {
+        case HYPERVISOR_CALL_OK:
+        case HYPERVISOR_CALL_NO_DOMAIN:
+                break;
+        case HYPERVISOR_CALL_FAILED:
+                error = ERROR_INVALID_XML;
+                break;
+        case HYPERVISOR_CALL_TIMED_OUT:
+        case HYPERVISOR_CALL_LOST:
+        case HYPERVISOR_CALL_HUNG:
+        case HYPERVISOR_CALL_UNAVAILABLE:
+                error = ERROR_UNREACHABLE;
+                sentence = "libvirt on this node does not answer, so the XML cannot be checked: see gpupoolctl node";
+                break;
+        }
+        xml_check_end(check, error, sentence);
+}
+
+/* libvirt is shown what would be started, but for the GPUs. */
+static int service_check_xml(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata) {
+        Manager *manager = userdata;
+        _cleanup_free_ char *built = NULL;
+        DomainBuild build = { .vm = { .bytes = { 1 } }, .cluster = history_registry(manager->history)->cluster,
+                              .node = manager->node, .epoch = 1, .numa_node = -1 };
+        int r = domain_xml_build(xml, strlen(xml), &build, &built);
+        if (r < 0)
+                return r;
+        XmlCheck *check = malloc(sizeof(*check));
+        if (!check)
+                return -ENOMEM;
+        *check = (XmlCheck) { .manager = manager, .next = manager->checks, .callback = callback,
+                              .userdata = callback_userdata };
+        r = hypervisor_check_xml(manager->hypervisor, built, on_xml_checked, check);
+        if (r < 0)
+                free(check);
+        else
+                manager->checks = check;
+        return r;
+}
+
+static int service_invite(void *userdata, Entry *entry, uint64_t lifetime_ms, InviteCallback callback,
+                          void *callback_userdata) {
+        return admission_invite(&((Manager *) userdata)->network.admission, entry, lifetime_ms, callback,
+                                callback_userdata);
+}
+
+static int service_join(void *userdata, const char *token, const Caller *caller, const Job **ret_job,
+                        const char **ret_error, char **ret_sentence) {
+        return joining_begin(((Manager *) userdata)->joining, token, caller, ret_job, ret_error, ret_sentence);
+}
+
+/* The mark is on disk: whatever happens now, the next start is that of a fresh node. */
+static int begin_anew(Manager *manager) {
+        int r = reset_mark(manager->conf->state_directory);
+        if (r < 0)
+                return r;
+        log_notice("this node forgets its cluster and starts anew");
+        manager->again = true;
+        return sd_event_exit(manager->event, 0);
+}
+
+typedef struct Leaving {
+        Manager *manager;
+        SubmitCallback callback;
+        void *userdata;
+} Leaving;
+
+static void on_left(SubmitOutcome outcome, const Result *result, void *userdata) {
+        _cleanup_free_ Leaving *leaving = userdata;
+        leaving->callback(outcome, result, leaving->userdata);
+        if (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE && begin_anew(leaving->manager) < 0)
+                log_error("this node has left its cluster and could not write that down: gpupoolctl cluster reset");
+}
+
+static int service_leave(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata) {
+        Manager *manager = userdata;
+        Gpupool1__RemoveNode command = GPUPOOL1__REMOVE_NODE__INIT;
+        Leaving *leaving = malloc(sizeof(*leaving));
+        if (!leaving)
+                return -ENOMEM;
+        *leaving = (Leaving) { .manager = manager, .callback = callback, .userdata = callback_userdata };
+        command.node = id_message_borrow(manager->node.bytes);
+        entry->command_case = GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE;
+        entry->remove_node = &command;
+        int r = history_submit(manager->history, entry, on_left, leaving);
+        if (r < 0)
+                free(leaving);
+        return r;
+}
+
+static int service_reset(void *userdata, const Caller *caller, const char **ret_error, char **ret_sentence) {
+        Manager *manager = userdata;
+        if (manager->runner.runs.n > 0) {
+                *ret_error = ERROR_IN_USE;
+                return text_set(ret_sentence, "VMs of the cluster run on this node: stop them first (gpupoolctl vm stop)");
+        }
+        log_notice("user %s resets this node", caller->user);
+        int r = begin_anew(manager);
+        if (r >= 0)
+                return 0;
+        *ret_error = r == -ENOSPC ? ERROR_STORAGE_FULL : ERROR_FAILED;
+        return text_printf(ret_sentence, "%s cannot be written: %s", manager->conf->state_directory, strerror(-r));
+}
+
+static int service_import(void *userdata, Entry *entry, const void *bytes, size_t size, SubmitCallback callback,
+                          void *callback_userdata) {
+        return backup_import(((Manager *) userdata)->history, entry, bytes, size, callback, callback_userdata);
+}
+
+const Service manager_service = {
+        .world = service_world, .status = service_status, .jobs = service_jobs, .submit = service_submit,
+        .operate = service_operate, .cancel_job = service_cancel_job, .check_xml = service_check_xml,
+        .invite = service_invite, .join = service_join, .leave = service_leave, .reset = service_reset,
+        .import = service_import,
+};
+
+void manager_end_checks(Manager *manager) {
+        while (manager->checks)
+                xml_check_end(manager->checks, ERROR_UNREACHABLE, "gpupoold is going down");
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/peers.h"
+
+#include <errno.h>
+
+#include "daemon/node-id.h"
+#include "util/log.h"
+
+#define MEMBERS_MAX 64U
+
+void peers_clear(Peers *peers) {
+        peers_file_clear(&peers->file);
+}
+
+typedef struct Roster {
+        ARRAY(PeerInfo) infos;
+        ARRAY(Neighbour) nodes;         /* the cluster, this node among them */
+} Roster;
+
+static void roster_clear(Roster *roster) {
+        array_clear(&roster->infos);
+        array_clear(&roster->nodes);
+}
+
+static bool is_engine_member(const RaftMember *members, size_t n, const NodeId *node) {
+        uint64_t id = node_id_to_raft(node);
+        for (size_t i = 0; i < n; i++)
+                if (members[i].id == id && (members[i].role == RAFT_MEMBER_VOTER ||
+                                            members[i].role == RAFT_MEMBER_STANDBY))
+                        return true;
+        return false;
+}
+
+static int add(Roster *roster, const NodeId *node, const uint8_t *key, const TextList *addresses, bool member,
+               bool removed) {
+        PeerInfo info = { .node = *node, .addresses = (const char *const *) addresses->items,
+                          .n_addresses = addresses->n, .removed = removed };
+        Neighbour neighbour = { .id = *node, .member = member };
+        memcpy(info.key, key, PEER_KEY_SIZE);
+        int r = array_append(&roster->infos, &info);
+        if (r >= 0 && !removed)
+                r = array_append(&roster->nodes, &neighbour);
+        return r;
+}
+
+/* By the registry, once it knows this node. */
+static int list_by_registry(const Peers *peers, const RaftMember *members, size_t n_members, Roster *ret) {
+        static const TextList nowhere = {};
+        const Registry *registry = history_registry(peers->history);
+        int r = 0;
+        ARRAY_EACH(node, &registry->nodes) {
+                bool member = is_engine_member(members, n_members, &node->id);
+                Neighbour self = { .id = node->id, .member = member };
+                if (r >= 0 && ID_EQUAL(&node->id, &peers->node))
+                        r = array_append(&ret->nodes, &self);
+                else if (r >= 0 && node->has_key)
+                        r = add(ret, &node->id, node->key, &node->addresses, member, false);
+        }
+        ARRAY_EACH(gone, &registry->removed)
+                if (r >= 0 && gone->has_key && !registry_find_node_key(registry, gone->key))
+                        r = add(ret, &gone->id, gone->key, &nowhere, false, true);
+        return r;
+}
+
+static int list_by_file(const Peers *peers, Roster *ret) {
+        Neighbour self = { .id = peers->node };
+        int r = array_append(&ret->nodes, &self);
+        ARRAY_EACH(peer, &peers->file.peers)
+                if (r >= 0 && !ID_EQUAL(&peer->node, &peers->node))
+                        r = add(ret, &peer->node, peer->key, &peer->addresses, peer->member, false);
+        return r;
+}
+
+static void choose_wanted(const Peers *peers, uint64_t epoch, Roster *roster) {
+        NodeId wanted[NEIGHBOURS_MAX];
+        size_t n = neighbours_choose(&peers->node, roster->nodes.items, roster->nodes.n, epoch, wanted);
+        ARRAY_EACH(info, &roster->infos)
+                for (size_t i = 0; i < n && !peers->file.removed; i++)
+                        info->wanted = info->wanted || ID_EQUAL(&info->node, wanted + i);
+}
+
+static uint64_t mix(uint64_t hash, const void *bytes, size_t size) {
+        const uint8_t *b = bytes;
+        for (size_t i = 0; i < size; i++)
+                hash = (hash ^ b[i]) * UINT64_C(1099511628211);
+        return hash;
+}
+
+static uint64_t fingerprint(const Peers *peers, const Roster *roster) {
+        uint64_t hash = UINT64_C(14695981039346656037);
+        ARRAY_EACH(node, &roster->nodes)
+                hash = mix(mix(hash, node->id.bytes, ID_SIZE), &(uint8_t) { node->member }, 1);
+        ARRAY_EACH(info, &roster->infos) {
+                uint8_t flags[] = { info->wanted, info->removed };
+                hash = mix(mix(mix(hash, info->node.bytes, ID_SIZE), info->key, PEER_KEY_SIZE), flags, sizeof(flags));
+                for (size_t i = 0; i < info->n_addresses; i++)
+                        hash = mix(hash, info->addresses[i], strlen(info->addresses[i]) + 1);
+        }
+        /* Another net has been told nothing. */
+        return mix(hash, &peers->net, sizeof(peers->net));
+}
+
+/* The registry knows more than the file. */
+static int renew_file(Peers *peers, const Roster *roster) {
+        const Registry *registry = history_registry(peers->history);
+        _cleanup_(peers_file_clear) PeersFile fresh = { .cluster = registry->cluster, .removed = peers->file.removed };
+        int r = text_set(&fresh.cluster_name, registry->name);
+        ARRAY_EACH(info, &roster->infos) {
+                const NodeRecord *node = registry_find_node(registry, &info->node);
+                KnownPeer peer = { .node = info->node };
+                if (r < 0 || info->removed || !node)
+                        continue;
+                memcpy(peer.key, info->key, PEER_KEY_SIZE);
+                ARRAY_EACH(neighbour, &roster->nodes)
+                        peer.member = peer.member || (neighbour->member && ID_EQUAL(&neighbour->id, &info->node));
+                r = text_set(&peer.name, node->name);
+                if (r >= 0)
+                        r = text_list_copy(&node->addresses, &peer.addresses);
+                if (r >= 0)
+                        r = array_append(&fresh.peers, &peer);
+                if (r < 0)
+                        known_peer_clear(&peer);
+        }
+        if (r < 0)
+                return r;
+        r = peers_file_save(peers->state_directory, &fresh);
+        if (r < 0 && !peers->file_failed)
+                log_warning("%s/" PEERS_FILE " cannot be written: %s. After a restart this node may look for its peers "
+                            "where they were before",
+                            peers->state_directory, strerror(-r));
+        peers->file_failed = r < 0;
+        PeersFile old = peers->file;
+        peers->file = fresh;
+        fresh = old;
+        return 0;
+}
+
+static int tell(Peers *peers, const Roster *roster, bool by_registry) {
+        _cleanup_free_ NodeId *ids = calloc(roster->nodes.n + 1, sizeof(*ids));
+        if (!ids)
+                return -ENOMEM;
+        for (size_t i = 0; i < roster->nodes.n; i++)
+                ids[i] = roster->nodes.items[i].id;
+        int r = cluster_facts_set_members(peers->facts, ids, roster->nodes.n);
+        if (r >= 0 && peers->net)
+                r = peer_net_set_peers(peers->net, roster->infos.items, roster->infos.n);
+        if (r >= 0 && by_registry && !peers->file.removed)
+                r = renew_file(peers, roster);
+        return r;
+}
+
+/* Gossip's partners are those who are connected. */
+static int tell_connected(Peers *peers, const Roster *roster) {
+        ARRAY(Neighbour) connected = {};
+        bool self_is_member = false;
+        uint64_t hash = 1;
+        int r = 0;
+        ARRAY_EACH(node, &roster->nodes) {
+                bool self = ID_EQUAL(&node->id, &peers->node);
+                self_is_member = self_is_member || (self && node->member);
+                if (r < 0 || self || !peers->net || !peer_net_is_up(peers->net, &node->id))
+                        continue;
+                hash = mix(mix(hash, node->id.bytes, ID_SIZE), &(uint8_t) { node->member }, 1);
+                r = array_append(&connected, node);
+        }
+        hash = mix(hash, &(uint8_t) { self_is_member }, 1);
+        if (r >= 0 && hash != peers->told_connected) {
+                r = cluster_facts_set_connected(peers->facts, self_is_member, connected.items, connected.n);
+                if (r >= 0)
+                        peers->told_connected = hash;
+        }
+        array_clear(&connected);
+        return r;
+}
+
+int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
+        _cleanup_(roster_clear) Roster roster = {};
+        RaftMember members[MEMBERS_MAX];
+        size_t n_members = raft_engine_get_members(history_engine(peers->history), members, MEMBERS_MAX);
+        n_members = n_members < MEMBERS_MAX ? n_members : MEMBERS_MAX;
+        bool by_registry = registry_find_node(history_registry(peers->history), &peers->node);
+        uint64_t epoch = now_us / NEIGHBOURS_EPOCH_US;
+
+        int r = by_registry ? list_by_registry(peers, members, n_members, &roster) : list_by_file(peers, &roster);
+        if (r < 0)
+                return r;
+        choose_wanted(peers, epoch, &roster);
+        *ret_wake_us = roster.nodes.n > NEIGHBOURS_ALL ? (epoch + 1) * NEIGHBOURS_EPOCH_US : UINT64_MAX;
+        uint64_t print = fingerprint(peers, &roster);
+        if (print != peers->told) {
+                r = tell(peers, &roster, by_registry);
+                if (r < 0)
+                        return r;
+                peers->told = print;
+        }
+        return tell_connected(peers, &roster);
+}
+
+int peers_removed(Peers *peers) {
+        if (peers->file.removed)
+                return 0;
+        peers->file.removed = true;
+        if (id_is_null(peers->file.cluster.bytes))
+                peers->file.cluster = history_registry(peers->history)->cluster;
+        return peers_file_save(peers->state_directory, &peers->file);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Peers: whom this node knows, by the registry or, as long as that does not know this node, by its file; and to whom it
+ * wants a connection. */
+
+#include "daemon/cluster-facts.h"
+#include "daemon/history.h"
+#include "daemon/peers-file.h"
+
+typedef struct Peers {
+        const char *state_directory;
+        NodeId node;
+        History *history;               /* borrowed, as those that follow */
+        ClusterFacts *facts;
+        PeerNet *net;                   /* NULL: none at present */
+        PeersFile file;
+        uint64_t told;                  /* fingerprint of what the net and the file were told last */
+        uint64_t told_connected;
+        bool file_failed;               /* logged once */
+} Peers;
+
+void peers_clear(Peers *peers);
+
+/* Tells the net, gossip and the file what has changed. *ret_wake_us as elsewhere. 0 or -ENOMEM. */
+int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us);
+
+/* This node was told that it is no member any more: nobody is dialled from now on, also after a restart. */
+int peers_removed(Peers *peers);
