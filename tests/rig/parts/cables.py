@@ -91,26 +91,26 @@ class Cables:
         """The host has a new card: a relay that was there for the old one is of no use."""
         with open(f"{self.path}.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self.end_relay(number)
-            ms = self.read()["delay"].get(number)
-            if ms:
-                self.set_relay(number, ms)
+            self.replace_relay(number, self.read()["delay"].get(number, 0))
 
     def set_relay(self, number, ms):
         relay = Process.read(self.relay_file(number, "pid"))
-        if relay is not None and relay.alive():
-            if not self.switch.has_port(f"h{number}"):
-                self.end_relay(number)  # the host lost power
-                return
-            control.ask(self.relay_file(number, "sock"), RELAY_TIMEOUT_S, delay_ms=ms)
-            if ms == 0:
-                spawner.wait_until(lambda: not relay.alive(), RELAY_TIMEOUT_S, f"the relay of host {number} stays")
-                self.end_relay(number)
-        elif ms and self.switch.has_port(f"h{number}"):
+        if relay is None or not relay.alive() or not self.switch.has_port(f"h{number}"):
+            self.replace_relay(number, ms)
+            return
+        control.ask(self.relay_file(number, "sock"), RELAY_TIMEOUT_S, delay_ms=ms)
+        if ms == 0:
+            spawner.wait_until(lambda: not relay.alive(), RELAY_TIMEOUT_S, f"the relay of host {number} stays")
+            self.end_relay(number)
+
+    def replace_relay(self, number, ms):
+        """A host without power has none: it comes with the card."""
+        if os.path.exists(self.relay_file(number, "pid")):
+            self.end_relay(number)
+        if ms and self.switch.has_port(f"h{number}"):
             self.start_relay(number, ms)
 
     def start_relay(self, number, ms):
-        self.end_relay(number)
         path = self.relay_file(number, "sock")
         with open(self.relay_file(number, "log"), "a") as log:
             child = spawner.spawn([*self.switch.enter_command(), sys.executable, "-m", "parts.relay", str(number), path,
