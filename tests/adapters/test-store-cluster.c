@@ -695,6 +695,47 @@ static void test_senseless_messages_are_refused_and_harmless(void) {
         wait_same_state(world, leader);
 }
 
+/* A message that was long on its way, or of a leader that knows nothing yet of how far this one is: from the beginning,
+ * to a node that no longer has the beginning. */
+static void test_entries_that_a_snapshot_replaced_are_not_taken_for_new(void) {
+        g_autoptr(World) world = world_new(3, NULL);
+        world_up(world);
+        Node *leader = world_wait_leader(world), *other = other_than(world, leader, NULL);
+        write_many(leader, "a", 6);
+        wait_same_state(world, leader);
+        take_snapshot(other);
+        RaftStatus before = node_status(other);
+        struct raft_configuration members;
+        struct raft_buffer bytes;
+        char x[] = "x";
+
+        raft_configuration_init(&members);
+        g_assert_cmpint(raft_configuration_add(&members, leader->id, leader->address, RAFT_VOTER), ==, 0);
+        g_assert_cmpint(raft_configuration_encode(&members, &bytes), ==, 0);
+        raft_configuration_close(&members);
+        struct raft_entry entries[64] = { { .term = 1, .type = RAFT_CHANGE, .buf = bytes } };
+        for (size_t i = 1; i < G_N_ELEMENTS(entries); i++)
+                entries[i] = (struct raft_entry) { .term = before.term, .type = RAFT_COMMAND, .buf = { x, 1 } };
+        struct raft_message core = {
+                .type = RAFT_APPEND_ENTRIES,
+                .append_entries = { .term = before.term, .entries = entries, .n_entries = 3 },
+        };
+        g_assert_cmpint(receive_core(other, leader, &core), ==, 0);
+        g_assert_cmpuint(node_status(other).last_index, ==, before.last_index);
+        g_assert_cmpuint(node_status(other).leader_id, ==, leader->id);
+
+        /* What goes beyond is taken from where it is new. */
+        core.append_entries.n_entries = (unsigned) before.last_index + 1;
+        leader->deaf = true;
+        g_assert_cmpint(receive_core(other, leader, &core), ==, 0);
+        g_assert_cmpuint(node_status(other).last_index, ==, before.last_index + 1);
+        raft_free(bytes.base);
+        for (size_t i = 0; i < 3; i++)
+                node_down(&world->nodes[i]);
+        node_up(other);
+        g_assert_cmpuint(node_status(other).last_index, >=, before.last_index);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         fault_vfs_install();
@@ -721,5 +762,6 @@ int main(int argc, char **argv) {
         TEST(members_change_one_at_a_time);
         TEST(a_change_between_commands_in_one_message_is_seen_committed);
         TEST(senseless_messages_are_refused_and_harmless);
+        TEST(entries_that_a_snapshot_replaced_are_not_taken_for_new);
         return g_test_run();
 }

@@ -416,6 +416,50 @@ static void test_three_with_full_disks_elect_another_leader(void) {
         directory_remove(directory);
 }
 
+static bool leads(World *world, void *userdata) {
+        return node_status(userdata).is_leader;
+}
+
+/* It has entries that it cannot write, and libraft would let it believe in the leader that sent them for ever. */
+static void test_a_voter_with_a_full_disk_votes_for_a_new_leader(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL), *large = g_strnfill(40000, 'L');
+
+        if (!mount_small(directory, "size=3m"))
+                return;
+        {
+                g_autoptr(World) world = world_new(3, NULL);
+                Node *full = &world->nodes[2];
+
+                g_free(full->path);
+                full->path = g_build_filename(directory, "node-2.db", NULL);
+                world_up(world);
+                Node *leader = world_wait_leader(world);
+                while (leader == full) {
+                        (void) raft_engine_transfer(full->engine, 0);
+                        world_for(world, 100);
+                        leader = world_wait_leader(world);
+                }
+                Node *well = leader == &world->nodes[0] ? &world->nodes[1] : &world->nodes[0];
+                node_write(leader, large);
+                node_wait_state(full, leader->state->str);
+                fill_disk(filler);
+                while (full->store_error == 0)
+                        node_write(leader, large);
+                node_write(leader, "small");
+                node_wait_state(well, leader->state->str);
+                g_assert_cmpuint(node_status(full).persisted_index, <, node_status(full).last_index);
+
+                node_down(leader);
+                world_until(world, leads, well, "a leader with the vote of the one whose disk is full");
+                g_assert_cmpint(full->store_error, ==, -ENOSPC);
+                g_assert_cmpint(g_unlink(filler), ==, 0);
+                write_patiently(world_wait_leader(world), "b");
+        }
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         fault_vfs_install();
@@ -431,5 +475,6 @@ int main(int argc, char **argv) {
         TEST(a_full_disk_heals_when_there_is_room);
         TEST(a_full_disk_has_room_for_votes_but_not_for_entries);
         TEST(three_with_full_disks_elect_another_leader);
+        TEST(a_voter_with_a_full_disk_votes_for_a_new_leader);
         return g_test_run();
 }

@@ -111,9 +111,6 @@ static RaftCheckVerdict check_append(const struct raft *raft, const RaftLog *log
                         return RAFT_CHECK_BAD;
                 term = entry->term;
         }
-        /* libraft would take what a snapshot replaced here for new. */
-        if (append->prev_log_index == 0 && raft->trail.offset > 0)
-                return RAFT_CHECK_STALE;
         return message->relayed ? check_relayed_append(raft, log, append) : RAFT_CHECK_GOOD;
 }
 

@@ -38,13 +38,40 @@ static int step_append(RaftEngine *engine, const RaftMessage *message, unsigned 
         return step_message(engine, &part);
 }
 
+/* How many of the entries a snapshot has replaced here (also more than there are). libraft would take them for missing,
+ * or, with those from the very beginning, for new. */
+static uint64_t count_replaced(const RaftEngine *engine, const struct raft_append_entries *append) {
+        const struct raft_trail *trail = &engine->raft.trail;
+        uint64_t begin = append->prev_log_index;
+
+        if (begin >= trail->snapshot.index ||
+            (begin == 0 ? trail->offset == 0 : raft_check_term_at(&engine->raft, &engine->log, begin) > 0))
+                return 0;
+        return trail->snapshot.index - begin;
+}
+
+/* What is committed here the leader has too: it is told how far that is. */
+static int step_replaced(RaftEngine *engine, const RaftMessage *message) {
+        struct raft_message core = *message->core;
+
+        core.server_id = message->from;
+        core.server_address = message->address;
+        core.append_entries.prev_log_index = engine->raft.trail.snapshot.index;
+        core.append_entries.prev_log_term = engine->raft.trail.snapshot.term;
+        core.append_entries.entries = NULL;
+        core.append_entries.n_entries = 0;
+        return step_message(engine, &core);
+}
+
 /* A follower of libraft 0.22 takes the first index of a message for that of a change of members anywhere in it, and
  * then waits for ever to see that one committed. So each change is made the first entry of a message of its own. */
 static int receive_append(RaftEngine *engine, const RaftMessage *message) {
         const struct raft_append_entries *all = &message->core->append_entries;
-        unsigned begin = 0;
+        uint64_t replaced = count_replaced(engine, all);
 
-        for (;;) {
+        if (replaced > all->n_entries)
+                return step_replaced(engine, message);
+        for (unsigned begin = (unsigned) replaced;;) {
                 unsigned end = begin < all->n_entries ? begin + 1 : begin;
                 while (end < all->n_entries && all->entries[end].type != RAFT_CHANGE)
                         end++;
