@@ -107,16 +107,18 @@ static const char *role_to_text(ElectorRole role) {
 
 static int carry_out(Electors *electors, const ElectorateChange *change) {
         RaftEngine *engine = history_engine(electors->history);
+        const NodeRecord *record = registry_find_node(history_registry(electors->history), &change->node);
         char address[ID_TEXT_SIZE];
         id_to_text(change->node.bytes, address);
+        const char *name = record ? record->name : address;
         switch (change->step) {
         case ELECTORATE_IDLE:
                 return RAFT_SUBMIT_TAKEN;
         case ELECTORATE_TRANSFER:
-                log_info("handing the lead to node %s", address);
+                log_info("handing the lead to node %s", name);
                 return raft_engine_transfer(engine, node_id_to_raft(&change->node));
         case ELECTORATE_ASSIGN:
-                log_info("node %s becomes %s of the registry", address, role_to_text(change->role));
+                log_info("node %s becomes %s of the registry", name, role_to_text(change->role));
                 return raft_engine_change_member(engine, node_id_to_raft(&change->node), address, role_to(change->role),
                                                  on_changed, electors, &electors->change);
         }
