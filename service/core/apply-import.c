@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Import of a backup: its pieces are gathered in the registry, and with the last one its pools, VMs and quarantines
- * become this cluster's. Members, invitations, ids and level stay this cluster's own; the VMs are stopped. A GPU goes to
- * the node that has the name its node had. */
+ * become this cluster's. Members, invitations, ids and level stay this cluster's own; the VMs are stopped. A GPU goes
+ * to the node that has the name its node had. */
 
 #include <errno.h>
 
@@ -28,8 +28,8 @@ static int check_piece(Apply *apply, const Gpupool1__ImportState *command) {
                 r = refuse(apply, VERDICT_LIMITS_EXCEEDED, "the backup is too large to be imported");
         else if (registry->pools.n > 0 || registry->vms.n > 0)
                 r = refuse(apply, VERDICT_IN_USE,
-                           "a backup is imported into a cluster without pools and VMs: delete them first, or take a new "
-                           "cluster");
+                           "a backup is imported into a cluster without pools and VMs: delete them first, or take a "
+                           "new cluster");
         else if (!begins && (import->total != command->total || import->checksum != command->checksum ||
                              import->n != command->offset))
                 r = refuse(apply, VERDICT_CONFLICT, "a piece of the backup does not continue what came before: begin "

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Apply: State x Entry -> State x Result. This file dispatches, remembers requests and keeps the journal; the commands
- * stand in apply-member.c, apply-pool.c, apply-vm.c, apply-assignment.c and apply-import.c. Each checks everything first and changes only then, so
- * that a refusal leaves the state as it was. */
+ * stand in apply-member.c, apply-pool.c, apply-vm.c, apply-assignment.c and apply-import.c. Each checks everything
+ * first and changes only then, so that a refusal leaves the state as it was (but for a backup that is coming in). */
 
 #include <errno.h>
 #include <stdarg.h>

@@ -8,9 +8,9 @@
  *      voters                   1   2   3   3   5
  *      standbys                 0   0   0   1   as many as are left, at most 2
  *
- * All others follow as readers. A node comes in as a standby and is made a voter when it has caught up, which the engine
- * sees to. A voter that is silent for long gives its place to a standby that is heard. Nobody who is heard is replaced to
- * please a preference: what is well stays as it is. */
+ * All others follow as readers. A node comes in as a standby and is made a voter when it has caught up, which the
+ * engine sees to. A voter that is silent for long gives its place to a standby that is heard. Nobody who is heard is
+ * replaced to please a preference: what is well stays as it is. */
 
 #include "core/registry.h"
 

@@ -5,6 +5,10 @@
 #include <string.h>
 
 #include "core/names.h"
+#include "core/wire.h"
+
+/* Fields in all. The most that a command needs are those of GPUS_PER_CALL_MAX GPUs in and as many out. */
+#define ENTRY_ITEMS_MAX 8192U
 
 Entry *entry_free(Entry *entry) {
         if (entry)
@@ -32,6 +36,8 @@ static bool request_and_author_are_valid(const Entry *entry) {
 int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry) {
         if (size > ENTRY_SIZE_MAX)
                 return ENTRY_TOO_LARGE;
+        if (wire_check(&gpupool1__entry__descriptor, bytes, size, ENTRY_ITEMS_MAX) != WIRE_GOOD)
+                return ENTRY_GARBAGE;
 
         _cleanup_(entry_freep) Entry *entry = gpupool1__entry__unpack(NULL, size, bytes);
         if (!entry || !entry->author)
@@ -53,11 +59,13 @@ int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
         if (size > ENTRY_SIZE_MAX)
                 return -E2BIG;
 
-        uint8_t *bytes = malloc(size ? size : 1);
+        _cleanup_free_ uint8_t *bytes = malloc(size ? size : 1);
         if (!bytes)
                 return -ENOMEM;
         gpupool1__entry__pack(entry, bytes);
-        *ret_bytes = bytes;
+        if (wire_check(&gpupool1__entry__descriptor, bytes, size, ENTRY_ITEMS_MAX) != WIRE_GOOD)
+                return -E2BIG;
+        *ret_bytes = STEAL(bytes);
         *ret_size = size;
         return 0;
 }

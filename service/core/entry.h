@@ -31,8 +31,8 @@ typedef enum EntryVerdict {
  * only. */
 int entry_decode(const uint8_t *bytes, size_t size, Entry **ret_entry);
 
-/* Bytes of @entry, owned by the caller. 0, -ENOMEM, -E2BIG over ENTRY_SIZE_MAX, or -EINVAL for a request
- * id or an author that entry_decode() would not take. */
+/* Bytes of @entry, owned by the caller. 0, -ENOMEM, -E2BIG over ENTRY_SIZE_MAX or with too many parts, or -EINVAL for
+ * a request id or an author that entry_decode() would not take. */
 int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size);
 
 /* The functional level that the command needs. */

@@ -22,8 +22,11 @@ bool registry_quarantine_place(const Registry *registry, const GpuIdentity *gpu,
 /* A sentence that the registry remembers is cut at this; none of its own comes near. */
 #define SENTENCE_LENGTH_MAX (2 * TEXT_LENGTH_MAX)
 
-/* Of all VMs together; beyond it only the chosen node's is kept of a decision. */
+/* Placement notes of all VMs together; beyond it only the name of the chosen node is kept of a decision. */
 #define NOTES_TOTAL_MAX (16U * 1024U * 1024U)
+#define NOTES_TOTAL_MOST (NOTES_TOTAL_MAX + VMS_MAX * (NAME_LENGTH_MAX + 17U))
+
+#define SNAPSHOT_FORMAT 1U
 
 /* One entry being applied. */
 typedef struct Apply {

@@ -7,6 +7,7 @@
  * invitation in it: who has read it may join. */
 
 #include "core/id.h"
+#include "util/cleanup.h"
 #include "util/text.h"
 
 #define TOKEN_SECRET_SIZE 16

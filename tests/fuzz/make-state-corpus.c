@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Writes corpus/entry and corpus/snapshot anew, of random histories: make-state-corpus FOLDER. For when the registry's
- * schema has changed. */
+/* Writes corpus/entry, corpus/snapshot and corpus/wire anew, of random histories: make-state-corpus FOLDER. For when
+ * the registry's schema has changed. */
 
 #include <stdio.h>
 
@@ -10,6 +10,14 @@
 static void write_file(const char *folder, const char *kind, unsigned seed, const void *data, size_t size) {
         g_autofree char *path = g_strdup_printf("%s/%s/history-%02u", folder, kind, seed);
         g_assert_true(g_file_set_contents(path, data, (gssize) size, NULL));
+}
+
+/* As fuzz-wire takes it: behind the number of its kind. */
+static void write_message(const char *folder, unsigned number, uint8_t kind, const uint8_t *data, size_t size) {
+        g_autofree uint8_t *bytes = g_malloc(size + 1);
+        bytes[0] = kind;
+        memcpy(bytes + 1, data, size);
+        write_file(folder, "wire", number, bytes, size + 1);
 }
 
 static void write_history(const char *folder, unsigned seed, unsigned n_commands) {
@@ -28,6 +36,9 @@ static void write_history(const char *folder, unsigned seed, unsigned n_commands
         g_assert_cmpint(registry_encode(c.registry, &bytes, &size), ==, 0);
         write_file(folder, "entry", seed, c.log->data, c.log->len);
         write_file(folder, "snapshot", seed, bytes, size);
+        size_t first_size = c.log->data[0] | (size_t) c.log->data[1] << 8;
+        write_message(folder, 2 * seed, 0, c.log->data + 2, first_size);
+        write_message(folder, 2 * seed + 1, 1, bytes, size);
         g_byte_array_unref(c.log);
 }
 

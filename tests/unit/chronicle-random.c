@@ -178,7 +178,8 @@ static void tell_any_node(Chronicle *c, GRand *random) {
 static void tell_any_admission(Chronicle *c, GRand *random) {
         static const char *const names[] = { "a", "b", "c", "d", "e" };
         unsigned node = 1 + pick(random, 5);
-        Admission admission = admission_of(node, 1 + pick(random, 4), names[pick(random, 8) ? node - 1 : pick(random, 5)]);
+        const char *name = names[pick(random, 8) ? node - 1 : pick(random, 5)];
+        Admission admission = admission_of(node, 1 + pick(random, 4), name);
         switch (pick(random, 10)) {
         case 0:
                 admission.key = KEY(1 + pick(random, 5));
@@ -211,8 +212,9 @@ static void tell_any_import(Chronicle *c, GRand *random) {
         size_t first = pick(random, 2) ? size : 1 + pick(random, (unsigned) size);
         if (tell_import_piece(c, checksum, 0, size, bytes, first) != VERDICT_DONE || first == size)
                 return;
+        checksum += pick(random, 6) == 0;
         if (pick(random, 3))
-                (void) tell_import_piece(c, checksum + (pick(random, 6) == 0), first, size, bytes + first, size - first);
+                (void) tell_import_piece(c, checksum, first, size, bytes + first, size - first);
 }
 
 static void tell_any_membership(Chronicle *c, GRand *random) {

@@ -125,7 +125,8 @@ void tell_anything(Chronicle *c, GRand *random);
 /* ---- asking */
 
 const Vm *vm_told(const Chronicle *c, unsigned vm);
-/* The state as bytes, without index, requests and a backup that is coming in: what a refusal leaves alone. Owned by the caller. */
+/* The state as bytes, without index, requests and a backup that is coming in: what a refusal leaves alone. Owned by
+ * the caller. */
 uint8_t *state_bytes(const Registry *registry, size_t *ret_size);
 /* Aborts with what is wrong. */
 void assert_registry_is_sound(const Registry *registry);

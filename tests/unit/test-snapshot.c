@@ -292,6 +292,7 @@ static void test_a_shared_gpu_or_group_is_garbage(void) {
         MESSAGE_OF_EVERYTHING(m);
         Gpupool1__VmRecord *first = m->vms[0], *second = m->vms[1];
         Gpupool1__AssignedGpu *kept = first->gpus[1];
+        ProtobufCBinaryData nowhere = second->node;
         second->phase = first->phase;
         second->incarnation = first->incarnation;
         second->node = first->node;
@@ -310,13 +311,14 @@ static void test_a_shared_gpu_or_group_is_garbage(void) {
         first->n_gpus = 2;
         second->n_gpus = 0;
         second->gpus = NULL;
-        second->node = (ProtobufCBinaryData) {};
+        second->node = nowhere;
 }
 
 static void test_members_keep_their_limits(void) {
         MESSAGE_OF_EVERYTHING(m);
         ASSERT_GARBAGE_WITH(m, nodes[0]->node.data, (uint8_t *) "\0\0\0\0\0\0\0\0iiiiiiii");
-        ASSERT_GARBAGE_WITH(m, nodes[1]->node.data, (uint8_t *) "\xa0\0\0\x01\0\0\0\0iiiiiiii");      /* begins as [0] */
+        /* It begins as the first one's. */
+        ASSERT_GARBAGE_WITH(m, nodes[1]->node.data, (uint8_t *) "\xa0\0\0\x01\0\0\0\0iiiiiiii");
         ASSERT_GARBAGE_WITH(m, nodes[1]->key.len, HASH_SIZE - 1);
         ASSERT_GARBAGE_WITH(m, nodes[1]->key, m->nodes[2]->key);
         ASSERT_GARBAGE_WITH(m, nodes[1]->level, m->level - 1);
