@@ -5,6 +5,10 @@
 #include <errno.h>
 
 #include "core/facts-codec-internal.h"
+#include "core/wire.h"
+
+/* Fields and items of one value: the largest, of silent nodes, has fewer than half as many. */
+#define VALUE_ITEMS_MAX 4096U
 
 void keep_clear(Keep *keep) {
         ARRAY_EACH(item, &keep->items)
@@ -67,9 +71,11 @@ int publish_or_withdraw(Gossip *gossip, const char *key, const ProtobufCMessage 
 }
 
 int unpack_value(const ProtobufCMessageDescriptor *kind, const void *value, size_t size, ProtobufCMessage **ret) {
+        if (wire_check(kind, value, size, VALUE_ITEMS_MAX) != WIRE_GOOD)
+                return -EBADMSG;
         ProtobufCMessage *message = protobuf_c_message_unpack(kind, NULL, size, value);
         if (!message)
-                return -EBADMSG;
+                return -ENOMEM;
         *ret = message;
         return 0;
 }

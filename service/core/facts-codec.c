@@ -76,19 +76,23 @@ static int publish_load(Gossip *gossip, const NodeFacts *facts) {
         return publish_or_withdraw(gossip, KEY_LOAD, &message.base);
 }
 
-/* The facts of each key that no GPU has any more are taken back. */
+static bool is_published(const NodeFacts *facts, const bool *published, const char *key) {
+        PciAddress address;
+        char own_key[KEY_GPU_SIZE];
+        if (pci_address_from_text(key + strlen(KEY_GPU_PREFIX), &address) < 0)
+                return false;
+        const GpuFacts *gpu = node_facts_find_address(facts, address);
+        gpu_key(address, own_key);
+        return gpu && published[gpu - facts->gpus] && text_equal(key, own_key);
+}
+
+/* What is said of GPUs that are no more. */
 static int withdraw_gpus(Gossip *gossip, const NodeFacts *facts, const bool *published) {
         char last[GOSSIP_KEY_MAX + 1] = KEY_GPU_PREFIX;
         GossipFact fact;
         while (gossip_next(gossip, &facts->node, last, &fact) && key_has_prefix(fact.key, KEY_GPU_PREFIX)) {
                 memcpy(last, fact.key, strlen(fact.key) + 1);
-                PciAddress address;
-                const GpuFacts *gpu = NULL;
-                if (pci_address_from_text(last + strlen(KEY_GPU_PREFIX), &address) >= 0)
-                        gpu = node_facts_find_address(facts, address);
-                if (gpu && published[gpu - facts->gpus])
-                        continue;
-                int r = gossip_remove(gossip, last);
+                int r = is_published(facts, published, last) ? 0 : gossip_remove(gossip, last);
                 if (r < 0)
                         return r;
         }

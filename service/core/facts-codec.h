@@ -22,7 +22,7 @@
 #define FACTS_HUGEPAGES_MAX 16U         /* sizes; the kernel knows 7 at most, on arm64 */
 #define FACTS_REGIONS_MAX 32U
 #define FACTS_RESETS_MAX 16U            /* the kernel knows 8 ways */
-#define FACTS_SIBLINGS_MAX 64U
+#define FACTS_SIBLINGS_MAX 32U         /* 16 share the largest board */
 #define FACTS_FUNCTIONS_MAX 64U         /* a group of more is foreign enough with these */
 #define FACTS_HOLDERS_MAX 64U
 #define FACTS_BRIEF_HOLDERS_MAX 16U

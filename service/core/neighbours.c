@@ -100,14 +100,14 @@ size_t neighbours_choose(const NodeId *self, const Neighbour *nodes, size_t n, u
         return chosen;
 }
 
-/* Draws up to @most of those that are or are not members. */
-static size_t draw(const Neighbour *connected, size_t n, bool members, size_t most, uint64_t random,
-                   NodeId ret[static NEIGHBOURS_ALL]) {
+/* Draws up to @most of the members of the engine, of the others, or of both. */
+static size_t draw(const Neighbour *connected, size_t n, bool members, bool others, size_t most, uint64_t random,
+                   NodeId *ret) {
         size_t left = 0, drawn = 0;
         for (size_t i = 0; i < n; i++)
-                left += connected[i].member == members;
+                left += connected[i].member ? members : others;
         for (size_t i = 0; i < n && drawn < most; i++) {
-                if (connected[i].member != members)
+                if (!(connected[i].member ? members : others))
                         continue;
                 random = mix(random + UINT64_C(0x9e3779b97f4a7c15));
                 if (random % left < most - drawn)
@@ -124,8 +124,8 @@ size_t neighbours_partners(bool self_is_member, const Neighbour *connected, size
                         ret[i] = connected[i].id;
                 return n;
         }
-        size_t chosen = draw(connected, n, false, NEIGHBOURS_PARTNERS, random, ret);
-        if (chosen < NEIGHBOURS_PARTNERS)
-                chosen += draw(connected, n, true, NEIGHBOURS_PARTNERS - chosen, random, ret + chosen);
-        return chosen;
+        if (self_is_member)
+                return draw(connected, n, true, true, NEIGHBOURS_PARTNERS, random, ret);
+        size_t chosen = draw(connected, n, false, true, NEIGHBOURS_PARTNERS, random, ret);
+        return chosen + draw(connected, n, true, false, NEIGHBOURS_PARTNERS - chosen, random, ret + chosen);
 }
