@@ -26,8 +26,8 @@ class Refused(Exception):
 class Bus:
     """One connection, as one user. Calls may be left open: send() and then answer()."""
 
-    def __init__(self, rig, user=None):
-        words = rig.exec_words(1, "python3", "-c", CODE, user=user)
+    def __init__(self, rig, user=None, host=1):
+        words = rig.exec_words(host, "python3", "-c", CODE, user=user)
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL)
         self.data, self.count, self.answers, self.signals = b"", 0, {}, []

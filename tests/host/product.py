@@ -47,26 +47,47 @@ def install():
     return tree
 
 
-class Host:
-    """One host that runs the product, with what the tests ask of it."""
+def rig_options(gpus, **options):
+    """What Rig and Rig.up are told for hosts that run the product."""
+    sanitizers = {key: os.environ[key] for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS") if key in os.environ}
+    return {"gpus": list(gpus), "destdir": install(), "environment": sanitizers, **options}
 
-    def __init__(self, gpus=("h100", "a100-pair", "geforce"), settings="", **options):
-        sanitizers = {key: os.environ[key] for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
-                      if key in os.environ}
-        self.rig = Rig(1, gpus=list(gpus), destdir=install(), environment=sanitizers, **options)
-        self.folder = pathlib.Path(self.rig.folder) / "h1"
+
+class Host:
+    """One host that runs the product, with what the tests ask of it. With a rig: that host of a rig that others have too
+    (cluster.py)."""
+
+    def __init__(self, gpus=("h100", "a100-pair", "geforce"), settings="", number=1, rig=None, **options):
+        self.rig = rig or Rig(1, **rig_options(gpus, **options))
+        self.number, self.name = number, f"host{number}"
+        self.folder = pathlib.Path(self.rig.folder) / f"h{number}"
         self.buses = {}
         if settings:
-            (self.folder / "config" / "gpupoold.conf").write_text(settings)
-            self.rig.rig("restart", 1, "gpupoold")
+            self.settings(settings)
+
+    def settings(self, text):
+        """What gpupoold.conf says; gpupoold is started anew."""
+        (self.folder / "config" / "gpupoold.conf").write_text(text)
+        self.service("restart")
 
     def close(self):
-        for bus in self.buses.values():
-            bus.close()
-        self.rig.rig("stop", 1, "gpupoold", check=False)        # who counts leaks does it at the end
+        self.end()
         reports = self.sanitizer_reports()
         self.rig.down()
         assert not reports, reports
+
+    def end(self):
+        """Stops gpupoold, as who counts leaks does it at the end."""
+        for bus in self.buses.values():
+            bus.close()
+        self.buses.clear()
+        self.rig.rig("stop", self.number, "gpupoold", check=False)
+
+    def service(self, verb, name="gpupoold"):
+        self.rig.rig(verb, self.number, name)
+
+    def signal(self, signal, service="gpupoold"):
+        self.rig.rig("signal", self.number, service, signal)
 
     def is_sanitized(self):
         return b"__asan_init" in pathlib.Path(f"{BUILD}/tree/usr/sbin/gpupoold").read_bytes()
@@ -78,7 +99,7 @@ class Host:
     # ---- commands
 
     def run(self, *command, user=None, check=True, **options):
-        return self.rig.exec(1, *command, user=user, check=check, **options)
+        return self.rig.exec(self.number, *command, user=user, check=check, **options)
 
     def ctl(self, *words, **options):
         return self.run("gpupoolctl", *words, **options).stdout
@@ -115,7 +136,7 @@ class Host:
         if user in self.buses and self.buses[user].process.poll() is not None:
             self.buses.pop(user).close()
         if user not in self.buses:
-            self.buses[user] = Bus(self.rig, user)
+            self.buses[user] = Bus(self.rig, user, self.number)
         return self.buses[user]
 
     # ---- objects
@@ -126,13 +147,21 @@ class Host:
         return {path: {name: properties for name, properties in interfaces.items() if name.startswith("org.gpupool1.")}
                 for path, interfaces in tree.items()}
 
+    def manager(self):
+        """Properties of the cluster, as this host shows it."""
+        return self.bus().call(ROOT, "org.freedesktop.DBus.Properties", "GetAll", "s", MANAGER)[0]
+
+    def node_path(self):
+        return self.bus().get(ROOT, MANAGER, "LocalNode")
+
     def node(self):
-        return next(interfaces[NODE] for interfaces in self.objects().values() if NODE in interfaces)
+        return self.objects()[self.node_path()][NODE]
 
     def gpus_at(self, address):
-        """Properties of each GPU that is or was at an address."""
+        """Properties of each GPU that is or was at an address of this host."""
+        here = self.node_path()
         return [{**interfaces[GPU], "path": path} for path, interfaces in self.objects().items()
-                if GPU in interfaces and interfaces[GPU]["Address"] == address]
+                if GPU in interfaces and interfaces[GPU]["Address"] == address and interfaces[GPU]["Node"] == here]
 
     def gpu(self, address):
         """Properties of the GPU at an address that is not absent, or None."""
@@ -164,7 +193,7 @@ class Host:
     # ---- the world as it is, whatever the service says
 
     def driver(self, address):
-        device = self.rig.device(1, address)
+        device = self.rig.device(self.number, address)
         return device and device["driver"]
 
     def qemu(self, name):
@@ -173,11 +202,11 @@ class Host:
         return [int(pid) for pid in done.stdout.split()]
 
     def service_pid(self, service="gpupoold"):
-        return self.rig.status(1)["services"][service]["pid"]
+        return self.rig.status(self.number)["services"][service]["pid"]
 
     def outside(self, pid):
         """The pid, seen from outside, of a process of the host: to read of it and to signal it without delay."""
-        namespace = os.readlink(f"/proc/{self.rig.status(1)['pid']}/ns/pid")
+        namespace = os.readlink(f"/proc/{self.rig.status(self.number)['pid']}/ns/pid")
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
                 said = pathlib.Path(f"/proc/{name}/status").read_text()
