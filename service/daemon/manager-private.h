@@ -51,6 +51,7 @@ struct Manager {
         World world;
         ARRAY(NodeId) voters;
         XmlCheck *checks;              /* under way */
+        uint64_t stop_by_us;            /* it was asked to stop and hands the lead over first; 0: not so */
         bool again;                     /* ends to start anew, as another node */
         int fault;
 };

@@ -16,6 +16,7 @@
 #define IDS_PER_START 100000U           /* job ids of one run of the service */
 #define LIST_INTERVAL_US 500000U        /* a listing that leads to the next one, or fails, leaves libvirt some air */
 #define CATCH_UP_INTERVAL_US 200000U    /* between two questions whether this node knows the newest */
+#define HAND_OVER_US 1000000U           /* a stop waits so long for another leader */
 #define SETTLED_US 1500000U             /* the leader had time to try all that can be tried */
 #define PRIORITY_END SD_EVENT_PRIORITY_IMPORTANT        /* before the bus's own */
 
@@ -182,6 +183,26 @@ static void network_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
         joining_turn(manager->joining);
 }
 
+/* A leader that goes without a word costs the others an election. */
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        Manager *manager = userdata;
+        if (manager->stop_by_us > 0 || !history_leads(manager->history) ||
+            raft_engine_transfer(history_engine(manager->history), 0) != RAFT_SUBMIT_TAKEN)
+                return sd_event_exit(manager->event, 0);
+        log_info("handing the lead over before the stop");
+        manager->stop_by_us = manager_now_us(manager) + HAND_OVER_US;
+        manager_wake(manager);
+        return 0;
+}
+
+static int stop_turn(Manager *manager, uint64_t now) {
+        RaftStatus status;
+        if (manager->stop_by_us == 0)
+                return 0;
+        history_status(manager->history, &status);
+        return !status.is_leader || now >= manager->stop_by_us ? sd_event_exit(manager->event, 0) : 0;
+}
+
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
         uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
@@ -192,6 +213,8 @@ static int on_turn(sd_event_source *source, void *userdata) {
         earlier(&due, other);
         manager_failed(manager, leader_turn(&manager->leader, world, now, &other));
         earlier(&due, other);
+        if (manager->stop_by_us > 0)
+                earlier(&due, manager->stop_by_us);
         show_up(manager, world, now, &due);
         catch_up(manager, now, &due);
         take_steps(manager, world, now, &due);
@@ -201,7 +224,9 @@ static int on_turn(sd_event_source *source, void *userdata) {
 
         (void) sd_event_source_set_time(manager->timer, due);
         (void) sd_event_source_set_enabled(manager->timer, SD_EVENT_ONESHOT);
-        return manager->fault < 0 ? sd_event_exit(manager->event, manager->fault) : 0;
+        if (manager->fault < 0)
+                return sd_event_exit(manager->event, manager->fault);
+        return stop_turn(manager, now);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -324,9 +349,9 @@ static int start_event_loop(Manager *manager) {
                 return -errno;
         if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
                 return -errno;
-        r = sd_event_add_signal(manager->event, NULL, SIGTERM, NULL, NULL);
+        r = sd_event_add_signal(manager->event, NULL, SIGTERM, on_stop, manager);
         if (r >= 0)
-                r = sd_event_add_signal(manager->event, NULL, SIGINT, NULL, NULL);
+                r = sd_event_add_signal(manager->event, NULL, SIGINT, on_stop, manager);
         if (r >= 0)
                 r = sd_event_add_defer(manager->event, &manager->turn, on_turn, manager);
         if (r >= 0)
