@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Mounts: the file systems of one host, in its own mount namespace. They vanish with the host; the machine sees none.
+"""Mounts: the file systems of one host, in its own mount namespace. They vanish with the host; the machine sees none of
+them, but has the disk of the state (disk.py), which outlives it.
 
 /usr, /etc, /var   overlays: the host's own layer, over the product's tree (--destdir), over the machine's
 /run, /dev, /sys   the host's own; /sys/devices, /sys/bus/pci and so on come from the simulated PCI tree
