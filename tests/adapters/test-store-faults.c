@@ -384,6 +384,49 @@ static void test_a_full_disk_has_room_for_votes_but_not_for_entries(void) {
         directory_remove(directory);
 }
 
+static void test_after_a_start_on_a_full_disk_there_is_room_for_votes(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL);
+        g_autofree char *path = g_build_filename(directory, "registry.db", NULL);
+        g_autofree char *reserve = g_build_filename(directory, "registry.db-reserve", NULL);
+        LogFileBirth birth = { .server_id = 1, .configuration = "members!", .configuration_size = 8 };
+        LogWrite vote = { .set_vote = true, .vote = { .term = 1, .starts = 1 } };
+        LogFileContent content = {};
+        LogFile *file = NULL;
+
+        if (!mount_small(directory, "size=3m"))
+                return;
+        g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_CREATED);
+        log_file_content_clear(&content);
+        g_assert_cmpint(log_file_write(file, &vote, 1), ==, 0);
+        g_assert_cmpint(write_large(file, 2), ==, 0);
+        g_assert_cmpint(log_file_tidy(file, true), ==, 0);
+        log_file_close(file);
+        fill_disk(filler);
+
+        g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_OPENED);
+        log_file_content_clear(&content);
+        g_assert_cmpint(write_large(file, 3), ==, -ENOSPC);
+        for (unsigned i = 0; i < 200; i++) {            /* more than there is room for side by side */
+                vote.vote.term++;
+                g_assert_cmpint(log_file_write(file, &vote, 1), ==, 0);
+        }
+        g_assert_false(g_file_test(reserve, G_FILE_TEST_EXISTS));
+        g_assert_cmpint(write_large(file, 3), ==, -ENOSPC);
+        g_assert_cmpint(g_unlink(filler), ==, 0);
+        g_assert_cmpint(write_large(file, 3), ==, 0);
+        g_assert_cmpint(log_file_tidy(file, true), ==, 0);
+        g_assert_true(g_file_test(reserve, G_FILE_TEST_EXISTS));
+        log_file_close(file);
+        g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_OPENED);
+        g_assert_cmpuint(content.vote.term, ==, 201);
+        g_assert_cmpuint(content.n_entries, ==, 3);
+        log_file_content_clear(&content);
+        log_file_close(file);
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
 static void test_three_with_full_disks_elect_another_leader(void) {
         g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
         g_autofree char *filler = g_build_filename(directory, "filler", NULL);
@@ -474,6 +517,7 @@ int main(int argc, char **argv) {
         TEST(a_checkpoint_that_fails_costs_nothing);
         TEST(a_full_disk_heals_when_there_is_room);
         TEST(a_full_disk_has_room_for_votes_but_not_for_entries);
+        TEST(after_a_start_on_a_full_disk_there_is_room_for_votes);
         TEST(three_with_full_disks_elect_another_leader);
         TEST(a_voter_with_a_full_disk_votes_for_a_new_leader);
         return g_test_run();

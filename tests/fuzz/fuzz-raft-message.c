@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Any bytes as frames of the peer protocol, one after another, each behind its size in two bytes, low first. Messages of
- * the engine are taken apart and said again, and mean the same; snapshots are gathered from their parts. */
+/* Any bytes as frames of the peer protocol, one after another, each behind its size in two bytes, low first. Messages
+ * of the engine are taken apart and said again, and mean the same; snapshots are gathered from their parts. */
 
 #include <assert.h>
 #include <errno.h>

@@ -25,6 +25,9 @@
 #define WAL_OVERHEAD (16U * WAL_FRAME_SIZE)
 #define ROW_OVERHEAD 64U
 
+/* Beside the registry, as SQLite names its log. */
+#define RESERVE_ENDING "-reserve"
+
 /* A snapshot may have made the write-ahead log large; no need to keep more than this. */
 #define WAL_SIZE_KEPT "4194304"
 
@@ -65,6 +68,7 @@ struct LogFile {
         int wal_fd;             /* to allocate ahead; -1: not yet */
         off_t wal_allocated;    /* of its bytes, at least; 0: unknown */
         bool wal_stubborn;      /* the file system does not allocate ahead */
+        bool has_reserve;
 };
 
 void log_file_content_clear(LogFileContent *content) {
@@ -558,14 +562,39 @@ static int keep_margin(LogFile *file, const LogWrite *writes, size_t n) {
         return r == -ENOSPC ? allocate_wal(file, need) : r;
 }
 
-int log_file_write(LogFile *file, const LogWrite *writes, size_t n) {
-        if (file->damaged)
-                return -EBADMSG;
+/* Another file's blocks, which the file system gives to who asks first: hopefully to us. */
+static void make_reserve(LogFile *file) {
+        _cleanup_free_ char *path = NULL;
 
-        int r = keep_margin(file, writes, n);
-        if (r < 0)
-                return r;
-        r = run_statement(file, STATEMENT_BEGIN);
+        if (text_printf(&path, "%s" RESERVE_ENDING, file->path) < 0)
+                return;
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return;
+        if (posix_fallocate(fd, 0, LOG_FILE_RESERVE) == 0)
+                file->has_reserve = true;
+        else
+                (void) unlink(path);
+}
+
+static bool give_up_reserve(LogFile *file) {
+        _cleanup_free_ char *path = NULL;
+
+        file->has_reserve = false;
+        return text_printf(&path, "%s" RESERVE_ENDING, file->path) == 0 && unlink(path) == 0;
+}
+
+static int checkpoint(LogFile *file) {
+        if (sqlite3_wal_checkpoint_v2(file->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
+                return log_file_errno(file->db);
+        /* It begins anew, and SQLite may shorten it then. */
+        file->wal_pages = 0;
+        file->wal_allocated = 0;
+        return 0;
+}
+
+static int write_all(LogFile *file, const LogWrite *writes, size_t n) {
+        int r = run_statement(file, STATEMENT_BEGIN);
         for (size_t i = 0; i < n && r == 0; i++)
                 r = write_one(file, &writes[i]);
         if (r == 0)
@@ -574,6 +603,22 @@ int log_file_write(LogFile *file, const LogWrite *writes, size_t n) {
                 (void) run_statement(file, STATEMENT_ROLLBACK);
         if (r == -EBADMSG)
                 file->damaged = true;
+        return r;
+}
+
+int log_file_write(LogFile *file, const LogWrite *writes, size_t n) {
+        bool only_votes = estimate_size(writes, n) == 0;
+        int r;
+
+        if (file->damaged)
+                return -EBADMSG;
+        r = keep_margin(file, writes, n);
+        if (r == 0)
+                r = write_all(file, writes, n);
+        if (r == -ENOSPC && only_votes && checkpoint(file) == 0)
+                r = write_all(file, writes, n);
+        if (r == -ENOSPC && only_votes && give_up_reserve(file))
+                r = write_all(file, writes, n);
         return r;
 }
 
@@ -586,12 +631,9 @@ int log_file_read_snapshot(LogFile *file, LogSnapshot **ret) {
 int log_file_tidy(LogFile *file, bool idle) {
         if (file->damaged)
                 return -EBADMSG;
+        if (idle && !file->has_reserve)
+                make_reserve(file);
         if (file->wal_pages < (idle ? TIDY_PAGES_IDLE : TIDY_PAGES_BUSY))
                 return 0;
-        if (sqlite3_wal_checkpoint_v2(file->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
-                return log_file_errno(file->db);
-        /* It begins anew, and SQLite may shorten it then. */
-        file->wal_pages = 0;
-        file->wal_allocated = 0;
-        return 0;
+        return checkpoint(file);
 }

@@ -85,10 +85,13 @@ typedef struct LogWrite {
         uint64_t committed;             /* the highest index known to be committed */
 } LogWrite;
 
-/* Room in the write-ahead log that only terms and votes may use: what does not fit in front of it is -ENOSPC. One of
- * them takes a page, so these are some sixty; after that, or on a file system that cannot allocate ahead, or after a
- * start on a disk that was full already, a vote needs room as everything does. */
+/* Room for terms and votes on a full disk, a page for each: the end of the write-ahead log, which nothing else may use
+ * (what does not fit in front of it is -ENOSPC), and a file beside the registry ("registry.db-reserve") that is removed
+ * when that is used up, or when the disk was full at the start. When the log can be moved into the file, which needs no
+ * room while that does not grow, it begins anew. Where all this is not possible (the file system does not allocate
+ * ahead, others take at once what the reserve gave back) a vote needs room as everything does. */
 #define LOG_FILE_MARGIN (256U * 1024U)
+#define LOG_FILE_RESERVE (128U * 1024U)
 
 /* Does all @writes in their order in one transaction: durable when it returns 0. On an error none of them happened, as
  * far as later reads are concerned, and the same call may be repeated: -ENOSPC (also quota), -EROFS, -EIO, -ENOMEM; or
