@@ -254,6 +254,18 @@ int raw_socket(uint16_t port) {
         return fd;
 }
 
+int listen_anywhere(uint16_t *ret_port) {
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+        socklen_t size = sizeof(address);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(bind(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
+        g_assert_cmpint(listen(fd, 16), ==, 0);
+        g_assert_cmpint(getsockname(fd, (struct sockaddr *) &address, &size), ==, 0);
+        *ret_port = ntohs(address.sin_port);
+        return fd;
+}
+
 static void begin_session(Raw *raw, const RawOptions *options, unsigned role) {
         const char *protocol = options->protocol ? options->protocol : "gpupool/1";
         const gnutls_datum_t datum = { .data = (void *) protocol, .size = (unsigned) strlen(protocol) };

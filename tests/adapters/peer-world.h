@@ -105,6 +105,7 @@ typedef struct RawOptions {
         const PeerKey *key;             /* borrowed; NULL: a fresh one */
 } RawOptions;
 
+int listen_anywhere(uint16_t *ret_port);         /* on loopback */
 int raw_socket(uint16_t port);          /* connected, non-blocking */
 Raw *raw_connect(PeerWorld *world, uint16_t port, const RawOptions *options);
 int raw_handshake(Raw *raw);            /* 0, or what GnuTLS says */

@@ -258,7 +258,7 @@ static void secure(Connection *c) {
                 return;
         }
         if (r < 0) {
-                connection_close(c, CONNECTION_INSECURE, tls_trouble(c->tls));
+                connection_close(c, r == -EPROTO ? CONNECTION_INSECURE : CONNECTION_LOST, tls_trouble(c->tls));
                 return;
         }
         c->state = CONNECTION_OPEN;

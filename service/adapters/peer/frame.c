@@ -4,8 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/wire.h"
+
 #define FIRST_ALLOCATION 4096U
 #define KEPT_ALLOCATION 16384U          /* of a reader between two frames */
+
+/* Each can cost some 100 bytes of memory. Entries of the registry have 50 bytes at least, so a full RaftAppend stays
+ * below half of it. */
+#define FRAME_ITEMS_MAX 32768U
 
 const char *frame_verdict_to_sentence(FrameVerdict verdict) {
         switch (verdict) {
@@ -27,19 +33,17 @@ void frame_free(Gpupool1__Frame *frame) {
         gpupool1__frame__free_unpacked(frame, NULL);
 }
 
-/* What protobuf-c must not be given is found before it allocates anything. */
-static bool is_well_formed(const uint8_t *bytes, size_t size) {
-        return bytes && size > 0;
-}
-
 int frame_decode(const uint8_t *bytes, size_t size, Gpupool1__Frame **ret) {
+        if (size == 0)
+                return FRAME_EMPTY;
         if (size > PEER_FRAME_SIZE_MAX)
                 return FRAME_TOO_LARGE;
-        if (!is_well_formed(bytes, size))
+        /* What protobuf-c must not be given is found before it allocates anything. */
+        if (wire_check(&gpupool1__frame__descriptor, bytes, size, FRAME_ITEMS_MAX) != WIRE_GOOD)
                 return FRAME_MALFORMED;
         Gpupool1__Frame *frame = gpupool1__frame__unpack(NULL, size, bytes);
         if (!frame)
-                return FRAME_MALFORMED;
+                return -ENOMEM;
         *ret = frame;
         return FRAME_GOOD;
 }

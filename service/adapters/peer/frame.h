@@ -21,7 +21,7 @@ const char *frame_verdict_to_sentence(FrameVerdict verdict);
 void frame_free(Gpupool1__Frame *frame);
 DEFINE_CLEANUP(Gpupool1__Frame *, frame_free);
 
-/* Takes the payload of a frame apart, after it was checked. Returns a FrameVerdict (GOOD or MALFORMED) or -ENOMEM. */
+/* Takes the payload of a frame apart, after it was checked. Returns a FrameVerdict (not MORE) or -ENOMEM. */
 int frame_decode(const uint8_t *bytes, size_t size, Gpupool1__Frame **ret);
 
 /* Gathers the bytes of one frame. Memory grows with what has come, not with what was announced. All 0 is empty. */

@@ -105,7 +105,7 @@ static void on_secured(Connection *connection, void *userdata) {
         PeerJoin *join = userdata;
         if (memcmp(connection_pin(connection), join->inviter, PEER_KEY_SIZE) != 0) {
                 note_failure(join, PEER_JOIN_WRONG_KEY, "somebody answers there who is not the inviter");
-                connection_close(connection, CONNECTION_INSECURE, "it has another key");
+                connection_close(connection, CONNECTION_ENDED_BY_US, "it has another key");
                 return;
         }
         if (send_hello(join) != PEER_SEND_QUEUED) {
@@ -187,11 +187,12 @@ static void on_wrote(Connection *connection, void *userdata) {
 
 static void on_closed(Connection *connection, ConnectionEnd end, const char *why, void *userdata) {
         PeerJoin *join = userdata;
-        join->connection = connection_free(connection);
+        _cleanup_(connection_freep) Connection *ended __attribute__((unused)) = STEAL(join->connection);
         switch (join->stage) {
         case JOIN_SEEKING:
-                note_failure(join, end == CONNECTION_UNREACHABLE || end == CONNECTION_LOST ? PEER_JOIN_UNREACHABLE
-                                                                                           : join->outcome, why);
+                if (end != CONNECTION_ENDED_BY_US)
+                        note_failure(join, end == CONNECTION_INSECURE ? PEER_JOIN_PROTOCOL : PEER_JOIN_UNREACHABLE,
+                                     why);
                 break;
         case JOIN_GREETED:
                 if (end == CONNECTION_GARBAGE && join->outcome != PEER_JOIN_PROTOCOL)
