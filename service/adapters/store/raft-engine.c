@@ -414,6 +414,28 @@ static bool begin_lone_term(RaftEngine *engine, const struct raft_event *event) 
         return true;
 }
 
+/* A candidate may know that this node is a voter before the node does. Whose vote counts is the candidate's business, and
+ * one that says no for that reason alone can leave a cluster without a leader for ever. libraft says no, so for the step
+ * it is told otherwise. The vote is bound to its term and to the log like any other. */
+static int step_and_vote(RaftEngine *engine, struct raft_event *event, struct raft_update *update) {
+        struct raft_configuration *members = &engine->raft.configuration;
+        struct raft_server *self = NULL;
+        int role = RAFT_VOTER;
+
+        if (event->type == RAFT_RECEIVE && event->receive.message->type == RAFT_REQUEST_VOTE)
+                for (unsigned i = 0; i < members->n; i++)
+                        if (members->servers[i].id == engine->raft.id)
+                                self = &members->servers[i];
+        if (self) {
+                role = self->role;
+                self->role = RAFT_VOTER;
+        }
+        int code = raft_step(&engine->raft, event, update);
+        if (self)
+                self->role = role;
+        return code;
+}
+
 int engine_step(RaftEngine *engine, struct raft_event *event) {
         struct raft_update update = {};
         bool was_leader = engine_is_leader(engine);
@@ -425,7 +447,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
         event->capacity = USHRT_MAX;
 
         bool new_term = begin_lone_term(engine, event);
-        int code = raft_step(&engine->raft, event, &update);
+        int code = step_and_vote(engine, event, &update);
         if (is_refusal(code))
                 return code;
         if (code != 0) {

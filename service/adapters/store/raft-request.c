@@ -361,12 +361,6 @@ static int begin_promotion(RaftEngine *engine, uint64_t id, RaftRequest *request
         return verdict_of(engine_step(engine, &event));
 }
 
-/* True for a leader of two voters that is to lose its own vote: if only it knew of that, the other one could not lead
- * without it, and libraft lets nobody vote who is no voter by the newest members that he knows. */
-static bool is_last_helper(const RaftEngine *engine, uint64_t id, RaftMemberRole role) {
-        return id == engine->raft.id && role != RAFT_MEMBER_VOTER && engine_count_voters(engine) == 2;
-}
-
 int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *address, RaftMemberRole role,
                               RaftCallback callback, void *userdata, RaftRequest **ret_request) {
         RaftRequest *request;
@@ -376,7 +370,9 @@ int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *addre
         int verdict = may_submit(engine);
         if (verdict != RAFT_SUBMIT_TAKEN)
                 return verdict;
-        if (!engine_is_ready(engine) || is_last_helper(engine, id, role))
+        /* A leader stays a voter: were it alone to know that it is none, it would neither lead again nor, with its longer
+         * log, let others lead. */
+        if (!engine_is_ready(engine) || (id == engine->raft.id && role != RAFT_MEMBER_VOTER))
                 return RAFT_SUBMIT_BUSY;
         if (engine->raft.configuration_uncommitted_index > 0 || engine->raft.leader_state.promotee_id != 0 ||
             find_kind(engine, REQUEST_PROMOTION))
