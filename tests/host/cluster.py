@@ -69,7 +69,8 @@ class Cluster:
 
     def nodes(self, asked=1):
         """path -> properties of every node, as one host shows them."""
-        return {path: interfaces[NODE] for path, interfaces in self.hosts[asked].objects().items() if NODE in interfaces}
+        objects = self.hosts[asked].objects()
+        return {path: interfaces[NODE] for path, interfaces in objects.items() if NODE in interfaces}
 
     def states(self, asked=1):
         """name -> state of every node."""
@@ -123,7 +124,7 @@ class Cluster:
         try:
             return wait_until(same, timeout_s)
         except AssertionError:
-            raise AssertionError(f"hosts {numbers} do not show the same, or not what was awaited, within {timeout_s} s: "
+            raise AssertionError(f"hosts {numbers} do not show the same, or not what is awaited, within {timeout_s} s: "
                                  f"{'; '.join(differences(numbers, last)) or 'all agree'}") from None
 
     def wait_for_states(self, timeout_s=SLOW_S, asked=None, **states):

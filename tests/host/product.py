@@ -49,13 +49,14 @@ def install():
 
 def rig_options(gpus, **options):
     """What Rig and Rig.up are told for hosts that run the product."""
-    sanitizers = {key: os.environ[key] for key in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS") if key in os.environ}
+    names = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"} & os.environ.keys()
+    sanitizers = {name: os.environ[name] for name in names}
     return {"gpus": list(gpus), "destdir": install(), "environment": sanitizers, **options}
 
 
 class Host:
-    """One host that runs the product, with what the tests ask of it. With a rig: that host of a rig that others have too
-    (cluster.py)."""
+    """One host that runs the product, with what the tests ask of it. With a rig: that host of a rig that others have
+    too (cluster.py)."""
 
     def __init__(self, gpus=("h100", "a100-pair", "geforce"), settings="", number=1, rig=None, **options):
         self.rig = rig or Rig(1, **rig_options(gpus, **options))

@@ -4,7 +4,8 @@ at, calls left open, and bodies that are no D-Bus at all. Runs inside a host and
 (bus.py).
 
 Values in JSON: a variant is [signature, value], a dictionary is a list of pairs or an object, a byte array a list; an
-argument {"repeat": [text, n]} is a long one."""
+argument {"repeat": [text, n]} is a long one. A file to hand over is its contents, as text; those that come are
+dropped."""
 
 import json
 import os
@@ -110,29 +111,34 @@ class Connection:
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(SOCKET)
-        self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
+        self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() +
+                            b"\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n")
         self.data, self.serial = b"", 0
-        while b"\r\n" not in self.data:
+        while self.data.count(b"\r\n") < 2:
             self.data += self.socket.recv(4096)
-        line, _, self.data = self.data.partition(b"\r\n")
-        assert line.startswith(b"OK"), line
+        first, second, self.data = self.data.split(b"\r\n", 2)
+        assert first.startswith(b"OK") and second.startswith(b"AGREE"), (first, second)
         self.send("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello", "", b"", 0)
         self.name = None
         while not self.name:
             self.read()
             self.name = next((values[0] for kind, _, values in self.messages() if kind == REPLY), None)
 
-    def send(self, destination, path, interface, member, signature, body, flags):
+    def send(self, destination, path, interface, member, signature, body, flags, files=()):
         self.serial += 1
         fields = [(1, ("o", path)), (2, ("s", interface)), (3, ("s", member)), (6, ("s", destination))]
         fields += [(8, ("g", signature))] if signature else []
+        fields += [(9, ("u", len(files)))] if files else []
         head = bytearray(struct.pack("<BBBBII", ord("l"), CALL, flags, 1, len(body), self.serial))
         put(head, "a(yv)", fields)
         pad(head, 8)
         try:
-            self.socket.sendall(head + body)
+            sent = socket.send_fds(self.socket, [head], files) if files else 0
+            self.socket.sendall((head + body)[sent:])
         except BrokenPipeError:
             sys.exit("the bus hung up")
+        for file in files:
+            os.close(file)
         return self.serial
 
     def read(self):
@@ -167,18 +173,28 @@ def say(**words):
     sys.stdout.flush()
 
 
+def file_of(text):
+    file = os.memfd_create("argument")
+    os.write(file, text.encode())
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
 def obey(bus, line, pending):
     order = json.loads(line)
-    body = bytearray()
+    body, files = bytearray(), []
     if "bytes" in order:
         body += bytes.fromhex(order["bytes"])
     else:
         for kind, value in zip(types(order["signature"]), order["arguments"], strict=True):
             if isinstance(value, dict) and "repeat" in value:
                 value = value["repeat"][0] * value["repeat"][1]
+            if kind == "h":
+                files.append(file_of(value))
+                value = len(files) - 1
             put(body, kind, value)
     serial = bus.send(order["destination"], order["path"], order["interface"], order["member"], order["signature"],
-                      bytes(body), order.get("flags", 0))
+                      bytes(body), order.get("flags", 0), files)
     pending[serial] = order["id"]
 
 
