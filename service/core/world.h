@@ -36,7 +36,7 @@ typedef struct World {
 const NodeLife *world_find_life(const World *world, const NodeId *node);
 
 typedef enum NodeState {
-        NODE_STATE_JOINING,             /* admitted, nothing is known of it yet; or not yet a member of its own cluster */
+        NODE_STATE_JOINING,             /* admitted, nothing is known of it yet; or not yet a member of its own one */
         NODE_STATE_ONLINE,
         NODE_STATE_SILENT,
         NODE_STATE_REMOVED,

@@ -57,7 +57,8 @@ static int make_token(const Admission *admission, uint64_t expires_ms, Token *re
         return r;
 }
 
-int admission_invite(Admission *admission, Entry *entry, uint64_t lifetime_ms, InviteCallback callback, void *userdata) {
+int admission_invite(Admission *admission, Entry *entry, uint64_t lifetime_ms, InviteCallback callback,
+                     void *userdata) {
         _cleanup_(token_clear) Token token = {};
         uint8_t hash[PEER_KEY_SIZE];
         uint64_t expires_ms = realtime_ms() + lifetime_ms;
@@ -194,8 +195,8 @@ static void on_admitted(SubmitOutcome outcome, const Result *result, void *userd
                 return;
         case SUBMIT_OUTCOME_UNKNOWN:
                 answer_no(stranger, ERROR_OUTCOME_UNKNOWN,
-                          "the cluster did not answer in time, so this node may be a member or not: join again with the "
-                          "same invitation");
+                          "the cluster did not answer in time, so this node may be a member or not: join again with "
+                          "the same invitation");
                 return;
         }
 }
@@ -215,12 +216,12 @@ static const char *judge(const Admission *admission, const Gpupool1__JoinRequest
                        "cluster invite";
         *ret_error = ERROR_ACCESS_DENIED;
         if (memcmp(invite->secret_hash, hash, sizeof(invite->secret_hash)) != 0)
-                return "the secret of the invitation is wrong: copy the invitation whole, or make a new one there, with "
-                       "gpupoolctl cluster invite";
+                return "the secret of the invitation is wrong: copy the invitation whole, or make a new one there, "
+                       "with gpupoolctl cluster invite";
         *ret_error = ERROR_CONFLICT;
         if (realtime_ms() > invite->expires_ms && id_is_null(invite->node.bytes))
-                return "the invitation has expired: make a new one there, with gpupoolctl cluster invite. If it is new, "
-                       "compare the clocks of both hosts";
+                return "the invitation has expired: make a new one there, with gpupoolctl cluster invite. If it is "
+                       "new, compare the clocks of both hosts";
         return NULL;
 }
 

@@ -28,7 +28,7 @@ typedef struct Conf {
         char *probe_socket;             /* [Probe] */
         uint64_t coalesce_us;           /* [Udev] */
         TextList listen;                /* [Peer] "[::]:7411" */
-        TextList addresses;             /* what others are told; empty: the host's own, with the port of the first in listen */
+        TextList addresses;             /* what others are told; empty: the host's own, with the first port of listen */
         uint32_t snapshot_entries;      /* [Registry] */
         uint64_t call_timeout_us;
         uint64_t replace_after_us;

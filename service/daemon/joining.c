@@ -83,8 +83,8 @@ static void admitted(Joining *joining, const Gpupool1__JoinAnswer *answer) {
                 r = peers_file_save(peers->state_directory, &file);
         if (r < 0) {
                 _cleanup_free_ char *sentence = NULL;
-                (void) text_printf(&sentence, "the cluster admitted this node, but that cannot be written down here: %s. "
-                                              "Join again with the same invitation", strerror(-r));
+                (void) text_printf(&sentence, "the cluster admitted this node, but that cannot be written down here: "
+                                              "%s. Join again with the same invitation", strerror(-r));
                 end(joining, JOB_FAILED, r == -ENOSPC ? ERROR_STORAGE_FULL : ERROR_FAILED, sentence);
                 return;
         }
@@ -148,8 +148,8 @@ static int ask(Joining *joining) {
         request.witness = config->witness;
         request.boot_id = boot_id ? (char *) boot_id : (char *) "";
         joining->request = peer_join_free(joining->request);
-        return peer_join_new(&joining->request, config->event, config->key, &config->node, &inviter, &request, on_answer,
-                             joining);
+        return peer_join_new(&joining->request, config->event, config->key, &config->node, &inviter, &request,
+                             on_answer, joining);
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -167,7 +167,8 @@ static const char *read_token(Joining *joining, const char *text, char **ret_sen
         case TOKEN_GOOD:
                 return NULL;
         case TOKEN_NOT_ONE:
-                sentence = "this is no invitation: it begins with gp1- and comes from gpupoolctl cluster invite on a member";
+                sentence = "this is no invitation: it begins with gp1- and comes from gpupoolctl cluster invite on a "
+                           "member";
                 break;
         case TOKEN_DAMAGED:
                 sentence = "the invitation is damaged: copy it whole";
@@ -215,7 +216,8 @@ int joining_begin(Joining *joining, const char *token, const Caller *caller, con
                   const char **ret_error, char **ret_sentence) {
         if (joining->job != 0) {
                 *ret_error = ERROR_BUSY;
-                return text_set(ret_sentence, "this node is joining a cluster already: gpupoolctl job shows how far it is");
+                return text_set(ret_sentence,
+                                "this node is joining a cluster already: gpupoolctl job shows how far it is");
         }
         const char *error = read_token(joining, token, ret_sentence);
         if (!error)

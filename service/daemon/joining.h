@@ -3,7 +3,7 @@
 
 /* Joining: this node becomes a member of the cluster that invited it (admission.h has the picture).
  *
- *     Join ─► asks the inviter ─► admitted ─► the file "peers" names the new cluster      from here there is no way back
+ *     Join ─► asks the inviter ─► admitted ─► the file "peers" names the new cluster     from here there is no way back
  *          ─► the old registry, empty of pools and VMs, is thrown away ─► the new one arrives ─► job done
  *
  * A node that dies before it has written the file asks again with the same invitation, and is admitted again; one that

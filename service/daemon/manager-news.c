@@ -70,8 +70,8 @@ static void on_domain_event(const VmId *vm, DomainEventKind kind, DomainEventCau
         switch (kind) {
         case DOMAIN_EVENT_STOPPED:
         case DOMAIN_EVENT_CRASHED:
-                manager_failed(manager,
-                              runner_domain_stopped(&manager->runner, vm, end_cause_of(kind, cause), manager_now_us(manager)));
+                manager_failed(manager, runner_domain_stopped(&manager->runner, vm, end_cause_of(kind, cause),
+                                                              manager_now_us(manager)));
                 break;
         case DOMAIN_EVENT_RESUMED:
                 runner_domain_resumed(&manager->runner, vm, manager_now_us(manager));

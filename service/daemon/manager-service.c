@@ -160,7 +160,8 @@ static int service_reset(void *userdata, const Caller *caller, const char **ret_
         Manager *manager = userdata;
         if (manager->runner.runs.n > 0) {
                 *ret_error = ERROR_IN_USE;
-                return text_set(ret_sentence, "VMs of the cluster run on this node: stop them first (gpupoolctl vm stop)");
+                return text_set(ret_sentence,
+                                "VMs of the cluster run on this node: stop them first (gpupoolctl vm stop)");
         }
         log_notice("user %s resets this node", caller->user);
         int r = begin_anew(manager);

@@ -321,7 +321,8 @@ static int open_history(Manager *manager, char **reterr_sentence) {
                                  .snapshot_entries = manager->conf->snapshot_entries };
         if (file->joining)
                 config.cluster = file->cluster;
-        r = history_open(&manager->history, manager->event, &config, &manager_history_callbacks, manager, reterr_sentence);
+        r = history_open(&manager->history, manager->event, &config, &manager_history_callbacks, manager,
+                         reterr_sentence);
         if (r != HISTORY_OPENED)
                 return r < 0 ? r : MANAGER_REFUSED;
         return fresh ? node_id_keep(config.state_directory) : MANAGER_READY;
@@ -381,9 +382,11 @@ static int start_adapters(Manager *manager) {
                                        .probe_interval_us = PROBE_INTERVAL_US};
         int r = local_facts_new(&manager->facts, manager->event, &facts);
         if (r >= 0)
-                r = hypervisor_new(&manager->hypervisor, manager->event, &hypervisor, &manager_hypervisor_callbacks, manager);
+                r = hypervisor_new(&manager->hypervisor, manager->event, &hypervisor, &manager_hypervisor_callbacks,
+                                   manager);
         if (r >= 0)
-                r = guard_link_new(&manager->guard, manager->event, conf->guard_socket, &manager_guard_callbacks, manager);
+                r = guard_link_new(&manager->guard, manager->event, conf->guard_socket, &manager_guard_callbacks,
+                                   manager);
         return r;
 }
 

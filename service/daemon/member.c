@@ -93,7 +93,8 @@ int member_turn(Member *member, const World *world, const char *name, uint64_t n
         bool fresh = id_is_null(world->registry->cluster.bytes);
         Lead lead;
         history_lead(member->history, &lead);
-        /* Who waits for its first history begins no cluster, and one that does not know this node yet is not told of it. */
+        /* Who waits for its first history begins no cluster, and one that does not know this node yet is not told of
+         * it. */
         if (member->announcing || !lead.quorate || !facts || !facts->boot_id || world->removed ||
             (fresh && !lead.is_local) || (!fresh && !self && world->registry->nodes.n > 0) ||
             (self && is_told(member, facts, self, name)))

@@ -186,8 +186,8 @@ static int load_peers(Network *network, char **reterr_sentence) {
                 return NETWORK_READY;
         if (r == -EBADMSG) {
                 r = text_printf(reterr_sentence,
-                                "%s/" PEERS_FILE " is damaged: restore it from a backup of this host, or move it away if "
-                                "registry.db is sound",
+                                "%s/" PEERS_FILE " is damaged: restore it from a backup of this host, or move it away "
+                                "if registry.db is sound",
                                 directory);
                 return r < 0 ? r : NETWORK_REFUSED;
         }

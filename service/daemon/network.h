@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Network: this node among the others: owns the connections and all that goes over them, and gives each frame to the one
- * it is for.
+/* Network: this node among the others: owns the connections and all that goes over them, and gives each frame to the
+ * one it is for.
  *
  *     beats ─► Beats (who leads)          raft, follow ─► Courier ─► History's engine
  *     gossip ─► ClusterFacts              calls ─► Answers        answers ─► Calls ─► History's submissions
@@ -53,7 +53,8 @@ typedef struct Network {
         uint64_t told_beat;             /* fingerprint of what the last beat said */
 } Network;
 
-/* Reads this node's key, or draws one where none is missing; does not listen yet. Returns a NetworkVerdict or -errno. */
+/* Reads this node's key, or draws one where none is missing; does not listen yet. Returns a NetworkVerdict or
+ * -errno. */
 int network_init(Network *network, const NetworkConfig *config, char **reterr_sentence);
 void network_clear(Network *network);
 

@@ -36,8 +36,8 @@ int operations_begin(Operations *operations, Entry *entry, JobOperation operatio
                      OperateCallback callback, void *userdata);
 int operations_cancel(Operations *operations, Entry *entry, const Job *job, SubmitCallback callback, void *userdata);
 
-/* A job that is not about a VM: joining a cluster. The first makes and announces it: returns a JobVerdict or -errno. The
- * others do nothing where job @id has ended already. */
+/* A job that is not about a VM: joining a cluster. The first makes and announces it: returns a JobVerdict or -errno.
+ * The others do nothing where job @id has ended already. */
 int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret);
 void operations_join_at(Operations *operations, uint64_t id, JoinStage stage);
 void operations_end_join(Operations *operations, uint64_t id, JobResult result, const char *error,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* PeersFile: the file "peers" beside the registry: whom this node knew last, so that it finds its cluster again although
- * its registry is old or not there yet. Writing it is also the point from which on a node that was admitted belongs to
- * the new cluster: a registry of another cluster that is found beside it is thrown away. */
+/* PeersFile: the file "peers" beside the registry: whom this node knew last, so that it finds its cluster again
+ * although its registry is old or not there yet. Writing it is also the point from which on a node that was admitted
+ * belongs to the new cluster: a registry of another cluster that is found beside it is thrown away. */
 
 #include "adapters/peer/peer.h"
 #include "util/array.h"

@@ -194,8 +194,8 @@ int raft_engine_submit(RaftEngine *engine, const void *data, size_t size, RaftCa
 int raft_engine_confirm(RaftEngine *engine, RaftCallback callback, void *userdata, RaftRequest **ret_request);
 
 /* Adds a member (@role STANDBY or SPARE), changes its role (to VOTER: once it has caught up), or removes it (NONE). One
- * change at a time, by a leader that is ready, and never of the leader itself: it hands the lead over first. All that is
- * RAFT_SUBMIT_BUSY.
+ * change at a time, by a leader that is ready, and never of the leader itself: it hands the lead over first. All that
+ * is RAFT_SUBMIT_BUSY.
  * @address is only needed to add. As above. */
 int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *address, RaftMemberRole role,
                               RaftCallback callback, void *userdata, RaftRequest **ret_request);

@@ -370,8 +370,8 @@ int raft_engine_change_member(RaftEngine *engine, uint64_t id, const char *addre
         int verdict = may_submit(engine);
         if (verdict != RAFT_SUBMIT_TAKEN)
                 return verdict;
-        /* A leader stays a voter: were it alone to know that it is none, it would neither lead again nor, with its longer
-         * log, let others lead. */
+        /* A leader stays a voter: were it alone to know that it is none, it would neither lead again nor, with its
+         * longer log, let others lead. */
         if (!engine_is_ready(engine) || (id == engine->raft.id && role != RAFT_MEMBER_VOTER))
                 return RAFT_SUBMIT_BUSY;
         if (engine->raft.configuration_uncommitted_index > 0 || engine->raft.leader_state.promotee_id != 0 ||

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Cables: what is wrong between the hosts: who is cut off from whom, whose packets get lost, whose come late.
 
-A fault belongs to the number of a host, not to its card, so it is there again after a restart. Cuts and losses are rules
-in the switch (nftables, which knows the port of host N by its group N), made anew as a whole at each change. A delay is
-a relay (relay.py), as this needs no help from the kernel.
+A fault belongs to the number of a host, not to its card, so it is there again after a restart. Cuts and losses are
+rules in the switch (nftables, which knows the port of host N by its group N), made anew as a whole at each change. A
+delay is a relay (relay.py), as this needs no help from the kernel.
 
     FOLDER/cables.json     what is wrong now; FOLDER/cables.lock, held by who changes it
     FOLDER/relayN.pid, .sock"""
