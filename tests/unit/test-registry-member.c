@@ -239,6 +239,8 @@ static Verdict tell_key(Chronicle *c, unsigned node, const char *name, const Has
 static void test_only_a_node_that_is_alone_may_take_another_key(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_an_invite();
         Hash first = KEY(1), second = KEY(11), taken = KEY(2), third = KEY(12);
+        uint64_t joined = member_told(&c, 1)->joined_index;
+        g_assert_cmpuint(joined, >, 0);
         ASSERT_DONE(tell_key(&c, 1, "a", &first));
         ASSERT_DONE(tell_key(&c, 1, "a", &second));
         g_assert_cmpmem(member_told(&c, 1)->key, HASH_SIZE, second.bytes, HASH_SIZE);
@@ -248,7 +250,6 @@ static void test_only_a_node_that_is_alone_may_take_another_key(void) {
         ASSERT_REFUSED(EXISTS, tell_key(&c, 1, "a", &taken));
         ASSERT_DONE(tell_key(&c, 1, "a", &second));
         /* Who does not say its key keeps it, and its place in the order of coming. */
-        uint64_t joined = member_told(&c, 1)->joined_index;
         ASSERT_DONE(tell_key(&c, 1, "z", NULL));
         g_assert_true(member_told(&c, 1)->has_key);
         g_assert_cmpmem(member_told(&c, 1)->key, HASH_SIZE, second.bytes, HASH_SIZE);

@@ -98,6 +98,18 @@ static void test_every_typo_is_noticed(void) {
         }
 }
 
+/* What is left over of the last character is no part of the bytes. */
+static void test_one_invitation_is_one_text(void) {
+        static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
+        for (size_t n = 1; n <= TOKEN_ADDRESSES_MAX; n++) {
+                _cleanup_(token_clear) Token token = token_of(n);
+                _cleanup_free_ char *text = text_of(&token);
+                char *last = text + strlen(text) - 1;
+                *last = digits[(strchr(digits, *last) - digits) ^ 1];
+                assert_verdict(text, TOKEN_DAMAGED);
+        }
+}
+
 static void test_a_part_of_an_invitation_is_noticed(void) {
         _cleanup_(token_clear) Token token = token_of(1);
         _cleanup_free_ char *text = text_of(&token);
@@ -178,6 +190,7 @@ int main(int argc, char **argv) {
         TEST(an_invitation_is_one_word);
         TEST(white_space_and_case_do_not_count);
         TEST(every_typo_is_noticed);
+        TEST(one_invitation_is_one_text);
         TEST(a_part_of_an_invitation_is_noticed);
         TEST(what_is_no_invitation_is_told_apart);
         TEST(a_text_of_any_length_costs_nothing);
