@@ -59,7 +59,7 @@ void calls_answered(Calls *calls, const NodeId *from, const Gpupool1__Answer *an
 /* Callbacks may begin and cancel calls, so each search begins anew. */
 static bool take_one_to(Calls *calls, const NodeId *node, OpenCall *ret) {
         for (size_t i = 0; i < calls->open.n; i++)
-                if (!node || ID_EQUAL(&calls->open.items[i].to, node))
+                if (ID_EQUAL(&calls->open.items[i].to, node))
                         return take(calls, i, ret);
         return false;
 }
@@ -67,11 +67,5 @@ static bool take_one_to(Calls *calls, const NodeId *node, OpenCall *ret) {
 void calls_lost(Calls *calls, const NodeId *node) {
         OpenCall call;
         while (take_one_to(calls, node, &call))
-                call.callback(NULL, call.userdata);
-}
-
-void calls_lost_all(Calls *calls) {
-        OpenCall call;
-        while (take_one_to(calls, NULL, &call))
                 call.callback(NULL, call.userdata);
 }

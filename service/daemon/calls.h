@@ -33,4 +33,3 @@ void calls_cancel(Calls *calls, uint64_t id);           /* takes 0 */
 
 void calls_answered(Calls *calls, const NodeId *from, const Gpupool1__Answer *answer);
 void calls_lost(Calls *calls, const NodeId *node);
-void calls_lost_all(Calls *calls);

@@ -380,20 +380,6 @@ int history_propose(History *history, const void *bytes, size_t size, ProposalCa
 
 /* ---- who leads */
 
-bool history_find_raft(const History *history, uint64_t id, NodeId *ret) {
-        ARRAY_EACH(node, &history->registry->nodes)
-                if (node_id_to_raft(&node->id) == id) {
-                        *ret = node->id;
-                        return true;
-                }
-        RaftMember members[16];
-        size_t n = raft_engine_get_members(history->engine, members, ELEMENTS(members));
-        for (size_t i = 0; i < n && i < ELEMENTS(members); i++)
-                if (members[i].id == id && id_from_text(members[i].address, ret->bytes) >= 0)
-                        return true;
-        return false;
-}
-
 void history_lead(const History *history, Lead *ret) {
         *ret = (Lead) {};
         RaftStatus status;

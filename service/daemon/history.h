@@ -89,9 +89,6 @@ typedef struct Lead {
 void history_lead(const History *history, Lead *ret);
 /* Beats or connections changed. */
 void history_lead_changed(History *history);
-/* The node that the engine knows by this number. False: nobody here knows. */
-bool history_find_raft(const History *history, uint64_t id, NodeId *ret);
-
 uint64_t history_starts(const History *history);        /* how often the service was started on this registry */
 
 /* Commits @entry, by whichever node leads: author.node, time, level and format are filled in here, and a request id where
