@@ -36,7 +36,7 @@ typedef struct HistoryCallbacks {
 typedef struct HistoryConfig {
         const char *state_directory;
         NodeId node;
-        ClusterId cluster;              /* for a new registry: the cluster that this node was admitted to; null: its own */
+        ClusterId cluster;              /* for a new registry: the one that this node was admitted to; null: its own */
         uint64_t call_timeout_us;
         uint32_t snapshot_entries;
 } HistoryConfig;
@@ -91,9 +91,9 @@ void history_lead(const History *history, Lead *ret);
 void history_lead_changed(History *history);
 uint64_t history_starts(const History *history);        /* how often the service was started on this registry */
 
-/* Commits @entry, by whichever node leads: author.node, time, level and format are filled in here, and a request id where
- * the caller gave none and others may have to be asked; the rest is the caller's. @callback comes exactly once and
- * later. 0, -E2BIG, or another -errno (then no callback comes). */
+/* Commits @entry, by whichever node leads: author.node, time, level and format are filled in here, and a request id
+ * where the caller gave none and others may have to be asked; the rest is the caller's. @callback comes exactly once
+ * and later. 0, -E2BIG, or another -errno (then no callback comes). */
 int history_submit(History *history, Entry *entry, SubmitCallback callback, void *userdata);
 
 /* Asks the leader for its word (design, 5.5), and waits until this node has applied all that was committed when it was
