@@ -387,3 +387,10 @@ int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_s
         *ret_size = size;
         return 0;
 }
+
+int registry_encode_backup(const Registry *registry, uint8_t **ret_bytes, size_t *ret_size) {
+        Registry kept = *registry;
+        kept.events.n = kept.requests.n = kept.invites.n = kept.removed.n = 0;
+        kept.import = (Import) {};
+        return registry_encode(&kept, ret_bytes, ret_size);
+}

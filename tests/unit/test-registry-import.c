@@ -16,7 +16,7 @@ static void backup_clear(Backup *backup) {
 
 static Backup backup_of(const Registry *registry) {
         Backup backup = {};
-        g_assert_cmpint(registry_encode(registry, &backup.bytes, &backup.size), ==, 0);
+        g_assert_cmpint(registry_encode_backup(registry, &backup.bytes, &backup.size), ==, 0);
         return backup;
 }
 
@@ -196,6 +196,17 @@ static void test_what_has_come_in_survives_a_snapshot(void) {
         g_assert_cmpuint(c.registry->vms.n, ==, 1);
 }
 
+static void test_a_backup_leaves_out_what_no_import_takes(void) {
+        _cleanup_(chronicle_clear) Chronicle lab = chronicle_of_a_lab();
+        _cleanup_(backup_clear) Backup backup = backup_of(lab.registry);
+        _cleanup_(registry_freep) Registry *back = NULL;
+        g_assert_cmpuint(lab.registry->events.n, >, 0);
+        g_assert_cmpint(registry_decode(backup.bytes, backup.size, &back), ==, SNAPSHOT_GOOD);
+        g_assert_cmpuint(back->events.n + back->requests.n + back->invites.n + back->removed.n, ==, 0);
+        g_assert_cmpuint(back->pools.n, ==, lab.registry->pools.n);
+        g_assert_cmpuint(back->vms.n, ==, lab.registry->vms.n);
+}
+
 static void test_a_pool_ends_an_import(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_new_cluster(1, "a");
         static const uint8_t byte[1];
@@ -220,6 +231,7 @@ int main(int argc, char **argv) {
         TEST(pieces_come_in_order);
         TEST(a_piece_and_a_backup_have_a_largest);
         TEST(what_has_come_in_survives_a_snapshot);
+        TEST(a_backup_leaves_out_what_no_import_takes);
         TEST(a_pool_ends_an_import);
         return g_test_run();
 }

@@ -216,7 +216,7 @@ METHOD(method_export) {
         log_notice("user %s takes a backup of the cluster", caller->user);
         ask_done(bus, m);
 
-        r = registry_encode(bus_world(bus)->registry, &bytes, &size);
+        r = registry_encode_backup(bus_world(bus)->registry, &bytes, &size);
         if (r == -E2BIG)
                 return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED,
                                         "the registry is larger than a backup may be: delete VMs that nobody needs");
