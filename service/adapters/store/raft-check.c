@@ -138,6 +138,20 @@ static RaftCheckVerdict check_install(const struct raft *raft, const RaftLog *lo
         return RAFT_CHECK_GOOD;
 }
 
+static RaftCheckVerdict check_append_result(const struct raft *raft, uint64_t from,
+                                            const struct raft_append_entries_result *result) {
+        raft_index match;
+
+        if (result->term > INT64_MAX)
+                return RAFT_CHECK_BAD;
+        /* A refusal that was overtaken by an acceptance. libraft goes back behind what it knows to be there, and then
+         * believes for ever that too much is on its way to send any more. */
+        if (raft->state == RAFT_LEADER && result->term == raft->current_term && result->rejected > 0 &&
+            raft_match_index(raft, from, &match) == 0 && result->rejected <= match)
+                return RAFT_CHECK_STALE;
+        return RAFT_CHECK_GOOD;
+}
+
 static RaftCheckVerdict check_vote(const struct raft *raft, const RaftMessage *message) {
         const struct raft_request_vote *vote = &message->core->request_vote;
 
@@ -172,7 +186,7 @@ RaftCheckVerdict raft_check_message(const struct raft *raft, const RaftLog *log,
         case RAFT_APPEND_ENTRIES:
                 return check_append(raft, log, message);
         case RAFT_APPEND_ENTRIES_RESULT:
-                return message->core->append_entries_result.term > INT64_MAX ? RAFT_CHECK_BAD : RAFT_CHECK_GOOD;
+                return check_append_result(raft, message->from, &message->core->append_entries_result);
         case RAFT_REQUEST_VOTE:
                 return check_vote(raft, message);
         case RAFT_REQUEST_VOTE_RESULT:

@@ -134,7 +134,7 @@ int engine_on_deferred(sd_event_source *source, void *userdata);
 
 /* raft-request.c */
 void requests_applied(RaftEngine *engine, uint64_t index, uint64_t term);       /* one entry was applied */
-void requests_overtaken(RaftEngine *engine, uint64_t index);                    /* a snapshot replaced all up to it */
+void requests_overtaken(RaftEngine *engine, uint64_t index, uint64_t term);     /* a snapshot replaced all up to it */
 void requests_begin_term(RaftEngine *engine);                   /* this node leads from now on */
 void requests_turn(RaftEngine *engine, bool again);             /* begins (again: repeats) and answers rounds */
 void requests_follow_state(RaftEngine *engine);                 /* after each step: lost leads, caught-up members */

@@ -400,6 +400,19 @@ static void complete_refusal(RaftEngine *engine, const struct raft_event *event,
         }
 }
 
+/* libraft refuses a pre-vote of an older term in the words of that term. A candidate with the better log, whose own
+ * requests are all of an older term, would never learn which one it must go beyond. */
+static void name_term(RaftEngine *engine, const struct raft_event *event, struct raft_update *update) {
+        raft_term term = engine->raft.current_term;
+
+        if (event->type != RAFT_RECEIVE || event->receive.message->type != RAFT_REQUEST_VOTE ||
+            event->receive.message->request_vote.term >= term || leader_id(engine) != 0)
+                return;
+        for (unsigned i = 0; update->flags & (RAFT_UPDATE_MESSAGES) && i < update->messages.n; i++)
+                if (update->messages.batch[i].type == RAFT_REQUEST_VOTE_RESULT)
+                        update->messages.batch[i].request_vote_result.term = term;
+}
+
 /* A lone voter elects itself when its time is up, and libraft lets it do so in the term it is in. That may be the term
  * of a leader that has removed itself, and an index of that term would mean two things. So it is made a new term, with
  * the own vote. Returns true if it was. */
@@ -414,9 +427,9 @@ static bool begin_lone_term(RaftEngine *engine, const struct raft_event *event) 
         return true;
 }
 
-/* A candidate may know that this node is a voter before the node does. Whose vote counts is the candidate's business, and
- * one that says no for that reason alone can leave a cluster without a leader for ever. libraft says no, so for the step
- * it is told otherwise. The vote is bound to its term and to the log like any other. */
+/* A candidate may know that this node is a voter before the node does. Whose vote counts is the candidate's business,
+ * and one that says no for that reason alone can leave a cluster without a leader for ever. libraft says no, so for the
+ * step it is told otherwise. The vote is bound to its term and to the log like any other. */
 static int step_and_vote(RaftEngine *engine, struct raft_event *event, struct raft_update *update) {
         struct raft_configuration *members = &engine->raft.configuration;
         struct raft_server *self = NULL;
@@ -460,6 +473,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
                 update.flags |= RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR;
         note_contact(engine, event);
         complete_refusal(engine, event, &update);
+        name_term(engine, event, &update);
         /* First all is copied that is only good until the next step; then come callbacks, which may make one. */
         if (queue_writes(engine, &update) < 0) {
                 engine_stop(engine, "registry %s: the engine cannot go on: memory is out.", engine->path);
@@ -551,7 +565,7 @@ static void installed_durable(RaftEngine *engine, const LogSnapshot *snapshot) {
                 raft_configuration_close(&event.persisted_snapshot.metadata.configuration);
                 return;
         }
-        requests_overtaken(engine, snapshot->index);
+        requests_overtaken(engine, snapshot->index, snapshot->term);
         (void) engine_step(engine, &event);
 }
 

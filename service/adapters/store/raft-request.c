@@ -85,25 +85,29 @@ void requests_clear(RaftEngine *engine) {
 
 /* ---- entries ---- */
 
-/* The first one that waits for an entry up to @index; callbacks may change the row, so each search begins anew. */
-static RaftRequest *find_entry(const RaftEngine *engine, uint64_t index) {
+/* The first one that is decided when the entry at @index, of @term, is: all up to it, and those of older terms, for in
+ * a log terms only grow. Callbacks may change the row, so each search begins anew. */
+static RaftRequest *find_entry(const RaftEngine *engine, uint64_t index, uint64_t term) {
         for (size_t i = 0; i < engine->requests.n; i++) {
                 RaftRequest *request = engine->requests.items[i];
-                if (request->kind == REQUEST_ENTRY && request->index > 0 && request->index <= index)
+                if (request->kind == REQUEST_ENTRY && request->index > 0 &&
+                    (request->index <= index || request->term < term))
                         return request;
         }
         return NULL;
 }
 
 void requests_applied(RaftEngine *engine, uint64_t index, uint64_t term) {
-        for (RaftRequest *request; (request = find_entry(engine, index));)
-                answer(request, request->term == term ? RAFT_OUTCOME_DONE : RAFT_OUTCOME_NOT_DONE, index,
-                       request->term);
+        for (RaftRequest *request; (request = find_entry(engine, index, term));) {
+                bool done = request->index == index && request->term == term;
+                answer(request, done ? RAFT_OUTCOME_DONE : RAFT_OUTCOME_NOT_DONE, request->index, request->term);
+        }
 }
 
-void requests_overtaken(RaftEngine *engine, uint64_t index) {
-        for (RaftRequest *request; (request = find_entry(engine, index));)
-                answer(request, RAFT_OUTCOME_UNKNOWN, request->index, request->term);
+void requests_overtaken(RaftEngine *engine, uint64_t index, uint64_t term) {
+        for (RaftRequest *request; (request = find_entry(engine, index, term));)
+                answer(request, request->index <= index ? RAFT_OUTCOME_UNKNOWN : RAFT_OUTCOME_NOT_DONE, request->index,
+                       request->term);
 }
 
 /* RAFT_SUBMIT_TAKEN if an entry may be proposed now. */
