@@ -181,6 +181,19 @@ int cluster_facts_collect_silent(const ClusterFacts *facts, const NodeId *leader
         return silent_facts_collect(facts->gossip, leader, ret);
 }
 
+int cluster_facts_publish_vm(ClusterFacts *facts, const VmId *vm, const VmFacts *said) {
+        uint64_t version = gossip_version(facts->gossip, &facts->config.node);
+        return spread_since(facts, version, vm_facts_publish(facts->gossip, vm, said));
+}
+
+int cluster_facts_collect_vm(const ClusterFacts *facts, const NodeId *node, const VmId *vm, VmFacts *ret) {
+        return vm_facts_collect(facts->gossip, node, vm, ret);
+}
+
+bool cluster_facts_next_vm(const ClusterFacts *facts, const VmId *vm, VmId *ret) {
+        return vm_facts_next(facts->gossip, &facts->config.node, vm, ret);
+}
+
 void cluster_facts_heard(ClusterFacts *facts, const NodeId *from, const Gpupool1__Gossip *message) {
         _cleanup_(gossip_reply_clear) GossipReply reply = {};
         int r = gossip_receive(facts->gossip, from, message, &reply);

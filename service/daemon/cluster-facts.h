@@ -36,6 +36,12 @@ int cluster_facts_publish(ClusterFacts *facts, const NodeFacts *local);
 int cluster_facts_publish_silent(ClusterFacts *facts, const SilentFacts *silent);
 int cluster_facts_collect_silent(const ClusterFacts *facts, const NodeId *leader, SilentFacts *ret);
 
+/* A VM on this node; what some node says of one; the first of which this node says something, behind @vm. As
+ * vm_facts_publish(), vm_facts_collect() and vm_facts_next() there. */
+int cluster_facts_publish_vm(ClusterFacts *facts, const VmId *vm, const VmFacts *said);
+int cluster_facts_collect_vm(const ClusterFacts *facts, const NodeId *node, const VmId *vm, VmFacts *ret);
+bool cluster_facts_next_vm(const ClusterFacts *facts, const VmId *vm, VmId *ret);
+
 void cluster_facts_heard(ClusterFacts *facts, const NodeId *from, const Gpupool1__Gossip *message);
 
 /* The facts of all nodes of whom something is known, by id, @local among them, if not NULL. Borrowed until the next

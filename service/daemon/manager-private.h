@@ -15,6 +15,7 @@
 #include "daemon/member.h"
 #include "daemon/network.h"
 #include "daemon/operations.h"
+#include "daemon/stages.h"
 #include "daemon/steps.h"
 
 typedef struct XmlCheck XmlCheck;
@@ -50,6 +51,7 @@ struct Manager {
         uint64_t moved_us;              /* the registry did, last */
         World world;
         ARRAY(NodeId) voters;
+        char stage[STAGE_SIZE];         /* as told last */
         XmlCheck *checks;              /* under way */
         uint64_t stop_by_us;            /* it was asked to stop and hands the lead over first; 0: not so */
         bool again;                     /* ends to start anew, as another node */

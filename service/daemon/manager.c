@@ -218,6 +218,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         show_up(manager, world, now, &due);
         catch_up(manager, now, &due);
         take_steps(manager, world, now, &due);
+        manager_failed(manager, stages_tell(manager->network.facts, &manager->runner));
         list_again(manager, now, &due);
         list_guard_again(manager, now, &due);
         manager_failed(manager, operations_follow(manager->operations, world, is_settled(manager, now, &due)));
@@ -394,6 +395,11 @@ static const char *own_boot_id(void *userdata) {
         return local_facts_get(((Manager *) userdata)->facts)->boot_id;
 }
 
+static const char *stage_of(const Vm *vm, void *userdata) {
+        Manager *manager = userdata;
+        return stages_find(manager->network.facts, &manager->runner, &manager->node, vm, manager->stage);
+}
+
 static int start_joining(Manager *manager) {
         JoiningConfig config = { .event = manager->event, .key = manager->network.key, .history = manager->history,
                                  .peers = &manager->network.peers, .operations = manager->operations,
@@ -407,7 +413,7 @@ static int start_own(Manager *manager) {
         const Conf *conf = manager->conf;
         OperationsConfig operations = {.event = manager->event,
                                        .history = manager->history,
-                                       .runner = &manager->runner,
+                                       .stage = stage_of,
                                        .jobs_per_user = conf->jobs_per_user,
                                        .linger_us = conf->job_linger_us,
                                        .changed = on_shown_changed,

@@ -206,7 +206,8 @@ int operations_follow(Operations *operations, const World *world, bool settled) 
                         if (r < 0)
                                 return r;
                 }
-                if (!job_follow(job, vm, runner_stage(operations->config.runner, &job->vm), code, sentence, now))
+                const char *stage = vm ? operations->config.stage(vm, operations->config.userdata) : NULL;
+                if (!job_follow(job, vm, stage, code, sentence, now))
                         continue;
                 if (job->result != JOB_PENDING)
                         announce_end(operations, job);

@@ -12,7 +12,8 @@ typedef struct Operations Operations;
 typedef struct OperationsConfig {
         sd_event *event;
         History *history;
-        const Runner *runner;
+        /* How far a VM is, or NULL; borrowed until the next call. */
+        const char *(*stage)(const Vm *vm, void *userdata);
         uint32_t jobs_per_user;
         uint64_t linger_us;
         void (*changed)(void *userdata);        /* a job began, moved on or ended */
