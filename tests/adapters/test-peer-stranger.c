@@ -4,6 +4,8 @@
  * they do, two honest nodes find each other. */
 
 #include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -554,8 +556,18 @@ static void test_while_our_hello_is_out_the_other_connection_waits(void) {
         }
 }
 
+/* The raw client says nothing for as long as it likes. */
+static PeerWorld *patient_node(void) {
+        PeerWorld *w = peer_world_new(2);
+        w->nodes[0].wants[1] = false;
+        w->nodes[0].config.silence_us = w->nodes[0].config.connect_us = 3600ULL * 1000 * 1000;
+        node_up(&w->nodes[0]);
+        node_meet(&w->nodes[0]);
+        return w;
+}
+
 static void test_a_member_that_does_not_read_costs_little(void) {
-        g_autoptr(PeerWorld) w = node_that_dials_nobody();
+        g_autoptr(PeerWorld) w = patient_node();
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
         g_autoptr(Raw) raw G_GNUC_UNUSED = member(w, 1);
         size_t most = 0, sent = 0;
@@ -578,16 +590,19 @@ static void test_a_member_that_does_not_read_costs_little(void) {
 
 /* The beat that is asked for while a snapshot waits comes before all of the snapshot but what is on its way. */
 static void test_a_snapshot_does_not_stand_in_front_of_a_vote(void) {
-        g_autoptr(PeerWorld) w = node_that_dials_nobody();
+        g_autoptr(PeerWorld) w = patient_node();
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
         g_autoptr(Raw) raw G_GNUC_UNUSED = member(w, 1);
         const int small = 64 * 1024;
         g_assert_cmpint(setsockopt(raw->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), ==, 0);
-        for (unsigned i = 0; i < 200; i++) {
-                (void) send_call(a, b, PEER_STREAM_BULK, 1, 60000);
+        /* Full, and nothing moves any more. */
+        for (unsigned still = 0; still < 20; still++) {
+                int r;
+                while ((r = send_call(a, b, PEER_STREAM_BULK, 1, 60000)) == PEER_SEND_QUEUED)
+                        still = 0;
+                g_assert_cmpint(r, ==, PEER_SEND_FULL);
                 world_turn(w);
         }
-        g_assert_cmpint(send_call(a, b, PEER_STREAM_BULK, 1, 60000), ==, PEER_SEND_FULL);
         g_assert_cmpint(send_call(a, b, PEER_STREAM_CONTROL, 2, 100), ==, PEER_SEND_QUEUED);
         size_t before = 0;
         for (bool found = false; !found;) {
@@ -624,6 +639,63 @@ static void test_somebody_with_another_key_is_not_spoken_to(void) {
         g_clear_pointer(&a->address_of[1], g_free);
         node_meet(a);
         AWAIT(w, is_up(a, b));
+}
+
+/* ---- the log ---- */
+
+/* What is logged from now on, until log_read(). */
+static int log_to_file(const char *path) {
+        int before = dup(STDERR_FILENO);
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        g_assert_cmpint(dup2(fd, STDERR_FILENO), ==, STDERR_FILENO);
+        close(fd);
+        return before;
+}
+
+static unsigned count_lines(const char *path, const char *part) {
+        g_autofree char *text = NULL;
+        unsigned n = 0;
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        for (const char *p = text; (p = strstr(p, part)); p++)
+                n++;
+        return n;
+}
+
+static void test_a_trouble_is_told_once_and_again_when_it_was_over(void) {
+        g_autoptr(PeerWorld) w = peer_world_new(3);
+        PeerNode *a = &w->nodes[0], *b = &w->nodes[1], *liar = &w->nodes[2];
+        g_autofree char *path = g_build_filename(w->folder, "log", NULL);
+        const char *what = "somebody answers there who has another key";
+        a->config.beat_us = b->config.beat_us = 50 * 1000;
+        a->config.silence_us = b->config.silence_us = 1000 * 1000;
+        b->wants[0] = liar->wants[0] = liar->wants[1] = false;
+        a->wants[2] = false;
+        node_up(a);
+        node_up(b);
+        node_up(liar);
+        node_meet(b);
+        int before = log_to_file(path);
+        for (unsigned round = 1; round <= 2; round++) {
+                a->address_of[1] = address_of(liar);
+                node_meet(a);
+                AWAIT(w, count_lines(path, what) == round);
+                gint64 end = g_get_monotonic_time() + 1000 * 1000;
+                AWAIT(w, g_get_monotonic_time() > end);         /* some more tries */
+                g_assert_cmpuint(count_lines(path, what), ==, round);
+
+                g_clear_pointer(&a->address_of[1], g_free);
+                node_meet(a);
+                AWAIT(w, is_up(a, b));
+                end = g_get_monotonic_time() + 1200 * 1000;
+                AWAIT(w, g_get_monotonic_time() > end);         /* it lasts */
+                node_down(b);
+                AWAIT(w, a->notes[1].downs == round);
+                node_up(b);
+                node_meet(b);
+        }
+        g_assert_cmpint(dup2(before, STDERR_FILENO), ==, STDERR_FILENO);
+        close(before);
+        g_unlink(path);
 }
 
 int main(int argc, char **argv) {
@@ -685,5 +757,7 @@ int main(int argc, char **argv) {
                         test_a_snapshot_does_not_stand_in_front_of_a_vote);
         g_test_add_func("/peer/stranger/somebody-with-another-key-is-not-spoken-to",
                         test_somebody_with_another_key_is_not_spoken_to);
+        g_test_add_func("/peer/stranger/a-trouble-is-told-once-and-again-when-it-was-over",
+                        test_a_trouble_is_told_once_and_again_when_it_was_over);
         return g_test_run();
 }

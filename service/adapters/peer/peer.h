@@ -129,7 +129,7 @@ int peer_net_set_peers(PeerNet *net, const PeerInfo *peers, size_t n);
 typedef enum PeerSendVerdict {
         PEER_SEND_QUEUED,
         PEER_SEND_NOT_CONNECTED,
-        PEER_SEND_FULL,                 /* not sent; writable() comes when there is room */
+        PEER_SEND_FULL,                 /* not sent; writable() comes when there is room, unless it goes down() first */
         PEER_SEND_TOO_LARGE,
 } PeerSendVerdict;
 
