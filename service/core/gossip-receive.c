@@ -159,14 +159,12 @@ static int answer_range(Answer *answer, const Gpupool1__GossipRange *range) {
         size_t next = 0;
         for (size_t i = bucket.first; i < bucket.end; i++) {
                 Known *known = answer->gossip->nodes.items + i;
-                const Gpupool1__GossipDigest *digest = NULL;
                 int c = 1;
-                for (; c > 0 && next < range->n_digests; next += c >= 0) {
-                        digest = range->digests[next];
-                        c = memcmp(known->id.bytes, digest->node.data, ID_SIZE);
-                }
-                bool told = digest && c == 0;
-                int r = answer_state(answer, known, told ? digest->generation : 0, told ? digest->version : 0, true);
+                while (next < range->n_digests &&
+                       (c = memcmp(known->id.bytes, range->digests[next]->node.data, ID_SIZE)) > 0)
+                        next++;
+                const Gpupool1__GossipDigest *told = c == 0 ? range->digests[next] : NULL;
+                int r = answer_state(answer, known, told ? told->generation : 0, told ? told->version : 0, true);
                 if (r < 0)
                         return r;
         }

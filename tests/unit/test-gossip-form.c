@@ -166,18 +166,92 @@ static void test_a_message_over_the_limit_is_not_taken(void) {
         g_assert_cmpint(receive(gossip, &sample->message), ==, GOSSIP_GARBAGE);
 }
 
-/* The same part as often as fits into a message, to a node that knows many. */
-static void test_the_same_question_many_times_is_answered_once(void) {
+/* Knows @n of 1000 members, itself among them. */
+static Gossip *gossip_that_knows(unsigned n) {
         Gossip *gossip = NULL;
         g_assert_cmpint(gossip_new(&gossip, &self, 1), ==, 0);
         g_autofree NodeId *nodes = g_new0(NodeId, 1000);
-        for (unsigned i = 0; i < 1000; i++) {
-                nodes[i].bytes[0] = (uint8_t) i;
-                nodes[i].bytes[1] = (uint8_t) (i >> 8);
-                nodes[i].bytes[2] = 1;
-        }
+        for (unsigned i = 0; i < 1000; i++)
+                nodes[i] = (NodeId) { { (uint8_t) i, (uint8_t) (i >> 8), 1 } };
         nodes[0] = peer;
         g_assert_cmpint(gossip_set_members(gossip, nodes, 1000), ==, 0);
+        for (unsigned i = 1; i < n; i++) {
+                Gpupool1__GossipDelta delta = GPUPOOL1__GOSSIP_DELTA__INIT, *deltas[] = { &delta };
+                Gpupool1__Gossip message = GPUPOOL1__GOSSIP__INIT;
+                delta.node = bytes_of(nodes[i].bytes, ID_SIZE);
+                delta.generation = 1;
+                message.deltas = deltas;
+                message.n_deltas = 1;
+                g_assert_cmpint(receive(gossip, &message), ==, GOSSIP_TAKEN);
+        }
+        return gossip;
+}
+
+/* What is answered to a bucket of all with another hash. */
+static GossipReply answer_to_root(Gossip *gossip, uint32_t nodes) {
+        Gpupool1__GossipBucket bucket = GPUPOOL1__GOSSIP_BUCKET__INIT, *buckets[] = { &bucket };
+        Gpupool1__Gossip message = GPUPOOL1__GOSSIP__INIT;
+        GossipReply reply = {};
+        bucket.nodes = nodes;
+        message.buckets = buckets;
+        message.n_buckets = 1;
+        g_assert_cmpint(gossip_receive(gossip, &peer, &message, &reply), ==, GOSSIP_TAKEN);
+        return reply;
+}
+
+static void test_digests_are_told_where_both_have_few_nodes(void) {
+        _cleanup_(gossip_freep) Gossip *few = gossip_that_knows(GOSSIP_RANGE_NODES);
+        _cleanup_(gossip_freep) Gossip *many = gossip_that_knows(GOSSIP_RANGE_NODES + 1);
+        GossipReply reply = answer_to_root(few, GOSSIP_RANGE_NODES);
+        g_assert_cmpuint(reply.message->n_ranges, ==, 1);
+        g_assert_cmpuint(reply.message->ranges[0]->n_digests, ==, GOSSIP_RANGE_NODES);
+        gossip_reply_clear(&reply);
+        reply = answer_to_root(few, GOSSIP_RANGE_NODES + 1);
+        g_assert_cmpuint(reply.message->n_buckets, ==, 16);
+        gossip_reply_clear(&reply);
+        reply = answer_to_root(many, 0);
+        g_assert_cmpuint(reply.message->n_buckets, ==, 16);
+        /* Members of whom nothing is known are not in it. */
+        uint32_t sum = 0;
+        for (size_t i = 0; i < 16; i++)
+                sum += reply.message->buckets[i]->nodes;
+        g_assert_cmpuint(sum, ==, GOSSIP_RANGE_NODES + 1);
+        gossip_reply_clear(&reply);
+}
+
+static void test_ranges_over_one_another_are_not_looked_at(void) {
+        _cleanup_(gossip_freep) Gossip *gossip = gossip_that_knows(1);
+        Gpupool1__GossipDigest digest = GPUPOOL1__GOSSIP_DIGEST__INIT, *digests[] = { &digest };
+        Gpupool1__GossipRange empty = GPUPOOL1__GOSSIP_RANGE__INIT, full = empty, *ranges[] = { &full, &empty };
+        Gpupool1__Gossip message = GPUPOOL1__GOSSIP__INIT;
+        digest.node = bytes_of((uint8_t *) peer.bytes, ID_SIZE);
+        digest.generation = 1;
+        full.digests = digests;
+        full.n_digests = 1;
+        message.ranges = ranges;
+        message.n_ranges = 2;
+        GossipReply reply = {};
+        g_assert_cmpint(gossip_receive(gossip, &peer, &message, &reply), ==, GOSSIP_TAKEN);
+        g_assert_cmpuint(reply.message->n_wants, ==, 1);
+        gossip_reply_clear(&reply);
+        ranges[0] = &empty;
+        ranges[1] = &full;
+        g_assert_cmpint(gossip_receive(gossip, &peer, &message, &reply), ==, GOSSIP_TAKEN);
+        g_assert_cmpuint(reply.message->n_wants, ==, 0);
+        gossip_reply_clear(&reply);
+
+        /* A bucket beside them is another matter. */
+        Gpupool1__GossipBucket bucket = GPUPOOL1__GOSSIP_BUCKET__INIT, *buckets[] = { &bucket };
+        message.buckets = buckets;
+        message.n_buckets = 1;
+        g_assert_cmpint(gossip_receive(gossip, &peer, &message, &reply), ==, GOSSIP_TAKEN);
+        g_assert_cmpuint(reply.message->n_ranges, ==, 1);
+        gossip_reply_clear(&reply);
+}
+
+/* The same part as often as fits into a message, to a node that knows many. */
+static void test_the_same_question_many_times_is_answered_once(void) {
+        _cleanup_(gossip_freep) Gossip *gossip = gossip_that_knows(1);
         static uint8_t value[2000];
         g_assert_cmpint(gossip_set(gossip, "host", value, sizeof(value)), ==, GOSSIP_SET_CHANGED);
 
@@ -200,7 +274,6 @@ static void test_the_same_question_many_times_is_answered_once(void) {
         g_assert_cmpuint(reply.message->n_deltas, ==, 1);
         g_assert_cmpuint(gpupool1__gossip__get_packed_size(reply.message), <, 2100);
         gossip_reply_clear(&reply);
-        gossip_free(gossip);
 }
 
 int main(int argc, char **argv) {
@@ -209,6 +282,8 @@ int main(int argc, char **argv) {
         TEST(a_message_of_good_form_is_taken);
         TEST(one_fault_anywhere_and_nothing_is_taken);
         TEST(a_message_over_the_limit_is_not_taken);
+        TEST(digests_are_told_where_both_have_few_nodes);
+        TEST(ranges_over_one_another_are_not_looked_at);
         TEST(the_same_question_many_times_is_answered_once);
         return g_test_run();
 }

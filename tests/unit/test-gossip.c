@@ -7,6 +7,7 @@
 #include "util/array.h"
 
 #define NODES_MANY 1000U
+#define NODES_MOST 4096U
 
 /* Ids as they are drawn: spread. */
 static NodeId node_id(unsigned number) {
@@ -271,8 +272,8 @@ static void test_a_newcomer_learns_a_thousand_nodes_in_messages_within_the_limit
 
 static void test_a_node_with_very_much_to_say_starves_nobody(void) {
         _cleanup_(gossip_freep) Gossip *loud = gossip_in(20, 0), *b = gossip_in(20, 1), *c = gossip_in(20, 2);
-        g_autofree char *much = g_strnfill(GOSSIP_VALUE_MAX - 1, 'x');
-        for (unsigned i = 0; i < 60; i++) {
+        g_autofree char *much = g_strnfill(900, 'x');
+        for (unsigned i = 0; i < GOSSIP_KEYS_MAX; i++) {
                 g_autofree char *key = g_strdup_printf("key/%u", i);
                 set_text(loud, key, much);
         }
@@ -280,13 +281,50 @@ static void test_a_node_with_very_much_to_say_starves_nobody(void) {
                 continue;
         for (unsigned i = 3; i < 20; i++)
                 learn_of(b, i, "quiet");
-        exchange(b, c);
-        for (unsigned i = 3; i < 20; i++)
-                g_assert_cmpstr(text_of(c, i, "host"), ==, "quiet");
-        g_assert_cmpuint(version_of(c, 0), >=, 2);
+        /* Wherever the message begins. */
+        for (unsigned times = 0; times < 20; times++) {
+                gossip_free(c);
+                c = gossip_in(20, 2);
+                exchange(b, c);
+                for (unsigned i = 3; i < 20; i++)
+                        g_assert_cmpstr(text_of(c, i, "host"), ==, "quiet");
+                g_assert_cmpuint(version_of(c, 0), >=, 2);
+        }
         while (exchange(b, c).messages > 1)
                 continue;
-        g_assert_cmpuint(version_of(c, 0), ==, 60);
+        g_assert_cmpuint(version_of(c, 0), ==, GOSSIP_KEYS_MAX);
+}
+
+static void test_many_that_never_stop_changing_do_not_keep_each_other_out(void) {
+        _cleanup_(gossip_freep) Gossip *b = gossip_in(14, 12), *c = gossip_in(14, 13);
+        g_autofree char *large = g_strnfill(GOSSIP_VALUE_MAX - 1, 'x');
+        Gossip *loud[12];
+        for (unsigned i = 0; i < 12; i++)
+                loud[i] = gossip_in(14, i);
+        for (unsigned round = 0; round < 40; round++) {
+                for (unsigned i = 0; i < 12; i++) {
+                        large[0] = (char) ('A' + round);
+                        set_text(loud[i], "load", large);
+                        _cleanup_(gossip_message_freep) Gpupool1__Gossip *message = say_all(gossip_self(b), loud[i]);
+                        tell_only(b, i, message);
+                }
+                /* Three fit into a message. */
+                exchange(b, c);
+        }
+        for (unsigned i = 0; i < 12; i++) {
+                g_assert_cmpuint(version_of(c, i), >, 20);
+                gossip_free(loud[i]);
+        }
+}
+
+static void test_what_does_not_fit_of_the_tree_comes_the_next_time(void) {
+        _cleanup_(gossip_freep) Gossip *a = gossip_in(NODES_MOST, 0), *newcomer = gossip_in(NODES_MOST, 1);
+        for (unsigned i = 2; i < NODES_MOST; i++)
+                learn_of(a, i, "x");
+        unsigned n = 0;
+        while (exchange(newcomer, a).messages > 1)
+                g_assert_cmpuint(n++, <, 20);
+        g_assert_cmpuint(gossip_size(newcomer), ==, gossip_size(a));
 }
 
 static void test_the_hash_is_the_same_on_every_platform(void) {
@@ -378,19 +416,19 @@ static void test_a_full_node_that_changes_everything_is_followed(void) {
         g_assert_cmpuint(gossip_node_size(b, gossip_self(a)), ==, gossip_size(a));
 }
 
-static void test_more_than_a_node_may_have_is_not_held(void) {
-        _cleanup_(gossip_freep) Gossip *b = gossip_in(2, 1);
+/* Versions 1 to @n of node 0, one a message, each a key of its own. */
+static void tell_keys(Gossip *gossip, unsigned n, size_t size) {
         NodeId id = node_id(0);
-        static char empty[1];
-        for (uint64_t version = 1; version <= GOSSIP_KEYS_MAX + GOSSIP_TOMBSTONES_MAX + 10; version++) {
+        g_autofree uint8_t *value = g_malloc0(size + 1);
+        for (unsigned version = 1; version <= n; version++) {
                 char key[16];
-                (void) snprintf(key, sizeof(key), "k/%u", (unsigned) version);
+                (void) snprintf(key, sizeof(key), "k/%06u", version);
                 Gpupool1__GossipEntry entry = GPUPOOL1__GOSSIP_ENTRY__INIT, *entries[] = { &entry };
                 Gpupool1__GossipDelta delta = GPUPOOL1__GOSSIP_DELTA__INIT, *deltas[] = { &delta };
                 Gpupool1__Gossip message = GPUPOOL1__GOSSIP__INIT;
                 entry.key = key;
                 entry.version = version;
-                entry.value = (ProtobufCBinaryData) { 1, (uint8_t *) empty };
+                entry.value = (ProtobufCBinaryData) { size, value };
                 delta.node = (ProtobufCBinaryData) { ID_SIZE, id.bytes };
                 delta.generation = 1;
                 delta.since = version - 1;
@@ -399,9 +437,18 @@ static void test_more_than_a_node_may_have_is_not_held(void) {
                 delta.n_entries = 1;
                 message.deltas = deltas;
                 message.n_deltas = 1;
-                tell_only(b, 0, &message);
+                tell_only(gossip, 0, &message);
         }
+}
+
+static void test_more_than_a_node_may_have_is_not_held(void) {
+        _cleanup_(gossip_freep) Gossip *b = gossip_in(2, 1), *c = gossip_in(2, 1);
+        tell_keys(b, GOSSIP_KEYS_MAX + GOSSIP_TOMBSTONES_MAX + 10, 1);
         g_assert_cmpuint(version_of(b, 0), ==, GOSSIP_KEYS_MAX + GOSSIP_TOMBSTONES_MAX);
+        /* Of 16 KiB each with its key. */
+        tell_keys(c, 200, GOSSIP_VALUE_MAX - 8);
+        g_assert_cmpuint(gossip_size(c), ==, GOSSIP_NODE_HELD_MAX);
+        g_assert_cmpuint(version_of(c, 0), ==, 128);
 }
 
 /* ---- generations */
@@ -423,6 +470,15 @@ static void test_tombstones_are_dropped_by_a_new_generation(void) {
         exchange(a, b);
         g_assert_cmpuint(gossip_size(b), ==, 6);
         g_assert_cmpstr(text_of(b, 0, "host"), ==, "a");
+}
+
+static void test_a_fact_that_comes_and_goes_is_one_tombstone(void) {
+        _cleanup_(gossip_freep) Gossip *a = gossip_in(2, 0);
+        for (unsigned i = 0; i < 3 * GOSSIP_TOMBSTONES_MAX; i++) {
+                set_text(a, "silent", "x");
+                g_assert_cmpint(gossip_remove(a, "silent"), ==, GOSSIP_SET_CHANGED);
+        }
+        g_assert_cmpuint(generation_of(a, 0), ==, 1);
 }
 
 static void test_a_restarted_node_replaces_all_that_it_said(void) {
@@ -528,6 +584,30 @@ static void test_a_delta_that_does_not_join_on_is_not_taken(void) {
         gossip_reply_clear(&reply);
 }
 
+static void test_a_new_generation_is_taken_from_its_beginning_only(void) {
+        _cleanup_(gossip_freep) Gossip *a = gossip_in(2, 0), *b = gossip_in(2, 1), *again = new_gossip(0, 2);
+        NodeId id = node_id(0);
+        for (unsigned i = 0; i < 5; i++)
+                set_text(a, "load", i % 2 ? "1" : "2");
+        exchange(a, b);
+        set_members(again, 2);
+        set_text(again, "host", "again");
+        set_text(again, "load", "again");
+        Gpupool1__GossipDigest want = GPUPOOL1__GOSSIP_DIGEST__INIT, *wants[] = { &want };
+        Gpupool1__Gossip ask = GPUPOOL1__GOSSIP__INIT;
+        want.node = (ProtobufCBinaryData) { ID_SIZE, id.bytes };
+        want.generation = 2;
+        want.version = 1;
+        ask.wants = wants;
+        ask.n_wants = 1;
+        GossipReply reply = tell(again, 1, &ask);
+        tell_only(b, 0, reply.message);
+        g_assert_cmpuint(generation_of(b, 0), ==, 1);
+        gossip_reply_clear(&reply);
+        exchange(again, b);
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "again");
+}
+
 static void test_what_is_older_never_takes_the_place_of_newer(void) {
         _cleanup_(gossip_freep) Gossip *a = gossip_in(2, 0), *b = gossip_in(2, 1);
         set_text(a, "host", "1");
@@ -599,6 +679,8 @@ int main(int argc, char **argv) {
         TEST(the_deepest_tree_ends_within_the_limit_of_messages);
         TEST(a_newcomer_learns_a_thousand_nodes_in_messages_within_the_limit);
         TEST(a_node_with_very_much_to_say_starves_nobody);
+        TEST(many_that_never_stop_changing_do_not_keep_each_other_out);
+        TEST(what_does_not_fit_of_the_tree_comes_the_next_time);
         TEST(the_hash_is_the_same_on_every_platform);
         TEST(keys_and_values_are_taken_up_to_their_limits);
         TEST(a_node_has_a_thousand_keys_at_most);
@@ -606,12 +688,14 @@ int main(int argc, char **argv) {
         TEST(a_full_node_that_changes_everything_is_followed);
         TEST(more_than_a_node_may_have_is_not_held);
         TEST(tombstones_are_dropped_by_a_new_generation);
+        TEST(a_fact_that_comes_and_goes_is_one_tombstone);
         TEST(a_restarted_node_replaces_all_that_it_said);
         TEST(a_node_that_came_back_from_a_backup_outdoes_what_is_known_of_it);
         TEST(a_node_that_lost_count_in_its_generation_outdoes_it);
         TEST(what_others_say_of_us_is_not_taken_but_outdone);
         TEST(generations_have_room_above);
         TEST(a_delta_that_does_not_join_on_is_not_taken);
+        TEST(a_new_generation_is_taken_from_its_beginning_only);
         TEST(what_is_older_never_takes_the_place_of_newer);
         TEST(a_stranger_is_not_heard_and_nobody_speaks_for_one);
         TEST(a_removed_node_is_forgotten_and_we_never_are);
