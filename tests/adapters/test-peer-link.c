@@ -153,6 +153,7 @@ static void test_one_connection_stays_whatever_the_network_does(void) {
                 g_autoptr(PeerWorld) w = peer_world_new(2);
                 PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
                 Relay relays[2] = {};
+                a->config.beat_us = b->config.beat_us = 10000;
                 node_up(a);
                 node_up(b);
                 for (unsigned n = 0; n < 2; n++) {

@@ -624,6 +624,7 @@ static void test_a_snapshot_does_not_stand_in_front_of_a_vote(void) {
 static void test_somebody_with_another_key_is_not_spoken_to(void) {
         g_autoptr(PeerWorld) w = peer_world_new(3);
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1], *liar = &w->nodes[2];
+        liar->config.node = b->id;              /* all of it but the key */
         node_up(a);
         node_up(liar);
         a->address_of[1] = address_of(liar);
