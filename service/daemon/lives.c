@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "core/neighbours.h"
 #include "daemon/node-id.h"
 
 #define MEMBERS_MAX 64U
@@ -76,8 +77,8 @@ static NodeRole role_of(const RaftMember *members, size_t n, const NodeId *node)
         return NODE_READER;
 }
 
-/* The leader's own judgement. */
-static void judge(Lives *lives, NodeLife *life, uint64_t now_us, uint64_t *wake_us) {
+/* By this node's own connections. */
+static void judge(const Lives *lives, NodeLife *life, uint64_t now_us, uint64_t *wake_us) {
         uint64_t silent_us = lives_silent_us(lives, &life->node, now_us);
         if (silent_us == 0)
                 return;
@@ -152,12 +153,34 @@ static bool same(const NodeLives *a, const NodeLives *b) {
         return true;
 }
 
+/* To the engine's members everybody has connections, and in a small cluster to all. */
+static void judge_without_leader(const Lives *lives, uint64_t now_us, NodeLives *fresh, uint64_t *wake_us) {
+        ARRAY_EACH(life, fresh) {
+                if (fresh->n > NEIGHBOURS_ALL && life->role == NODE_READER)
+                        continue;
+                life->silent = false;
+                life->silent_since_ms = 0;
+                judge(lives, life, now_us, wake_us);
+        }
+}
+
 static int look(Lives *lives, const Lead *lead, uint64_t now_us, NodeLives *fresh, uint64_t *wake_us) {
         int r = list_members(lives, fresh);
         if (r < 0)
                 return r;
-        if (!lead->is_local)
-                return believe(lives, lead, fresh);
+        if (!lead->is_local) {
+                r = believe(lives, lead, fresh);
+                if (r < 0 || lives->leaderless_since_us == 0)
+                        return r;
+                uint64_t patient_until = lives->leaderless_since_us + LIVES_LEADERLESS_US;
+                if (now_us < patient_until) {
+                        *wake_us = patient_until;
+                        return 0;
+                }
+                r = note_absent(lives, now_us);
+                judge_without_leader(lives, now_us, fresh, wake_us);
+                return r;
+        }
         r = note_absent(lives, now_us);
         ARRAY_EACH(life, fresh)
                 judge(lives, life, now_us, wake_us);
@@ -171,6 +194,10 @@ int lives_turn(Lives *lives, uint64_t now_us, uint64_t *ret_wake_us) {
         history_lead(lives->history, &lead);
         if (lead.is_local != (lives->leading_since_us > 0))
                 lives->leading_since_us = lead.is_local ? now_us : 0;
+        if (!id_is_null(lead.leader.bytes) || lives->removed)
+                lives->leaderless_since_us = 0;
+        else if (lives->leaderless_since_us == 0)
+                lives->leaderless_since_us = now_us;
         int r = look(lives, &lead, now_us, &fresh, ret_wake_us);
         if (r < 0) {
                 array_clear(&fresh);

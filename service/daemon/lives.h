@@ -2,7 +2,8 @@
 #pragma once
 
 /* Lives: who is a voter, and who is silent. The leader judges by its own connections and tells everybody by gossip, so
- * that all nodes show the same. */
+ * that all nodes show the same. Without a leader for longer than an election takes, each node goes by its own connections:
+ * then it is asked which nodes to bring back. */
 
 #include "adapters/peer/peer.h"
 #include "core/world.h"
@@ -11,6 +12,8 @@
 
 /* A connection that broke may be back at once: a service that was restarted. */
 #define LIVES_GRACE_US 2000000U
+/* An election, with room. */
+#define LIVES_LEADERLESS_US 5000000U
 
 /* When a node's connection went away, as this node saw it. */
 typedef struct Downtime {
@@ -28,7 +31,9 @@ typedef struct Lives {
         NodeId node;
         ARRAY(Downtime) down;           /* by node */
         NodeLives all;                  /* by node */
+        bool removed;                   /* this node is no member any more: what it knew then stays */
         uint64_t leading_since_us;      /* 0: this node does not lead */
+        uint64_t leaderless_since_us;   /* 0: a leader is known */
 } Lives;
 
 void lives_clear(Lives *lives);

@@ -156,12 +156,21 @@ static int service_leave(void *userdata, Entry *entry, SubmitCallback callback, 
         return r;
 }
 
+/* A VM that is proven dead may be forgotten, though its end is not reported: without a majority it never can be. */
+static bool may_live(const Runner *runner) {
+        ARRAY_EACH(run, &runner->runs)
+                if (!run->ending || run->process != RUN_PROCESS_DEAD)
+                        return true;
+        return false;
+}
+
 static int service_reset(void *userdata, const Caller *caller, const char **ret_error, char **ret_sentence) {
         Manager *manager = userdata;
-        if (manager->runner.runs.n > 0) {
+        if (may_live(&manager->runner)) {
                 *ret_error = ERROR_IN_USE;
                 return text_set(ret_sentence,
-                                "VMs of the cluster run on this node: stop them first (gpupoolctl vm stop)");
+                                "VMs of the cluster run on this node: stop them first (gpupoolctl vm stop, or, where "
+                                "no majority is left to decide it, virsh destroy)");
         }
         log_notice("user %s resets this node", caller->user);
         int r = begin_anew(manager);

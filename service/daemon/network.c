@@ -408,6 +408,7 @@ int network_turn(Network *network, const NodeFacts *local, uint64_t now, uint64_
         if (r < 0)
                 return r;
         earlier(ret_wake_us, due);
+        network->lives.removed = network_is_removed(network);
         int moved = lives_turn(&network->lives, now, &due);
         if (moved < 0)
                 return moved;
