@@ -189,8 +189,10 @@ static void test_half_a_frame_is_cut_in_time(void) {
 }
 
 static void test_a_flood_of_connections_keeps_no_member_out(void) {
-        g_autoptr(PeerWorld) w = one_node();
+        g_autoptr(PeerWorld) w = peer_world_new(2);
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
+        a->config.connect_us = 3600ULL * 1000 * 1000;           /* none of them goes by itself */
+        node_up(a);
         unsigned before = count_descriptors();
         int fds[200];
         for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++) {

@@ -110,6 +110,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
         PeerNet *net = link->net;
         link->retry = sd_event_source_disable_unref(link->retry);
         link->walk_why[0] = '\0';
+        link->unreached = true;
         int r = dial_new(&link->dial, net->event, net->resolver, &link->addresses, link->best_address, net->connect_us,
                          &dial_events, link);
         if (r < 0)
@@ -136,6 +137,15 @@ void link_look(Link *link) {
         if (sd_event_add_time(net->event, &link->retry, CLOCK_BOOTTIME, net_now_us(net) + pause, 10000, on_retry,
                               link) < 0)
                 link->retry = NULL;
+}
+
+void link_sign_of_life(Link *link) {
+        if (!link->unreached)
+                return;
+        link->unreached = false;
+        link->backoff_us = 0;
+        link->retry = sd_event_source_disable_unref(link->retry);
+        link_look(link);
 }
 
 void link_attempt_failed(Link *link, const char *address, const char *why) {

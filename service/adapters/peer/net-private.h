@@ -81,6 +81,7 @@ struct Link {
         Dial *dial;                     /* a walk through the addresses, in progress */
         sd_event_source *retry;
         uint64_t backoff_us;            /* before the next walk */
+        bool unreached;                 /* the last walk met nobody */
         size_t best_address;            /* that worked last */
         uint64_t heard_us;
 
@@ -148,6 +149,9 @@ Link *net_find_key(const PeerNet *net, const uint8_t key[static PEER_KEY_SIZE]);
 void link_look(Link *link);
 /* The present attempt is over, by the other end or the network. */
 void link_attempt_failed(Link *link, const char *address, const char *why);
+/* It dials us. If we could not reach it, another try is worth it now; if it refused us, that changes nothing, and two
+ * that refuse each other must not goad each other on. */
+void link_sign_of_life(Link *link);
 /* The walk and the attempt end. */
 void link_stop_dialling(Link *link);
 void link_trouble(Link *link, Trouble trouble, const char *address, const char *why);

@@ -373,11 +373,12 @@ static void on_secured(Connection *connection, void *userdata) {
         const uint8_t *pin = connection_pin(connection);
         if (!s->dialled) {
                 Link *link = net_find_key(s->net, pin);
-                if (link && link->retry)
-                        link->backoff_us = 0;   /* it lives */
+                if (link)
+                        link_sign_of_life(link);
                 return;
         }
         Link *link = s->link;
+        link->unreached = false;
         if (memcmp(pin, link->key, PEER_KEY_SIZE) != 0) {
                 link_trouble(link, TROUBLE_WRONG_KEY, s->text, "somebody answers there who has another key");
                 connection_close(connection, CONNECTION_INSECURE, "somebody answers there who has another key");
