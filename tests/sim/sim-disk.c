@@ -103,6 +103,8 @@ static void keep_from(SimDisk *disk, uint64_t index) {
         size_t n = index <= disk->first_index ? 0 : index - disk->first_index;
         if (n > disk->rows.n)
                 n = disk->rows.n;
+        if (n == 0)
+                return;
         for (size_t i = 0; i < n; i++)
                 log_entry_unref(disk->rows.items[i].entry);
         memmove(disk->rows.items, disk->rows.items + n, (disk->rows.n - n) * sizeof(*disk->rows.items));

@@ -473,6 +473,7 @@ SimQuestion *sim_judge_asked(SimJudge *judge, SimMachine *machine) {
         SimQuestion *question = g_new0(SimQuestion, 1);
         *question = (SimQuestion) {
                 .machine = machine,
+                .life = machine->life,
                 .asked_us = judge->time->now_us,
                 .known_index = judge->last_index,
                 .top_term = judge->top_term,
@@ -496,6 +497,16 @@ void sim_judge_confirmed(SimJudge *judge, SimQuestion *question, RaftOutcome out
         if (question->known_index > index)
                 sim_broken(judge->time, "m%u confirms at %" PRIu64 "; when it was asked %" PRIu64 " was committed",
                            question->machine->number, index, question->known_index);
+}
+
+const SimQuestion *sim_judge_unanswered(const SimJudge *judge, uint64_t us) {
+        ARRAY_EACH(item, &judge->questions) {
+                const SimQuestion *question = *item;
+                if (!question->is_answered && question->asked_us < us && question->machine->engine &&
+                    question->machine->life == question->life)
+                        return question;
+        }
+        return NULL;
 }
 
 void sim_judge_changed(SimJudge *judge, SimMachine *machine, RaftOutcome outcome, uint64_t index, uint64_t term) {

@@ -65,6 +65,7 @@ typedef struct SimLead {
 /* A confirmation that was asked for. */
 typedef struct SimQuestion {
         SimMachine *machine;
+        unsigned life;
         uint64_t asked_us;
         uint64_t known_index;           /* the last one committed anywhere */
         uint64_t top_term;              /* of any leader there was */
@@ -133,6 +134,9 @@ void sim_judge_answered(SimJudge *judge, SimWish *wish, RaftOutcome outcome, uin
 SimQuestion *sim_judge_asked(SimJudge *judge, SimMachine *machine);
 void sim_judge_confirmed(SimJudge *judge, SimQuestion *question, RaftOutcome outcome, uint64_t index, uint64_t term);
 void sim_judge_changed(SimJudge *judge, SimMachine *machine, RaftOutcome outcome, uint64_t index, uint64_t term);
+
+/* One that was asked before @us, of a machine that is still up, and not answered; or NULL. */
+const SimQuestion *sim_judge_unanswered(const SimJudge *judge, uint64_t us);
 
 /* The newest members that are committed; to be closed. False if nothing is known. */
 struct raft_configuration;

@@ -162,6 +162,13 @@ static void wait_quiet(SimWorld *world, uint64_t until_us) {
                            (unsigned) (CALM_US / SECOND), why);
 }
 
+static void check_questions(SimWorld *world) {
+        const SimQuestion *question = sim_judge_unanswered(&world->judge, world->time.now_us - 1 * SECOND);
+        if (question)
+                sim_broken(&world->time, "m%u never answered whether its term stands, asked at %.6f",
+                           question->machine->number, (double) question->asked_us / (double) SECOND);
+}
+
 static void compare_registries(SimWorld *world) {
         _cleanup_free_ uint8_t *expected = NULL;
         size_t expected_size;
@@ -200,8 +207,10 @@ void sim_world_run(SimWorld *world, unsigned seconds) {
         wait_quiet(world, world->time.now_us + CALM_US);
         if (!world->time.broken && !last->is_acknowledged)
                 sim_broken(&world->time, "the last command is not acknowledged");
-        if (!world->time.broken)
-                compare_registries(world);
+        if (world->time.broken)
+                return;
+        compare_registries(world);
+        check_questions(world);
         sim_say(&world->time, "%" PRIu64 " entries, %" PRIu64 " events", world->judge.last_index,
                 world->time.n_events);
 }

@@ -235,6 +235,38 @@ static void test_what_an_older_term_sent_is_refused(void) {
         serve_all(world);
 }
 
+/* libraft goes back behind what it knows that the member has, and then sends it nothing any more. */
+static void test_a_refusal_that_was_overtaken_ends_nothing(void) {
+        _cleanup_(sim_world_freep) SimWorld *world = sim_world_of(3, 3);
+        SimMachine *m = world->machines;
+
+        make_leader(world, m + 0);
+        serve_all(world);
+        RaftStatus before = sim_machine_status(m + 0);
+        only_together(world, 1U << 2);
+        pass_ms(world, 2000);           /* m0 no longer counts on what it sends to m2 */
+        const struct raft_message core = {
+                .type = RAFT_APPEND_ENTRIES_RESULT,
+                .append_entries_result = {
+                        .term = before.term,
+                        .rejected = before.last_index,
+                        .last_log_index = before.last_index - 2,
+                },
+        };
+        g_assert_cmpint(raft_engine_receive(m[0].engine, &(RaftMessage) {
+                        .kind = RAFT_MESSAGE_CORE,
+                        .from = m[2].id,
+                        .to = m[0].id,
+                        .address = m[2].address,
+                        .core = &core,
+                }), ==, 0);
+        only_together(world, 0);
+        serve_all(world);
+        pass_ms(world, 5000);
+        g_assert_cmpuint(sim_machine_status(m + 0).term, ==, before.term);
+        g_assert_cmpuint(sim_machine_status(m + 2).persisted_index, ==, sim_machine_status(m + 0).last_index);
+}
+
 /* The rest of the cluster knows nothing of it, and wants nothing else. */
 static void test_what_a_later_term_has_left_behind_is_answered_at_once(void) {
         _cleanup_(sim_world_freep) SimWorld *world = sim_world_of(3, 3);
@@ -285,6 +317,7 @@ int main(int argc, char **argv) {
         TEST(a_standby_votes_for_who_holds_it_for_a_voter);
         TEST(a_lone_voter_leads_in_a_new_term);
         TEST(what_an_older_term_sent_is_refused);
+        TEST(a_refusal_that_was_overtaken_ends_nothing);
         TEST(what_a_later_term_has_left_behind_is_answered_at_once);
         TEST(a_candidate_learns_of_a_later_term);
         return g_test_run();

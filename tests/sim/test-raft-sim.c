@@ -15,9 +15,9 @@
 
 #include "sim-world.h"
 
-#define SEEDS 80U
+#define SEEDS 150U
 #define SEEDS_LONG 4000U
-#define SECONDS 40U
+#define SECONDS 45U
 #define FAILURES_MAX 10U                /* then a campaign has seen enough */
 
 static struct {
