@@ -242,6 +242,11 @@ unsigned count_descriptors(void) {
 #define PRIORITIES "NONE:+VERS-TLS1.3:+AES-256-GCM:+AEAD:+COMP-NULL:+CTYPE-X509:+GROUP-X25519:+SIGN-EdDSA-Ed25519"
 
 int raw_socket(uint16_t port) {
+        return raw_socket_from("127.0.0.1", port);
+}
+
+int raw_socket_from(const char *host, uint16_t port) {
+        struct sockaddr_in from = { .sin_family = AF_INET };
         struct sockaddr_in address = {
                 .sin_family = AF_INET,
                 .sin_port = htons(port),
@@ -249,6 +254,8 @@ int raw_socket(uint16_t port) {
         };
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(inet_pton(AF_INET, host, &from.sin_addr), ==, 1);
+        g_assert_cmpint(bind(fd, (struct sockaddr *) &from, sizeof(from)), ==, 0);
         g_assert_cmpint(connect(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
         g_assert_cmpint(fcntl(fd, F_SETFL, O_NONBLOCK), ==, 0);
         return fd;
@@ -294,7 +301,7 @@ Raw *raw_connect(PeerWorld *world, uint16_t port, const RawOptions *options) {
         static const RawOptions usual;
         Raw *raw = g_new0(Raw, 1);
         raw->world = world;
-        raw->fd = raw_socket(port);
+        raw->fd = raw_socket_from(options && options->from ? options->from : "127.0.0.1", port);
         begin_session(raw, options ? options : &usual, GNUTLS_CLIENT);
         return raw;
 }

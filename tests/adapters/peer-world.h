@@ -103,10 +103,12 @@ typedef struct RawOptions {
         const char *protocol;           /* NULL: ditto; "": none */
         bool no_certificate;
         const PeerKey *key;             /* borrowed; NULL: a fresh one */
+        const char *from;               /* the host that it comes from; NULL: 127.0.0.1 */
 } RawOptions;
 
 int listen_anywhere(uint16_t *ret_port);         /* on loopback */
 int raw_socket(uint16_t port);          /* connected, non-blocking */
+int raw_socket_from(const char *host, uint16_t port);
 Raw *raw_connect(PeerWorld *world, uint16_t port, const RawOptions *options);
 int raw_handshake(Raw *raw);            /* 0, or what GnuTLS says */
 Raw *raw_server(PeerWorld *world, int fd, const PeerKey *key);  /* the other role, on an accepted socket */

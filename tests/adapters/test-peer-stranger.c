@@ -228,6 +228,26 @@ static void test_at_most_16_strangers_wait(void) {
         node_down(&w->nodes[0]);
 }
 
+static void test_one_host_does_not_keep_the_strangers_of_others_out(void) {
+        g_autoptr(PeerWorld) w = one_node();
+        Raw *silent[16];
+        for (unsigned i = 0; i < 16; i++) {
+                silent[i] = visit(w);
+                raw_hello(silent[i], &w->nodes[1].id, NULL, 1, i);
+                Gpupool1__Frame *hello = raw_read(silent[i]);
+                g_assert_nonnull(hello);
+                gpupool1__frame__free_unpacked(hello, NULL);
+        }
+        g_autoptr(Raw) other = raw_connect(w, w->nodes[0].port, &(RawOptions) { .from = "127.0.0.2" });
+        g_assert_cmpint(raw_handshake(other), ==, 0);
+        raw_hello(other, &w->nodes[1].id, NULL, 1, 99);
+        raw_join_request(other);
+        AWAIT(w, w->nodes[0].join_requests == 1);
+        g_assert_null(raw_read(silent[0]));             /* the oldest had to go */
+        for (unsigned i = 0; i < 16; i++)
+                raw_free(silent[i]);
+}
+
 /* ---- joining ---- */
 
 static void answer(PeerNode *node, bool admitted) {
@@ -718,6 +738,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/peer/stranger/a-flood-of-connections-keeps-no-member-out",
                         test_a_flood_of_connections_keeps_no_member_out);
         g_test_add_func("/peer/stranger/at-most-16-strangers-wait", test_at_most_16_strangers_wait);
+        g_test_add_func("/peer/stranger/one-host-does-not-keep-the-strangers-of-others-out",
+                        test_one_host_does_not_keep_the_strangers_of_others_out);
         g_test_add_func("/peer/stranger/a-stranger-asks-and-is-answered", test_a_stranger_asks_and_is_answered);
         g_test_add_func("/peer/stranger/who-is-known-already-may-ask-again", test_who_is_known_already_may_ask_again);
         g_test_add_func("/peer/stranger/somebody-else-at-the-inviters-address-learns-nothing",
