@@ -442,6 +442,10 @@ static int step_and_vote(RaftEngine *engine, struct raft_event *event, struct ra
         if (self) {
                 role = self->role;
                 self->role = RAFT_VOTER;
+                /* Leaders do not speak to spares: the one that was heard last is none because of that. */
+                if (role == RAFT_SPARE &&
+                    engine_now_us(engine) - engine->contact_us >= engine->raft.election_timeout * UINT64_C(1000))
+                        engine_forget_leader(engine);
         }
         int code = raft_step(&engine->raft, event, update);
         if (self)
