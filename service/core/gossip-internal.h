@@ -47,6 +47,8 @@ size_t known_first_beyond(const Known *known, uint64_t version);
 /* Puts the fact in the place of the key's old one, which @key and @value may be part of. @version is greater than all
  * that are here; known->version is the caller's to set. 0 or -ENOMEM with nothing changed. */
 int known_put(Known *known, const char *key, uint64_t version, const void *value, size_t size, bool gone);
+/* A hash over all facts that are not gone, whatever their versions. */
+uint64_t known_fingerprint(const Known *known);
 /* Forgets all facts; nothing else. */
 void known_clear(Known *known);
 /* Begins a generation with the facts that are here: without tombstones, numbered anew in their order. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "core/entry.h"
 #include "core/gossip-internal.h"
 
 bool gossip_key_is_valid(const char *key) {
@@ -82,6 +83,15 @@ int known_put(Known *known, const char *key, uint64_t version, const void *value
         known->size += fact_weight(fact);
         known->n_gone += fact->gone;
         return 0;
+}
+
+uint64_t known_fingerprint(const Known *known) {
+        uint64_t hash = 0;
+        ARRAY_EACH(fact, &known->by_key)
+                if (!(*fact)->gone)
+                        hash = tree_mix(hash ^ bytes_fingerprint((const uint8_t *) (*fact)->bytes,
+                                                                 (*fact)->key_size + 1U + (*fact)->size));
+        return hash;
 }
 
 void known_clear(Known *known) {

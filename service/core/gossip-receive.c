@@ -11,6 +11,8 @@
 #define WANTS_LIMIT (TREE_LIMIT + 12U * 1024U)
 /* Of one node in turn; more than the usual node has in all, so that its facts arrive together. */
 #define QUANTUM (8U * 1024U)
+/* Numbers among which the generation is chosen by which a node outdoes its past. */
+#define GENERATIONS_BEYOND 65536U
 
 /* A reply in the making. */
 typedef struct Answer {
@@ -83,12 +85,15 @@ static int take_entries(Known *known, const Gpupool1__GossipDelta *delta) {
 }
 
 /* Somebody knows a state of us that we do not: we came back from an older one, or lost count. What we say now must be
- * newer than that. */
+ * newer than that. It may not be all that we once said: so that no number is given to two states, where others know a
+ * newer one still, how far we go beyond it comes of what we have to say. */
 static void outdo(Answer *answer, uint64_t generation, uint64_t version) {
         Known *own = gossip_own(answer->gossip);
         if (!is_newer(generation, version, own) || generation == GOSSIP_GENERATION_MAX)
                 return;
-        known_renew(own, generation + 1);
+        uint64_t beyond = 1 + known_fingerprint(own) % GENERATIONS_BEYOND;
+        bool has_room = beyond <= GOSSIP_GENERATION_MAX - generation;
+        known_renew(own, has_room ? generation + beyond : GOSSIP_GENERATION_MAX);
         gossip_rehash(answer->gossip, own);
         answer->renewed = true;
 }

@@ -46,8 +46,10 @@
 
 typedef struct Gossip Gossip;
 
-/* @generation: 1 to GOSSIP_GENERATION_MAX, greater than at the last start; where it was not, the node finds out from
- * its peers and takes a greater one by itself. Knows nobody but @self. 0, -EINVAL or -ENOMEM. */
+/* @generation: 1 to GOSSIP_GENERATION_MAX, greater than at the last start. Where it is not, the node finds out from a
+ * peer that knows a newer state of it, and takes a greater one by itself; but until it has met one, two states may have
+ * the same number. Starts are best counted in steps of a million, as generations are taken in between. Knows nobody but
+ * @self. 0, -EINVAL or -ENOMEM. */
 int gossip_new(Gossip **ret, const NodeId *self, uint64_t generation);
 Gossip *gossip_free(Gossip *gossip);
 DEFINE_CLEANUP(Gossip *, gossip_free);
