@@ -573,6 +573,7 @@ static void test_generations_have_room_above(void) {
         _cleanup_(gossip_freep) Gossip *below = new_gossip(0, GOSSIP_GENERATION_MAX - 1), *d = gossip_in(2, 1);
         _cleanup_(gossip_freep) Gossip *first = gossip_in(2, 0);
         set_members(below, 2);
+        set_text(first, "host", "x");
         exchange(below, d);
         g_assert_true(exchange(first, d).renewed);
         g_assert_cmpuint(generation_of(first, 0), ==, GOSSIP_GENERATION_MAX);
