@@ -2,8 +2,8 @@
 #pragma once
 
 /* Lives: who is a voter, and who is silent. The leader judges by its own connections and tells everybody by gossip, so
- * that all nodes show the same. Without a leader for longer than an election takes, each node goes by its own connections:
- * then it is asked which nodes to bring back. */
+ * that all nodes show the same. Without a leader for longer than an election takes, each node goes by its own
+ * connections: then it is asked which nodes to bring back. */
 
 #include "adapters/peer/peer.h"
 #include "core/world.h"

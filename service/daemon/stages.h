@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Stages: how far a VM is on its way up or down, as the node that runs it tells the others by gossip, so that a job shows
- * the same wherever it was asked for. Nothing is decided by it. */
+/* Stages: how far a VM is on its way up or down, as the node that runs it tells the others by gossip, so that a job
+ * shows the same wherever it was asked for. Nothing is decided by it. */
 
 #include "core/runner.h"
 #include "daemon/cluster-facts.h"
