@@ -133,10 +133,19 @@ static bool is_author(const NodeId *from, const Entry *entry) {
 }
 
 /* What @from asks to be written must be its own; another member vouches for what it hands on. */
-static bool may_submit(const NodeId *from, const Gpupool1__Call *call) {
+bool answers_may_ask(const NodeId *from, const Gpupool1__Call *call) {
         _cleanup_(entry_freep) Entry *entry = NULL;
-        return entry_decode(call->submit.data, call->submit.len, &entry) == ENTRY_GOOD &&
-               (call->relayed || is_author(from, entry));
+        switch (call->what_case) {
+        case GPUPOOL1__CALL__WHAT_SUBMIT:
+                return entry_decode(call->submit.data, call->submit.len, &entry) == ENTRY_GOOD &&
+                       (call->relayed || is_author(from, entry));
+        case GPUPOOL1__CALL__WHAT_CONFIRM:
+                return true;
+        case GPUPOOL1__CALL__WHAT__NOT_SET:
+        case _GPUPOOL1__CALL__WHAT__CASE_IS_INT_SIZE:
+                break;
+        }
+        return false;
 }
 
 static void submit(Asked *asked, const Gpupool1__Call *call) {
@@ -167,8 +176,7 @@ static void confirm(Asked *asked, const Gpupool1__Call *call) {
 }
 
 void answers_asked(Answers *answers, const NodeId *from, const Gpupool1__Call *call) {
-        bool submits = call->what_case == GPUPOOL1__CALL__WHAT_SUBMIT;
-        if ((!submits && call->what_case != GPUPOOL1__CALL__WHAT_CONFIRM) || (submits && !may_submit(from, call))) {
+        if (!answers_may_ask(from, call)) {
                 answer_kind(answers, from, call->id, GPUPOOL1__ANSWER_KIND__ANSWER_KIND_REFUSED);
                 return;
         }
@@ -180,7 +188,7 @@ void answers_asked(Answers *answers, const NodeId *from, const Gpupool1__Call *c
         *asked = (Asked) { .answers = answers, .next = answers->asked, .from = *from, .id = call->id };
         answers->asked = asked;
         answers->n_asked++;
-        if (submits)
+        if (call->what_case == GPUPOOL1__CALL__WHAT_SUBMIT)
                 submit(asked, call);
         else
                 confirm(asked, call);

@@ -19,6 +19,9 @@ typedef struct Answers {
 /* Forgets all; nobody is answered. */
 void answers_clear(Answers *answers);
 
+/* Is it a call that a node in its senses makes? Nothing of it is trusted. */
+bool answers_may_ask(const NodeId *from, const Gpupool1__Call *call);
+
 void answers_asked(Answers *answers, const NodeId *from, const Gpupool1__Call *call);
 /* Nobody is there any more to be answered. */
 void answers_lost(Answers *answers, const NodeId *node);
