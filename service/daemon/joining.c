@@ -2,6 +2,8 @@
 #include "daemon/joining.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 #include "core/names.h"
 #include "core/token.h"
@@ -105,6 +107,28 @@ static void retry_or_end(Joining *joining, const char *error, const char *senten
         (void) sd_event_source_set_enabled(joining->retry, SD_EVENT_ONESHOT);
 }
 
+/* A job's error outlives the answer that it came with; and a name that is none of ours is not shown for one. */
+static const char *known_error(const char *name) {
+        static const char *const known[] = { ERROR_ACCESS_DENIED, ERROR_NOT_FOUND, ERROR_CONFLICT, ERROR_EXISTS,
+                                             ERROR_IN_USE, ERROR_INVALID_ARGUMENT, ERROR_LEVEL_TOO_LOW, ERROR_NO_QUORUM,
+                                             ERROR_LIMITS_EXCEEDED, ERROR_STORAGE_FULL, ERROR_OUTCOME_UNKNOWN };
+        for (size_t i = 0; i < ELEMENTS(known); i++)
+                if (text_equal(name, known[i]))
+                        return known[i];
+        return ERROR_FAILED;
+}
+
+__attribute__((format(printf, 3, 4))) static void end_with(Joining *joining, const char *error, const char *format,
+                                                           ...) {
+        _cleanup_free_ char *sentence = NULL;
+        va_list arguments;
+        va_start(arguments, format);
+        if (vasprintf(&sentence, format, arguments) < 0)
+                sentence = NULL;
+        va_end(arguments);
+        end(joining, JOB_FAILED, error, sentence ? sentence : "out of memory");
+}
+
 static void on_answer(PeerJoinOutcome outcome, const char *sentence, const Gpupool1__JoinAnswer *answer,
                       void *userdata) {
         Joining *joining = userdata;
@@ -115,13 +139,15 @@ static void on_answer(PeerJoinOutcome outcome, const char *sentence, const Gpupo
                 else if (text_equal(answer->error, ERROR_OUTCOME_UNKNOWN))
                         retry_or_end(joining, ERROR_OUTCOME_UNKNOWN, answer->sentence);
                 else
-                        end(joining, JOB_FAILED, *answer->error ? answer->error : ERROR_FAILED, answer->sentence);
+                        end(joining, JOB_FAILED, known_error(answer->error), answer->sentence);
                 break;
         case PEER_JOIN_UNREACHABLE:
-                end(joining, JOB_FAILED, ERROR_UNREACHABLE, sentence);
+                end_with(joining, ERROR_UNREACHABLE, "no address of the invitation answers: %s. See that gpupoold runs "
+                         "on the inviting node and that this one reaches it, then join again", sentence);
                 break;
         case PEER_JOIN_WRONG_KEY:
-                end(joining, JOB_FAILED, ERROR_ACCESS_DENIED, sentence);
+                end_with(joining, ERROR_ACCESS_DENIED, "%s. It was told nothing. See which host has that address, or "
+                         "make a new invitation on the right one, with gpupoolctl cluster invite", sentence);
                 break;
         case PEER_JOIN_LOST:
                 retry_or_end(joining, ERROR_OUTCOME_UNKNOWN, sentence);
@@ -204,7 +230,7 @@ static const char *judge_self(const Joining *joining, char **ret_sentence) {
         if (registry->pools.n > 0 || registry->vms.n > 0) {
                 (void) text_printf(ret_sentence,
                                    "this node has %zu pool%s and %zu VM%s of its own, which joining would lose: delete "
-                                   "them (gpupoolctl cluster export keeps a copy), or join the other way round",
+                                   "them (gpupoolctl export keeps a copy), or join the other way round",
                                    registry->pools.n, registry->pools.n == 1 ? "" : "s", registry->vms.n,
                                    registry->vms.n == 1 ? "" : "s");
                 return ERROR_IN_USE;
