@@ -38,5 +38,6 @@ uint64_t history_now_us(const History *history);
 void submissions_applied(History *history);     /* the registry moved on */
 void submissions_answer_now(History *history);  /* the store began to fail: nobody is kept waiting for it */
 void submissions_stop(History *history);
+void submissions_abandon(History *history);     /* nobody will ever say what became of them */
 void confirmations_applied(History *history);
 void confirmations_stop(History *history);

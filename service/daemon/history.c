@@ -289,6 +289,10 @@ void history_stop(History *history) {
         }
 }
 
+void history_abandon(History *history) {
+        submissions_abandon(history);
+}
+
 History *history_free(History *history) {
         if (!history)
                 return NULL;

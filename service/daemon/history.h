@@ -62,6 +62,8 @@ int history_open(History **ret, sd_event *event, const HistoryConfig *config, co
 int history_start(History *history);
 /* Answers what waits: SUBMIT_OUTCOME_UNKNOWN, for what was taken may still happen; else SUBMIT_STOPPING. */
 void history_stop(History *history);
+/* This node is no member any more: nothing that waits here can be asked of anybody, so all of it is answered. */
+void history_abandon(History *history);
 History *history_free(History *history);
 DEFINE_CLEANUP(History *, history_free);
 

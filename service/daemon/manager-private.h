@@ -19,6 +19,7 @@
 #include "daemon/steps.h"
 
 typedef struct XmlCheck XmlCheck;
+typedef struct Leaving Leaving;
 
 struct Manager {
         const Conf *conf;
@@ -54,6 +55,7 @@ struct Manager {
         char stage[STAGE_SIZE];         /* as told last */
         XmlCheck *checks;              /* under way */
         uint64_t stop_by_us;            /* it was asked to stop and hands the lead over first; 0: not so */
+        Leaving *leaving;               /* this node is out of its registry, and the caller waits; NULL: not so */
         bool again;                     /* ends to start anew, as another node */
         int fault;
 };
@@ -77,3 +79,6 @@ void manager_guard_listed(GuardResult result, GuardEntry *entries, size_t n, voi
 extern const Service manager_service;
 /* Tells those that wait for libvirt's word on an XML that there will be none. */
 void manager_end_checks(Manager *manager);
+/* A node that leaves goes as soon as the others can do without it. */
+void manager_leave_turn(Manager *manager, uint64_t now, uint64_t *wake_us);
+void manager_end_leave(Manager *manager);

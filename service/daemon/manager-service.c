@@ -11,6 +11,8 @@
 #include "daemon/reset.h"
 #include "util/log.h"
 
+#define LEAVE_ANSWER_US 5000000U
+
 static const World *service_world(void *userdata) {
         return manager_look(userdata);
 }
@@ -127,17 +129,63 @@ static int begin_anew(Manager *manager) {
         return sd_event_exit(manager->event, 0);
 }
 
-typedef struct Leaving {
+/* A node that leaves stays until the others can do without its vote: gone at once, the leader of two would leave one
+ * behind that can never be elected. */
+struct Leaving {
         Manager *manager;
-        SubmitCallback callback;
+        bool was_member;
+        uint64_t answer_by_us;          /* the caller is kept waiting no longer */
+        SubmitCallback callback;        /* NULL: was answered */
         void *userdata;
-} Leaving;
+};
 
 static void on_left(SubmitOutcome outcome, const Result *result, void *userdata) {
-        _cleanup_free_ Leaving *leaving = userdata;
+        Leaving *leaving = userdata;
+        Manager *manager = leaving->manager;
+        /* The others cut a removed node off, so that their answer may not come any more. */
+        bool told = leaving->was_member && network_is_removed(&manager->network);
+        bool left = told || (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE);
+        if (left && !manager->leaving) {
+                leaving->answer_by_us = manager_now_us(manager) + LEAVE_ANSWER_US;
+                manager->leaving = leaving;
+                manager_wake(manager);
+                return;
+        }
         leaving->callback(outcome, result, leaving->userdata);
-        if (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE && begin_anew(leaving->manager) < 0)
+        free(leaving);
+}
+
+static bool has_seat(const Manager *manager) {
+        RaftStatus status;
+        history_status(manager->history, &status);
+        return status.is_member && !manager->network.peers.file.removed;
+}
+
+static void answer_left(Leaving *leaving) {
+        static const Result left = { .verdict = VERDICT_DONE };
+        if (leaving->callback)
+                leaving->callback(SUBMIT_COMMITTED, &left, leaving->userdata);
+        leaving->callback = NULL;
+}
+
+void manager_leave_turn(Manager *manager, uint64_t now, uint64_t *wake_us) {
+        Leaving *leaving = manager->leaving;
+        if (!leaving || manager->again)
+                return;
+        bool seated = has_seat(manager);
+        if (!seated || now >= leaving->answer_by_us)
+                answer_left(leaving);
+        else if (leaving->answer_by_us < *wake_us)
+                *wake_us = leaving->answer_by_us;
+        if (!seated && begin_anew(manager) < 0)
                 log_error("this node has left its cluster and could not write that down: gpupoolctl cluster reset");
+}
+
+void manager_end_leave(Manager *manager) {
+        if (manager->leaving)
+                answer_left(manager->leaving);
+        free(manager->leaving);
+        manager->leaving = NULL;
 }
 
 static int service_leave(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata) {
@@ -146,7 +194,8 @@ static int service_leave(void *userdata, Entry *entry, SubmitCallback callback, 
         Leaving *leaving = malloc(sizeof(*leaving));
         if (!leaving)
                 return -ENOMEM;
-        *leaving = (Leaving) { .manager = manager, .callback = callback, .userdata = callback_userdata };
+        *leaving = (Leaving) { .manager = manager, .was_member = !network_is_removed(&manager->network),
+                               .callback = callback, .userdata = callback_userdata };
         command.node = id_message_borrow(manager->node.bytes);
         entry->command_case = GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE;
         entry->remove_node = &command;

@@ -221,6 +221,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         manager_failed(manager, stages_tell(manager->network.facts, &manager->runner));
         list_again(manager, now, &due);
         list_guard_again(manager, now, &due);
+        manager_leave_turn(manager, now, &due);
         manager_failed(manager, operations_follow(manager->operations, world, is_settled(manager, now, &due)));
 
         (void) sd_event_source_set_time(manager->timer, due);
@@ -505,6 +506,7 @@ Manager *manager_free(Manager *manager) {
                 return NULL;
         if (manager->history)
                 history_stop(manager->history);
+        manager_end_leave(manager);
         bus_free(manager->bus);
         manager->bus = NULL;
         hypervisor_free(manager->hypervisor);

@@ -408,7 +408,10 @@ int network_turn(Network *network, const NodeFacts *local, uint64_t now, uint64_
         if (r < 0)
                 return r;
         earlier(ret_wake_us, due);
-        network->lives.removed = network_is_removed(network);
+        bool removed = network_is_removed(network);
+        if (removed && !network->lives.removed)
+                history_abandon(network->history);
+        network->lives.removed = removed;
         int moved = lives_turn(&network->lives, now, &due);
         if (moved < 0)
                 return moved;

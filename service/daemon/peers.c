@@ -31,21 +31,27 @@ static bool is_engine_member(const RaftMember *members, size_t n, const NodeId *
         return false;
 }
 
-static int add(Roster *roster, const NodeId *node, const uint8_t *key, const TextList *addresses, bool member,
-               bool removed) {
+static int add(Roster *roster, const NodeId *node, const uint8_t *key, const TextList *addresses, bool member) {
         PeerInfo info = { .node = *node, .addresses = (const char *const *) addresses->items,
-                          .n_addresses = addresses->n, .removed = removed };
+                          .n_addresses = addresses->n };
         Neighbour neighbour = { .id = *node, .member = member };
         memcpy(info.key, key, PEER_KEY_SIZE);
         int r = array_append(&roster->infos, &info);
-        if (r >= 0 && !removed)
+        if (r >= 0)
                 r = array_append(&roster->nodes, &neighbour);
         return r;
 }
 
+/* It is cut off, but not before it is out of the engine: a leader that was removed has the lead to hand over, and among
+ * two no other can be elected without its vote. The new leader's first act puts it out. */
+static int add_gone(Roster *roster, const RemovedNode *gone, bool in_engine) {
+        PeerInfo info = { .node = gone->id, .removed = !in_engine };
+        memcpy(info.key, gone->key, PEER_KEY_SIZE);
+        return array_append(&roster->infos, &info);
+}
+
 /* By the registry, once it knows this node. */
 static int list_by_registry(const Peers *peers, const RaftMember *members, size_t n_members, Roster *ret) {
-        static const TextList nowhere = {};
         const Registry *registry = history_registry(peers->history);
         int r = 0;
         ARRAY_EACH(node, &registry->nodes) {
@@ -54,11 +60,11 @@ static int list_by_registry(const Peers *peers, const RaftMember *members, size_
                 if (r >= 0 && ID_EQUAL(&node->id, &peers->node))
                         r = array_append(&ret->nodes, &self);
                 else if (r >= 0 && node->has_key)
-                        r = add(ret, &node->id, node->key, &node->addresses, member, false);
+                        r = add(ret, &node->id, node->key, &node->addresses, member);
         }
         ARRAY_EACH(gone, &registry->removed)
                 if (r >= 0 && gone->has_key && !registry_find_node_key(registry, gone->key))
-                        r = add(ret, &gone->id, gone->key, &nowhere, false, true);
+                        r = add_gone(ret, gone, is_engine_member(members, n_members, &gone->id));
         return r;
 }
 
@@ -67,7 +73,7 @@ static int list_by_file(const Peers *peers, Roster *ret) {
         int r = array_append(&ret->nodes, &self);
         ARRAY_EACH(peer, &peers->file.peers)
                 if (r >= 0 && !ID_EQUAL(&peer->node, &peers->node))
-                        r = add(ret, &peer->node, peer->key, &peer->addresses, peer->member, false);
+                        r = add(ret, &peer->node, peer->key, &peer->addresses, peer->member);
         return r;
 }
 

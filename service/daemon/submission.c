@@ -283,6 +283,14 @@ void submissions_stop(History *history) {
         }
 }
 
+void submissions_abandon(History *history) {
+        /* Callbacks may submit anew: those are not among what is abandoned now. */
+        for (Submission *i = history->submissions; i; i = i->next) {
+                i->maybe = i->maybe || i->stage == SUBMISSION_LOCAL || i->stage == SUBMISSION_REMOTE;
+                (void) sd_event_source_set_time(i->deadline, 0);
+        }
+}
+
 static uint64_t realtime_ms(void) {
         struct timespec now;
         (void) clock_gettime(CLOCK_REALTIME, &now);
