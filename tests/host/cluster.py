@@ -24,20 +24,22 @@ READ_WHEN_ASKED = {"MemoryFree"}
 
 class Cluster:
     """gpus: what is plugged into each host, or a list of that for each host in turn. settings: a gpupoold.conf for all,
-    or {number: text}. joined: how many of the hosts are members, from the first on (default: all). The other options
-    are Rig's."""
+    or {number: text}. libvirtd: whether the hosts have one, or the numbers of those that do. joined: how many of the
+    hosts are members, from the first on (default: all). The other options are Rig's."""
 
     def __init__(self, count=3, gpus=("h100", "a100-pair"), settings="", libvirtd=True, joined=None, **options):
-        per_host = gpus if gpus and not isinstance(gpus[0], str) else [gpus] * count
-        if not libvirtd:
-            options["without"] = NO_LIBVIRT
-        alike = all(each == per_host[0] for each in per_host)
-        self.rig = Rig(count if alike else 1, **product.rig_options(per_host[0], **options))
-        for number in range(2, 1 if alike else count + 1):
-            self.rig.up(number, **product.rig_options(per_host[number - 1], **options))
-        per_host = settings if isinstance(settings, dict) else dict.fromkeys(range(1, count + 1), settings)
-        self.hosts = {number: product.Host(number=number, rig=self.rig, settings=per_host.get(number, ""))
-                      for number in range(1, count + 1)}
+        numbers = range(1, count + 1)
+        gpus = gpus if gpus and not isinstance(gpus[0], str) else [gpus] * count
+        with_libvirt = numbers if libvirtd is True else libvirtd or ()
+        each = [product.rig_options(gpus[number - 1], without=() if number in with_libvirt else NO_LIBVIRT, **options)
+                for number in numbers]
+        alike = all(one == each[0] for one in each)
+        self.rig = Rig(count if alike else 1, **each[0])
+        for number in () if alike else numbers[1:]:
+            self.rig.up(number, **each[number - 1])
+        settings = settings if isinstance(settings, dict) else dict.fromkeys(numbers, settings)
+        self.hosts = {number: product.Host(number=number, rig=self.rig, settings=settings.get(number, ""))
+                      for number in numbers}
         for number in range(2, (count if joined is None else joined) + 1):
             self.join(number)
         self.wait_quorate()
@@ -61,6 +63,27 @@ class Cluster:
     def join(self, number, through=1):
         """Returns once the host has the registry."""
         return self.hosts[number].ctl("cluster", "join", self.invite(through))
+
+    def leave(self, number):
+        """The host is a cluster of its own again, and returns once it serves as that."""
+        was = self.hosts[number].manager()["ClusterId"]
+        self.hosts[number].ctl("cluster", "leave", "--yes")
+        self.wait_alone(number, was)
+
+    def leave_or_forget(self, number, asked=1):
+        """For the end of a test, whatever it left: the host is on its own, and the others know."""
+        was, name = self.hosts[number].manager()["ClusterId"], self.hosts[number].node()["Name"]
+        if self.hosts[number].run("gpupoolctl", "cluster", "leave", "--yes", check=False).returncode != 0:
+            self.hosts[number].ctl("cluster", "reset", "--forget")
+            self.hosts[asked].run("gpupoolctl", "node", "remove", name, "--yes", check=False)
+        self.wait_alone(number, was)
+
+    def wait_alone(self, number, was, timeout_s=SLOW_S):
+        """The host is a cluster of its own, and not that of before."""
+        def alone():
+            manager = ask(self.hosts[number].manager)
+            return manager and manager["ClusterId"] != was and manager["Quorate"] and len(self.nodes(number)) == 1
+        wait_until(alone, timeout_s, f"host {number} is no cluster of its own")
 
     def members(self, asked=1):
         """The numbers of the hosts that are members, as one of them says, of those that are there."""
@@ -174,7 +197,8 @@ class Cluster:
         return self.rig.status(number)["services"]["gpupoold"]["starts"]
 
     def clear(self, through=1):
-        """Nothing is defined any more, in the whole cluster."""
+        """Nothing is defined any more, in the whole cluster. What another host was told just now is seen first."""
+        self.wait_same_view(self.members(through))
         self.hosts[through].clear()
 
 
