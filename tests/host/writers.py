@@ -3,6 +3,7 @@
 with the same request id. So in the end each one is there, once."""
 
 import collections
+import itertools
 import os
 import threading
 import time
@@ -14,14 +15,17 @@ from product import MANAGER, POOL, ROOT
 SURELY_NOT = ("NoQuorum", "StorageFull", "Busy")
 OPEN = ("OutcomeUnknown", "NoReply", "Disconnected", "ServiceUnknown", "NameHasNoOwner", "Timeout")
 PATIENCE_S = 120
+CALLS_AT_ONCE = 16              # QuestionsPerUser=
+SERIAL = itertools.count()      # one cluster sees many writers, and each pool must be made once in its life
 
 
 class Writer(threading.Thread):
-    """Creates pools NAME-0, NAME-1, ... on one host until count are acknowledged, or until stop()."""
+    """Creates pools NAME.N-0, NAME.N-1, ... on one host until count are acknowledged, or until stop(); N is the
+    writer's own."""
 
     def __init__(self, rig, host, name, count=None, moves=()):
         super().__init__(daemon=True)
-        self.rig, self.host, self.name_, self.count = rig, host, name, count
+        self.rig, self.host, self.name_, self.count = rig, host, f"{name}.{next(SERIAL)}", count
         self.hosts = [host, *moves]     # where to go on when a host is gone
         self.acknowledged, self.retried, self.trouble = [], 0, None
         self.ended = threading.Event()
@@ -95,3 +99,12 @@ def check_all_there(cluster, writers, asked):
 
 def events(host):
     return host.bus().call(ROOT, MANAGER, "Events", "tu", 0, 0)[0]
+
+
+def delete_pools(host):
+    """Many at once: one by one, a write of a follower waits for its leader's next heartbeat."""
+    bus = host.bus()
+    paths = [path for path, interfaces in host.objects().items() if POOL in interfaces]
+    for begin in range(0, len(paths), CALLS_AT_ONCE):
+        for number in [bus.send(path, POOL, "Delete", "a{sv}", {}) for path in paths[begin:begin + CALLS_AT_ONCE]]:
+            bus.answer(number)
