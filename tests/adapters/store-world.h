@@ -43,6 +43,7 @@ struct World {
         sd_event_source *follow;
         unsigned seed;
         unsigned trailing;
+        unsigned election_ms, heartbeat_ms;     /* 0: as is good for tests */
         bool fault_is_fine;
         int apply_error;                /* what applying says */
         void (*on_send)(World *world, Node *node, const RaftMessage *message);

@@ -88,6 +88,21 @@ static void test_another_leads_when_the_leader_ends(void) {
         wait_same_state(world, second);
 }
 
+/* A write that is asked of another node is answered when it is applied there. */
+static void test_followers_learn_what_is_committed_before_the_next_heartbeat(void) {
+        g_autoptr(World) world = world_new(3, NULL);
+        world->election_ms = 1500;
+        world->heartbeat_ms = 1000;
+        world_up(world);
+        Node *leader = world_wait_leader(world);
+        gint64 began = g_get_monotonic_time();
+        for (unsigned i = 0; i < 10; i++) {
+                write_many(leader, "a", 1);
+                wait_same_state(world, leader);
+        }
+        g_assert_cmpint(g_get_monotonic_time() - began, <, 5 * G_USEC_PER_SEC);
+}
+
 /* As one does who wants it: again, until the other leads. */
 static void hand_over(Node *from, const Node *to) {
         World *world = from->world;
@@ -742,6 +757,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/store/cluster/" #name, test_##name)
         TEST(three_elect_one_and_agree);
         TEST(a_follower_refuses_to_take_commands);
+        TEST(followers_learn_what_is_committed_before_the_next_heartbeat);
         TEST(another_leads_when_the_leader_ends);
         TEST(the_lead_is_handed_over);
         TEST(one_that_was_away_catches_up_by_entries);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What the five files of the engine share: raft-start.c opens, starts and ends, raft-engine.c drives, raft-request.c
- * serves callers, raft-receive.c takes what peers send, raft-relay.c hands on to readers and is one. */
+/* What the six files of the engine share: raft-start.c opens, starts and ends, raft-engine.c drives, raft-request.c
+ * serves callers, raft-receive.c takes what peers send, raft-relay.c hands on to readers and is one, raft-tell.c tells
+ * members at once what is committed. */
 
 #include <raft.h>
 
@@ -34,6 +35,12 @@ typedef struct Confirmation {
         uint64_t member_id;
         uint64_t round;
 } Confirmation;
+
+/* Up to where a member was told that the log is committed, by this leader. */
+typedef struct Told {
+        uint64_t member_id;
+        uint64_t committed;
+} Told;
 
 struct RaftEngine {
         struct raft raft;
@@ -88,6 +95,7 @@ struct RaftEngine {
         uint64_t ready_index;   /* what a new leader must have applied before it answers */
         uint64_t next_round;
         ARRAY(Confirmation) confirmations;
+        ARRAY(Told) told;
 
         /* As told by changed(). */
         bool told_leader;
@@ -152,3 +160,8 @@ void engine_forget_leader(RaftEngine *engine);                  /* of a follower
 void engine_doubt_leader(RaftEngine *engine);                   /* forgets one that has not been heard for long */
 int receive_relayed(RaftEngine *engine, const RaftMessage *relayed);    /* checked */
 void relay_answer(RaftEngine *engine);                          /* if all is stored that was handed on */
+
+/* raft-tell.c */
+void tell_note_sent(RaftEngine *engine, const struct raft_message *message);
+void tell_follow_state(RaftEngine *engine);                     /* after each step: is there anything to tell? */
+void tell_turn(RaftEngine *engine);                             /* tells it, once per turn of the loop */

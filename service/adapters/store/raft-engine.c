@@ -222,6 +222,7 @@ static void queue_messages(RaftEngine *engine, const struct raft_message *messag
                 if (!item)
                         continue;       /* raft bears a lost message */
                 item->needs = engine->vote_sequence;
+                tell_note_sent(engine, &messages[i]);
                 if (messages[i].type != RAFT_INSTALL_SNAPSHOT) {
                         raft_outbox_push(&engine->outbox, item);
                         continue;
@@ -492,6 +493,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
         engine_flush(engine);
         engine_apply_committed(engine);
         requests_follow_state(engine);
+        tell_follow_state(engine);
         set_timer(engine, timed_out);
         engine_tell_changed(engine);
         return 0;
@@ -515,6 +517,8 @@ int engine_on_deferred(sd_event_source *source, void *userdata) {
 
         if (!engine->stopped)
                 requests_turn(engine, false);
+        if (!engine->stopped)
+                tell_turn(engine);
         return 0;
 }
 

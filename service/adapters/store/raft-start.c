@@ -235,6 +235,7 @@ RaftEngine *raft_engine_free(RaftEngine *engine) {
         raft_outbox_clear(&engine->outbox);
         raft_outbox_clear(&engine->snapshot_outbox);
         array_clear(&engine->confirmations);
+        array_clear(&engine->told);
         if (engine->has_raft)
                 raft_close(&engine->raft, NULL);
         raft_log_clear(&engine->log);
