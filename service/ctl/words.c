@@ -236,6 +236,10 @@ char *node_to_note(const Objects *objects, const NodeObject *node) {
         return note;
 }
 
+static int compare_texts(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
 char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
         if (pool->gpus.n == 0 && pool->rules.n > 0)
                 return must_printf("no GPUs yet; none matches its rules (gpupoolctl gpu shows what there is)");
@@ -248,6 +252,8 @@ char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
                 if (*node && !text_list_has(&nodes, node))
                         must_list_add(&nodes, node);
         }
+        if (nodes.n > 1)
+                qsort(nodes.items, nodes.n, sizeof(*nodes.items), compare_texts);
         _cleanup_free_ char *where = must_join(&nodes, ", ");
         char *sentence = must_printf("%u GPU%s on %s", pool->total, plural(pool->total), *where ? where : "no node");
         if (pool->total > 1)

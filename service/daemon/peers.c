@@ -31,8 +31,9 @@ static bool is_engine_member(const RaftMember *members, size_t n, const NodeId *
         return false;
 }
 
-static int add(Roster *roster, const NodeId *node, const uint8_t *key, const TextList *addresses, bool member) {
-        PeerInfo info = { .node = *node, .addresses = (const char *const *) addresses->items,
+static int add(Roster *roster, const NodeId *node, const char *name, const uint8_t *key, const TextList *addresses,
+               bool member) {
+        PeerInfo info = { .node = *node, .name = name, .addresses = (const char *const *) addresses->items,
                           .n_addresses = addresses->n };
         Neighbour neighbour = { .id = *node, .member = member };
         memcpy(info.key, key, PEER_KEY_SIZE);
@@ -45,7 +46,7 @@ static int add(Roster *roster, const NodeId *node, const uint8_t *key, const Tex
 /* It is cut off, but not before it is out of the engine: a leader that was removed has the lead to hand over, and among
  * two no other can be elected without its vote. The new leader's first act puts it out. */
 static int add_gone(Roster *roster, const RemovedNode *gone, bool in_engine) {
-        PeerInfo info = { .node = gone->id, .removed = !in_engine };
+        PeerInfo info = { .node = gone->id, .name = gone->name, .removed = !in_engine };
         memcpy(info.key, gone->key, PEER_KEY_SIZE);
         return array_append(&roster->infos, &info);
 }
@@ -60,7 +61,7 @@ static int list_by_registry(const Peers *peers, const RaftMember *members, size_
                 if (r >= 0 && ID_EQUAL(&node->id, &peers->node))
                         r = array_append(&ret->nodes, &self);
                 else if (r >= 0 && node->has_key)
-                        r = add(ret, &node->id, node->key, &node->addresses, member);
+                        r = add(ret, &node->id, node->name, node->key, &node->addresses, member);
         }
         ARRAY_EACH(gone, &registry->removed)
                 if (r >= 0 && gone->has_key && !registry_find_node_key(registry, gone->key))
@@ -73,7 +74,7 @@ static int list_by_file(const Peers *peers, Roster *ret) {
         int r = array_append(&ret->nodes, &self);
         ARRAY_EACH(peer, &peers->file.peers)
                 if (r >= 0 && !ID_EQUAL(&peer->node, &peers->node))
-                        r = add(ret, &peer->node, peer->key, &peer->addresses, peer->member);
+                        r = add(ret, &peer->node, peer->name, peer->key, &peer->addresses, peer->member);
         return r;
 }
 

@@ -36,17 +36,16 @@ Link *net_find_key(const PeerNet *net, const uint8_t key[static PEER_KEY_SIZE]) 
 }
 
 void link_trouble(Link *link, Trouble trouble, const char *address, const char *why) {
-        char id[ID_TEXT_SIZE];
         if (link->troubles & (1U << trouble))
                 return;
         link->troubles |= 1U << trouble;
-        id_to_text(link->node.bytes, id);
-        log_warning("Node %s%s%s: %s", id, address ? " at " : "", address ? address : "", why);
+        log_warning("Node %s%s%s: %s", link->name, address ? " at " : "", address ? address : "", why);
 }
 
 void link_lasted(Link *link) {
         link->backoff_us = PAUSE_FIRST_US;
         link->troubles = 0;
+        link->unknown_there = false;
 }
 
 void link_disconnect(Link *link, Gpupool1__GoodbyeReason reason, const char *why) {
@@ -162,6 +161,7 @@ void link_attempt_failed(Link *link, const char *address, const char *why) {
 typedef struct Staged {
         Link *old;                      /* one of the two */
         Link *fresh;
+        const char *name;
         TextList addresses;             /* for the old one */
         bool wanted, removed;
 } Staged;
@@ -200,6 +200,13 @@ static Link *new_link(PeerNet *net, const PeerInfo *info) {
         return link;
 }
 
+static void set_name(Link *link, const char *name) {
+        if (name)
+                (void) snprintf(link->name, sizeof(link->name), "%s", name);
+        else
+                id_to_text(link->node.bytes, link->name);
+}
+
 static int stage_peer(PeerNet *net, Stage *stage, const PeerInfo *info) {
         size_t i;
         if (ID_EQUAL(&info->node, &net->node) || array_find(stage, &info->node, compare_staged, &i))
@@ -210,6 +217,9 @@ static int stage_peer(PeerNet *net, Stage *stage, const PeerInfo *info) {
                 staged.old = NULL;
         if (!staged.old)
                 staged.fresh = new_link(net, info);
+        if (staged.fresh)
+                set_name(staged.fresh, info->name);
+        staged.name = info->name;
         int r = staged.old || staged.fresh ? copy_addresses(info, &staged.addresses) : -ENOMEM;
         if (r >= 0)
                 r = array_insert(stage, i, &staged);
@@ -265,6 +275,7 @@ static void update(Link *link, Staged *staged) {
                 link->member->beat_due = true;
                 net_want_turn(link->net);
         }
+        set_name(link, staged->name);
         link->wanted = staged->wanted;
         link->removed = staged->removed;
         if (!link->wanted)

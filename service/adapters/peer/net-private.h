@@ -14,6 +14,7 @@
 #include "adapters/peer/hello.h"
 #include "adapters/peer/listener.h"
 #include "adapters/peer/peer.h"
+#include "core/names.h"
 #include "util/array.h"
 #include "util/text.h"
 
@@ -71,6 +72,7 @@ struct Link {
         Link *next_gone;
         PeerNet *net;
         NodeId node;
+        char name[NAME_LENGTH_MAX + 1]; /* for the log */
         uint8_t key[PEER_KEY_SIZE];
         TextList addresses;
         bool wanted, removed;
@@ -89,6 +91,7 @@ struct Link {
         bool down_due;
         char why[SENTENCE_SIZE];        /* of the next down */
         char walk_why[SENTENCE_SIZE];   /* what the walk met last */
+        bool unknown_there;             /* it did not know us: a new member may be ahead of the news of it, once */
         unsigned troubles;              /* bits of Trouble: told, and not over since */
 };
 

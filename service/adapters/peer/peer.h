@@ -113,6 +113,7 @@ void peer_net_set_cluster(PeerNet *net, const ClusterId *cluster);
 
 typedef struct PeerInfo {
         NodeId node;
+        const char *name;               /* for the log; NULL: its id is shown */
         uint8_t key[PEER_KEY_SIZE];
         const char *const *addresses;   /* "10.0.0.1:7411", "[fd77::1]:7411", "name:7411" */
         size_t n_addresses;

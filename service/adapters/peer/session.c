@@ -272,6 +272,16 @@ static bool is_final(Gpupool1__GoodbyeReason reason) {
                reason == GPUPOOL1__GOODBYE_REASON__GOODBYE_REASON_PROTOCOL;
 }
 
+/* Who is admitted knows of it before all others do: the first that does not know us yet is no news. */
+static bool is_worth_a_word(Link *link, Gpupool1__GoodbyeReason reason) {
+        if (reason == GPUPOOL1__GOODBYE_REASON__GOODBYE_REASON_UNKNOWN && !link->unknown_there) {
+                link->unknown_there = true;
+                return false;
+        }
+        return reason != GPUPOOL1__GOODBYE_REASON__GOODBYE_REASON_REPLACED &&
+               reason != GPUPOOL1__GOODBYE_REASON__GOODBYE_REASON_STOPPING;
+}
+
 static void take_goodbye(Session *s, const Gpupool1__Goodbye *goodbye) {
         PeerNet *net = s->net;
         Link *link = s->link;
@@ -285,8 +295,7 @@ static void take_goodbye(Session *s, const Gpupool1__Goodbye *goodbye) {
                 link->backoff_us = UINT64_MAX;
 
         if (was_attempt) {
-                if (goodbye->reason != GPUPOOL1__GOODBYE_REASON__GOODBYE_REASON_REPLACED &&
-                    goodbye->reason != GPUPOOL1__GOODBYE_REASON__GOODBYE_REASON_STOPPING)
+                if (is_worth_a_word(link, goodbye->reason))
                         link_trouble(link, TROUBLE_REFUSED, text, why);
                 session_drop(s, why);
                 link_attempt_failed(link, text, why);
