@@ -33,7 +33,8 @@ static void drop(ClusterFacts *facts, size_t index) {
         array_remove(&facts->others, index);
 }
 
-/* Reads anew what gossip knows of @node. What came in part only waits for the rest. */
+/* Reads anew what gossip knows of @node. What came in part only waits for the rest, and until a new generation has the
+ * host in it the old one is shown: a member never takes all back. */
 static int refresh(ClusterFacts *facts, const NodeId *node) {
         size_t index;
         if (ID_EQUAL(node, &facts->config.node))
@@ -49,8 +50,7 @@ static int refresh(ClusterFacts *facts, const NodeId *node) {
                 r = array_insert(&facts->others, index, &fresh);
                 if (r >= 0)
                         return 0;
-        } else if (r == FACTS_NONE && known)
-                drop(facts, index);
+        }
         node_facts_clear(fresh);
         free(fresh);
         return r < 0 ? r : 0;
