@@ -257,6 +257,16 @@ int history_remove_files(const char *state_directory) {
         return r < 0 ? r : fsync(directory) < 0 ? -errno : 0;
 }
 
+int history_finish_removal(const char *state_directory) {
+        _cleanup_free_ char *path = NULL;
+        int r = text_printf(&path, "%s/" REGISTRY_FILE, state_directory);
+        if (r < 0)
+                return r;
+        if (access(path, F_OK) >= 0)
+                return 0;
+        return errno == ENOENT ? history_remove_files(state_directory) : -errno;
+}
+
 int history_adopt(History *history, const ClusterId *cluster) {
         _cleanup_free_ char *sentence = NULL;
         Registry *registry = NULL;

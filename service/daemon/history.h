@@ -54,6 +54,9 @@ int history_refuse_lost(const char *state_directory, char **reterr_sentence);
 
 /* Takes a registry away that nobody has open. 0 or -errno. */
 int history_remove_files(const char *state_directory);
+/* Goes on with that where it was cut short: what lies beside a registry that is gone would be held for the rest of one
+ * that was lost. 0 or -errno. */
+int history_finish_removal(const char *state_directory);
 
 /* Opens or creates the registry. @callbacks is borrowed. Returns a HistoryVerdict or -errno. */
 int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,

@@ -321,8 +321,12 @@ static int open_history(Manager *manager, char **reterr_sentence) {
         HistoryConfig config = { .state_directory = manager->conf->state_directory, .node = manager->node,
                                  .call_timeout_us = manager->conf->call_timeout_us,
                                  .snapshot_entries = manager->conf->snapshot_entries };
-        if (file->joining)
+        if (file->joining) {
                 config.cluster = file->cluster;
+                r = history_finish_removal(config.state_directory);
+                if (r < 0)
+                        return r;
+        }
         r = history_open(&manager->history, manager->event, &config, &manager_history_callbacks, manager,
                          reterr_sentence);
         if (r != HISTORY_OPENED)
@@ -336,8 +340,10 @@ static int start_history(Manager *manager) {
         int r = history_start(manager->history);
         if (r < 0)
                 return r;
-        ClusterId cluster = history_registry(manager->history)->cluster;
-        if (!file->joining || id_is_null(cluster.bytes) || ID_EQUAL(&cluster, &file->cluster))
+        /* By whose registry it was born as: of the old one, what it says may be lost already. */
+        RaftStatus status;
+        history_status(manager->history, &status);
+        if (!file->joining || memcmp(status.cluster_id, file->cluster.bytes, ID_SIZE) == 0)
                 return 0;
         return history_adopt(manager->history, &file->cluster);
 }
@@ -451,6 +457,7 @@ static int start_bus(Manager *manager) {
 static int on_end(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
         history_stop(manager->history);
+        manager_end_leave(manager);
         operations_set_bus(manager->operations, NULL);
         manager->bus = bus_free(manager->bus);
         return 0;
