@@ -11,10 +11,18 @@
 #include "util/log.h"
 
 #define PEERS_TOLD_MAX 16U              /* of a JoinAnswer */
+#define REFUSAL_LOG_MS 10000U           /* between two lines */
 
 static uint64_t realtime_ms(void) {
         struct timespec now;
         (void) clock_gettime(CLOCK_REALTIME, &now);
+        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+/* For pauses: nobody sets this one. */
+static uint64_t boottime_ms(void) {
+        struct timespec now;
+        (void) clock_gettime(CLOCK_BOOTTIME, &now);
         return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
@@ -201,9 +209,17 @@ static void on_admitted(SubmitOutcome outcome, const Result *result, void *userd
         }
 }
 
-/* NULL: it may come in. */
+/* Of an invitation that was used: by this very node, which did not learn that it was admitted? */
+static bool was_used_by(const Registry *registry, const Invite *invite, const NodeId *node, const uint8_t *key) {
+        const NodeRecord *member = registry_find_node(registry, node);
+        return ID_EQUAL(&invite->node, node) && member && member->has_key &&
+               memcmp(member->key, key, PEER_KEY_SIZE) == 0;
+}
+
+/* NULL: it may come in. What is sure to be refused is refused here: an invitation that was used is in many hands, and
+ * each entry costs all nodes a write. */
 static const char *judge(const Admission *admission, const Gpupool1__JoinRequest *request, const uint8_t *hash,
-                         const char **ret_error) {
+                         const NodeId *node, const uint8_t *key, const char **ret_error) {
         const Registry *registry = history_registry(admission->history);
         InviteId id;
         *ret_error = ERROR_NOT_FOUND;
@@ -219,7 +235,11 @@ static const char *judge(const Admission *admission, const Gpupool1__JoinRequest
                 return "the secret of the invitation is wrong: copy the invitation whole, or make a new one there, "
                        "with gpupoolctl cluster invite";
         *ret_error = ERROR_CONFLICT;
-        if (realtime_ms() > invite->expires_ms && id_is_null(invite->node.bytes))
+        if (!id_is_null(invite->node.bytes))
+                return was_used_by(registry, invite, node, key)
+                               ? NULL
+                               : "this invitation was used already: make a new one there, with gpupoolctl cluster invite";
+        if (realtime_ms() > invite->expires_ms)
                 return "the invitation has expired: make a new one there, with gpupoolctl cluster invite. If it is "
                        "new, compare the clocks of both hosts";
         return NULL;
@@ -244,15 +264,32 @@ static int admit(Admission *admission, Guest *guest, const NodeId *node, const u
         return history_submit(admission->history, &entry, on_admitted, guest);
 }
 
+/* Anybody who reaches the port can be refused, as often as he likes and under any name: neither is for the log. */
+static void log_refusal(Admission *admission, const Gpupool1__JoinRequest *request, const char *why) {
+        uint64_t now_ms = boottime_ms();
+        if (now_ms < admission->refusal_not_before_ms) {
+                admission->refusals_unsaid++;
+                return;
+        }
+        const char *name = name_is_valid(request->name) ? request->name : "without a valid name";
+        if (admission->refusals_unsaid > 0)
+                log_notice("node %s asked to join and was refused: %s (and %u more were before it)", name, why,
+                           admission->refusals_unsaid);
+        else
+                log_notice("node %s asked to join and was refused: %s", name, why);
+        admission->refusal_not_before_ms = now_ms + REFUSAL_LOG_MS;
+        admission->refusals_unsaid = 0;
+}
+
 void admission_asked(Admission *admission, PeerStranger *stranger, const NodeId *node,
                      const uint8_t key[static PEER_KEY_SIZE], const Gpupool1__JoinRequest *request) {
         uint8_t hash[PEER_KEY_SIZE];
         const char *error = ERROR_FAILED, *no = "the inviting node is out of memory: try again";
         int r = peer_hash(request->secret.data, request->secret.len, hash);
         if (r >= 0)
-                no = judge(admission, request, hash, &error);
+                no = judge(admission, request, hash, node, key, &error);
         if (no) {
-                log_notice("node %s asked to join and was refused: %s", request->name, no);
+                log_refusal(admission, request, no);
                 answer_no(stranger, error, no);
                 return;
         }

@@ -23,6 +23,8 @@ typedef struct Admission {
         void *userdata;
         const TextList *addresses;      /* what others are told of this node, "address:port" */
         Guest *guests;                  /* wait for their entry */
+        uint64_t refusal_not_before_ms; /* the log's next line about one */
+        unsigned refusals_unsaid;
 } Admission;
 
 void admission_clear(Admission *admission);
