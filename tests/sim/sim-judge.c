@@ -286,6 +286,16 @@ static bool speaks_for(const SimMachine *machine, uint64_t term, uint64_t id) {
         return vote->term > term || (vote->term == term && (id == 0 || vote->voted_for == id));
 }
 
+/* That the log up to @index is on disk as the machine knows it, not as it was before. */
+static bool is_stored(const SimMachine *machine, uint64_t index) {
+        const LogEntry *known = raft_log_get(&machine->engine->log, index);
+        const LogEntry *stored = sim_disk_entry(machine->disk, index);
+
+        if (known && stored)
+                return is_same_entry(known, stored);
+        return index <= sim_disk_last_index(machine->disk);
+}
+
 static bool may_send(const SimMachine *machine, const RaftMessage *message) {
         const struct raft_message *core = message->core;
 
@@ -297,7 +307,7 @@ static bool may_send(const SimMachine *machine, const RaftMessage *message) {
         case RAFT_APPEND_ENTRIES_RESULT:
                 return speaks_for(machine, core->append_entries_result.term, 0) &&
                        (core->append_entries_result.rejected > 0 ||
-                        core->append_entries_result.last_log_index <= sim_disk_last_index(machine->disk));
+                        is_stored(machine, core->append_entries_result.last_log_index));
         case RAFT_REQUEST_VOTE:
                 if (core->request_vote.pre_vote)
                         return speaks_for(machine, core->request_vote.term - 1, 0);

@@ -145,8 +145,8 @@ static void fail_disk(SimWeather *weather, SimMachine *machine, uint64_t most_us
                 (double) disk->error_until_us / (double) SECOND, g_strerror(-disk->error));
 }
 
-static void stall_disk(SimWeather *weather, SimMachine *machine) {
-        machine->disk->stalled_until_us = soon(weather, MS, weather->rain_us);
+static void stall_disk(SimWeather *weather, SimMachine *machine, uint64_t most_us) {
+        machine->disk->stalled_until_us = soon(weather, MS, most_us);
         weather->judge->visits.disk_stalls++;
         sim_say(weather->time, "m%u's disk hangs until %.6f", machine->number,
                 (double) machine->disk->stalled_until_us / (double) SECOND);
@@ -179,7 +179,7 @@ static bool late_snapshot(SimWeather *weather) {
                 sim_alarm_set(weather->time, &weather->scene, soon(weather, 20 * MS, 100 * MS));
                 return true;
         case 2:
-                stall_disk(weather, victim);
+                stall_disk(weather, victim, weather->rain_us);
                 sim_machine_take_snapshot(victim);
                 sim_network_heal(weather->network);
                 return false;
@@ -210,13 +210,42 @@ static bool swap_leaders(SimWeather *weather) {
         return false;
 }
 
+/* A leader whose entries do not become durable is replaced, and its entries too, while they are still on their way. */
+static bool leader_disk(SimWeather *weather) {
+        SimMachine *victim = weather->victim;
+        SimTime *time = weather->time;
+
+        switch (weather->scene_step++) {
+        case 0:
+                if (sim_chance(time, 50))
+                        fail_disk(weather, victim, 6 * SECOND);
+                else
+                        stall_disk(weather, victim, 6 * SECOND);
+                sim_alarm_set(time, &weather->scene, soon(weather, 10 * MS, 300 * MS));
+                return sim_chance(time, 70);
+        case 1:
+                cut_off(weather, victim, true, true);
+                sim_alarm_set(time, &weather->scene, soon(weather, 600 * MS, 3 * SECOND));
+                return true;
+        case 2:
+                sim_network_heal(weather->network);
+                return false;
+        }
+        return false;
+}
+
 static void on_scene(void *userdata) {
         SimWeather *weather = userdata;
+        bool goes_on;
 
         if (weather->scene_kind == SIM_TROUBLE_LATE_SNAPSHOT)
-                (void) late_snapshot(weather);
+                goes_on = late_snapshot(weather);
+        else if (weather->scene_kind == SIM_TROUBLE_LEADER_DISK)
+                goes_on = leader_disk(weather);
         else
-                (void) swap_leaders(weather);
+                goes_on = swap_leaders(weather);
+        if (!goes_on)
+                sim_alarm_unset(weather->time, &weather->scene);
 }
 
 /* ---- the climate */
@@ -245,13 +274,13 @@ static void bring(SimWeather *weather, SimTrouble trouble) {
                 fail_disk(weather, any_machine(weather), weather->rain_us);
                 break;
         case SIM_TROUBLE_DISK_STALL:
-                stall_disk(weather, leader_or_any(weather));
+                stall_disk(weather, leader_or_any(weather), weather->rain_us);
                 break;
         case SIM_TROUBLE_HOLD:
                 hold(weather, leader_or_any(weather));
                 break;
         case SIM_TROUBLE_LEADER_DISK:
-                fail_disk(weather, leader_or_any(weather), weather->rain_us);
+                begin_scene(weather, trouble, leader_or_any(weather));
                 break;
         case SIM_TROUBLE_LATE_SNAPSHOT:
                 begin_scene(weather, trouble, any_machine(weather));
