@@ -9,6 +9,8 @@
 
 #define ASK_US 2000000U                 /* a reader asks again, though it has got nothing */
 #define STALE_US 3000000U               /* one that has not moved on since then follows somebody else */
+#define TRANSFERS_MAX 8U                /* snapshots on their way out to readers, each a copy: a bound on memory */
+#define COMPLAINT_US 10000000U          /* between two lines in the log */
 
 /* A reader that this node serves: what it asked last. */
 typedef struct Reader {
@@ -27,6 +29,7 @@ typedef struct Transfer {
 typedef struct Arrival {
         NodeId from;
         RaftSnapshotReceiver *receiver;
+        bool under_way;                 /* some of it is here */
 } Arrival;
 
 struct Courier {
@@ -41,6 +44,7 @@ struct Courier {
         uint64_t asked_us;              /* when it asked last */
         uint64_t moved_us;              /* when the history here moved on, while following */
         uint64_t moved_index;
+        uint64_t complained_us;         /* 0: never */
 };
 
 int courier_new(Courier **ret, const CourierConfig *config) {
@@ -134,11 +138,12 @@ static void pump(Courier *courier, const NodeId *to) {
                 end_transfer(courier, (size_t) i);
 }
 
-/* One at a time: the engine sends a newer one when this one was of no use. */
+/* One at a time: the engine sends a newer one when this one was of no use. Readers ask again, members' turn comes first. */
 static void send_snapshot(Courier *courier, const RaftMessage *message, const NodeId *to) {
         Letter letter = { .courier = courier, .to = to };
         Transfer transfer = { .to = *to };
-        if (find_transfer(courier, to) >= 0 || raft_codec_encode(message, post, &letter) < 0 ||
+        if (find_transfer(courier, to) >= 0 || (message->relayed && courier->transfers.n >= TRANSFERS_MAX) ||
+            raft_codec_encode(message, post, &letter) < 0 ||
             raft_snapshot_sender_new(message, &transfer.sender) < 0)
                 return;
         if (array_append(&courier->transfers, &transfer) < 0) {
@@ -197,6 +202,14 @@ static const HeardBeat *choose_source(const Courier *courier) {
         return best;
 }
 
+/* Its end says by itself that there may be more; asked before, the source would send all of it a second time. */
+static bool is_receiving(const Courier *courier, uint64_t now) {
+        ARRAY_EACH(arrival, &courier->arrivals)
+                if (arrival->under_way && ID_EQUAL(&arrival->from, &courier->source))
+                        return now < courier->moved_us + STALE_US;
+        return false;
+}
+
 /* A member is told by its leader; one that hears none for long may have been removed and does not know. */
 static bool must_follow(const RaftStatus *status, uint64_t now) {
         if (status->is_leader)
@@ -230,6 +243,10 @@ static void follow_turn(Courier *courier, uint64_t now, uint64_t *wake_us) {
         }
         if (!source)
                 return;
+        if (is_receiving(courier, now)) {
+                *wake_us = courier->moved_us + STALE_US;
+                return;
+        }
         if (courier->asked_us == 0 || now >= courier->asked_us + ASK_US)
                 ask(courier);
         *wake_us = courier->asked_us + ASK_US;
@@ -289,8 +306,10 @@ void courier_beat(Courier *courier, const NodeId *node) {
         const HeardBeat *beat = beats_find(courier->config.beats, node);
         if (!beat || !ID_EQUAL(node, &courier->source))
                 return;
+        uint64_t now = now_us(courier);
         history_status(courier->config.history, &status);
-        if (beat->committed > status.committed_index && now_us(courier) >= courier->asked_us + ASK_US / 4)
+        if (beat->committed > status.committed_index && now >= courier->asked_us + ASK_US / 4 &&
+            !is_receiving(courier, now))
                 ask(courier);
 }
 
@@ -311,12 +330,16 @@ void courier_send(Courier *courier, const RaftMessage *message) {
                 ask(courier);
 }
 
-static void complain(const Courier *courier, const NodeId *from, int r) {
+static void complain(Courier *courier, const NodeId *from, int r) {
         char id[ID_TEXT_SIZE];
+        uint64_t now = now_us(courier);
+        if (r >= 0 || r == -ESHUTDOWN || (courier->complained_us > 0 && now < courier->complained_us + COMPLAINT_US))
+                return;
+        courier->complained_us = now;
         id_to_text(from->bytes, id);
         if (r == -EBADMSG)
                 log_warning("node %s sent of the registry what no node in its senses sends; it was ignored", id);
-        else if (r < 0 && r != -ESHUTDOWN)
+        else
                 log_warning("what node %s sent of the registry could not be taken: %s", id, strerror(-r));
 }
 
@@ -336,7 +359,11 @@ static Arrival *find_or_add_arrival(Courier *courier, const NodeId *from, bool a
 
 /* The callbacks of a snapshot that is taken may send and look about; the receiver stays where it is meanwhile. */
 static void take_progress(Courier *courier, const NodeId *from, RaftSnapshotReceiver *receiver, int r) {
-        courier->moved_us = now_us(courier);    /* a large one takes its time */
+        if (ID_EQUAL(from, &courier->source))
+                courier->moved_us = now_us(courier);    /* a large one takes its time */
+        Arrival *arrival = find_or_add_arrival(courier, from, false);
+        if (arrival)
+                arrival->under_way = r == RAFT_SNAPSHOT_PARTIAL;
         if (r == RAFT_SNAPSHOT_WHOLE)
                 r = raft_engine_receive(engine_of(courier), raft_snapshot_receiver_message(receiver));
         else if (r >= 0)
@@ -352,7 +379,8 @@ void courier_raft(Courier *courier, const NodeId *from, const Gpupool1__Raft *ra
                 complain(courier, from, r);
                 return;
         }
-        if (!inbound)
+        /* What is handed on counts for committed, so only the word of the one that was asked is taken. */
+        if (!inbound || (raft_inbound_message(inbound)->relayed && !ID_EQUAL(from, &courier->source)))
                 return;
         if (!raft_codec_is_snapshot(raft_inbound_message(inbound))) {
                 complain(courier, from, raft_engine_receive(engine_of(courier), raft_inbound_message(inbound)));
