@@ -88,6 +88,19 @@ static void came_to_nothing(Submission *submission, SubmitOutcome why) {
         retry_in(submission, is_alone(submission->history) ? 0 : RETRY_US);
 }
 
+/* The last index at which an entry that is new now may be applied. What is committed the one says that is going to be
+ * asked, and nobody else: who claims a thousand entries more than there are would have a retry applied that the registry
+ * has forgotten, and who claims all numbers would have every entry expire. @seen: known to be committed, too. */
+static uint64_t last_index_for(const History *history, uint64_t seen) {
+        Lead lead;
+        history_lead(history, &lead);
+        const HeardBeat *asked = history->beats && !lead.is_local ? beats_find(history->beats, &lead.way) : NULL;
+        uint64_t known = history->registry->index;
+        known = seen > known ? seen : known;
+        known = asked && asked->committed > known ? asked->committed : known;
+        return known < INT64_MAX ? known + REQUESTS_MAX / 2 : INT64_MAX;
+}
+
 /* The registry never saw it before it was too late: so it surely did not happen, and may be sent as new. */
 static int renew(Submission *submission) {
         _cleanup_(entry_freep) Entry *entry = NULL;
@@ -96,10 +109,7 @@ static int renew(Submission *submission) {
         int r = entry_decode(submission->bytes, submission->size, &entry);
         if (r != ENTRY_GOOD)
                 return r < 0 ? r : -EBADMSG;
-        const History *history = submission->history;
-        uint64_t known = history->beats ? beats_committed(history->beats) : 0;
-        known = known > history->registry->index ? known : history->registry->index;
-        entry->not_after_index = known + REQUESTS_MAX / 2;
+        entry->not_after_index = last_index_for(submission->history, submission->index);
         r = entry_encode(entry, &bytes, &size);
         if (r < 0)
                 return r;
@@ -183,11 +193,14 @@ static void on_answer(const Gpupool1__Answer *answer, void *userdata) {
         case GPUPOOL1__ANSWER_KIND__ANSWER_KIND_NO_QUORUM:
         case GPUPOOL1__ANSWER_KIND__ANSWER_KIND_BUSY:
         case GPUPOOL1__ANSWER_KIND__ANSWER_KIND_REFUSED:
-        case _GPUPOOL1__ANSWER_KIND_IS_INT_SIZE:
                 came_to_nothing(submission, SUBMIT_NO_QUORUM);
                 return;
+        case _GPUPOOL1__ANSWER_KIND_IS_INT_SIZE:
+                break;
         }
-        came_to_nothing(submission, SUBMIT_NO_QUORUM);
+        /* Of a later minor version, which may mean anything by it. */
+        submission->maybe = true;
+        came_to_nothing(submission, SUBMIT_OUTCOME_UNKNOWN);
 }
 
 static void try_remote(Submission *submission, const Lead *lead) {
@@ -310,9 +323,7 @@ static int encode(const History *history, const Entry *entry, uint8_t **ret_byte
         filled.level = entry_level(entry);
         filled.time_ms = realtime_ms();
         if (!is_alone(history)) {
-                uint64_t known = history->beats ? beats_committed(history->beats) : 0;
-                known = known > history->registry->index ? known : history->registry->index;
-                filled.not_after_index = known + REQUESTS_MAX / 2;
+                filled.not_after_index = last_index_for(history, 0);
                 if (filled.request_id.len == 0) {
                         int r = sd_id128_randomize(&drawn);
                         if (r < 0)
