@@ -9,6 +9,8 @@
 
 #define KEY_FILE "key.pem"
 #define LISTEN_RETRY_US 5000000U
+#define DOUBT_RETRY_US 5000000U
+#define DEAF_US 600000000U
 
 static uint64_t now_us(const Network *network) {
         uint64_t now = 0;
@@ -59,8 +61,17 @@ static void on_beat(Network *network, const NodeId *node, const Gpupool1__Beat *
                 changed(network);
 }
 
+/* One that was removed is spoken to until it is out of the engine, and about nothing else. */
+static bool asks_in_vain(const Network *network, const NodeId *node, const Gpupool1__Frame *frame) {
+        return (frame->body_case == GPUPOOL1__FRAME__BODY_CALL || frame->body_case == GPUPOOL1__FRAME__BODY_FOLLOW ||
+                frame->body_case == GPUPOOL1__FRAME__BODY_GOSSIP) &&
+               registry_find_removed(history_registry(network->history), node);
+}
+
 static void on_frame(const NodeId *node, const Gpupool1__Frame *frame, void *userdata) {
         Network *network = userdata;
+        if (asks_in_vain(network, node, frame))
+                return;
         switch (frame->body_case) {
         case GPUPOOL1__FRAME__BODY_BEAT:
                 on_beat(network, node, frame->beat);
@@ -130,8 +141,10 @@ static void on_stranger_gone(PeerStranger *stranger, void *userdata) {
 
 static void on_removed(const NodeId *by, const char *sentence, void *userdata) {
         Network *network = userdata;
-        if (network->peers.file.removed)
+        bool deaf = ID_EQUAL(by, &network->accuser) && now_us(network) < network->deaf_until_us;
+        if (network->peers.file.removed || deaf)
                 return;
+        network->accuser = *by;
         log_error("this node is no member of its cluster any more, says node %s: %s. Its VMs are stopped; gpupoolctl "
                   "cluster reset makes it a cluster of its own",
                   name_of(network, by), sentence);
@@ -139,6 +152,35 @@ static void on_removed(const NodeId *by, const char *sentence, void *userdata) {
         if (r < 0)
                 log_warning("that cannot be written down: %s", strerror(-r));
         changed(network);
+}
+
+static void on_doubted(bool confirmed, void *userdata) {
+        Network *network = userdata;
+        network->doubting = false;
+        if (!confirmed || !network->peers.file.removed ||
+            !registry_find_node(history_registry(network->history), &network->config.node))
+                return;
+        log_warning("this node is a member all the same, says the leader. Somebody lied: remove that node if this "
+                    "happens again");
+        int r = peers_readmitted(&network->peers);
+        if (r < 0)
+                log_warning("that cannot be written down: %s", strerror(-r));
+        network->deaf_until_us = now_us(network) + DEAF_US;
+        changed(network);
+}
+
+/* One peer's word made this node take itself for removed. Who really is removed is cut off by all and finds no leader;
+ * where there is one, it is asked. */
+static void doubt_removal(Network *network, uint64_t now, uint64_t *wake_us) {
+        if (!network->peers.file.removed || network->doubting ||
+            !registry_find_node(history_registry(network->history), &network->config.node))
+                return;
+        if (now >= network->doubt_not_before_us) {
+                network->doubt_not_before_us = now + DOUBT_RETRY_US;
+                network->doubting = history_confirm(network->history, on_doubted, network) >= 0;
+        }
+        if (network->doubt_not_before_us < *wake_us)
+                *wake_us = network->doubt_not_before_us;
 }
 
 static const PeerCallbacks callbacks = {
@@ -326,6 +368,7 @@ static void follow_cluster(Network *network) {
 
 void network_adopted(Network *network) {
         network->peers.told = 0;
+        electors_clear(&network->electors);     /* what it waits for, the old engine never answers */
         follow_cluster(network);
         changed(network);
 }
@@ -408,6 +451,7 @@ int network_turn(Network *network, const NodeFacts *local, uint64_t now, uint64_
         if (r < 0)
                 return r;
         earlier(ret_wake_us, due);
+        doubt_removal(network, now, ret_wake_us);
         bool removed = network_is_removed(network);
         if (removed && !network->lives.removed)
                 history_abandon(network->history);

@@ -51,6 +51,10 @@ typedef struct Network {
         ClusterId told_cluster;         /* the net was, last */
         bool said;                      /* this node's facts as they are were published */
         uint64_t told_beat;             /* fingerprint of what the last beat said */
+        NodeId accuser;                 /* who said last that this node was removed */
+        uint64_t deaf_until_us;         /* to that, for the leader knew better */
+        bool doubting;                  /* the leader is being asked */
+        uint64_t doubt_not_before_us;
 } Network;
 
 /* Reads this node's key, or draws one where none is missing; does not listen yet. Returns a NetworkVerdict or

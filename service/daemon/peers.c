@@ -211,3 +211,8 @@ int peers_removed(Peers *peers) {
                 peers->file.cluster = history_registry(peers->history)->cluster;
         return peers_file_save(peers->state_directory, &peers->file);
 }
+
+int peers_readmitted(Peers *peers) {
+        peers->file.removed = false;
+        return peers_file_save(peers->state_directory, &peers->file);
+}

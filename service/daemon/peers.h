@@ -27,3 +27,5 @@ int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us);
 
 /* This node was told that it is no member any more: nobody is dialled from now on, also after a restart. */
 int peers_removed(Peers *peers);
+/* ... and that was not true. 0 or -errno. */
+int peers_readmitted(Peers *peers);
