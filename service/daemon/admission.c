@@ -238,7 +238,8 @@ static const char *judge(const Admission *admission, const Gpupool1__JoinRequest
         if (!id_is_null(invite->node.bytes))
                 return was_used_by(registry, invite, node, key)
                                ? NULL
-                               : "this invitation was used already: make a new one there, with gpupoolctl cluster invite";
+                               : "this invitation was used already: make a new one there, with gpupoolctl cluster "
+                                 "invite";
         if (realtime_ms() > invite->expires_ms)
                 return "the invitation has expired: make a new one there, with gpupoolctl cluster invite. If it is "
                        "new, compare the clocks of both hosts";

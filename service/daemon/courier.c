@@ -138,7 +138,7 @@ static void pump(Courier *courier, const NodeId *to) {
                 end_transfer(courier, (size_t) i);
 }
 
-/* One at a time: the engine sends a newer one when this one was of no use. Readers ask again, members' turn comes first. */
+/* One at a time: the engine sends a newer one when this one was of no use, and a reader asks again. */
 static void send_snapshot(Courier *courier, const RaftMessage *message, const NodeId *to) {
         Letter letter = { .courier = courier, .to = to };
         Transfer transfer = { .to = *to };

@@ -89,8 +89,9 @@ static void came_to_nothing(Submission *submission, SubmitOutcome why) {
 }
 
 /* The last index at which an entry that is new now may be applied. What is committed the one says that is going to be
- * asked, and nobody else: who claims a thousand entries more than there are would have a retry applied that the registry
- * has forgotten, and who claims all numbers would have every entry expire. @seen: known to be committed, too. */
+ * asked, and nobody else: who claims a thousand entries more than there are would have a retry applied that the
+ * registry has forgotten, and who claims all numbers would have every entry expire. @seen: known to be committed,
+ * too. */
 static uint64_t last_index_for(const History *history, uint64_t seen) {
         Lead lead;
         history_lead(history, &lead);
