@@ -55,7 +55,8 @@ static Fixture *fixture_new(void) {
 static Fixture *fixture_free(Fixture *f) {
         goes_down(f);
         sd_event_unref(f->event);
-        static const char *const files[] = { "registry.db", "registry.db-wal", "registry.db-shm", "registry.db-reserve" };
+        static const char *const files[] = { "registry.db", "registry.db-wal", "registry.db-shm",
+                                             "registry.db-reserve" };
         for (size_t i = 0; i < ELEMENTS(files); i++) {
                 g_autofree char *path = g_build_filename(f->folder, files[i], NULL);
                 (void) g_unlink(path);

@@ -184,6 +184,14 @@ class Cluster:
         for number in numbers:
             self.hosts[number].service("start")
 
+    def bring_back(self):
+        """For the end of a test, whatever it left: all hosts are on and serve."""
+        hosts = self.rig.status()["hosts"]
+        self.power_on(*(host["number"] for host in hosts if not host["pid"]))
+        self.start(*(number for number, host in self.hosts.items() if not is_there(host)))
+        for number, host in self.hosts.items():
+            wait_until(lambda host=host: is_there(host), SLOW_S, f"host {number} does not serve")
+
     def kill(self, *numbers):
         """kill -9 gpupoold, which is started anew at once; waits until it is."""
         before = {number: self.starts(number) for number in numbers}
