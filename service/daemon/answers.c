@@ -6,6 +6,7 @@
 #include "core/names.h"
 
 #define ASKED_MAX 4096U                 /* what the engine takes, and a bound on memory */
+#define ASKED_PER_NODE_MAX 1024U        /* so that one that asks without end leaves room for others */
 
 struct Asked {
         Answers *answers;
@@ -175,12 +176,19 @@ static void confirm(Asked *asked, const Gpupool1__Call *call) {
                 end_kind(asked, GPUPOOL1__ANSWER_KIND__ANSWER_KIND_NOT_LEADER);
 }
 
+static bool has_room_for(const Answers *answers, const NodeId *from) {
+        size_t n = 0;
+        for (const Asked *i = answers->asked; i; i = i->next)
+                n += ID_EQUAL(&i->from, from);
+        return answers->n_asked < ASKED_MAX && n < ASKED_PER_NODE_MAX;
+}
+
 void answers_asked(Answers *answers, const NodeId *from, const Gpupool1__Call *call) {
         if (!answers_may_ask(from, call)) {
                 answer_kind(answers, from, call->id, GPUPOOL1__ANSWER_KIND__ANSWER_KIND_REFUSED);
                 return;
         }
-        Asked *asked = answers->n_asked < ASKED_MAX ? calloc(1, sizeof(*asked)) : NULL;
+        Asked *asked = has_room_for(answers, from) ? calloc(1, sizeof(*asked)) : NULL;
         if (!asked) {
                 answer_kind(answers, from, call->id, GPUPOOL1__ANSWER_KIND__ANSWER_KIND_BUSY);
                 return;

@@ -7,6 +7,7 @@
 #include "util/log.h"
 
 #define MEMBERS_MAX 64U
+#define FILE_RETRY_US 10000000U         /* a full disk may have room again */
 
 void peers_clear(Peers *peers) {
         peers_file_clear(&peers->file);
@@ -194,12 +195,16 @@ int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
         choose_wanted(peers, epoch, &roster);
         *ret_wake_us = roster.nodes.n > NEIGHBOURS_ALL ? (epoch + 1) * NEIGHBOURS_EPOCH_US : UINT64_MAX;
         uint64_t print = fingerprint(peers, &roster);
-        if (print != peers->told) {
+        /* What the file still says of a join is not true any more. */
+        if (print != peers->told || (peers->file_failed && now_us >= peers->file_retry_us)) {
                 r = tell(peers, &roster, by_registry);
                 if (r < 0)
                         return r;
                 peers->told = print;
+                peers->file_retry_us = now_us + FILE_RETRY_US;
         }
+        if (peers->file_failed && peers->file_retry_us < *ret_wake_us)
+                *ret_wake_us = peers->file_retry_us;
         return tell_connected(peers, &roster);
 }
 

@@ -18,6 +18,7 @@ typedef struct Peers {
         uint64_t told;                  /* fingerprint of what the net and the file were told last */
         uint64_t told_connected;
         bool file_failed;               /* logged once */
+        uint64_t file_retry_us;
 } Peers;
 
 void peers_clear(Peers *peers);
