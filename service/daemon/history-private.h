@@ -36,6 +36,7 @@ struct History {
 uint64_t history_now_us(const History *history);
 
 void submissions_applied(History *history);     /* the registry moved on */
+void submissions_lead_changed(History *history, const Lead *lead);     /* or not */
 void submissions_answer_now(History *history);  /* the store began to fail: nobody is kept waiting for it */
 void submissions_stop(History *history);
 void submissions_abandon(History *history);     /* nobody will ever say what became of them */

@@ -421,6 +421,7 @@ uint64_t history_now_us(const History *history) {
 void history_lead_changed(History *history) {
         Lead lead;
         history_lead(history, &lead);
+        submissions_lead_changed(history, &lead);
         if (lead.quorate)
                 history->leaderless_since_us = 0;
         else if (history->leaderless_since_us == 0)

@@ -34,6 +34,7 @@ struct Submission {
         uint64_t patience_us;           /* until then a try that surely came to nothing is repeated */
         HistoryProposal *proposal;
         uint64_t call;
+        NodeId asked;                   /* the leader that the call is for */
         uint64_t index;                 /* of the entry, once known */
         Result result;
         sd_event_source *deadline;
@@ -212,10 +213,12 @@ static void try_remote(Submission *submission, const Lead *lead) {
         if (lead->quorate && !lead->is_local)
                 r = calls_begin(submission->history->calls, &lead->way, &call, on_answer, submission,
                                 &submission->call);
-        if (r < 0)
+        if (r < 0) {
                 came_to_nothing(submission, SUBMIT_NO_QUORUM);
-        else
-                submission->stage = SUBMISSION_REMOTE;
+                return;
+        }
+        submission->stage = SUBMISSION_REMOTE;
+        submission->asked = lead->leader;
 }
 
 static void try(Submission *submission) {
@@ -282,6 +285,19 @@ static Submission *find_followed(const History *history) {
 void submissions_applied(History *history) {
         for (Submission *submission; (submission = find_followed(history));)
                 submission_end(submission, SUBMIT_COMMITTED);
+}
+
+/* A leader that fell silent may never answer, and it takes long until its connection is given up. */
+void submissions_lead_changed(History *history, const Lead *lead) {
+        for (Submission *i = history->submissions; lead->quorate && i; i = i->next) {
+                if (i->stage != SUBMISSION_REMOTE || ID_EQUAL(&i->asked, &lead->leader))
+                        continue;
+                calls_cancel(history->calls, i->call);
+                i->call = 0;
+                i->maybe = true;
+                i->last = SUBMIT_OUTCOME_UNKNOWN;
+                retry_in(i, 0);
+        }
 }
 
 void submissions_answer_now(History *history) {
