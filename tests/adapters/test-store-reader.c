@@ -548,6 +548,30 @@ static void test_senseless_relays_are_refused_and_harmless(void) {
         node_wait_state(reader, leader->state->str);
 }
 
+/* Whoever has a key may speak as a leader of a term that nobody else has seen. */
+static void test_a_leader_that_contradicts_what_is_committed_ends_nobody(void) {
+        g_autoptr(World) world = world_with_readers(0);
+        Node *leader = world_wait_leader(world), *follower;
+
+        write_many(leader, "a", 5);
+        follower = a_follower(world, NULL);
+        node_wait_state(follower, leader->state->str);
+        RaftStatus before = node_status(follower);
+        char x[] = "x";
+        struct raft_entry entry = { .term = before.term + 1, .type = RAFT_COMMAND, .buf = { x, 1 } };
+        struct raft_message message = {
+                .type = RAFT_APPEND_ENTRIES,
+                .append_entries = { .term = before.term + 1, .prev_log_index = before.committed_index - 1,
+                                    .prev_log_term = before.term, .n_entries = 1, .entries = &entry },
+        };
+        g_assert_cmpint(raft_engine_receive(follower->engine, &(RaftMessage) {
+                        .from = leader->id, .to = follower->id, .address = leader->address, .core = &message }), ==,
+                        -EBADMSG);
+        g_assert_cmpuint(node_status(follower).last_index, ==, before.last_index);
+        write_many(leader, "b", 5);
+        node_wait_state(follower, leader->state->str);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/store/reader/" #name, test_##name)
@@ -558,6 +582,7 @@ int main(int argc, char **argv) {
         TEST(a_reader_comes_back_with_what_it_had);
         TEST(a_follower_comes_back_with_nearly_all);
         TEST(a_reader_that_is_far_behind_gets_the_snapshot);
+        TEST(a_leader_that_contradicts_what_is_committed_ends_nobody);
         TEST(only_so_many_snapshots_are_read_at_a_time);
         TEST(nothing_is_relayed_by_who_hears_no_leader);
         TEST(a_reader_with_a_later_term_follows_but_knows_no_leader);

@@ -72,11 +72,12 @@ static bool contradicts_committed(const struct raft *raft, const RaftLog *log, u
         return own > 0 && own != term;
 }
 
-/* All of it must be committed, and so agree with all that is committed here. */
-static RaftCheckVerdict check_relayed_append(const struct raft *raft, const RaftLog *log,
-                                             const struct raft_append_entries *append) {
-        if (append->n_entries > 0 && append->prev_log_index + append->n_entries > append->leader_commit)
-                return RAFT_CHECK_BAD;
+/* A leader has all that is committed; at what contradicts that libraft gives up. One of an older term may have lost
+ * what it says here, and is refused for its term. */
+static RaftCheckVerdict check_agreement(const struct raft *raft, const RaftLog *log,
+                                        const struct raft_append_entries *append, bool relayed) {
+        if (append->term < raft->current_term && !relayed)
+                return RAFT_CHECK_GOOD;
         if (contradicts_committed(raft, log, append->prev_log_index, append->prev_log_term))
                 return RAFT_CHECK_BAD;
         for (unsigned i = 0; i < append->n_entries; i++)
@@ -111,7 +112,11 @@ static RaftCheckVerdict check_append(const struct raft *raft, const RaftLog *log
                         return RAFT_CHECK_BAD;
                 term = entry->term;
         }
-        return message->relayed ? check_relayed_append(raft, log, append) : RAFT_CHECK_GOOD;
+        /* All that is handed on must be committed. */
+        if (message->relayed && append->n_entries > 0 &&
+            append->prev_log_index + append->n_entries > append->leader_commit)
+                return RAFT_CHECK_BAD;
+        return check_agreement(raft, log, append, message->relayed);
 }
 
 static RaftCheckVerdict check_install(const struct raft *raft, const RaftLog *log, const RaftMessage *message) {
