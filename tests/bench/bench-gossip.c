@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "bench/host-facts.h"
 #include "core/facts-codec.h"
 #include "core/neighbours.h"
 #include "unit/gossip-exchange.h"
@@ -53,58 +54,9 @@ static double now_s(clockid_t clock) {
         return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
 }
 
-/* ---- facts as of a host with eight GPUs */
-
-static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned number) {
-        gpu->identity = (GpuIdentity) { .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de,
-                                        .subsystem_device = 0x1626, .serial = "1653922071434",
-                                        .address = { .bus = (uint8_t) (0x41 + number) } };
-        gpu->address = gpu->identity.address;
-        (void) snprintf(gpu->identity.slot, sizeof(gpu->identity.slot), "pci0000:40/%02x.1/00.0/00.0", number);
-        gpu->class = 0x030200;
-        gpu->iommu_group = (int32_t) (40 + number);
-        gpu->link_width = gpu->link_width_max = 16;
-        gpu->reset_methods_known = gpu->has_reset = gpu->holders_known = true;
-        gpu->config = CONFIG_READABLE;
-        gpu->bars[0] = (GpuBar) { UINT64_C(0x3c042000000), 1 << 24, true };
-        gpu->bars[2] = (GpuBar) { UINT64_C(0x3a000000000), UINT64_C(1) << 37, true };
-        gpu->bars[4] = (GpuBar) { UINT64_C(0x3c040000000), 1 << 25, true };
-        must(text_set(&gpu->sysfs_path, "/devices/pci0000:40/0000:40:01.1/0000:41:00.0/0000:42:00.0"));
-        must(text_set(&gpu->vendor_name, "NVIDIA Corporation"));
-        must(text_set(&gpu->device_name, "GH100 [H100 SXM5 80GB]"));
-        must(text_set(&gpu->driver, "vfio-pci"));
-        must(text_set(&gpu->iommu_group_type, "DMA"));
-        must(text_set(&gpu->link_speed, "32.0 GT/s PCIe"));
-        must(text_set(&gpu->link_speed_max, "32.0 GT/s PCIe"));
-        must(text_set(&gpu->parent, "0000:41:00.0"));
-        must(text_set(&gpu->switch_address, "0000:41:00.0"));
-        must(text_set(&gpu->power_state, "D0"));
-        must(text_list_add(&gpu->reset_methods, "flr"));
-        must(text_list_add(&gpu->reset_methods, "bus"));
-}
-
 static NodeFacts make_facts(const NodeId *node) {
-        NodeFacts facts = { .node = *node, .incarnation = 3, .memory_total = UINT64_C(2) << 40, .address_bits = 52,
-                            .memory_free = draw() % (UINT64_C(2) << 40), .iommu_present = true, .vfio_present = true,
-                            .interrupt_remapping = true, .interrupt_remapping_known = true,
-                            .hypervisor = HYPERVISOR_CONNECTED, .guard_connected = true };
-        must(text_set(&facts.boot_id, "0f6e1a52-3c6f-4f0e-9a53-5a3b0d9d5c11"));
-        must(text_set(&facts.kernel, "6.12.38+deb13-amd64"));
-        must(text_set(&facts.cpu_model, "Intel(R) Xeon(R) Platinum 8480C"));
-        must(text_set(&facts.virtualization, "none"));
-        must(text_list_add(&facts.addresses, "10.20.30.40:7411"));
-        must(text_list_add(&facts.versions, "gpupool 0.1.0"));
-        must(text_list_add(&facts.versions, "libvirt 11.3.0"));
-        must(text_list_add(&facts.versions, "qemu 10.0.2"));
-        facts.hugepages = calloc(2, sizeof(*facts.hugepages));
-        facts.gpus = calloc(GPUS, sizeof(*facts.gpus));
-        if (!facts.hugepages || !facts.gpus)
-                die("out of memory");
-        facts.hugepages[0] = (Hugepages) { 1 << 21, 0, 0 };
-        facts.hugepages[1] = (Hugepages) { 1 << 30, 1800, 900 };
-        facts.n_hugepages = 2;
-        for (; facts.n_gpus < GPUS; facts.n_gpus++)
-                fill_gpu(facts.gpus + facts.n_gpus, node, (unsigned) facts.n_gpus);
+        NodeFacts facts;
+        must(host_facts_make(node, GPUS, draw() % (UINT64_C(2) << 40), &facts));
         return facts;
 }
 
