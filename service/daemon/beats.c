@@ -48,18 +48,19 @@ const HeardBeat *beats_find(const Beats *beats, const NodeId *node) {
         return array_find(&beats->all, node, compare, &i) ? beats->all.items + i : NULL;
 }
 
-const HeardBeat *beats_leader(const Beats *beats) {
+const HeardBeat *beats_leader(const Beats *beats, BeatsFit fits, void *userdata) {
         const HeardBeat *best = NULL;
         ARRAY_EACH(heard, &beats->all)
-                if (heard->ready && (!best || heard->term > best->term))
+                if (heard->ready && fits(&heard->leader, userdata) && (!best || heard->term > best->term))
                         best = heard;
         return best;
 }
 
-const HeardBeat *beats_way_to_leader(const Beats *beats) {
+const HeardBeat *beats_way_to_leader(const Beats *beats, BeatsFit fits, void *userdata) {
         const HeardBeat *best = NULL;
         ARRAY_EACH(heard, &beats->all)
-                if (heard->hears_leader && !id_is_null(heard->leader.bytes) && (!best || heard->term > best->term))
+                if (heard->hears_leader && !id_is_null(heard->leader.bytes) && fits(&heard->leader, userdata) &&
+                    (!best || heard->term > best->term))
                         best = heard;
         return best;
 }

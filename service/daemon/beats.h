@@ -30,9 +30,12 @@ int beats_note(Beats *beats, const NodeId *node, const Gpupool1__Beat *beat);
 void beats_forget(Beats *beats, const NodeId *node);
 const HeardBeat *beats_find(const Beats *beats, const NodeId *node);
 
+/* May this node lead, by what the asker knows? Else what is said of its lead does not count. */
+typedef bool (*BeatsFit)(const NodeId *leader, void *userdata);
+
 /* Of the peers that say "I lead and take writes" the one with the newest term, or NULL. */
-const HeardBeat *beats_leader(const Beats *beats);
+const HeardBeat *beats_leader(const Beats *beats, BeatsFit fits, void *userdata);
 /* Of those that hear a leader the one with the newest term: through it the leader can be asked. Or NULL. */
-const HeardBeat *beats_way_to_leader(const Beats *beats);
+const HeardBeat *beats_way_to_leader(const Beats *beats, BeatsFit fits, void *userdata);
 /* The greatest index that anybody knows to be committed; 0: nobody said. */
 uint64_t beats_committed(const Beats *beats);

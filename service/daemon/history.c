@@ -13,6 +13,7 @@
 #include "util/log.h"
 
 #define REGISTRY_FILE "registry.db"
+#define MEMBERS_MAX 64U
 
 struct HistoryProposal {
         History *history;
@@ -394,6 +395,23 @@ int history_propose(History *history, const void *bytes, size_t size, ProposalCa
 
 /* ---- who leads */
 
+/* A voter knows whom it voted for, or who leads in its term; who does not vote believes it of voters only. What a
+ * registry that is behind does not know as a voter yet it follows first (courier.h). */
+static bool may_lead(const NodeId *node, void *userdata) {
+        const History *history = userdata;
+        RaftStatus status;
+        RaftMember members[MEMBERS_MAX];
+        uint64_t id = node_id_to_raft(node);
+        raft_engine_get_status(history->engine, &status);
+        if (status.is_member && status.leader_id != 0)
+                return id == status.leader_id;
+        size_t n = raft_engine_get_members(history->engine, members, MEMBERS_MAX);
+        for (size_t i = 0; i < n && i < MEMBERS_MAX; i++)
+                if (members[i].id == id)
+                        return members[i].role == RAFT_MEMBER_VOTER;
+        return n == 0;
+}
+
 void history_lead(const History *history, Lead *ret) {
         *ret = (Lead) {};
         RaftStatus status;
@@ -403,8 +421,8 @@ void history_lead(const History *history, Lead *ret) {
                                 .quorate = status.is_ready };
                 return;
         }
-        const HeardBeat *leader = history->beats ? beats_leader(history->beats) : NULL;
-        const HeardBeat *way = history->beats ? beats_way_to_leader(history->beats) : NULL;
+        const HeardBeat *leader = history->beats ? beats_leader(history->beats, may_lead, (void *) history) : NULL;
+        const HeardBeat *way = history->beats ? beats_way_to_leader(history->beats, may_lead, (void *) history) : NULL;
         /* An old leader that has not heard of its end yet says so as loudly as the new one. */
         if (leader && leader->term >= status.term && (!way || leader->term >= way->term))
                 *ret = (Lead) { .leader = leader->node, .way = leader->node, .quorate = true };

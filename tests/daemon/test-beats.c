@@ -8,6 +8,14 @@ static NodeId node(uint8_t n) {
         return (NodeId) { .bytes = { n } };
 }
 
+static bool anybody(const NodeId *leader, void *userdata) {
+        return true;
+}
+
+static bool only_two(const NodeId *leader, void *userdata) {
+        return leader->bytes[0] == 2;
+}
+
 typedef struct Said {
         NodeId leader;
         Gpupool1__Beat beat;
@@ -35,10 +43,10 @@ static void test_the_newest_of_those_that_lead_leads(void) {
         note(&beats, 1, 4, 1, true, true);
         note(&beats, 2, 5, 2, true, true);
         note(&beats, 3, 9, 0, false, false);
-        g_assert_cmpuint(beats_leader(&beats)->node.bytes[0], ==, 2);
+        g_assert_cmpuint(beats_leader(&beats, anybody, NULL)->node.bytes[0], ==, 2);
         NodeId gone = node(2);
         beats_forget(&beats, &gone);
-        g_assert_cmpuint(beats_leader(&beats)->node.bytes[0], ==, 1);
+        g_assert_cmpuint(beats_leader(&beats, anybody, NULL)->node.bytes[0], ==, 1);
         beats_clear(&beats);
 }
 
@@ -46,15 +54,25 @@ static void test_a_leader_is_reached_through_one_that_hears_it(void) {
         Beats beats = {};
         note(&beats, 3, 5, 7, false, true);
         note(&beats, 4, 5, 7, false, false);
-        g_assert_null(beats_leader(&beats));
-        g_assert_cmpuint(beats_way_to_leader(&beats)->node.bytes[0], ==, 3);
+        g_assert_null(beats_leader(&beats, anybody, NULL));
+        g_assert_cmpuint(beats_way_to_leader(&beats, anybody, NULL)->node.bytes[0], ==, 3);
         beats_clear(&beats);
 }
 
 static void test_who_knows_no_leader_is_no_way_to_one(void) {
         Beats beats = {};
         note(&beats, 3, 5, 0, false, true);
-        g_assert_null(beats_way_to_leader(&beats));
+        g_assert_null(beats_way_to_leader(&beats, anybody, NULL));
+        beats_clear(&beats);
+}
+
+static void test_who_cannot_lead_does_not_whatever_it_says(void) {
+        Beats beats = {};
+        note(&beats, 1, 1000, 1, true, true);
+        note(&beats, 2, 5, 2, true, true);
+        note(&beats, 3, 1000, 1, false, true);
+        g_assert_cmpuint(beats_leader(&beats, only_two, NULL)->node.bytes[0], ==, 2);
+        g_assert_cmpuint(beats_way_to_leader(&beats, only_two, NULL)->node.bytes[0], ==, 2);
         beats_clear(&beats);
 }
 
@@ -87,6 +105,8 @@ int main(int argc, char *argv[]) {
         g_test_add_func("/beats/a-leader-is-reached-through-one-that-hears-it",
                         test_a_leader_is_reached_through_one_that_hears_it);
         g_test_add_func("/beats/who-knows-no-leader-is-no-way-to-one", test_who_knows_no_leader_is_no_way_to_one);
+        g_test_add_func("/beats/who-cannot-lead-does-not-whatever-it-says",
+                        test_who_cannot_lead_does_not_whatever_it_says);
         g_test_add_func("/beats/nobody-leads-in-anothers-name", test_nobody_leads_in_anothers_name);
         g_test_add_func("/beats/only-what-others-may-see-is-news", test_only_what_others_may_see_is_news);
         return g_test_run();
