@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Clients that write without pause while hosts die: each write is sent until somebody says whether it happened, always
-with the same request id. So in the end each one is there, once."""
+with the same request id. So in the end each one is there, once. And the tests in which they do."""
 
 import collections
 import itertools
@@ -8,28 +8,32 @@ import os
 import threading
 import time
 
+import cluster as clusters
 from bus import Bus, Refused
-from product import MANAGER, POOL, ROOT
+from product import MANAGER, POOL, ROOT, SLOW_S, wait_until
 
 # The error says that it surely did not happen, or leaves it open: in both cases the same request is sent again.
 SURELY_NOT = ("NoQuorum", "StorageFull", "Busy")
 OPEN = ("OutcomeUnknown", "NoReply", "Disconnected", "ServiceUnknown", "NameHasNoOwner", "Timeout")
+GONE = ("UnknownObject", "NotFound")
+KEPT = 100                      # of the pools of one endless writer; a cluster has at most 1024
 PATIENCE_S = 120
-CALLS_AT_ONCE = 16              # QuestionsPerUser=
+CALLS_AT_ONCE = 16              # QuestionsPerUser=, by default
 SERIAL = itertools.count()      # one cluster sees many writers, and each pool must be made once in its life
 
 
 class Writer(threading.Thread):
-    """Creates pools NAME.N-0, NAME.N-1, ... on one host until count are acknowledged, or until stop(); N is the
-    writer's own."""
+    """Creates pools NAME.N-0, NAME.N-1, ... on one host until count are acknowledged; N is the writer's own. Or, without
+    a count, until stop(): then it deletes its oldest ones, for there is a limit."""
 
     def __init__(self, rig, host, name, count=None, moves=()):
         super().__init__(daemon=True)
         self.rig, self.host, self.name_, self.count = rig, host, f"{name}.{next(SERIAL)}", count
         self.hosts = [host, *moves]     # where to go on when a host is gone
-        self.acknowledged, self.retried, self.trouble = [], 0, None
+        self.acknowledged, self.deleted, self.paths = [], [], []
+        self.retried, self.trouble = 0, None
         self.ended = threading.Event()
-        self.stopping = False
+        self.stopping, self.bus = False, None
 
     def run(self):
         try:
@@ -51,45 +55,55 @@ class Writer(threading.Thread):
         return self.acknowledged
 
     def write_all(self):
-        bus, number = None, 0
+        number = 0
         try:
             while not self.stopping and (self.count is None or number < self.count):
-                bus = self.write(bus, f"{self.name_}-{number}")
-                self.acknowledged.append(f"{self.name_}-{number}")
+                name = f"{self.name_}-{number}"
+                self.paths += self.write(ROOT, MANAGER, "CreatePool", "sa{sv}", name)
+                self.acknowledged.append(name)
                 number += 1
+                if self.count is None and len(self.paths) > KEPT:
+                    self.write(self.paths.pop(0), POOL, "Delete", "a{sv}")
+                    self.deleted.append(self.acknowledged[len(self.deleted)])
         finally:
-            if bus:
-                bus.close()
+            if self.bus:
+                self.bus.close()
 
-    def write(self, bus, pool):
+    def write(self, *words):
+        """Asks until somebody says that it is done; what the call came back with."""
         request = {"request-id": ["ay", list(os.urandom(16))]}
         deadline = time.monotonic() + PATIENCE_S
+        retried = False
         while True:
             try:
-                bus = bus or Bus(self.rig, host=self.hosts[0])
-                bus.call(ROOT, MANAGER, "CreatePool", "sa{sv}", pool, request)
-                return bus
+                self.bus = self.bus or Bus(self.rig, host=self.hosts[0])
+                return self.bus.call(*words, request)
             except Refused as refused:
+                if retried and words[2] == "Delete" and refused.name in GONE:
+                    return []
                 if refused.name not in SURELY_NOT + OPEN:
                     raise
-                if len(self.hosts) > 1 and refused.name in OPEN + SURELY_NOT:
-                    bus.close()
-                    bus = None
+                if len(self.hosts) > 1:
+                    self.bus.close()
+                    self.bus = None
             except (ConnectionError, BrokenPipeError, OSError):
-                bus = None
+                self.bus = None
+            retried = True
             self.retried += 1
-            if bus is None:
+            if self.bus is None:
                 self.hosts.append(self.hosts.pop(0))
-            assert time.monotonic() < deadline, f"{pool} is not written within {PATIENCE_S} s"
+            assert time.monotonic() < deadline, f"{words} is not done within {PATIENCE_S} s"
 
 
 def check_all_there(cluster, writers, asked):
     """Every acknowledged pool is there, on each of the hosts asked, and was made once, as far as the audit trail reaches
     back. The names."""
-    names = {name for writer in writers for name in writer.result()}
-    view = cluster.wait_same_view(asked, PATIENCE_S)
+    names = {name for writer in writers for name in writer.result()[len(writer.deleted):]}
+    # What was committed last is shown where there is a leader: without one, a node that was killed does not know it yet.
+    view = cluster.wait_same_view(asked, PATIENCE_S, lambda view: view[ROOT, MANAGER]["Quorate"])
     there = {properties["Name"] for (_, interface), properties in view.items() if interface == POOL}
-    lost = names - there
+    lost, undead = names - there, {name for writer in writers for name in writer.deleted} & there
+    assert not undead, f"{len(undead)} acknowledged deletions are lost: {sorted(undead)[:5]}"
     assert not lost, f"{len(lost)} acknowledged writes are lost: {sorted(lost)[:5]}"
     made = collections.Counter(event[3] for event in events(cluster.hosts[asked[0]]) if event[2] == "pool-created")
     twice = [path for path, count in made.items() if count > 1]
@@ -108,3 +122,79 @@ def delete_pools(host):
     for begin in range(0, len(paths), CALLS_AT_ONCE):
         for number in [bus.send(path, POOL, "Delete", "a{sv}", {}) for path in paths[begin:begin + CALLS_AT_ONCE]]:
             bus.answer(number)
+
+
+def flood(host, count, at_once=CALLS_AT_ONCE):
+    """Makes count entries of the registry as fast as one connection to one host can, all of them acknowledged: the
+    reserve of a pool grows. Returns the pool's path and its reserve."""
+    bus = host.bus()
+    pool, = bus.call(ROOT, MANAGER, "CreatePool", "sa{sv}", f"flood{next(SERIAL)}", {})
+    open_calls = collections.deque()
+    for number in range(count - 2):
+        if len(open_calls) >= at_once:
+            bus.answer(open_calls.popleft())
+        open_calls.append(bus.send(pool, POOL, "SetPolicy", "a{sv}a{sv}", {"reserve": ["u", number]}, {}))
+    for number in open_calls:
+        bus.answer(number)
+    bus.call(pool, POOL, "SetPolicy", "a{sv}a{sv}", {"reserve": ["u", count]}, {})
+    return pool, count
+
+
+class Case(clusters.Case):
+    CLIENTS = 4
+
+    def setUp(self):
+        super().setUp()
+        self.rig = self.cluster.rig
+        self.addCleanup(self.mend)
+        self.cluster.wait_quorate()
+
+    def mend(self):
+        """Whatever the test left, also where it failed."""
+        self.rig.heal()
+        for number, host in self.hosts.items():
+            self.rig.disk_free(number)
+            services = self.rig.status(number)["services"]
+            if not services:
+                self.cluster.power_on(number)
+            elif not services["gpupoold"]["pid"]:
+                self.cluster.start(number)
+            wait_until(lambda host=host: clusters.is_there(host), SLOW_S, f"host {number} does not come back")
+        self.cluster.wait_quorate()
+        delete_pools(self.hosts[1])
+
+    def writers(self, count, hosts=None, moving=False):
+        """Clients on these hosts (default: all members) in turn, started. count: of the writes of all of them together;
+        None: until they are stopped. moving: to another of the hosts when theirs is gone."""
+        hosts = hosts or self.cluster.members()
+        made = []
+        for number in range(self.CLIENTS):
+            host = hosts[number % len(hosts)]
+            others = [other for other in hosts if other != host] if moving else ()
+            made.append(Writer(self.rig, host, "w", count and count // self.CLIENTS, others))
+        for writer in made:
+            self.addCleanup(writer.stop)
+            writer.start()
+        return made
+
+    def wait_for_writes(self, writers, count):
+        """Until so many were acknowledged since they began."""
+        wait_until(lambda: written(writers) >= count or any(writer.trouble for writer in writers), SLOW_S * 4,
+                   f"{count} writes are not done")
+
+    def wait_for_more(self, writers, count=20):
+        """They go on."""
+        self.wait_for_writes(writers, written(writers) + count)
+
+    def finish(self, writers, numbers=None):
+        """All of theirs is there, on all these hosts (default: all members). The names."""
+        return check_all_there(self.cluster, writers, numbers or self.cluster.members())
+
+    def stop_and_finish(self, writers, numbers=None):
+        for writer in writers:
+            writer.stopping = True
+        return self.finish(writers, numbers)
+
+
+def written(writers):
+    return sum(len(writer.acknowledged) for writer in writers)
