@@ -30,6 +30,8 @@ struct History {
         ARRAY(AppliedResult) results;
         sd_event_source *shorten;               /* a snapshot is due */
         uint64_t refused_snapshot_index;        /* log that a snapshot could not be written once, not at each entry */
+        bool started;
+        bool too_old;                           /* what the cluster does this program does not know */
         uint64_t leaderless_since_us;           /* 0: a leader is known */
 };
 

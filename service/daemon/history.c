@@ -31,15 +31,22 @@ static void adopt_registry(History *history, Registry *registry) {
         confirmations_applied(history);
 }
 
+/* What the cluster agreed on and this build cannot read, it must not skip: others have applied it. */
+static int too_old(History *history) {
+        history->too_old = true;
+        return -ENOTSUP;
+}
+
 static int on_restore(void *userdata, uint64_t index, const void *data, size_t size) {
         History *history = userdata;
         Registry *registry = NULL;
         int r = registry_decode(data, size, &registry);
         if (r < 0)
                 return r;
+        if (r == SNAPSHOT_NEWER)
+                return too_old(history);
         if (r != SNAPSHOT_GOOD) {
-                log_error("the snapshot of the registry at entry %llu is %s", (unsigned long long) index,
-                          r == SNAPSHOT_NEWER ? "of a newer gpupool" : "damaged");
+                log_error("the snapshot of the registry at entry %llu is damaged", (unsigned long long) index);
                 return -EBADMSG;
         }
         adopt_registry(history, registry);
@@ -95,16 +102,18 @@ static int on_apply(void *userdata, uint64_t index, uint64_t term, const void *d
         _cleanup_(result_clear) Result result = {};
         uint64_t first_event = history->registry->next_event;
 
-        /* What the cluster agreed on and this build cannot read, it must not skip: others have applied it. */
         int r = entry_decode(data, size, &entry);
         if (r < 0)
                 return r;
+        if (r == ENTRY_UNKNOWN)
+                return too_old(history);
         if (r != ENTRY_GOOD) {
-                log_error("entry %llu of the registry is %s", (unsigned long long) index,
-                          r == ENTRY_UNKNOWN ? "of a newer gpupool" : "no entry");
+                log_error("entry %llu of the registry is no entry", (unsigned long long) index);
                 return -EBADMSG;
         }
         r = registry_apply(history->registry, index, entry, &result);
+        if (r == -ENOTSUP)
+                return too_old(history);
         if (r < 0)
                 return r;
         if (history->proposals) {
@@ -146,7 +155,10 @@ static void on_send(void *userdata, const RaftMessage *message) {
 
 static void on_fault(void *userdata, const char *sentence) {
         History *history = userdata;
-        history->callbacks->fault(sentence, history->userdata);
+        if (!history->too_old)
+                history->callbacks->fault(sentence, history->userdata);
+        else if (history->started)
+                history->callbacks->fault(HISTORY_TOO_OLD, history->userdata);
 }
 
 int history_refuse_leftover(const char *state_directory, char **reterr_sentence) {
@@ -235,7 +247,13 @@ int history_open(History **ret, sd_event *event, const HistoryConfig *config, co
 }
 
 int history_start(History *history) {
-        return raft_engine_start(history->engine);
+        int r = raft_engine_start(history->engine);
+        history->started = true;
+        return history->too_old ? -ENOTSUP : r;
+}
+
+bool history_is_too_old(const History *history) {
+        return history->too_old;
 }
 
 void history_set_peers(History *history, Calls *calls, const Beats *beats) {

@@ -61,8 +61,14 @@ int history_finish_removal(const char *state_directory);
 /* Opens or creates the registry. @callbacks is borrowed. Returns a HistoryVerdict or -errno. */
 int history_open(History **ret, sd_event *event, const HistoryConfig *config, const HistoryCallbacks *callbacks,
                  void *userdata, char **reterr_sentence);
-/* Applies what is stored and takes part from now on. 0 or -errno. */
+/* Applies what is stored and takes part from now on. 0; -ENOTSUP: this program is too old for what its cluster does
+ * (no fault is told then); or another -errno. */
 int history_start(History *history);
+/* That is so, or was found out later, which is a fault. */
+bool history_is_too_old(const History *history);
+#define HISTORY_TOO_OLD                                                                                              \
+        "this node's cluster works at a functional level that this program is too old for: upgrade gpupool on this " \
+        "host to what it was, or newer; its registry is kept"
 /* Answers what waits: SUBMIT_OUTCOME_UNKNOWN, for what was taken may still happen; else SUBMIT_STOPPING. */
 void history_stop(History *history);
 /* This node is no member any more: nothing that waits here can be asked of anybody, so all of it is answered. */

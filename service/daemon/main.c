@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -37,7 +38,7 @@ static int live(const Conf *conf) {
                 r = manager_run(manager);
         if (r < 0) {
                 log_error("gpupoold ends: %s", sentence ? sentence : strerror(-r));
-                return -EXIT_FAILURE;
+                return r == -ENOTSUP ? -EX_CONFIG : -EXIT_FAILURE;
         }
         return r;
 }

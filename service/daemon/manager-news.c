@@ -25,7 +25,7 @@ static void on_history_changed(void *userdata) {
 static void on_fault(const char *sentence, void *userdata) {
         Manager *manager = userdata;
         log_error("the registry has stopped: %s", sentence);
-        manager->fault = -EIO;
+        manager->fault = history_is_too_old(manager->history) ? -ENOTSUP : -EIO;
         manager_wake(manager);
 }
 

@@ -489,6 +489,10 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
                 r = start_bus(manager);
         if (r >= 0)
                 r = start_history(manager);
+        if (r == -ENOTSUP && history_is_too_old(manager->history)) {
+                r = text_set(reterr_sentence, HISTORY_TOO_OLD);
+                return r < 0 ? r : MANAGER_REFUSED;
+        }
         if (r >= 0)
                 r = add_end(manager);
         if (r < 0)

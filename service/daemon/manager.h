@@ -30,7 +30,8 @@ typedef enum ManagerEnd {
         MANAGER_AGAIN,          /* this node forgot its cluster: free this one, and make a new one */
 } ManagerEnd;
 
-/* Runs until SIGTERM or SIGINT, or a reset. A ManagerEnd or -errno. */
+/* Runs until SIGTERM or SIGINT, or a reset. A ManagerEnd; -ENOTSUP: this program is too old for its cluster, so it is
+ * of no use to start it again; or another -errno. */
 int manager_run(Manager *manager);
 
 Manager *manager_free(Manager *manager);

@@ -55,7 +55,6 @@ static int begin_cluster(Member *member, const char *name) {
         init.cluster = id_message_borrow(id.bytes);
         init.name = (char *) name;
         init.level = LEVEL_SUPPORTED;
-        init.level = LEVEL_SUPPORTED;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
         entry.init_cluster = &init;
         return history_submit(member->history, &entry, on_decided, member);

@@ -3,8 +3,10 @@
 with the same request id. So in the end each one is there, once. And the tests in which they do."""
 
 import collections
+import contextlib
 import itertools
 import os
+import sqlite3
 import threading
 import time
 
@@ -23,8 +25,8 @@ SERIAL = itertools.count()      # one cluster sees many writers, and each pool m
 
 
 class Writer(threading.Thread):
-    """Creates pools NAME.N-0, NAME.N-1, ... on one host until count are acknowledged; N is the writer's own. Or, without
-    a count, until stop(): then it deletes its oldest ones, for there is a limit."""
+    """Creates pools NAME.N-0, NAME.N-1, ... on one host until count are acknowledged; N is the writer's own. Without a
+    count until stop(): then it deletes its oldest ones, for there is a limit."""
 
     def __init__(self, rig, host, name, count=None, moves=()):
         super().__init__(daemon=True)
@@ -96,13 +98,14 @@ class Writer(threading.Thread):
 
 
 def check_all_there(cluster, writers, asked):
-    """Every acknowledged pool is there, on each of the hosts asked, and was made once, as far as the audit trail reaches
-    back. The names."""
+    """Every acknowledged pool is there, on each of the hosts asked, and was made once, as far as the audit trail
+    reaches back. The names."""
     names = {name for writer in writers for name in writer.result()[len(writer.deleted):]}
-    # What was committed last is shown where there is a leader: without one, a node that was killed does not know it yet.
+    # What was committed last is shown where there is a leader: without one, who was killed does not know it yet.
     view = cluster.wait_same_view(asked, PATIENCE_S, lambda view: view[ROOT, MANAGER]["Quorate"])
     there = {properties["Name"] for (_, interface), properties in view.items() if interface == POOL}
-    lost, undead = names - there, {name for writer in writers for name in writer.deleted} & there
+    lost = names - there
+    undead = {name for writer in writers for name in writer.deleted} & there
     assert not undead, f"{len(undead)} acknowledged deletions are lost: {sorted(undead)[:5]}"
     assert not lost, f"{len(lost)} acknowledged writes are lost: {sorted(lost)[:5]}"
     made = collections.Counter(event[3] for event in events(cluster.hosts[asked[0]]) if event[2] == "pool-created")
@@ -138,6 +141,13 @@ def flood(host, count, at_once=CALLS_AT_ONCE):
         bus.answer(number)
     bus.call(pool, POOL, "SetPolicy", "a{sv}a{sv}", {"reserve": ["u", count]}, {})
     return pool, count
+
+
+def registry(host):
+    """The indexes of the snapshot and of the last entry in the registry's file of a host whose gpupoold is stopped."""
+    with contextlib.closing(sqlite3.connect(host.folder / "state" / "registry.db")) as file:
+        return tuple(file.execute(f"SELECT max(idx) FROM {table}").fetchone()[0] or 0
+                     for table in ("snapshot", "entry"))
 
 
 class Case(clusters.Case):
