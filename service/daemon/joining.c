@@ -47,14 +47,18 @@ Joining *joining_free(Joining *joining) {
 }
 
 static void end(Joining *joining, JobResult result, const char *error, const char *sentence) {
+        /* The inviter's words, perhaps. */
+        _cleanup_free_ char *line = NULL;
         uint64_t job = joining->job;
         joining->job = 0;
         token_clear(&joining->token);
+        if (text_set(&line, sentence) >= 0 && line)
+                text_make_printable(line, TEXT_LENGTH_MAX);
         if (result == JOB_DONE)
                 log_notice("this node is a member of cluster %s", history_registry(joining->config.history)->name);
         else
-                log_notice("this node did not join: %s", sentence);
-        operations_end_join(joining->config.operations, job, result, error, sentence);
+                log_notice("this node did not join: %s", line ? line : "");
+        operations_end_join(joining->config.operations, job, result, error, line);
 }
 
 static int take_peers(const Gpupool1__JoinAnswer *answer, PeersFile *ret) {
