@@ -89,7 +89,7 @@ typedef struct RaftEngineCallbacks {
 
 /* Times are libraft's: an election after election_ms to twice as much without a leader. 0 stands for the default. */
 #define RAFT_ELECTION_DEFAULT_MS 600U
-#define RAFT_HEARTBEAT_DEFAULT_MS 100U
+#define RAFT_HEARTBEAT_DEFAULT_MS 150U          /* a quarter of the shortest election: three may be lost */
 #define RAFT_INSTALL_DEFAULT_MS 10000U          /* then a leader sends its snapshot again */
 #define RAFT_TRAILING_DEFAULT 512U              /* entries kept behind a snapshot, for peers that are a little late */
 
