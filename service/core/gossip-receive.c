@@ -17,6 +17,7 @@
 /* A reply in the making. */
 typedef struct Answer {
         Gossip *gossip;
+        const NodeId *from;
         uint64_t receipt;
         Draft draft;
         ARRAY(DeltaDraft) deltas;
@@ -47,6 +48,18 @@ static bool may_visit(Answer *answer, const Bucket *bucket) {
 
 static bool is_newer(uint64_t generation, uint64_t version, const Known *known) {
         return generation > known->generation || (generation == known->generation && version > known->version);
+}
+
+/* What takes the place of what is known: what is newer, as far as the speaker may be believed. A node counts by itself
+ * also where it says less than what others made of it. */
+static bool is_taken(const Answer *answer, uint64_t generation, uint64_t version, const Known *known) {
+        bool by_itself = ID_EQUAL(answer->from, &known->id);
+        if (by_itself && known->generation > GOSSIP_GENERATION_PLAUSIBLE && generation > 0 &&
+            generation <= GOSSIP_GENERATION_PLAUSIBLE)
+                return true;
+        if (by_itself || known->generation == 0)
+                return is_newer(generation, version, known) && (by_itself || generation <= GOSSIP_GENERATION_PLAUSIBLE);
+        return is_newer(generation, version, known) && generation <= known->generation + GOSSIP_GENERATION_LEAP;
 }
 
 /* ---- taking */
@@ -89,7 +102,10 @@ static int take_entries(Known *known, const Gpupool1__GossipDelta *delta) {
  * newer one still, how far we go beyond it comes of what we have to say. */
 static void outdo(Answer *answer, uint64_t generation, uint64_t version) {
         Known *own = gossip_own(answer->gossip);
-        if (!is_newer(generation, version, own) || generation == GOSSIP_GENERATION_MAX)
+        /* Beyond that nobody believes it but of us, and then what we say now counts. */
+        bool is_believed = generation <= GOSSIP_GENERATION_PLAUSIBLE ||
+                           generation <= own->generation + GOSSIP_GENERATION_LEAP;
+        if (!is_newer(generation, version, own) || !is_believed || generation == GOSSIP_GENERATION_MAX)
                 return;
         uint64_t beyond = 1 + known_fingerprint(own) % GENERATIONS_BEYOND;
         bool has_room = beyond <= GOSSIP_GENERATION_MAX - generation;
@@ -100,15 +116,17 @@ static void outdo(Answer *answer, uint64_t generation, uint64_t version) {
 
 static int take_delta(Answer *answer, const Gpupool1__GossipDelta *delta) {
         Known *known = gossip_find(answer->gossip, (const NodeId *) delta->node.data);
-        if (!known || !is_newer(delta->generation, delta->version, known))
+        if (!known)
                 return 0;
         if (known == gossip_own(answer->gossip)) {
                 outdo(answer, delta->generation, delta->version);
                 return 0;
         }
+        if (!is_taken(answer, delta->generation, delta->version, known))
+                return 0;
 
         /* It must join on to what is known: it came late, or another one before it did not come. */
-        bool begins_anew = delta->generation > known->generation;
+        bool begins_anew = delta->generation != known->generation;
         if (delta->since > (begins_anew ? 0 : known->version))
                 return 0;
         int r = note_changed(answer, known);
@@ -142,10 +160,13 @@ static int list_want(Answer *answer, Known *known) {
 
 /* The other one knows this much of the node; 0, 0: nothing. */
 static int answer_state(Answer *answer, Known *known, uint64_t generation, uint64_t version, bool may_want) {
-        if (known == gossip_own(answer->gossip))
+        bool is_own = known == gossip_own(answer->gossip);
+        if (is_own)
                 outdo(answer, generation, version);
-        if (is_newer(generation, version, known))
+        if (is_taken(answer, generation, version, known))
                 return may_want ? list_want(answer, known) : 0;
+        if (is_newer(generation, version, known))
+                return is_own ? list_delta(answer, known, 0) : 0;
         if (generation == known->generation)
                 return version < known->version ? list_delta(answer, known, version) : 0;
         return list_delta(answer, known, 0);
@@ -257,7 +278,7 @@ int gossip_receive(Gossip *gossip, const NodeId *from, const Gpupool1__Gossip *m
         if (!gossip_message_is_sound(message))
                 return GOSSIP_GARBAGE;
 
-        _cleanup_(answer_clear) Answer answer = { .gossip = gossip, .receipt = ++gossip->receipts };
+        _cleanup_(answer_clear) Answer answer = { .gossip = gossip, .from = from, .receipt = ++gossip->receipts };
         int r = draft_new(&answer.draft);
         if (r >= 0)
                 r = take_message(&answer, message);

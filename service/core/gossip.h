@@ -7,7 +7,15 @@
  * Of a node we know a generation, a version up to which we know all, and facts: key -> value, version. A change of a
  * fact is the next version; a removed fact stays as a tombstone, so that the removal is known like any other change. A
  * new generation forgets all that was before: a restarted service has one, and a node with too many tombstones takes
- * one. Newer is: a greater generation, or the same and a greater version. What we know never gets older.
+ * one. Newer is: a greater generation, or the same and a greater version. What we know gets older in one case only,
+ * below.
+ *
+ * Who lies about another node is outdone: the node hears of it and takes a greater generation than was made up. So that
+ * there is always one, what others say of a node is believed up to GOSSIP_GENERATION_LEAP beyond what is known of it,
+ * and up to GOSSIP_GENERATION_PLAUSIBLE where nothing is; the rest is passed over as if it had not been said. What a
+ * node says of itself is bound by neither; and where more than is plausible is known of it, because somebody went on
+ * and on, its own word takes the place of that though it is older. So one lie costs one more exchange, and lies without
+ * end are over with the liar's removal.
  *
  * An exchange, in which what was said last is answered until there is nothing to say:
  *
@@ -41,6 +49,9 @@
 #define GOSSIP_MESSAGE_MAX (64U * 1024U)                /* encoded */
 #define GOSSIP_RANGE_NODES 16U                          /* a bucket of at most so many is told by digests */
 #define GOSSIP_GENERATION_MAX ((uint64_t) INT64_MAX)    /* room above whatever a caller counts with */
+/* A million starts, as callers count them, and as many as nobody lives to see. */
+#define GOSSIP_GENERATION_LEAP (UINT64_C(1) << 40)
+#define GOSSIP_GENERATION_PLAUSIBLE (UINT64_C(1) << 60)
 /* 33 lengths of a prefix, a range, deltas with wants, deltas. */
 #define GOSSIP_MESSAGES_MAX 36U
 

@@ -571,16 +571,106 @@ static void test_generations_have_room_above(void) {
         g_assert_cmpstr(text_of(b, 0, "host"), ==, "x");
         /* Just above it there is room for one. */
         _cleanup_(gossip_freep) Gossip *below = new_gossip(0, GOSSIP_GENERATION_MAX - 1), *d = gossip_in(2, 1);
-        _cleanup_(gossip_freep) Gossip *first = gossip_in(2, 0);
+        _cleanup_(gossip_freep) Gossip *first = new_gossip(0, GOSSIP_GENERATION_MAX - 2);
         set_members(below, 2);
+        set_members(first, 2);
         set_text(first, "host", "x");
         exchange(below, d);
         g_assert_true(exchange(first, d).renewed);
         g_assert_cmpuint(generation_of(first, 0), ==, GOSSIP_GENERATION_MAX);
-        /* What nobody can outdo is lived with. */
+        /* What nobody believes need not be outdone. */
         _cleanup_(gossip_freep) Gossip *low = gossip_in(2, 0);
         g_assert_false(exchange(low, b).renewed);
         g_assert_cmpuint(generation_of(low, 0), ==, 1);
+}
+
+/* ---- lies */
+
+/* All of node 0 in this generation, as node @by says it to @gossip. */
+static void lie(Gossip *gossip, unsigned by, uint64_t generation, const char *text) {
+        _cleanup_(gossip_freep) Gossip *forged = new_gossip(0, generation);
+        set_members(forged, 3);
+        set_text(forged, "host", text);
+        _cleanup_(gossip_message_freep) Gpupool1__Gossip *message = say_all(gossip_self(gossip), forged);
+        tell_only(gossip, by, message);
+}
+
+static void test_what_others_say_of_a_node_is_believed_within_a_leap(void) {
+        _cleanup_(gossip_freep) Gossip *b = gossip_in(3, 1);
+        learn_of(b, 0, "true");
+        lie(b, 2, 1 + GOSSIP_GENERATION_LEAP + 1, "too far");
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "true");
+        lie(b, 2, GOSSIP_GENERATION_MAX, "the top");
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "true");
+        g_assert_cmpuint(generation_of(b, 0), ==, 1);
+        lie(b, 2, 1 + GOSSIP_GENERATION_LEAP, "forged");
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "forged");
+}
+
+static void test_of_an_unknown_node_what_is_plausible_is_believed(void) {
+        _cleanup_(gossip_freep) Gossip *b = gossip_in(3, 1);
+        lie(b, 2, GOSSIP_GENERATION_PLAUSIBLE + 1, "too far");
+        g_assert_cmpuint(generation_of(b, 0), ==, 0);
+        lie(b, 2, GOSSIP_GENERATION_PLAUSIBLE, "forged");
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "forged");
+        /* Of itself a node may say anything. */
+        lie(b, 0, GOSSIP_GENERATION_MAX, "its own");
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "its own");
+}
+
+static void test_what_is_not_believed_is_not_asked_for(void) {
+        _cleanup_(gossip_freep) Gossip *b = gossip_in(3, 1), *liar = gossip_in(3, 2);
+        learn_of(b, 0, "true");
+        lie(liar, 0, GOSSIP_GENERATION_MAX, "the top");
+        g_assert_cmpuint(exchange(b, liar).changes, ==, 2);     /* each of the other itself */
+        Exchange again = exchange(b, liar);
+        g_assert_cmpuint(again.changes, ==, 0);
+        g_assert_cmpuint(again.messages, ==, 2);
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "true");
+}
+
+/* The highest lie that is believed, one that knew the node and one that did not. */
+static void test_the_greatest_lie_that_is_believed_is_outdone(void) {
+        _cleanup_(gossip_freep) Gossip *a = gossip_in(3, 0), *b = gossip_in(3, 1), *c = gossip_in(3, 2);
+        set_text(a, "host", "true");
+        exchange(a, b);
+        lie(c, 1, GOSSIP_GENERATION_PLAUSIBLE, "forged");
+        g_assert_true(exchange(a, c).renewed);
+        for (unsigned i = 0; i < 2; i++) {
+                exchange(a, i == 0 ? b : c);
+                exchange(i == 0 ? b : c, a);
+        }
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "true");
+        g_assert_cmpstr(text_of(c, 0, "host"), ==, "true");
+        g_assert_cmpuint(generation_of(b, 0), ==, generation_of(c, 0));
+}
+
+/* It counts from the beginning again, and others know of it what no count comes to. */
+static void test_a_restart_after_lies_beyond_all_bounds_is_believed_by_its_own_word(void) {
+        for (unsigned begins = 0; begins < 2; begins++) {
+                _cleanup_(gossip_freep) Gossip *b = gossip_in(3, 1), *c = gossip_in(3, 2), *a = new_gossip(0, 5);
+                set_members(a, 3);
+                lie(b, 0, GOSSIP_GENERATION_MAX, "driven up");
+                set_text(a, "host", "restarted");
+                for (unsigned i = 0; i < 2; i++)
+                        g_assert_false((begins ? exchange(a, b) : exchange(b, a)).renewed);
+                g_assert_cmpstr(text_of(b, 0, "host"), ==, "restarted");
+                g_assert_cmpuint(generation_of(b, 0), ==, 5);
+                exchange(b, c);
+                g_assert_cmpstr(text_of(c, 0, "host"), ==, "restarted");
+        }
+}
+
+/* Others say what they know still, and only the node itself may go back. */
+static void test_nobody_else_takes_a_node_back(void) {
+        _cleanup_(gossip_freep) Gossip *b = gossip_in(3, 1);
+        lie(b, 0, GOSSIP_GENERATION_PLAUSIBLE + 1, "far up");
+        lie(b, 2, 5, "old");
+        g_assert_cmpstr(text_of(b, 0, "host"), ==, "far up");
+        _cleanup_(gossip_freep) Gossip *d = gossip_in(3, 1);
+        lie(d, 0, GOSSIP_GENERATION_PLAUSIBLE, "plausible");
+        lie(d, 0, 5, "old");
+        g_assert_cmpstr(text_of(d, 0, "host"), ==, "plausible");
 }
 
 /* ---- order */
@@ -719,6 +809,12 @@ int main(int argc, char **argv) {
         TEST(a_past_that_is_outdone_in_part_is_not_taken_for_the_present);
         TEST(what_others_say_of_us_is_not_taken_but_outdone);
         TEST(generations_have_room_above);
+        TEST(what_others_say_of_a_node_is_believed_within_a_leap);
+        TEST(of_an_unknown_node_what_is_plausible_is_believed);
+        TEST(what_is_not_believed_is_not_asked_for);
+        TEST(the_greatest_lie_that_is_believed_is_outdone);
+        TEST(a_restart_after_lies_beyond_all_bounds_is_believed_by_its_own_word);
+        TEST(nobody_else_takes_a_node_back);
         TEST(a_delta_that_does_not_join_on_is_not_taken);
         TEST(a_new_generation_is_taken_from_its_beginning_only);
         TEST(what_is_older_never_takes_the_place_of_newer);
