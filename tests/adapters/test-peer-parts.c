@@ -159,6 +159,24 @@ static void test_a_host_is_itself_in_both_families(void) {
         g_assert_false(address_is_same_host(&v4, &other));
 }
 
+static bool are_of_one_network(const char *a, const char *b) {
+        SocketAddress one, other;
+        g_assert_cmpint(address_from_number(a, "1", &one), ==, 0);
+        g_assert_cmpint(address_from_number(b, "2", &other), ==, 0);
+        g_assert_true(address_is_same_network(&one, &other) == address_is_same_network(&other, &one));
+        return address_is_same_network(&one, &other);
+}
+
+static void test_a_network_is_64_bits_of_ipv6_and_one_address_of_ipv4(void) {
+        g_assert_true(are_of_one_network("fd77::1", "fd77::ffff:0:0:2"));
+        g_assert_false(are_of_one_network("fd77::1", "fd77:0:0:1::1"));
+        g_assert_true(are_of_one_network("10.0.0.1", "::ffff:10.0.0.1"));
+        g_assert_false(are_of_one_network("10.0.0.1", "10.0.0.2"));
+        g_assert_false(are_of_one_network("::ffff:10.0.0.1", "::ffff:10.0.0.2"));
+        g_assert_false(are_of_one_network("::1", "127.0.0.1"));
+        g_assert_false(are_of_one_network("::1", "fd77::1"));
+}
+
 /* ---- frames ---- */
 
 /* Feeds @size bytes in pieces of @piece and returns the last verdict. */
@@ -340,6 +358,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/peer/key/that-others-may-read-is-refused", test_a_key_that_others_may_read_is_refused);
         g_test_add_func("/peer/hash/is-sha256", test_the_hash_is_sha256);
         g_test_add_func("/peer/address/is-split", test_addresses_are_split);
+        g_test_add_func("/peer/address/networks", test_a_network_is_64_bits_of_ipv6_and_one_address_of_ipv4);
         g_test_add_func("/peer/address/what-is-none-is-refused", test_what_is_no_address_is_refused);
         g_test_add_func("/peer/address/a-host-is-itself-in-both-families", test_a_host_is_itself_in_both_families);
         g_test_add_func("/peer/frame/comes-whole-out-of-any-pieces", test_frames_come_whole_out_of_any_pieces);

@@ -209,6 +209,52 @@ static void test_a_flood_of_connections_keeps_no_member_out(void) {
         AWAIT(w, count_descriptors() <= before + 6);
 }
 
+static void test_handshakes_have_a_rate_and_all_come_to_theirs(void) {
+        enum { AT_ONCE = 64, MORE = 100, EACH_MS = 20 };
+        g_autoptr(PeerWorld) w = one_node();
+        gint64 begin = g_get_monotonic_time();
+        for (unsigned i = 0; i < AT_ONCE + MORE; i++) {
+                g_autoptr(Raw) raw G_GNUC_UNUSED = visit(w);
+        }
+        g_assert_cmpint(g_get_monotonic_time() - begin, >=, (gint64) (MORE - 1) * EACH_MS * 1000);
+}
+
+static void use_up_handshakes(PeerWorld *w) {
+        for (unsigned i = 0; i < 64; i++) {
+                g_autoptr(Raw) raw G_GNUC_UNUSED = visit(w);
+        }
+}
+
+static void test_a_host_with_one_connection_comes_before_one_with_many(void) {
+        g_autoptr(PeerWorld) w = one_node();
+        use_up_handshakes(w);
+        int fds[60];
+        for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++)
+                fds[i] = raw_socket(w->nodes[0].port);
+        g_autoptr(Raw) other = raw_connect(w, w->nodes[0].port, &(RawOptions) { .from = "127.0.0.2" });
+        gint64 begin = g_get_monotonic_time();
+        g_assert_cmpint(raw_handshake(other), ==, 0);
+        /* Behind all the others it would take 1.2 s. */
+        g_assert_cmpint(g_get_monotonic_time() - begin, <, 400 * 1000);
+        for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++)
+                close(fds[i]);
+}
+
+static void test_who_leaves_before_its_handshake_leaves_nothing(void) {
+        g_autoptr(PeerWorld) w = one_node();
+        unsigned before = count_descriptors();
+        use_up_handshakes(w);
+        for (unsigned i = 0; i < 40; i++) {
+                int fd = raw_socket(w->nodes[0].port);
+                world_turn(w);
+                if (i % 2)
+                        (void) setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger) { .l_onoff = 1 },
+                                          sizeof(struct linger));
+                close(fd);
+        }
+        AWAIT(w, count_descriptors() <= before);
+}
+
 static void test_at_most_16_strangers_wait(void) {
         g_autoptr(PeerWorld) w = one_node();
         Raw *asking[16];
@@ -737,6 +783,11 @@ int main(int argc, char **argv) {
         g_test_add_func("/peer/stranger/half-a-frame-is-cut-in-time", test_half_a_frame_is_cut_in_time);
         g_test_add_func("/peer/stranger/a-flood-of-connections-keeps-no-member-out",
                         test_a_flood_of_connections_keeps_no_member_out);
+        g_test_add_func("/peer/stranger/handshakes-have-a-rate", test_handshakes_have_a_rate_and_all_come_to_theirs);
+        g_test_add_func("/peer/stranger/a-host-with-one-comes-before-one-with-many",
+                        test_a_host_with_one_connection_comes_before_one_with_many);
+        g_test_add_func("/peer/stranger/who-leaves-before-its-handshake",
+                        test_who_leaves_before_its_handshake_leaves_nothing);
         g_test_add_func("/peer/stranger/at-most-16-strangers-wait", test_at_most_16_strangers_wait);
         g_test_add_func("/peer/stranger/one-host-does-not-keep-the-strangers-of-others-out",
                         test_one_host_does_not_keep_the_strangers_of_others_out);

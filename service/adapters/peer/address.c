@@ -86,6 +86,16 @@ static void to_v6(const SocketAddress *address, struct in6_addr *ret) {
         memcpy(&ret->s6_addr[12], &in->sin_addr, sizeof(in->sin_addr));
 }
 
+/* Who has one IPv6 address has a network of them. */
+bool address_is_same_network(const SocketAddress *a, const SocketAddress *b) {
+        static const uint8_t none[8];
+        struct in6_addr one, other;
+        to_v6(a, &one);
+        to_v6(b, &other);
+        bool alone = memcmp(&one, none, sizeof(none)) == 0;     /* IPv4, or this host */
+        return memcmp(&one, &other, alone ? sizeof(one) : sizeof(none)) == 0;
+}
+
 bool address_is_same_host(const SocketAddress *a, const SocketAddress *b) {
         struct in6_addr one, other;
         to_v6(a, &one);

@@ -28,3 +28,5 @@ void address_to_text(const SocketAddress *address, char ret[static ADDRESS_TEXT_
 
 /* The same host, whatever the port; an IPv4 address in an IPv6 one is itself. */
 bool address_is_same_host(const SocketAddress *a, const SocketAddress *b);
+/* What one may have as its own: 64 bits of an IPv6 address, else the host. */
+bool address_is_same_network(const SocketAddress *a, const SocketAddress *b);

@@ -64,7 +64,7 @@ static void watch(Connection *c) {
                 events = EPOLLOUT;
                 break;
         case CONNECTION_SECURING:
-                events = tls_waits_for_room(c->tls) ? EPOLLOUT : EPOLLIN;
+                events = c->paused ? 0 : tls_waits_for_room(c->tls) ? EPOLLOUT : EPOLLIN;
                 break;
         case CONNECTION_OPEN:
         case CONNECTION_CLOSING:
@@ -306,7 +306,10 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
                 end_connecting(c);
                 return 0;
         case CONNECTION_SECURING:
-                secure(c);
+                if (c->paused)
+                        connection_close(c, CONNECTION_LOST, "the other end closed it");
+                else
+                        secure(c);
                 return 0;
         case CONNECTION_OPEN:
         case CONNECTION_CLOSING:
@@ -492,7 +495,7 @@ void connection_keep(Connection *c, uint64_t silence_us) {
 }
 
 void connection_pause(Connection *c, bool paused) {
-        if (c->state != CONNECTION_OPEN || c->paused == paused)
+        if ((c->state != CONNECTION_SECURING && c->state != CONNECTION_OPEN) || c->paused == paused)
                 return;
         c->paused = paused;
         watch(c);

@@ -65,7 +65,7 @@ bool connection_has_queued(const Connection *connection, PeerStream stream);
 
 /* From now on frames may have PEER_FRAME_SIZE_MAX, and silence ends it. */
 void connection_keep(Connection *connection, uint64_t silence_us);
-/* Reads nothing until it is told to go on. */
+/* Reads nothing until it is told to go on, nor goes on with its handshake. */
 void connection_pause(Connection *connection, bool paused);
 
 /* Returns a PeerSendVerdict or -ENOMEM. */

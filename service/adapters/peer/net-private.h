@@ -46,6 +46,7 @@ struct Session {
         Connection *connection;
         SessionStage stage;
         bool dialled;                   /* by us */
+        bool waits;                     /* accepted: its handshake has not begun */
         Link *link;                     /* NULL: not known, or not its session any more */
         uint64_t number;                /* newer ones have greater ones */
         uint64_t began_us, up_us;
@@ -123,7 +124,8 @@ struct PeerNet {
         Session *sessions;
         uint64_t last_number;
         uint64_t random;
-        sd_event_source *beat, *turn;
+        sd_event_source *beat, *turn, *handshake;
+        uint64_t handshakes_full_us;    /* when as many may begin at once as ever */
         struct {
                 uint64_t told_us;
                 unsigned unsaid;
@@ -182,6 +184,19 @@ void session_decide_held(Link *link);
 /* A good Hello that names no cluster. */
 void stranger_greet(Session *session, const Gpupool1__Hello *hello);
 void stranger_take_frame(Session *session, const Gpupool1__Frame *frame);
-/* The oldest session of these stages from the host that has most of them; NULL: none. */
-Session *net_find_victim(PeerNet *net, SessionStage first, SessionStage second);
+
+/* ---- crowd.c ---- */
+
+/* How many sessions there are of one network, and of one host in it. */
+typedef struct Crowd {
+        size_t network, host;
+} Crowd;
+
+/* Of those that were accepted and are in these stages. */
+size_t net_count(const PeerNet *net, SessionStage first, SessionStage second);
+Crowd net_count_crowd(const PeerNet *net, const SocketAddress *of, SessionStage first, SessionStage second);
 size_t net_count_pending(const PeerNet *net);
+/* The oldest session of these stages from where most of them come from; NULL: none. */
+Session *net_find_victim(PeerNet *net, SessionStage first, SessionStage second);
+/* Those that wait, as far as there is room; for the rest it comes back. */
+void net_begin_handshakes(PeerNet *net);

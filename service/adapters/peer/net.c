@@ -138,6 +138,11 @@ static int on_beat(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* ---- the net ---- */
 
+static int on_handshake(sd_event_source *source, uint64_t usec, void *userdata) {
+        net_begin_handshakes(userdata);
+        return 0;
+}
+
 static void on_accepted(int fd, const SocketAddress *from, void *userdata) {
         session_accept(userdata, fd, from);
 }
@@ -179,6 +184,12 @@ static int add_sources(PeerNet *net) {
         if (r < 0)
                 return r;
         (void) sd_event_source_set_description(net->beat, "peer-beat");
+        r = sd_event_add_time(net->event, &net->handshake, CLOCK_BOOTTIME, 0, 1000, on_handshake, net);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(net->handshake, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
         return resolver_new(&net->resolver, net->event);
 }
 
@@ -239,6 +250,7 @@ PeerNet *peer_net_free(PeerNet *net) {
         (void) resolver_free(net->resolver);
         (void) sd_event_source_disable_unref(net->beat);
         (void) sd_event_source_disable_unref(net->turn);
+        (void) sd_event_source_disable_unref(net->handshake);
         sd_event_unref(net->event);
         free(net);
         return NULL;

@@ -507,8 +507,15 @@ void session_accept(PeerNet *net, int fd, const SocketAddress *remote) {
                 session_drop(victim, "too many connections");
         }
         Session *s = new_session(net, remote, &config);
-        if (s && connection_accept(&s->connection, &config, steal_fd(&taken)) < 0)
+        if (!s)
+                return;
+        if (connection_accept(&s->connection, &config, steal_fd(&taken)) < 0) {
                 (void) session_free(s);
+                return;
+        }
+        s->waits = true;
+        connection_pause(s->connection, true);
+        net_begin_handshakes(net);
 }
 
 int session_dial(Link *link, const SocketAddress *remote, size_t address_index) {

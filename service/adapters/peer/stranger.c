@@ -4,51 +4,18 @@
 #include <errno.h>
 #include <string.h>
 
-static bool is_in(const Session *s, SessionStage first, SessionStage second) {
-        return !s->dialled && (s->stage == first || s->stage == second);
-}
-
-static size_t count(const PeerNet *net, SessionStage first, SessionStage second) {
-        size_t n = 0;
-        for (const Session *s = net->sessions; s; s = s->next)
-                n += is_in(s, first, second);
-        return n;
-}
-
-size_t net_count_pending(const PeerNet *net) {
-        return count(net, SESSION_BEGINNING, SESSION_LEAVING) + count(net, SESSION_HELD, SESSION_HELD);
-}
-
-static size_t count_of_host(const PeerNet *net, const Session *of, SessionStage first, SessionStage second) {
-        size_t n = 0;
-        for (const Session *s = net->sessions; s; s = s->next)
-                n += is_in(s, first, second) && address_is_same_host(&s->remote, &of->remote);
-        return n;
-}
-
-Session *net_find_victim(PeerNet *net, SessionStage first, SessionStage second) {
-        Session *victim = NULL;
-        size_t most = 0;
-        /* The newest stand first in the list. */
-        for (Session *s = net->sessions; s; s = s->next) {
-                if (!is_in(s, first, second))
-                        continue;
-                size_t n = count_of_host(net, s, first, second);
-                if (n >= most) {
-                        victim = s;
-                        most = n;
-                }
-        }
-        return victim;
-}
-
-/* Who has said what it wants keeps its place; of those who have not, one gives way to a host that has fewer. */
+/* Who has said what it wants keeps its place; of those who have not, one gives way to a host or network that
+ * has fewer. */
 static bool make_place(PeerNet *net, const Session *newcomer) {
-        if (count(net, SESSION_STRANGER, SESSION_ASKING) < STRANGERS_MAX)
+        if (net_count(net, SESSION_STRANGER, SESSION_ASKING) < STRANGERS_MAX)
                 return true;
         Session *victim = net_find_victim(net, SESSION_STRANGER, SESSION_STRANGER);
-        if (!victim || count_of_host(net, victim, SESSION_STRANGER, SESSION_STRANGER) <=
-                               count_of_host(net, newcomer, SESSION_STRANGER, SESSION_ASKING))
+        if (!victim)
+                return false;
+        Crowd theirs = net_count_crowd(net, &victim->remote, SESSION_STRANGER, SESSION_STRANGER);
+        Crowd ours = net_count_crowd(net, &newcomer->remote, SESSION_STRANGER, SESSION_ASKING);
+        bool neighbours = address_is_same_network(&victim->remote, &newcomer->remote);
+        if (neighbours ? theirs.host <= ours.host : theirs.network <= ours.network)
                 return false;
         session_drop(victim, "too many strangers");
         return true;
