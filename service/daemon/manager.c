@@ -304,6 +304,13 @@ static int open_network(Manager *manager, char **reterr_sentence) {
         return r == NETWORK_REFUSED ? MANAGER_REFUSED : r;
 }
 
+static int refuse_lost(const char *directory, char **reterr_sentence) {
+        int r = history_refuse_lost(directory, reterr_sentence);
+        if (r < 0)
+                return r;
+        return r == HISTORY_REFUSED ? MANAGER_REFUSED : MANAGER_READY;
+}
+
 static int open_history(Manager *manager, char **reterr_sentence) {
         bool fresh;
         int r = finish_reset(manager->conf, reterr_sentence);
@@ -313,9 +320,7 @@ static int open_history(Manager *manager, char **reterr_sentence) {
                 r = open_network(manager, reterr_sentence);
         const PeersFile *file = &manager->network.peers.file;
         if (r == MANAGER_READY && !fresh && !file->joining)
-                r = history_refuse_lost(manager->conf->state_directory, reterr_sentence) == HISTORY_REFUSED
-                            ? MANAGER_REFUSED
-                            : MANAGER_READY;
+                r = refuse_lost(manager->conf->state_directory, reterr_sentence);
         if (r != MANAGER_READY)
                 return r;
         HistoryConfig config = { .state_directory = manager->conf->state_directory, .node = manager->node,
