@@ -68,6 +68,18 @@ static int note_absent(Lives *lives, uint64_t now_us) {
         return r;
 }
 
+/* Who was removed does not come back under this id. Before the registry is here, nobody is in it. */
+static void forget_removed(Lives *lives) {
+        const Registry *registry = history_registry(lives->history);
+        size_t kept = 0;
+        if (!registry_find_node(registry, &lives->node))
+                return;
+        ARRAY_EACH(down, &lives->down)
+                if (registry_find_node(registry, &down->node))
+                        lives->down.items[kept++] = *down;
+        lives->down.n = kept;
+}
+
 static NodeRole role_of(const RaftMember *members, size_t n, const NodeId *node) {
         for (size_t i = 0; i < n; i++)
                 if (members[i].id == node_id_to_raft(node))
@@ -191,6 +203,7 @@ int lives_turn(Lives *lives, uint64_t now_us, uint64_t *ret_wake_us) {
         NodeLives fresh = {};
         Lead lead;
         *ret_wake_us = UINT64_MAX;
+        forget_removed(lives);
         history_lead(lives->history, &lead);
         if (lead.is_local != (lives->leading_since_us > 0))
                 lives->leading_since_us = lead.is_local ? now_us : 0;
