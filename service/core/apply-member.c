@@ -73,6 +73,7 @@ static int add_member(Apply *apply, NodeRecord *node, const char *how) {
                 return r;
         *node = (NodeRecord) {};
         node = registry->nodes.items + place;
+        registry->members_index = registry->index;
         return note_node(apply, "node-joined", &node->id, "node %s is a member%s%s", node->name,
                          node->witness ? ", as a witness" : "", how);
 }
@@ -144,6 +145,7 @@ int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command) {
         NodeRecord old = *record;
         *record = node;
         node = old;     /* freed at the end of the scope */
+        apply->registry->members_index = apply->registry->index;
         if (record->incarnation == old.incarnation)
                 return 0;
         return apply_end_incarnation(apply, &record->id, record->incarnation, "its node booted anew");
@@ -410,6 +412,7 @@ int apply_remove_node(Apply *apply, const Gpupool1__RemoveNode *command) {
                 return r;
         node_record_clear(node);
         array_remove(&registry->nodes, place);
+        registry->members_index = registry->index;
         return 0;
 }
 

@@ -129,6 +129,7 @@ typedef struct Registry {
         char *name;
         uint32_t level;
         uint64_t index;         /* of the last entry applied */
+        uint64_t members_index; /* of the last that touched nodes or removed, or a later one: of a snapshot, its own */
         uint64_t next_event;
         ARRAY(NodeRecord) nodes;        /* by id */
         ARRAY(Pool) pools;              /* by name */

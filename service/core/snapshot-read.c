@@ -407,7 +407,7 @@ int registry_decode_at(const uint8_t *bytes, size_t size, uint32_t level, Regist
         int r = registry_new(&registry);
         if (r < 0)
                 return r;
-        registry->index = snapshot->index;
+        registry->index = registry->members_index = snapshot->index;
         registry->level = snapshot->level;
         registry->next_event = snapshot->next_event;
         r = read_all(registry, snapshot);

@@ -38,6 +38,7 @@ static void changed(Network *network) {
 static void on_up(const NodeId *node, const Gpupool1__Hello *hello, void *userdata) {
         Network *network = userdata;
         (void) lives_up(&network->lives, node);
+        network->peers.connections++;
         changed(network);
 }
 
@@ -45,6 +46,7 @@ static void on_down(const NodeId *node, const char *why, void *userdata) {
         Network *network = userdata;
         log_info("the connection with node %s is down: %s", name_of(network, node), why);
         (void) lives_down(&network->lives, node, now_us(network));
+        network->peers.connections++;
         beats_forget(&network->beats, node);
         history_lead_changed(network->history);
         answers_lost(&network->answers, node);
@@ -367,7 +369,7 @@ static void follow_cluster(Network *network) {
 }
 
 void network_adopted(Network *network) {
-        network->peers.told = 0;
+        peers_begin_anew(&network->peers);
         electors_clear(&network->electors);     /* what it waits for, the old engine never answers */
         follow_cluster(network);
         changed(network);

@@ -13,6 +13,11 @@ void peers_clear(Peers *peers) {
         peers_file_clear(&peers->file);
 }
 
+void peers_begin_anew(Peers *peers) {
+        peers->told = 0;
+        peers->seen = (PeersSeen) {};
+}
+
 typedef struct Roster {
         ARRAY(PeerInfo) infos;
         ARRAY(Neighbour) nodes;         /* the cluster, this node among them */
@@ -181,6 +186,26 @@ static int tell_connected(Peers *peers, const Roster *roster) {
         return r;
 }
 
+/* ---- the turn */
+
+static PeersSeen look(const Peers *peers, const RaftMember *members, size_t n, bool by_registry, uint64_t epoch) {
+        const Registry *registry = history_registry(peers->history);
+        uint64_t engine = 1;
+        for (size_t i = 0; i < n; i++)
+                engine = mix(mix(engine, &members[i].id, sizeof(members[i].id)), &(uint8_t) { members[i].role }, 1);
+        return (PeersSeen) { .registry = by_registry ? registry : NULL, .net = peers->net,
+                             .members_index = registry->members_index, .engine = engine,
+                             .connections = peers->connections, .epoch = epoch, .removed = peers->file.removed };
+}
+
+static bool is_as_seen(const Peers *peers, const PeersSeen *fresh) {
+        const PeersSeen *seen = &peers->seen;
+        return fresh->registry && seen->registry == fresh->registry && seen->net == fresh->net &&
+               seen->members_index == fresh->members_index && seen->engine == fresh->engine &&
+               seen->connections == fresh->connections && seen->epoch == fresh->epoch &&
+               seen->removed == fresh->removed;
+}
+
 int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
         _cleanup_(roster_clear) Roster roster = {};
         RaftMember members[MEMBERS_MAX];
@@ -188,6 +213,12 @@ int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
         n_members = n_members < MEMBERS_MAX ? n_members : MEMBERS_MAX;
         bool by_registry = registry_find_node(history_registry(peers->history), &peers->node);
         uint64_t epoch = now_us / NEIGHBOURS_EPOCH_US;
+        PeersSeen fresh = look(peers, members, n_members, by_registry, epoch);
+        bool retry = peers->file_failed && now_us >= peers->file_retry_us;
+        if (is_as_seen(peers, &fresh) && !retry) {
+                *ret_wake_us = peers->wake_us;
+                return 0;
+        }
 
         int r = by_registry ? list_by_registry(peers, members, n_members, &roster) : list_by_file(peers, &roster);
         if (r < 0)
@@ -196,7 +227,7 @@ int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
         *ret_wake_us = roster.nodes.n > NEIGHBOURS_ALL ? (epoch + 1) * NEIGHBOURS_EPOCH_US : UINT64_MAX;
         uint64_t print = fingerprint(peers, &roster);
         /* What the file still says of a join is not true any more. */
-        if (print != peers->told || (peers->file_failed && now_us >= peers->file_retry_us)) {
+        if (print != peers->told || retry) {
                 r = tell(peers, &roster, by_registry);
                 if (r < 0)
                         return r;
@@ -205,7 +236,12 @@ int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
         }
         if (peers->file_failed && peers->file_retry_us < *ret_wake_us)
                 *ret_wake_us = peers->file_retry_us;
-        return tell_connected(peers, &roster);
+        r = tell_connected(peers, &roster);
+        if (r < 0)
+                return r;
+        peers->seen = fresh;
+        peers->wake_us = *ret_wake_us;
+        return 0;
 }
 
 int peers_removed(Peers *peers) {

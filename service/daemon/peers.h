@@ -8,6 +8,17 @@
 #include "daemon/history.h"
 #include "daemon/peers-file.h"
 
+/* What a turn goes by. While all of it is as it was, there is nothing to tell anybody. */
+typedef struct PeersSeen {
+        const Registry *registry;       /* NULL: by the file, or not looked yet */
+        const PeerNet *net;
+        uint64_t members_index;         /* of the registry */
+        uint64_t engine;                /* fingerprint of its members */
+        uint64_t connections;
+        uint64_t epoch;                 /* of the choice of neighbours */
+        bool removed;                   /* says the file */
+} PeersSeen;
+
 typedef struct Peers {
         const char *state_directory;
         NodeId node;
@@ -15,6 +26,9 @@ typedef struct Peers {
         ClusterFacts *facts;
         PeerNet *net;                   /* NULL: none at present */
         PeersFile file;
+        uint64_t connections;           /* grows whenever one came or went */
+        PeersSeen seen;
+        uint64_t wake_us;               /* of that turn */
         uint64_t told;                  /* fingerprint of what the net and the file were told last */
         uint64_t told_connected;
         bool file_failed;               /* logged once */
@@ -22,8 +36,11 @@ typedef struct Peers {
 } Peers;
 
 void peers_clear(Peers *peers);
+/* The registry is another one: all is told anew. */
+void peers_begin_anew(Peers *peers);
 
-/* Tells the net, gossip and the file what has changed. *ret_wake_us as elsewhere. 0 or -ENOMEM. */
+/* Tells the net, gossip and the file what has changed. Costs next to nothing where nothing can have. *ret_wake_us as
+ * elsewhere. 0 or -ENOMEM. */
 int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us);
 
 /* This node was told that it is no member any more: nobody is dialled from now on, also after a restart. */

@@ -234,12 +234,34 @@ static void tell_twin(Chronicle *c, const Entry *entry) {
         result_clear(&result);
 }
 
+static uint64_t mix(uint64_t print, const void *bytes, size_t size) {
+        return print * UINT64_C(1099511628211) + bytes_fingerprint(bytes, size);
+}
+
+/* All that is known of those who are members or were. */
+static uint64_t members_print(const Registry *registry) {
+        uint64_t print = registry->nodes.n;
+        ARRAY_EACH(node, &registry->nodes) {
+                print = mix(mix(print, node->id.bytes, ID_SIZE), node->key, HASH_SIZE);
+                print = mix(mix(print, node->name, strlen(node->name)), node->boot_id, strlen(node->boot_id));
+                print = print * 31 + node->incarnation * 8 + node->level * 4 + node->has_key * 2U + node->witness;
+                for (size_t i = 0; i < node->addresses.n; i++)
+                        print = mix(print, node->addresses.items[i], strlen(node->addresses.items[i]));
+        }
+        ARRAY_EACH(removed, &registry->removed)
+                print = mix(print, removed->id.bytes, ID_SIZE);
+        return print;
+}
+
 Verdict tell_entry(Chronicle *c, const Entry *entry) {
         _cleanup_(entry_freep) Entry *read = through_its_bytes(c, entry);
         size_t size = 0;
         _cleanup_free_ uint8_t *before = c->quick ? NULL : state_bytes(c->registry, &size);
         Result result = {};
+        uint64_t members = members_print(c->registry);
         int r = registry_apply(c->registry, ++c->index, read, &result);
+        if (members != members_print(c->registry))
+                g_assert_cmpuint(c->registry->members_index, ==, c->index);
         c->stopped = r == -ENOTSUP;
         if (c->stopped)
                 result = (Result) { .verdict = VERDICT_LEVEL_TOO_LOW, .sentence = strdup("beyond this build") };

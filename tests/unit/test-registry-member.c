@@ -307,6 +307,20 @@ static void test_a_removed_node_takes_its_gpus_with_it(void) {
         ASSERT_REFUSED(NOT_FOUND, tell_node_removed(&c, 2));
 }
 
+static void test_what_touches_members_can_be_told_from_the_rest(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_an_invite();
+        uint64_t before = c.registry->members_index;
+        GpuIdentity gpu = GPU(1, 1);
+        g_assert_cmpuint(before, <, c.index);
+        ASSERT_DONE(tell_quarantine(&c, &gpu, "broken"));
+        ASSERT_REFUSED(NOT_FOUND, tell_node_removed(&c, 2));
+        g_assert_cmpuint(c.registry->members_index, ==, before);
+        ASSERT_DONE(tell_admitted(&c, 2, 1, "b"));
+        g_assert_cmpuint(c.registry->members_index, ==, c.index);
+        ASSERT_DONE(tell_node_removed(&c, 2));
+        g_assert_cmpuint(c.registry->members_index, ==, c.index);
+}
+
 static void test_a_node_with_vms_is_not_removed(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
         ASSERT_DONE(tell_node(&c, 2, "b", 1, "boot"));
@@ -475,6 +489,7 @@ int main(int argc, char **argv) {
         TEST(a_key_that_was_not_known_is_learnt);
         TEST(a_key_has_one_size);
         TEST(a_removed_node_takes_its_gpus_with_it);
+        TEST(what_touches_members_can_be_told_from_the_rest);
         TEST(a_node_with_vms_is_not_removed);
         TEST(the_last_node_is_not_removed);
         TEST(a_removed_node_has_no_say);
