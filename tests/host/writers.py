@@ -108,14 +108,20 @@ def check_all_there(cluster, writers, asked):
     undead = {name for writer in writers for name in writer.deleted} & there
     assert not undead, f"{len(undead)} acknowledged deletions are lost: {sorted(undead)[:5]}"
     assert not lost, f"{len(lost)} acknowledged writes are lost: {sorted(lost)[:5]}"
-    made = collections.Counter(event[3] for event in events(cluster.hosts[asked[0]]) if event[2] == "pool-created")
+    paths = {path for writer in writers for path in writer.paths}
+    made = collections.Counter(event[3] for event in events(cluster.hosts[asked[0]])
+                               if event[2] == "pool-created" and event[3] in paths)
     twice = [path for path, count in made.items() if count > 1]
     assert made and not twice, f"made twice: {twice}"
     return names
 
 
 def events(host):
-    return host.bus().call(ROOT, MANAGER, "Events", "tu", 0, 0)[0]
+    """All that are kept; one answer holds some of them."""
+    found = []
+    while more := host.bus().call(ROOT, MANAGER, "Events", "tu", found[-1][0] if found else 0, 0)[0]:
+        found += more
+    return found
 
 
 def delete_pools(host):
