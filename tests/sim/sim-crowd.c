@@ -49,6 +49,15 @@ static GByteArray *make_command(SimCrowd *crowd, const SimOrder *order) {
         return g_byte_array_append(g_byte_array_new(), c->log->data + 2, (guint) size);
 }
 
+/* At a level that it does not know a service stops, as it should; here that would end the world. */
+static void stay_within_our_level(Entry *entry) {
+        if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_SET_LEVEL && entry->set_level->level > LEVEL_SUPPORTED)
+                entry->set_level->level = LEVEL_SUPPORTED;
+        if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER &&
+            entry->init_cluster->level > LEVEL_SUPPORTED)
+                entry->init_cluster->level = LEVEL_SUPPORTED;
+}
+
 /* The same command under the order's request id and the submission's time. */
 static uint8_t *stamp(const GByteArray *command, const SimWish *wish, size_t *ret_size) {
         _cleanup_(entry_freep) Entry *entry = NULL;
@@ -56,6 +65,7 @@ static uint8_t *stamp(const GByteArray *command, const SimWish *wish, size_t *re
         uint8_t *bytes = NULL;
 
         g_assert_cmpint(entry_decode(command->data, command->len, &entry), ==, ENTRY_GOOD);
+        stay_within_our_level(entry);
         ProtobufCBinaryData own = entry->request_id;
         entry->request_id = (ProtobufCBinaryData) { .len = ID_SIZE, .data = id.bytes };
         entry->time_ms = SIM_WISH_TIME + wish->number;
