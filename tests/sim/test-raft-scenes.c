@@ -156,6 +156,31 @@ static void test_a_standby_votes_for_who_holds_it_for_a_voter(void) {
         g_assert_cmpuint(sim_machine_status(m + 1).n_voters, ==, 2);
 }
 
+/* Whether a write that is under way when the power is cut is there afterwards is chance; so it is tried with several. */
+static void lose_a_change(unsigned luck) {
+        _cleanup_(sim_world_freep) SimWorld *world = sim_world_of(3, 3);
+        SimMachine *m = world->machines;
+        Outcome outcome;
+
+        make_leader(world, m + 0);
+        change_and_wait(world, m + 0, m + 2, RAFT_MEMBER_NONE);
+        pass_ms(world, 500);
+        while (luck-- > 0)
+                (void) sim_chance(&world->time, 50);
+        m[0].disk->stalled_until_us = world->time.now_us + 3000 * MS;
+        g_assert_cmpint(change(m + 0, m + 1, RAFT_MEMBER_STANDBY, &outcome), ==, RAFT_SUBMIT_TAKEN);
+        pass_ms(world, 300);
+        sim_machine_down(m + 0, false, world->time.now_us + 500 * MS);
+        pass_ms(world, 2000);
+        serve_all(world);
+}
+
+/* The other has heard that it is no voter any more; who said so has lost it with its power, and has a shorter log. */
+static void test_nobody_hears_of_a_change_that_the_leader_may_lose(void) {
+        for (unsigned luck = 0; luck < 8; luck++)
+                lose_a_change(luck);
+}
+
 /* A lone voter elects itself. If that were in the term of the leader that has gone, both could use an index of it. */
 static void test_a_lone_voter_leads_in_a_new_term(void) {
         _cleanup_(sim_world_freep) SimWorld *world = sim_world_of(3, 3);
@@ -315,6 +340,7 @@ int main(int argc, char **argv) {
         TEST(no_change_before_an_entry_of_the_own_term_is_committed);
         TEST(a_leader_stays_a_voter);
         TEST(a_standby_votes_for_who_holds_it_for_a_voter);
+        TEST(nobody_hears_of_a_change_that_the_leader_may_lose);
         TEST(a_lone_voter_leads_in_a_new_term);
         TEST(what_an_older_term_sent_is_refused);
         TEST(a_refusal_that_was_overtaken_ends_nothing);

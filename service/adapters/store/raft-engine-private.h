@@ -79,6 +79,8 @@ struct RaftEngine {
 
         RaftOutbox outbox;
         RaftOutbox snapshot_outbox;     /* wait for the snapshot to be read */
+        RaftOutbox change_outbox;       /* wait for our own change of members to be durable here */
+        uint64_t change_index;          /* of that; 0: none is awaited */
         bool sending;
 
         /* When something of the leader of which term was taken last. */

@@ -213,6 +213,31 @@ void engine_flush(RaftEngine *engine) {
         engine->sending = false;
 }
 
+/* A change of members counts where it is received, not where it is committed. Two voters of which one is to be none: it
+ * has the change, the leader loses it with its power. Then the one asks for no vote, and gives none to a log that is
+ * shorter than its own; nobody leads ever again. So the leader has its change on disk before anybody hears of it. */
+static bool waits_for_change(const RaftEngine *engine, const struct raft_message *message) {
+        const struct raft_append_entries *append = &message->append_entries;
+        return message->type == RAFT_APPEND_ENTRIES && engine->change_index > 0 &&
+               append->prev_log_index + append->n_entries >= engine->change_index;
+}
+
+/* It is durable; or this leader leads no longer, and its messages are of no use. */
+static void release_change(RaftEngine *engine) {
+        if (engine->change_index == 0)
+                return;
+        if (!engine_is_leader(engine)) {
+                raft_outbox_clear(&engine->change_outbox);
+                engine->change_index = 0;
+                return;
+        }
+        if (engine->raft.last_stored < engine->change_index)
+                return;
+        engine->change_index = 0;
+        for (RaftOutboxItem *item; (item = raft_outbox_pop(&engine->change_outbox, UINT64_MAX));)
+                raft_outbox_push(&engine->outbox, item);
+}
+
 static void queue_messages(RaftEngine *engine, const struct raft_message *messages, unsigned n) {
         for (unsigned i = 0; i < n; i++) {
                 if (messages[i].type == RAFT_APPEND_ENTRIES_RESULT && engine->by_relay)
@@ -224,7 +249,9 @@ static void queue_messages(RaftEngine *engine, const struct raft_message *messag
                 item->needs = engine->vote_sequence;
                 tell_note_sent(engine, &messages[i]);
                 if (messages[i].type != RAFT_INSTALL_SNAPSHOT) {
-                        raft_outbox_push(&engine->outbox, item);
+                        raft_outbox_push(waits_for_change(engine, messages + i) ? &engine->change_outbox
+                                                                                : &engine->outbox,
+                                         item);
                         continue;
                 }
                 if (writer_read_snapshot(engine->writer) < 0)
@@ -297,6 +324,8 @@ static int take_entries(RaftEngine *engine, const struct raft_update *update, Lo
                         return -ENOMEM;
                 write->entries[write->n_entries++] = entry;
                 r = raft_log_append(&engine->log, entry);
+                if (engine_is_leader(engine) && entry->type == LOG_ENTRY_CHANGE)
+                        engine->change_index = update->entries.index + i;
         }
         raft_free(batch[0].batch);
         return r;
@@ -490,6 +519,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
         if (engine_is_leader(engine) && !was_leader)
                 requests_begin_term(engine);
 
+        release_change(engine);
         engine_flush(engine);
         engine_apply_committed(engine);
         requests_follow_state(engine);

@@ -234,6 +234,7 @@ RaftEngine *raft_engine_free(RaftEngine *engine) {
         requests_clear(engine);
         raft_outbox_clear(&engine->outbox);
         raft_outbox_clear(&engine->snapshot_outbox);
+        raft_outbox_clear(&engine->change_outbox);
         array_clear(&engine->confirmations);
         array_clear(&engine->told);
         if (engine->has_raft)
