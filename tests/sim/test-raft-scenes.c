@@ -156,7 +156,7 @@ static void test_a_standby_votes_for_who_holds_it_for_a_voter(void) {
         g_assert_cmpuint(sim_machine_status(m + 1).n_voters, ==, 2);
 }
 
-/* Whether a write that is under way when the power is cut is there afterwards is chance; so it is tried with several. */
+/* Whether a write that is under way when the power is cut is there afterwards is chance: so several are tried. */
 static void lose_a_change(unsigned luck) {
         _cleanup_(sim_world_freep) SimWorld *world = sim_world_of(3, 3);
         SimMachine *m = world->machines;
