@@ -84,15 +84,6 @@ void gpu_facts_clear(GpuFacts *gpu) {
         *gpu = (GpuFacts) {};
 }
 
-static bool lists_equal(const TextList *a, const TextList *b) {
-        if (a->n != b->n)
-                return false;
-        for (size_t i = 0; i < a->n; i++)
-                if (!text_equal(a->items[i], b->items[i]))
-                        return false;
-        return true;
-}
-
 static bool functions_equal(const GpuFacts *a, const GpuFacts *b) {
         if (a->n_functions != b->n_functions)
                 return false;
@@ -130,12 +121,12 @@ static bool places_equal(const GpuFacts *a, const GpuFacts *b) {
                pci_address_equal(a->identity.address, b->identity.address) &&
                text_equal(a->sysfs_path, b->sysfs_path) && text_equal(a->parent, b->parent) &&
                text_equal(a->switch_address, b->switch_address) && a->numa_node == b->numa_node &&
-               lists_equal(&a->siblings, &b->siblings);
+               text_list_equal(&a->siblings, &b->siblings);
 }
 
 static bool isolation_equal(const GpuFacts *a, const GpuFacts *b) {
         return a->iommu_group == b->iommu_group && text_equal(a->iommu_group_type, b->iommu_group_type) &&
-               lists_equal(&a->reserved_regions, &b->reserved_regions) && functions_equal(a, b) &&
+               text_list_equal(&a->reserved_regions, &b->reserved_regions) && functions_equal(a, b) &&
                a->acs_missing == b->acs_missing && text_equal(a->acs_missing_at, b->acs_missing_at);
 }
 
@@ -150,8 +141,8 @@ static bool states_equal(const GpuFacts *a, const GpuFacts *b) {
                text_equal(a->power_state, b->power_state) && a->runtime_error == b->runtime_error &&
                text_equal(a->link_speed, b->link_speed) && text_equal(a->link_speed_max, b->link_speed_max) &&
                a->link_width == b->link_width && a->link_width_max == b->link_width_max &&
-               lists_equal(&a->reset_methods, &b->reset_methods) && a->reset_methods_known == b->reset_methods_known &&
-               a->has_reset == b->has_reset;
+               text_list_equal(&a->reset_methods, &b->reset_methods) &&
+               a->reset_methods_known == b->reset_methods_known && a->has_reset == b->has_reset;
 }
 
 bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b) {
@@ -327,9 +318,9 @@ static bool hugepages_equal(const NodeFacts *a, const NodeFacts *b) {
 bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
         return ID_EQUAL(&a->node, &b->node) && a->incarnation == b->incarnation && text_equal(a->boot_id, b->boot_id) &&
                text_equal(a->kernel, b->kernel) && text_equal(a->cpu_model, b->cpu_model) &&
-               text_equal(a->virtualization, b->virtualization) && lists_equal(&a->addresses, &b->addresses) &&
-               lists_equal(&a->versions, &b->versions) && a->memory_total == b->memory_total && hugepages_equal(a, b) &&
-               a->address_bits == b->address_bits && a->iommu_present == b->iommu_present &&
+               text_equal(a->virtualization, b->virtualization) && text_list_equal(&a->addresses, &b->addresses) &&
+               text_list_equal(&a->versions, &b->versions) && a->memory_total == b->memory_total &&
+               hugepages_equal(a, b) && a->address_bits == b->address_bits && a->iommu_present == b->iommu_present &&
                a->vfio_present == b->vfio_present && a->interrupt_remapping == b->interrupt_remapping &&
                a->interrupt_remapping_known == b->interrupt_remapping_known && a->hypervisor == b->hypervisor &&
                a->guard_connected == b->guard_connected;

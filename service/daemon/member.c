@@ -30,15 +30,6 @@ static void on_decided(SubmitOutcome outcome, const Result *result, void *userda
         member->decided(member->userdata);
 }
 
-static bool same_list(const TextList *a, const TextList *b) {
-        if (a->n != b->n)
-                return false;
-        for (size_t i = 0; i < a->n; i++)
-                if (!text_equal(a->items[i], b->items[i]))
-                        return false;
-        return true;
-}
-
 bool member_is_current(const World *world) {
         const NodeRecord *self = registry_find_node(world->registry, &world->local);
         const NodeFacts *facts = world_find_facts(world, &world->local);
@@ -81,8 +72,8 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
 
 static bool is_told(const Member *member, const NodeFacts *facts, const NodeRecord *self, const char *name) {
         return text_equal(self->name, name) && text_equal(self->boot_id, facts->boot_id) &&
-               self->level == LEVEL_SUPPORTED && same_list(&self->addresses, member->addresses) && self->has_key &&
-               memcmp(self->key, member->key, HASH_SIZE) == 0 && self->witness == member->witness;
+               self->level == LEVEL_SUPPORTED && text_list_equal(&self->addresses, member->addresses) &&
+               self->has_key && memcmp(self->key, member->key, HASH_SIZE) == 0 && self->witness == member->witness;
 }
 
 int member_turn(Member *member, const World *world, const char *name, uint64_t now_us, uint64_t *ret_wake_us) {

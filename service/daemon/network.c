@@ -392,15 +392,6 @@ static int add_with_port(TextList *list, const char *address, const char *port) 
         return r < 0 ? r : text_list_add(list, text);
 }
 
-static bool same_list(const TextList *a, const TextList *b) {
-        if (a->n != b->n)
-                return false;
-        for (size_t i = 0; i < a->n; i++)
-                if (!text_equal(a->items[i], b->items[i]))
-                        return false;
-        return true;
-}
-
 /* The settings, or all addresses of the host with the port of the first in Listen=. */
 static int follow_addresses(Network *network, const NodeFacts *local) {
         const Conf *conf = network->config.conf;
@@ -412,7 +403,7 @@ static int follow_addresses(Network *network, const NodeFacts *local) {
         for (size_t i = 0; r >= 0 && local && conf->addresses.n == 0 && i < local->addresses.n &&
                            fresh.n < ADDRESSES_MAX; i++)
                 r = add_with_port(&fresh, local->addresses.items[i], port);
-        if (r < 0 || same_list(&network->addresses, &fresh)) {
+        if (r < 0 || text_list_equal(&network->addresses, &fresh)) {
                 text_list_clear(&fresh);
                 return r;
         }

@@ -186,6 +186,15 @@ bool text_list_has(const TextList *list, const char *text) {
         return false;
 }
 
+bool text_list_equal(const TextList *a, const TextList *b) {
+        if (a->n != b->n)
+                return false;
+        for (size_t i = 0; i < a->n; i++)
+                if (!text_equal(a->items[i], b->items[i]))
+                        return false;
+        return true;
+}
+
 int text_list_copy(const TextList *from, TextList *ret) {
         TextList copy = {};
         for (size_t i = 0; i < from->n; i++) {

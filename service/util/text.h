@@ -49,5 +49,7 @@ typedef struct TextList {
 
 int text_list_add(TextList *list, const char *text);
 bool text_list_has(const TextList *list, const char *text);
+/* The same texts in the same order. */
+bool text_list_equal(const TextList *a, const TextList *b);
 int text_list_copy(const TextList *from, TextList *ret);
 void text_list_clear(TextList *list);

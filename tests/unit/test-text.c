@@ -97,7 +97,9 @@ static void test_a_list_owns_its_texts(void) {
         g_assert_cmpint(text_list_add(&list, "two"), ==, 0);
         g_assert_true(text_list_has(&list, "one"));
         g_assert_false(text_list_has(&list, "xne"));
+        g_assert_false(text_list_equal(&list, &copy));
         g_assert_cmpint(text_list_copy(&list, &copy), ==, 0);
+        g_assert_true(text_list_equal(&list, &copy));
         text_list_clear(&list);
         g_assert_cmpuint(copy.n, ==, 2);
         g_assert_cmpstr(copy.items[1], ==, "two");

@@ -248,22 +248,13 @@ static void forget(PeerNet *net, Link *link, const char *why) {
         net->gone = link;
 }
 
-static bool is_same_list(const TextList *a, const TextList *b) {
-        if (a->n != b->n)
-                return false;
-        for (size_t i = 0; i < a->n; i++)
-                if (!text_equal(a->items[i], b->items[i]))
-                        return false;
-        return true;
-}
-
 static void stop_early_attempt(Link *link) {
         if (!link->dialled || link->dialled->stage != SESSION_GREETED)
                 link_stop_dialling(link);
 }
 
 static void update(Link *link, Staged *staged) {
-        if (!is_same_list(&link->addresses, &staged->addresses)) {
+        if (!text_list_equal(&link->addresses, &staged->addresses)) {
                 TextList before = link->addresses;
                 link->addresses = staged->addresses;
                 staged->addresses = before;

@@ -161,17 +161,10 @@ static int find_siblings(const Inventory *inventory, const Watched *device, Text
         return 0;
 }
 
-static bool lists_equal(const TextList *a, const TextList *b) {
-        bool equal = a->n == b->n;
-        for (size_t i = 0; equal && i < a->n; i++)
-                equal = text_equal(a->items[i], b->items[i]);
-        return equal;
-}
-
 static int set_siblings(const Inventory *inventory, Watched *device) {
         TextList siblings = {};
         int r = find_siblings(inventory, device, &siblings);
-        if (r < 0 || lists_equal(&siblings, &device->facts.siblings)) {
+        if (r < 0 || text_list_equal(&siblings, &device->facts.siblings)) {
                 text_list_clear(&siblings);
                 return r;
         }
