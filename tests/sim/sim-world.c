@@ -7,6 +7,7 @@
 
 /* After the last trouble: a leader, everybody's commands, and all that was missed, by then. The longest that is waited
  * for by itself is for a snapshot to be sent again. */
+#define NOTICE_US (3 * SECOND)
 #define CALM_US (20 * SECOND)
 
 static uint64_t on_arrival(void *userdata, unsigned to, const RaftMessage *message) {
@@ -210,6 +211,8 @@ void sim_world_run(SimWorld *world, unsigned seconds) {
         if (world->time.broken)
                 return;
         compare_registries(world);
+        /* A leader that stood still until now, and is no member any more, needs a moment to notice. */
+        run_until(world, world->time.now_us + NOTICE_US);
         check_questions(world);
         sim_say(&world->time, "%" PRIu64 " entries, %" PRIu64 " events", world->judge.last_index,
                 world->time.n_events);
