@@ -7,7 +7,7 @@
 
 #include "core/names.h"
 #include "core/token.h"
-#include "daemon/node-id.h"
+#include "daemon/seats.h"
 #include "util/log.h"
 
 #define PEERS_TOLD_MAX 16U              /* of a JoinAnswer */
@@ -114,20 +114,10 @@ typedef struct PeerMessages {
         size_t n;
 } PeerMessages;
 
-static bool is_engine_member(Admission *admission, const NodeId *node) {
-        RaftMember members[64];
-        size_t n = raft_engine_get_members(history_engine(admission->history), members, ELEMENTS(members));
-        for (size_t i = 0; i < n && i < ELEMENTS(members); i++)
-                if (members[i].id == node_id_to_raft(node))
-                        return members[i].role == RAFT_MEMBER_VOTER || members[i].role == RAFT_MEMBER_STANDBY;
-        return false;
-}
-
-/* The engine's members first: they can be followed. */
-static void list_peers(Admission *admission, bool members, PeerMessages *ret) {
+static void list_peers(const Admission *admission, const Seats *seats, bool members, PeerMessages *ret) {
         ARRAY_EACH(node, &history_registry(admission->history)->nodes) {
                 if (ret->n >= PEERS_TOLD_MAX || !node->has_key ||
-                    is_engine_member(admission, &node->id) != members)
+                    seats_has_log(seats, &node->id) != members)
                         continue;
                 Gpupool1__PeerRecord *record = ret->records + ret->n;
                 gpupool1__peer_record__init(record);
@@ -145,8 +135,11 @@ static void answer_yes(Admission *admission, PeerStranger *stranger) {
         const Registry *registry = history_registry(admission->history);
         Gpupool1__JoinAnswer answer = GPUPOOL1__JOIN_ANSWER__INIT;
         PeerMessages peers = {};
-        list_peers(admission, true, &peers);
-        list_peers(admission, false, &peers);
+        Seats seats;
+        seats_get(history_engine(admission->history), &seats);
+        /* The engine's members first: they can be followed. */
+        list_peers(admission, &seats, true, &peers);
+        list_peers(admission, &seats, false, &peers);
         answer.admitted = true;
         answer.cluster = id_message_borrow(registry->cluster.bytes);
         answer.cluster_name = registry->name;
@@ -285,7 +278,8 @@ static void log_refusal(Admission *admission, const Gpupool1__JoinRequest *reque
 void admission_asked(Admission *admission, PeerStranger *stranger, const NodeId *node,
                      const uint8_t key[static PEER_KEY_SIZE], const Gpupool1__JoinRequest *request) {
         uint8_t hash[PEER_KEY_SIZE];
-        const char *error = ERROR_FAILED, *no = "the inviting node is out of memory: try again";
+        static const char out_of_memory[] = "the inviting node is out of memory: try again";
+        const char *error = ERROR_FAILED, *no = out_of_memory;
         int r = peer_hash(request->secret.data, request->secret.len, hash);
         if (r >= 0)
                 no = judge(admission, request, hash, node, key, &error);
@@ -296,7 +290,7 @@ void admission_asked(Admission *admission, PeerStranger *stranger, const NodeId 
         }
         Guest *guest = calloc(1, sizeof(*guest));
         if (!guest) {
-                answer_no(stranger, error, no);
+                answer_no(stranger, ERROR_FAILED, out_of_memory);
                 return;
         }
         *guest = (Guest) { .admission = admission, .next = admission->guests, .stranger = stranger };

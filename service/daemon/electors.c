@@ -4,11 +4,11 @@
 #include <errno.h>
 
 #include "daemon/node-id.h"
+#include "daemon/seats.h"
 #include "util/log.h"
 
 #define LOOK_US 1000000U                /* silence grows without an event */
 #define RETRY_US 500000U
-#define MEMBERS_MAX 64U
 
 typedef ARRAY(Elector) ElectorRow;
 
@@ -59,22 +59,22 @@ static int add(const Electors *electors, ElectorRow *row, const NodeId *node, ui
 
 /* The registry's members, and who is left in the engine of those that are none any more. */
 static int list(const Electors *electors, uint64_t now_us, ElectorRow *ret) {
-        RaftMember members[MEMBERS_MAX];
-        size_t n = raft_engine_get_members(history_engine(electors->history), members, MEMBERS_MAX);
+        Seats seats;
+        seats_get(history_engine(electors->history), &seats);
         int r = 0;
         ARRAY_EACH(node, &history_registry(electors->history)->nodes)
                 if (r >= 0)
                         r = add(electors, ret, &node->id, now_us);
-        for (size_t i = 0; r >= 0 && i < n && i < MEMBERS_MAX; i++) {
+        for (size_t i = 0; r >= 0 && i < seats.n; i++) {
                 NodeId id;
-                if (id_from_text(members[i].address, id.bytes) < 0)
+                if (id_from_text(seats.members[i].address, id.bytes) < 0)
                         continue;
                 Elector *elector = find(ret, &id);
                 if (!elector)
                         r = add(electors, ret, &id, now_us);
                 elector = find(ret, &id);
                 if (elector)
-                        elector->role = role_from(members[i].role);
+                        elector->role = role_from(seats.members[i].role);
         }
         return r;
 }

@@ -10,10 +10,10 @@
 #include "core/names.h"
 #include "daemon/history-private.h"
 #include "daemon/node-id.h"
+#include "daemon/seats.h"
 #include "util/log.h"
 
 #define REGISTRY_FILE "registry.db"
-#define MEMBERS_MAX 64U
 
 struct HistoryProposal {
         History *history;
@@ -418,16 +418,12 @@ int history_propose(History *history, const void *bytes, size_t size, ProposalCa
 static bool may_lead(const NodeId *node, void *userdata) {
         const History *history = userdata;
         RaftStatus status;
-        RaftMember members[MEMBERS_MAX];
-        uint64_t id = node_id_to_raft(node);
+        Seats seats;
         raft_engine_get_status(history->engine, &status);
         if (status.is_member && status.leader_id != 0)
-                return id == status.leader_id;
-        size_t n = raft_engine_get_members(history->engine, members, MEMBERS_MAX);
-        for (size_t i = 0; i < n && i < MEMBERS_MAX; i++)
-                if (members[i].id == id)
-                        return members[i].role == RAFT_MEMBER_VOTER;
-        return n == 0;
+                return node_id_to_raft(node) == status.leader_id;
+        seats_get(history->engine, &seats);
+        return seats.n == 0 || seats_role(&seats, node) == RAFT_MEMBER_VOTER;
 }
 
 void history_lead(const History *history, Lead *ret) {

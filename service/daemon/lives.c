@@ -5,9 +5,7 @@
 #include <time.h>
 
 #include "core/neighbours.h"
-#include "daemon/node-id.h"
-
-#define MEMBERS_MAX 64U
+#include "daemon/seats.h"
 
 void lives_clear(Lives *lives) {
         array_clear(&lives->down);
@@ -80,12 +78,16 @@ static void forget_removed(Lives *lives) {
         lives->down.n = kept;
 }
 
-static NodeRole role_of(const RaftMember *members, size_t n, const NodeId *node) {
-        for (size_t i = 0; i < n; i++)
-                if (members[i].id == node_id_to_raft(node))
-                        return members[i].role == RAFT_MEMBER_VOTER     ? NODE_VOTER
-                               : members[i].role == RAFT_MEMBER_STANDBY ? NODE_STANDBY
-                                                                        : NODE_READER;
+static NodeRole role_of(const Seats *seats, const NodeId *node) {
+        switch (seats_role(seats, node)) {
+        case RAFT_MEMBER_VOTER:
+                return NODE_VOTER;
+        case RAFT_MEMBER_STANDBY:
+                return NODE_STANDBY;
+        case RAFT_MEMBER_SPARE:
+        case RAFT_MEMBER_NONE:
+                break;
+        }
         return NODE_READER;
 }
 
@@ -142,14 +144,13 @@ static int believe(const Lives *lives, const Lead *lead, NodeLives *fresh) {
 }
 
 static int list_members(const Lives *lives, NodeLives *fresh) {
-        RaftMember members[MEMBERS_MAX];
-        size_t n = raft_engine_get_members(history_engine(lives->history), members, MEMBERS_MAX);
-        n = n < MEMBERS_MAX ? n : MEMBERS_MAX;
+        Seats seats;
+        seats_get(history_engine(lives->history), &seats);
         int r = 0;
         ARRAY_EACH(node, &history_registry(lives->history)->nodes)
                 if (r >= 0)
                         r = array_append(fresh, (&(NodeLife) { .node = node->id,
-                                                               .role = role_of(members, n, &node->id) }));
+                                                               .role = role_of(&seats, &node->id) }));
         return r;
 }
 

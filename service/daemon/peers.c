@@ -3,10 +3,9 @@
 
 #include <errno.h>
 
-#include "daemon/node-id.h"
+#include "daemon/seats.h"
 #include "util/log.h"
 
-#define MEMBERS_MAX 64U
 #define FILE_RETRY_US 10000000U         /* a full disk may have room again */
 
 void peers_clear(Peers *peers) {
@@ -26,15 +25,6 @@ typedef struct Roster {
 static void roster_clear(Roster *roster) {
         array_clear(&roster->infos);
         array_clear(&roster->nodes);
-}
-
-static bool is_engine_member(const RaftMember *members, size_t n, const NodeId *node) {
-        uint64_t id = node_id_to_raft(node);
-        for (size_t i = 0; i < n; i++)
-                if (members[i].id == id && (members[i].role == RAFT_MEMBER_VOTER ||
-                                            members[i].role == RAFT_MEMBER_STANDBY))
-                        return true;
-        return false;
 }
 
 static int add(Roster *roster, const NodeId *node, const char *name, const uint8_t *key, const TextList *addresses,
@@ -58,11 +48,11 @@ static int add_gone(Roster *roster, const RemovedNode *gone, bool in_engine) {
 }
 
 /* By the registry, once it knows this node. */
-static int list_by_registry(const Peers *peers, const RaftMember *members, size_t n_members, Roster *ret) {
+static int list_by_registry(const Peers *peers, const Seats *seats, Roster *ret) {
         const Registry *registry = history_registry(peers->history);
         int r = 0;
         ARRAY_EACH(node, &registry->nodes) {
-                bool member = is_engine_member(members, n_members, &node->id);
+                bool member = seats_has_log(seats, &node->id);
                 Neighbour self = { .id = node->id, .member = member };
                 if (r >= 0 && ID_EQUAL(&node->id, &peers->node))
                         r = array_append(&ret->nodes, &self);
@@ -71,7 +61,7 @@ static int list_by_registry(const Peers *peers, const RaftMember *members, size_
         }
         ARRAY_EACH(gone, &registry->removed)
                 if (r >= 0 && gone->has_key && !registry_find_node_key(registry, gone->key))
-                        r = add_gone(ret, gone, is_engine_member(members, n_members, &gone->id));
+                        r = add_gone(ret, gone, seats_has_log(seats, &gone->id));
         return r;
 }
 
@@ -188,11 +178,13 @@ static int tell_connected(Peers *peers, const Roster *roster) {
 
 /* ---- the turn */
 
-static PeersSeen look(const Peers *peers, const RaftMember *members, size_t n, bool by_registry, uint64_t epoch) {
+static PeersSeen look(const Peers *peers, const Seats *seats, bool by_registry, uint64_t epoch) {
         const Registry *registry = history_registry(peers->history);
         uint64_t engine = 1;
-        for (size_t i = 0; i < n; i++)
-                engine = mix(mix(engine, &members[i].id, sizeof(members[i].id)), &(uint8_t) { members[i].role }, 1);
+        for (size_t i = 0; i < seats->n; i++) {
+                const RaftMember *member = seats->members + i;
+                engine = mix(mix(engine, &member->id, sizeof(member->id)), &(uint8_t) { member->role }, 1);
+        }
         return (PeersSeen) { .registry = by_registry ? registry : NULL, .net = peers->net,
                              .members_index = registry->members_index, .engine = engine,
                              .connections = peers->connections, .epoch = epoch, .removed = peers->file.removed };
@@ -208,19 +200,18 @@ static bool is_as_seen(const Peers *peers, const PeersSeen *fresh) {
 
 int peers_turn(Peers *peers, uint64_t now_us, uint64_t *ret_wake_us) {
         _cleanup_(roster_clear) Roster roster = {};
-        RaftMember members[MEMBERS_MAX];
-        size_t n_members = raft_engine_get_members(history_engine(peers->history), members, MEMBERS_MAX);
-        n_members = n_members < MEMBERS_MAX ? n_members : MEMBERS_MAX;
+        Seats seats;
+        seats_get(history_engine(peers->history), &seats);
         bool by_registry = registry_find_node(history_registry(peers->history), &peers->node);
         uint64_t epoch = now_us / NEIGHBOURS_EPOCH_US;
-        PeersSeen fresh = look(peers, members, n_members, by_registry, epoch);
+        PeersSeen fresh = look(peers, &seats, by_registry, epoch);
         bool retry = peers->file_failed && now_us >= peers->file_retry_us;
         if (is_as_seen(peers, &fresh) && !retry) {
                 *ret_wake_us = peers->wake_us;
                 return 0;
         }
 
-        int r = by_registry ? list_by_registry(peers, members, n_members, &roster) : list_by_file(peers, &roster);
+        int r = by_registry ? list_by_registry(peers, &seats, &roster) : list_by_file(peers, &roster);
         if (r < 0)
                 return r;
         choose_wanted(peers, epoch, &roster);
