@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Conductor: what the leader does by itself. VMs that are to run get a place, by priority; GPUs that a pool's rule
- * matches come into the pool. It looks at the world as it is (no events to miss), proposes one entry at a time, and
+/* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over ends;
+ * VMs that are to run get a place, by priority; those of a node that is drained leave it, one after the other, and come
+ * home; GPUs that a pool's rule matches come into the pool. It looks at the world as it is (no events to miss), proposes one entry at a time, and
  * remembers nothing but when a VM that failed may be tried again; a new leader starts that anew. */
 
+#include "core/lease-book.h"
 #include "core/placement.h"
 
 #define CONDUCTOR_BACKOFF_FIRST_US 1000000U     /* after the first failure; doubles with each */
@@ -26,6 +28,8 @@ typedef struct Conductor {
         uint64_t idle_until_us;         /* after a refusal */
         bool proposed_gpus;             /* the last proposal was about a pool's GPUs */
         bool proposed_vm;               /* ... or about this VM */
+        bool proposed_loss;             /* ... or about this node */
+        NodeId node;
         VmId vm;
         uint32_t gpus_refusals;
         uint64_t gpus_refused_until_us;
@@ -34,13 +38,20 @@ typedef struct Conductor {
 void conductor_clear(Conductor *conductor);
 
 typedef enum ProposalKind {
+        PROPOSAL_LOSE_NODE,
+        PROPOSAL_THAW,
         PROPOSAL_ASSIGN,
+        PROPOSAL_MOVE,
         PROPOSAL_POOL_GPUS,
 } ProposalKind;
 
 typedef struct Proposal {
         ProposalKind kind;
-        const Vm *vm;                   /* assign; borrowed from the world */
+        Loss loss;                      /* lose node */
+        const Vm *vm;                   /* assign, move; borrowed from the world */
+        NodeId target;                  /* move: null: wherever there is room */
+        bool home;                      /* move: it leaves a node that is drained */
+        uint64_t timeout_ms;            /* move: for the guest */
         Placement placement;            /* assign */
         uint64_t incarnation;           /* assign: of the chosen node */
         const Pool *pool;               /* pool GPUs; borrowed from the world */
@@ -54,10 +65,11 @@ typedef enum ConductorVerdict {
         CONDUCTOR_PROPOSES,             /* commit *ret_proposal, then ask again */
 } ConductorVerdict;
 
-/* @now_us: boottime. *ret_wake_us (UINT64_MAX: not by time) is set with CONDUCTOR_IDLE. Returns a ConductorVerdict or
+/* @now_us: boottime. @book: followed just before; who is proposed as lost is condemned in it. *ret_wake_us (UINT64_MAX: not by time) is set with CONDUCTOR_IDLE. Returns a ConductorVerdict or
  * -ENOMEM. */
-int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret_proposal,
+int conductor_next(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret_proposal,
                    uint64_t *ret_wake_us);
 
-/* The last proposal was refused or not committed. Out of memory it is proposed again a little too early, no more. */
-void conductor_refused(Conductor *conductor, uint64_t now_us);
+/* The last proposal was refused or not committed. @surely: it never will be. Out of memory it is proposed again a little
+ * too early, no more. */
+void conductor_refused(Conductor *conductor, LeaseBook *book, bool surely, uint64_t now_us);

@@ -57,12 +57,13 @@
 #ifdef GPUPOOL_PRETEND_LEVEL
 #define LEVEL_SUPPORTED GPUPOOL_PRETEND_LEVEL   /* a build that pretends to be older, for tests: -Dpretend_level= */
 #else
-#define LEVEL_SUPPORTED 2U
+#define LEVEL_SUPPORTED 3U
 #endif
 #define LEVEL_OLDEST 1U
 /* What needs more than LEVEL_OLDEST. */
 #define LEVEL_WITNESS 2U
 #define LEVEL_IMPORT 2U
+#define LEVEL_FAILOVER 3U              /* leases, losses, draining, fencing, freezing, moving */
 
 /* Limits. Each bounds what one caller or one entry can cost; tests stand at each edge. */
 #define NAME_LENGTH_MAX 63U             /* a pool's, VM's, node's name: fits a DNS label and a table column */
@@ -94,3 +95,6 @@
 #define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U
 #define AFFINITY_MAX 64U
+#define FREEZE_MS_MAX (24U * 60U * 60U * 1000U)
+#define FENCE_PARAMETERS_MAX 64U
+#define LEASE_MS_MAX (10U * 60U * 1000U)        /* announced lease and death times; longer is a mistake */

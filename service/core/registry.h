@@ -14,6 +14,37 @@
 #include "util/array.h"
 #include "util/cleanup.h"
 
+/* On what ground a lost node's VMs are held for dead (design, 5.6). */
+typedef enum LossEvidence {
+        LOSS_BY_LEASE,                  /* the last possible one has run out, with all margins */
+        LOSS_BY_POWER_OFF,              /* a fence agent confirmed it */
+        LOSS_BY_NEW_BOOT,               /* never decided: it follows from an announcement */
+        LOSS_BY_WORD,                   /* an administrator vouched for it */
+        LOSS_EVIDENCE_COUNT,
+} LossEvidence;
+
+typedef enum DrainCause {
+        DRAIN_NONE,
+        DRAIN_BY_HAND,
+        DRAIN_FLAPPING,                 /* lost FLAP_LOSSES times within FLAP_MS */
+        DRAIN_CAUSE_COUNT,
+} DrainCause;
+
+#define FLAP_LOSSES 3U
+#define FLAP_MS (60U * 60U * 1000U)
+
+typedef struct FenceParameter {
+        char *name;
+        char *value;                    /* may be a secret */
+} FenceParameter;
+
+/* How a node can be switched off. */
+typedef struct Fence {
+        char *agent;                    /* NULL: not at all */
+        FenceParameter *parameters;
+        size_t n_parameters;
+} Fence;
+
 /* A member of the cluster. */
 typedef struct NodeRecord {
         NodeId id;
@@ -26,6 +57,17 @@ typedef struct NodeRecord {
         bool has_key;
         bool witness;                   /* it votes and runs nothing */
         uint64_t joined_index;          /* of the entry that made it a member */
+        uint32_t lease_ms;              /* of its leases; 0: it has none, so no time proves that its VMs are dead */
+        uint32_t death_ms;              /* after the end of a lease its VMs are dead within this */
+        uint64_t long_lease_ms;         /* it may have a lease of this length because of a freeze; 0: no */
+        bool lost;                      /* in this incarnation: gets no lease and no VM until it has a greater one */
+        LossEvidence evidence;          /* of the present or last loss */
+        uint64_t losses_ms[FLAP_LOSSES];        /* when it was lost; the first n_losses, oldest first */
+        uint32_t n_losses;
+        DrainCause drain;               /* no VM is placed on it */
+        uint64_t drain_timeout_ms;      /* for each guest to shut down; 0: the node's setting */
+        bool bring_home;                /* VMs whose home it is are to be moved back */
+        Fence fence;
 } NodeRecord;
 
 /* Somebody who knows the secret may become a member, once. */
@@ -140,6 +182,8 @@ typedef struct Registry {
         ARRAY(Invite) invites;          /* oldest first */
         ARRAY(RemovedNode) removed;     /* oldest first */
         Import import;
+        uint64_t freezes;               /* how often there was one */
+        uint64_t frozen_ms;             /* of the present one; 0: none */
         size_t xml_total;               /* bytes of all VMs' XML and policies, held against XML_TOTAL_MAX */
         size_t notes_total;             /* bytes of all VMs' placement notes */
 } Registry;
@@ -171,6 +215,10 @@ const Quarantine *registry_find_quarantine(const Registry *registry, const GpuId
 
 /* Who keeps the cluster from working at @level: adds a sentence for each member. 0 or -ENOMEM. */
 int registry_level_obstacles(const Registry *registry, uint32_t level, TextList *ret);
+
+/* The longest lease that this node may have been granted, in ms; 0: it has none. */
+uint64_t node_record_longest_lease_ms(const NodeRecord *node);
+const char *loss_evidence_to_text(LossEvidence evidence);       /* "lease", "power-off", "new-boot", "confirmed" */
 
 const char *quarantine_cause_to_sentence(QuarantineCause cause);
 const char *object_kind_to_text(ObjectKind kind);

@@ -89,6 +89,8 @@ typedef struct Runner {
         bool hypervisor_usable;
         bool guard_usable;
         bool guard_listed;      /* the guard has said what it holds since the last connection */
+        bool lease_needed;      /* nothing is started, resumed or reported as running without one */
+        bool lease_runs;        /* there is one, with time left; both are the caller's to set before runner_next() */
         bool relist;            /* a domain may stand that no run explains: list again; the caller resets it */
 } Runner;
 
@@ -142,6 +144,13 @@ int runner_process_died(Runner *runner, const VmId *vm, uint64_t epoch, uint64_t
 void runner_guard_lost(Runner *runner);         /* the link is down; what it held it holds */
 void runner_guard_anew(Runner *runner);         /* another guard: it holds nothing */
 void runner_hypervisor_lost(Runner *runner);
+
+/* The lease has ended, or the guard is gone: all that was started here ends, with this cause. 0 or -ENOMEM. */
+int runner_end_all(Runner *runner, EndCause cause, const char *sentence);
+/* Does the guard hold all that may run here? Paused and never resumed needs no guard. */
+bool runner_is_guarded(const Runner *runner);
+/* Is there a process that lives, or may? Also true while nobody could be asked. */
+bool runner_anything_lives(const Runner *runner);
 
 const Run *runner_find(const Runner *runner, const VmId *vm);
 

@@ -46,6 +46,8 @@ typedef enum EndCause {
         END_DESTROYED,
         END_GPU_LOST,
         END_NODE_LOST,          /* the node is gone or has booted anew: not the VM's fault, never counted */
+        END_LEASE_ENDED,        /* the node's lease ran out, its guard ended it: likewise */
+        END_GUARD_LOST,         /* the node's guard was gone: likewise */
         END_CAUSE_COUNT,
 } EndCause;
 
@@ -62,6 +64,7 @@ typedef struct Assignment {
         AssignedGpu *gpus;
         size_t n_gpus;
         bool ran;               /* this epoch was reported running */
+        bool leased;            /* decided at LEVEL_FAILOVER or above: it ends with its node's lease */
 } Assignment;
 
 typedef struct Affinity {
@@ -98,6 +101,8 @@ typedef struct Vm {
         char *reason_code;      /* why it does not run, where the registry knows */
         char *reason;
         Assignment assignment;
+        NodeId target;          /* that it is moved to, until it has a place again; null: none */
+        NodeId home;            /* that it left because that was drained; null: none */
         PlacementNote *notes;
         size_t n_notes;
 } Vm;

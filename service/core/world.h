@@ -38,7 +38,10 @@ const NodeLife *world_find_life(const World *world, const NodeId *node);
 typedef enum NodeState {
         NODE_STATE_JOINING,             /* admitted, nothing is known of it yet; or not yet a member of its own one */
         NODE_STATE_ONLINE,
-        NODE_STATE_SILENT,
+        NODE_STATE_DRAINING,            /* VMs are leaving it */
+        NODE_STATE_DRAINED,             /* none is placed on it */
+        NODE_STATE_SILENT,              /* not heard of; its VMs may still run */
+        NODE_STATE_LOST,                /* its VMs are held for dead, on evidence */
         NODE_STATE_REMOVED,
 } NodeState;
 

@@ -11,6 +11,24 @@
  *     RELEASE vm epoch            ──────────►    ANSWER ok: forgotten; or alive: it is not dead
  *     LIST index                  ──────────►    ENTRY vm epoch index + pidfd, of the first one at or after index;
  *                                                or ANSWER end
+ *     LEASE until hold            ──────────►    ANSWER ok: from now on this is the deadline; or ended: too late
+ *                                 ◄──────────    ENDED (unasked): the deadline passed, all that was held is dead
+ *
+ * The deadline (CLOCK_BOOTTIME, microseconds) counts for all VMs. 0: there is none, as before the first LEASE, and as
+ * in a cluster whose level knows no leases. It may be moved either way; one that has passed is as good as now.
+ *
+ *     no deadline ──LEASE──► running ──deadline──► ending ──all dead──► ended ──LEASE──► running
+ *                              ▲                     │ hold > 0: SIGSTOP to all, now
+ *                              └──LEASE (SIGCONT)────┤ hold is over, or LEASE with until 1: SIGKILL to all
+ *                                                    └ hold = 0: SIGKILL to all, now
+ *
+ * From the first SIGKILL on there is no way back: LEASE and HOLD are answered GUARD_LEASE_ENDED until all are dead and ENDED
+ * was said. Ended, LEASE begins anew. A HOLD while ended is answered GUARD_LEASE_ENDED, too: there is no lease. While it is
+ * held (SIGSTOP), HOLD is answered GUARD_LEASE_ENDED. Until ENDED was said, SIGKILL is sent again every 100 ms to what lives.
+ *
+ * The watchdog device, where there is one, is patted while the lease runs or nothing is held that lives; from the
+ * deadline on it is not, until all are dead. So a host that hangs is reset. Every packet of the guard tells the time
+ * after the last pat within which that comes, 0 where no device is armed.
  *
  * Each request is answered once, in order, with its cookie. DIED goes to every client, once, with cookie 0. What is
  * held stays held when clients come and go; a client that connects lists. A guard that was started anew holds
@@ -21,7 +39,7 @@
 #include <stdint.h>
 
 #define GUARD_SOCKET_PATH "/run/gpupool-guard/guard.sock"
-#define GUARD_VERSION 1U
+#define GUARD_VERSION 2U
 #define GUARD_VMS_MAX 256U              /* VMs held, the dead that were not released among them */
 #define GUARD_CLIENTS_MAX 8U
 
@@ -30,9 +48,11 @@ typedef enum GuardMessageType {
         GUARD_KILL,
         GUARD_RELEASE,
         GUARD_LIST,
+        GUARD_LEASE,
         GUARD_ANSWER = 64,
         GUARD_ENTRY,
         GUARD_DIED,
+        GUARD_ENDED,
 } GuardMessageType;
 
 typedef enum GuardAnswer {
@@ -46,6 +66,8 @@ typedef enum GuardAnswer {
         GUARD_FULL,                     /* HOLD: GUARD_VMS_MAX */
         GUARD_BAD_REQUEST,              /* not this protocol, or no pidfd where one belongs */
         GUARD_REFUSED,                  /* KILL: the kernel said no; errno_value says why */
+        GUARD_LEASE_ENDED,              /* HOLD, LEASE: the deadline has passed */
+        GUARD_NOT_OURS,                 /* HOLD: that process is nothing that a guard may kill */
 } GuardAnswer;
 
 typedef struct GuardMessage {
@@ -59,6 +81,11 @@ typedef struct GuardMessage {
         uint32_t index;                 /* LIST: from where; ENTRY: where it stands */
         uint32_t alive;                 /* ENTRY */
         uint32_t errno_value;
+        uint64_t until_us;              /* LEASE; from the guard always: the deadline in force */
+        uint64_t hold_us;               /* LEASE; from the guard always */
+        uint64_t watchdog_us;           /* from the guard always */
+        uint64_t ended;                 /* from the guard always: 1 from the first SIGKILL of a deadline until the next
+                                         * LEASE that is taken */
 } GuardMessage;
 
-_Static_assert(sizeof(GuardMessage) == 64, "both ends must agree on every byte");
+_Static_assert(sizeof(GuardMessage) == 96, "both ends must agree on every byte");

@@ -25,6 +25,8 @@ typedef enum GuardResult {
         GUARD_CALL_ALIVE,               /* release: not dead */
         GUARD_CALL_FULL,
         GUARD_CALL_REFUSED,             /* the guard could not do it, or speaks another version */
+        GUARD_CALL_LEASE_ENDED,         /* hold, lease: the deadline has passed */
+        GUARD_CALL_NOT_OURS,            /* hold: not a process that it may kill */
         GUARD_CALL_TIMED_OUT,           /* no answer in time: a hold may stand, a kill may still come true */
         GUARD_CALL_LOST,                /* the link broke before the answer; list when it is back */
         GUARD_CALL_NOT_CONNECTED,       /* nothing was sent */
@@ -45,7 +47,17 @@ typedef struct GuardCallbacks {
         void (*connected)(bool anew, void *userdata);
         void (*disconnected)(void *userdata);
         void (*vm_died)(const VmId *vm, uint64_t epoch, void *userdata);
+        /* The deadline passed, and all that the guard held is dead. */
+        void (*lease_ended)(void *userdata);
 } GuardCallbacks;
+
+/* What the guard says of itself in every packet; all 0 before the first. */
+typedef struct GuardState {
+        uint64_t until_us;              /* the deadline in force, CLOCK_BOOTTIME; 0: none */
+        uint64_t hold_us;
+        uint64_t watchdog_us;           /* 0: no watchdog is armed */
+        bool ended;                     /* the deadline passed, and nothing is held alive until the next lease */
+} GuardState;
 
 typedef void (*GuardDone)(GuardResult result, void *userdata);
 /* @entries are borrowed; NULL unless GUARD_CALL_OK. */
@@ -64,6 +76,9 @@ int guard_hold(GuardLink *link, const VmId *vm, uint64_t epoch, int pidfd, Guard
 /* Done when the VM is dead, or with TIMED_OUT after @timeout_us: then it is still dying. */
 int guard_kill(GuardLink *link, const VmId *vm, uint64_t epoch, uint64_t timeout_us, GuardDone done, void *userdata);
 int guard_release(GuardLink *link, const VmId *vm, uint64_t epoch, GuardDone done, void *userdata);
+/* Sets the deadline: see guard-protocol.h for 0 and 1. Each call is sent, in order; the answer is that of the guard. */
+int guard_lease(GuardLink *link, uint64_t until_us, uint64_t hold_us, GuardDone done, void *userdata);
+void guard_get_state(const GuardLink *link, GuardState *ret);
 int guard_list(GuardLink *link, GuardListed listed, void *userdata);
 
 /* Forgets every pending call that would come back to @userdata; what was asked may still happen. */

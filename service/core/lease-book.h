@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Lease book: what a leader knows of the others' leases, and so, who can be held for dead (design, 5.5 and 5.6). Pure.
+ * lease.h has the picture.
+ *
+ *  - A grant is given only after a majority of the voters confirmed, after the request arrived, that this leader's term
+ *    still stands. (A later leader was elected by a majority. One of its voters also confirmed here, and before it
+ *    voted; so every grant of an older leader was asked for before the election.)
+ *  - So a new leader, who knows of no grant, waits from its election for as long as any lease can last.
+ *  - Who is about to be declared lost gets no grant any more: what was granted before is in the book.
+ *  - Nobody is declared lost by time while the cluster is frozen; afterwards each node only by the long lease, until it
+ *    has said that its guard goes by an ordinary one again.
+ *
+ * All times are this leader's CLOCK_BOOTTIME. */
+
+#include "core/lease.h"
+#include "core/registry.h"
+
+typedef struct LeasePage {
+        NodeId node;
+        uint64_t incarnation;
+        uint64_t dead_us;               /* by now everything of this incarnation is dead, if no grant follows */
+        uint64_t heard_us;              /* its last request; 0: none yet */
+        uint64_t long_lease_ms;         /* as the registry had it when this was written */
+        bool condemned;                 /* its loss is on its way to the registry */
+        bool powered_off;               /* a fence agent said so, of this incarnation */
+} LeasePage;
+
+typedef struct LeaseBook {
+        bool leads;                     /* this node does, in .term, and all before is applied */
+        uint64_t term;
+        uint64_t since_us;              /* when this node found itself elected */
+        uint64_t freezes;               /* Registry.freezes, of the freeze that began, for this leader, at ... */
+        uint64_t frozen_since_us;
+        ARRAY(LeasePage) pages;         /* by node */
+} LeaseBook;
+
+void lease_book_clear(LeaseBook *book);
+
+/* Who leads, as of now: a new term begins a new book. @leads: this node was elected in @term, whether or not it has
+ * applied everything already. To be told whenever the engine says so, before anything else is asked. */
+void lease_book_lead(LeaseBook *book, bool leads, uint64_t term, uint64_t now_us);
+
+/* Looks at the registry as it is now: who is new, whose times changed, who has thawed. 0 or -ENOMEM. Before each of the
+ * functions below. */
+int lease_book_follow(LeaseBook *book, const Registry *registry, uint64_t now_us);
+
+typedef enum LeaseVerdict {
+        LEASE_GRANTED,
+        LEASE_LOST,                     /* this incarnation is over: whatever it runs must end */
+        LEASE_REFUSED,                  /* not now: not known yet, or about to be lost */
+} LeaseVerdict;
+
+/* A request of @incarnation arrived at @arrived_us, and after that this leader's term was confirmed, and everything
+ * that was committed by then is applied. */
+LeaseVerdict lease_book_asked(LeaseBook *book, const Registry *registry, const NodeId *node, uint64_t incarnation,
+                              uint64_t arrived_us, uint64_t now_us, uint64_t *ret_lease_us);
+
+/* A fence agent confirmed that the machine is off; @incarnation as when it was asked. */
+void lease_book_powered_off(LeaseBook *book, const NodeId *node, uint64_t incarnation);
+
+typedef struct Loss {
+        NodeId node;
+        uint64_t incarnation;
+        LossEvidence evidence;
+} Loss;
+
+/* Who can be declared lost now. True: commit LoseNode, after lease_book_condemn(). Otherwise *ret_wake_us says when time
+ * alone brings one (UINT64_MAX: never). */
+bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint64_t now_us, Loss *ret,
+                          uint64_t *ret_wake_us);
+void lease_book_condemn(LeaseBook *book, const NodeId *node);
+/* The entry surely did not and will not happen: it may get leases again. */
+void lease_book_spare(LeaseBook *book, const NodeId *node);
+
+/* For how long nothing was asked for by a node that has leases; 0: it has none, or asks. For fencing, and for people. */
+uint64_t lease_book_silent_us(const LeaseBook *book, const NodeId *node, uint64_t now_us);
+
+/* Is a freeze over, so that Thaw should be committed? Otherwise *ret_wake_us, as above. */
+bool lease_book_thaws(const LeaseBook *book, const Registry *registry, uint64_t now_us, uint64_t *ret_wake_us);
