@@ -20,9 +20,11 @@
 typedef struct LeasePage {
         NodeId node;
         uint64_t incarnation;
-        uint64_t dead_us;               /* by now everything of this incarnation is dead, if no grant follows */
+        uint64_t begun_us;              /* this page was: whatever others granted before was asked for before */
+        uint64_t dead_us;               /* then everything of this incarnation is dead, if no grant follows */
         uint64_t heard_us;              /* its last request; 0: none yet */
-        uint64_t long_lease_ms;         /* as the registry had it when this was written */
+        uint64_t longest_ms;            /* by these times of the registry dead_us was found */
+        uint64_t death_ms;
         bool condemned;                 /* its loss is on its way to the registry */
         bool powered_off;               /* a fence agent said so, of this incarnation */
 } LeasePage;

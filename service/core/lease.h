@@ -66,11 +66,12 @@ typedef struct Lease {
         uint64_t asked_us;              /* when; 0: never */
         uint64_t until_us;              /* 0: there is none */
         uint64_t incarnation;           /* that it was granted to */
-        bool lost;                      /* a leader said that this incarnation is lost */
+        uint64_t lost_incarnation;      /* a leader said that it is lost; 0: none */
         uint64_t unguarded_since_us;    /* 0: the guard has everything */
-        NodeId leader;                  /* whose clock the next two are about; null: none */
+        NodeId leader;                  /* whose clock the next are about; null: none */
         uint64_t leader_us;             /* it said, last */
-        uint64_t leader_sent_us;        /* own clock: when the request that it answered was sent */
+        uint64_t leader_sequence;       /* in answer to this request */
+        uint64_t leader_sent_us;        /* ... which was sent then, by the own clock */
 } Lease;
 
 /* What the node knows at one moment. */
@@ -89,7 +90,8 @@ typedef struct LeaseTurn {
         bool ask;                       /* send a request with this sequence and incarnation, at once */
         uint64_t sequence;
         uint64_t incarnation;
-        bool end_all;                   /* by libvirt: the guard is gone, or what lives here has no right to */
+        bool kill_all;                  /* by the guard, at once: this incarnation is lost */
+        bool end_all;                   /* by libvirt: the guard is gone, and the lease still runs */
         uint64_t wake_us;               /* UINT64_MAX: not by time */
 } LeaseTurn;
 

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "core/mutant.h"
+
 static void run_clear(Run *run) {
         free(run->sentence);
         *run = (Run) {};
@@ -129,6 +131,10 @@ static bool wait_until(uint64_t until_us, uint64_t now_us, uint64_t *wake_us) {
         return true;
 }
 
+static bool may_run(const Runner *runner) {
+        return !runner->lease_needed || runner->lease_runs;
+}
+
 static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
         /* What lives is held, whatever libvirt knows of it. */
         if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && runner->guard_usable &&
@@ -141,16 +147,21 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
                 return false;
         case RUN_DOMAIN_ABSENT:
                 /* A guard that has not listed yet may hold a process of an older epoch. */
-                if (run->started || !runner->hypervisor_usable || !runner->guard_usable || !runner->guard_listed)
+                if (run->started || !runner->hypervisor_usable || !runner->guard_usable || !runner->guard_listed ||
+                    !may_run(runner))
                         return false;
                 *ret = RUN_START;
                 return true;
         case RUN_DOMAIN_PAUSED:
-                if (!run->held || run->resumed)
+                if ((!run->held && !MUTANT(RESUME_UNGUARDED)) || run->resumed)
                         return false;   /* not yet; or somebody paused it on purpose */
-                *ret = run->permitted ? RUN_RESUME : RUN_PERMIT;
+                if (!run->permitted && !MUTANT(NO_PERMIT)) {
+                        *ret = RUN_PERMIT;
+                        return true;
+                }
+                *ret = RUN_RESUME;
                 /* A guard that does not answer may be gone, and with it what it held. */
-                return !run->permitted || (runner->hypervisor_usable && runner->guard_usable);
+                return runner->hypervisor_usable && runner->guard_usable && may_run(runner);
         case RUN_DOMAIN_RUNNING:
                 *ret = RUN_REPORT_RUNNING;
                 return !run->reported;
@@ -220,6 +231,12 @@ static bool is_dead(const Runner *runner, Run *run, uint64_t now_us, uint64_t *w
 }
 
 static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
+        bool report_now = !run->end_reported && (MUTANT(FREE_BEFORE_DEATH) ||
+                                                 (MUTANT(NO_ROLLBACK) && run->cause == END_START_FAILED));
+        if (report_now) {
+                *ret = RUN_REPORT_ENDED;
+                return true;
+        }
         if (!is_dead(runner, run, now_us, wake_us))
                 return decide_death(runner, run, now_us, wake_us, ret);
         if (run->held) {
@@ -562,6 +579,56 @@ void runner_hypervisor_lost(Runner *runner) {
         runner->domains_known = false;
         ARRAY_EACH(run, &runner->runs)
                 run->destroyed_us = 0;
+}
+
+/* ---- leases */
+
+int runner_end_all(Runner *runner, EndCause cause, const char *sentence) {
+        ARRAY_EACH(run, &runner->runs) {
+                int r = run->started ? begin_end(run, cause, sentence) : 0;
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Has anybody who would know said what there is? */
+static bool is_known(const Runner *runner) {
+        return runner->domains_known || runner->first_of_boot || (runner->guard_listed && runner->guard_trusted);
+}
+
+static bool may_live(const Run *run) {
+        return run->process == RUN_PROCESS_ALIVE ||
+               (run->process == RUN_PROCESS_UNKNOWN && run->started && run->domain != RUN_DOMAIN_ABSENT);
+}
+
+bool runner_is_guarded(const Runner *runner) {
+        if (!runner->guard_usable || !runner->guard_listed || !is_known(runner))
+                return false;
+        ARRAY_EACH(run, &runner->runs)
+                if (may_live(run) && (run->resumed || run->domain == RUN_DOMAIN_RUNNING) && !run->held)
+                        return false;
+        return true;
+}
+
+bool runner_anything_lives(const Runner *runner) {
+        if (!is_known(runner))
+                return true;
+        ARRAY_EACH(run, &runner->runs)
+                if (may_live(run))
+                        return true;
+        return false;
+}
+
+bool runner_is_clean(const Runner *runner) {
+        if (MUTANT(RETURN_UNPROVEN))
+                return true;
+        if (!runner->guard_listed || !(runner->domains_known || runner->first_of_boot))
+                return false;
+        ARRAY_EACH(run, &runner->runs)
+                if (may_live(run) || run->busy)
+                        return false;
+        return true;
 }
 
 const char *runner_stage(const Runner *runner, const VmId *vm) {

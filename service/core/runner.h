@@ -82,6 +82,7 @@ typedef struct Run {
         uint64_t not_before_us; /* next try of a step that could not be tried */
 } Run;
 
+/* From guard_trusted on to lease_runs all is the caller's to set, before runner_next() and the questions below. */
 typedef struct Runner {
         ARRAY(Run) runs;        /* by VM */
         uint64_t shutdown_timeout_us;   /* for guests, where the request does not say */
@@ -89,8 +90,10 @@ typedef struct Runner {
         bool hypervisor_usable;
         bool guard_usable;
         bool guard_listed;      /* the guard has said what it holds since the last connection */
-        bool lease_needed;      /* nothing is started, resumed or reported as running without one */
-        bool lease_runs;        /* there is one, with time left; both are the caller's to set before runner_next() */
+        bool guard_trusted;     /* the guard has had a deadline: it was given all that ran */
+        bool first_of_boot;     /* nothing was started in this boot of the host before this program was */
+        bool lease_needed;      /* nothing is started or resumed without one */
+        bool lease_runs;        /* there is one, with time left */
         bool relist;            /* a domain may stand that no run explains: list again; the caller resets it */
 } Runner;
 
@@ -151,6 +154,8 @@ int runner_end_all(Runner *runner, EndCause cause, const char *sentence);
 bool runner_is_guarded(const Runner *runner);
 /* Is there a process that lives, or may? Also true while nobody could be asked. */
 bool runner_anything_lives(const Runner *runner);
+/* Is everything that ever was started here dead, by what libvirt and the guard say? Then a lost node may come back. */
+bool runner_is_clean(const Runner *runner);
 
 const Run *runner_find(const Runner *runner, const VmId *vm);
 
