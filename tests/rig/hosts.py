@@ -9,8 +9,10 @@
 """
 
 import atexit
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,6 +115,22 @@ def run(words, check, **options):
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
+
+
+def end(process, timeout_s=10):
+    """Ends what exec_words() began, and returns when it is gone: the command itself, for which nsenter only waits. One
+    that hangs in the kernel is left behind."""
+    if process.poll() is not None:
+        return
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+        children = file.read().split()
+    for pid in children or [process.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s)
+    process.kill()
+    process.wait()
 
 
 def wait_until(answer, timeout_s=10, otherwise="it did not come true"):

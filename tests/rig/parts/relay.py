@@ -6,9 +6,10 @@
     without:   eth0 of the host ═ hN ─ br0
     with:      eth0 of the host ═ hN   relay   rN ═ dN ─ br0
 
-It puts itself in and takes itself out; what is on its way then arrives, so that connections live on. Packets keep their
-order, also when the delay shrinks. Each comes with its virtio_net_hdr and is passed on as it is: checksums that are
-left to the card, segments that are not cut yet."""
+It puts itself in and takes itself out; what is on its way then arrives, so that connections live on. One way is closed
+before the other is opened: so nothing comes twice and nothing overtakes, and what a host says in that very moment is
+lost. Packets keep their order, also when the delay shrinks. Each comes with its virtio_net_hdr and is passed on as it
+is: checksums that are left to the card, segments that are not cut yet."""
 
 import collections
 import fcntl
@@ -27,6 +28,7 @@ from parts import control
 QUEUE_MAX = 4096                # packets in one direction; the next are lost, as in any router
 PACKET_MAX = 10 + 14 + 4 + 65536
 RECEIVE_BUFFER = 8 << 20        # while we do other things
+REQUEST_TIMEOUT_S = 10          # who asks may be held up between two words
 ETH_P_ALL, SOL_PACKET, PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING = 3, 263, 15, 23
 SO_RCVBUFFORCE = 33
 SIOCBRADDIF, SIOCBRDELIF = 0x89A2, 0x89A3
@@ -53,7 +55,7 @@ class Way:
             try:
                 self.target.send(self.queue.popleft()[1])
             except OSError:
-                pass  # nobody is there, or it has no room: the packet is lost
+                pass  # nobody is there: the packet is lost
 
     def due_in_s(self, now):
         return max(0, self.queue[0][0] - now) if self.queue else float("inf")
@@ -67,19 +69,19 @@ class Relay:
         self.ways = Way(host, end), Way(end, host)
 
     def enter(self):
-        """Until here the bridge carried the packets, and what the sockets saw was copies."""
-        move(self.bridge, SIOCBRADDIF)
+        """Until here the bridge carried what the host said, and what we saw of it was copies."""
         move(self.host, SIOCBRDELIF)
-        for way in self.ways:
-            while receive(way.source) is not None:
-                pass
+        from_host, _ = self.ways
+        while receive(from_host.source) is not None:
+            pass
+        move(self.bridge, SIOCBRADDIF)
 
     def leave(self):
         for way in self.ways:
             way.take(0)
             way.pass_on(float("inf"))
-        move(self.host, SIOCBRADDIF)
         move(self.bridge, SIOCBRDELIF)
+        move(self.host, SIOCBRADDIF)
 
     def run(self, listener):
         sources = {way.source: way for way in self.ways}
@@ -99,7 +101,7 @@ class Relay:
         """Whether to go on."""
         connection, _ = listener.accept()
         with connection:
-            connection.settimeout(2)
+            connection.settimeout(REQUEST_TIMEOUT_S)
             try:
                 request = json.loads(connection.makefile("rb").readline())
                 self.delay_ms = request["delay_ms"]
@@ -112,8 +114,8 @@ class Relay:
 
 
 def tap(port):
-    """Sees all that comes in at the port, and sends out of it."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    """Sees all that comes in at the port, and sends out of it; for that it waits until there is room."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
     sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
@@ -123,7 +125,7 @@ def tap(port):
 
 def receive(sock):
     try:
-        return sock.recv(PACKET_MAX)
+        return sock.recv(PACKET_MAX, socket.MSG_DONTWAIT)
     except OSError:
         return None  # nothing more, or the host lost power
 
