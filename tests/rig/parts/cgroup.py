@@ -43,11 +43,12 @@ class Cgroup:
         return "populated 1" in self._events()
 
     def kill(self, timeout_s=10):
-        """Ends everything in it, frozen or not, and waits until nothing is left."""
+        """Ends everything in it, frozen or not, and waits until nothing is left. What comes in later is not frozen."""
         if not os.path.isdir(self.path):
             return
         self._write("cgroup.kill", "1")
         self._wait("populated 0", timeout_s)
+        self._write("cgroup.freeze", "0")
 
     def remove(self):
         """Takes the folder and all below it away; it must be empty of processes."""
