@@ -34,8 +34,8 @@ RAN_NS = 10_000_000             # a virtual CPU that was never resumed has run f
 #                                 firmware come at once
 PRIORITY = 1                    # SCHED_RR; below that of the guard
 GAP_S = 0.25                    # not having looked for longer than that is not having looked
-# A host that was frozen and goes on may run its old VMs until its guard was scheduled and has killed them. The guard has
-# realtime priority; here all hosts share two processors.
+# A host that was frozen and goes on may run its old VMs until its guard was scheduled and has killed them. It has
+# realtime priority, but here all hosts share two processors.
 THAW_WINDOW_S = 1
 WORDS = re.compile(rb"-name\0guest=([^,\0]*).*-uuid\0([0-9a-f-]{36})\0", re.S)
 DEVICES = re.compile(rb"(?:^|\0)RIG_GROUPS=([^\0]*)")
