@@ -60,6 +60,8 @@ static int publish_host(Gossip *gossip, const NodeFacts *facts, size_t n_gpus) {
         message.interrupt_remapping_known = facts->interrupt_remapping_known;
         message.hypervisor = write_hypervisor(facts->hypervisor);
         message.guard_connected = facts->guard_connected;
+        message.watchdog_us = facts->watchdog_us;
+        message.registry_stuck = facts->registry_stuck;
         message.gpus = (uint32_t) n_gpus;
         if (keep.failed)
                 return -ENOMEM;
@@ -179,6 +181,8 @@ static int read_host(const Gpupool1__FactsHost *message, NodeFacts *facts) {
         facts->interrupt_remapping_known = message->interrupt_remapping_known;
         facts->hypervisor = read_hypervisor(message->hypervisor);
         facts->guard_connected = message->guard_connected;
+        facts->watchdog_us = message->watchdog_us;
+        facts->registry_stuck = message->registry_stuck;
         int r = read_text(message->boot_id, FACTS_TEXT_MAX, &facts->boot_id);
         if (r >= 0)
                 r = read_text(message->kernel, FACTS_TEXT_MAX, &facts->kernel);

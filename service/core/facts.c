@@ -323,7 +323,8 @@ bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
                hugepages_equal(a, b) && a->address_bits == b->address_bits && a->iommu_present == b->iommu_present &&
                a->vfio_present == b->vfio_present && a->interrupt_remapping == b->interrupt_remapping &&
                a->interrupt_remapping_known == b->interrupt_remapping_known && a->hypervisor == b->hypervisor &&
-               a->guard_connected == b->guard_connected;
+               a->guard_connected == b->guard_connected && a->watchdog_us == b->watchdog_us &&
+               a->registry_stuck == b->registry_stuck;
 }
 
 const GpuFacts *node_facts_find_gpu(const NodeFacts *facts, const GpuIdentity *identity) {

@@ -143,6 +143,8 @@ typedef struct NodeFacts {
         bool interrupt_remapping_known;
         HypervisorState hypervisor;
         bool guard_connected;
+        uint64_t watchdog_us;           /* a host that hangs is reset within this; 0: no watchdog is armed */
+        bool registry_stuck;            /* its registry cannot be written: the disk is full, or worse */
         GpuFacts *gpus;                 /* sorted by address */
         size_t n_gpus;
 } NodeFacts;

@@ -8,6 +8,7 @@
 static Job *job_free(Job *job) {
         if (!job)
                 return NULL;
+        moves_clear(&job->plan);
         free(job->sender);
         free(job->message);
         free(job);
@@ -60,7 +61,10 @@ static const char *first_stage(JobOperation operation) {
         case JOB_SHUTDOWN:
         case JOB_STOP:
         case JOB_RESTART:
+        case JOB_MOVE:
                 return "stopping";
+        case JOB_DRAIN:
+                return "moving";
         case JOB_JOIN:
                 return join_stages[JOIN_CONNECTING].stage;
         case JOB_OPERATION_COUNT:
@@ -69,7 +73,7 @@ static const char *first_stage(JobOperation operation) {
         return "";
 }
 
-int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_epoch, uint32_t uid, const char *sender,
+int jobs_add(Jobs *jobs, JobOperation operation, const JobSubject *about, uint32_t uid, const char *sender,
              uint64_t now_realtime_us, Job **ret) {
         if (jobs->per_user_max > 0 && count_running(jobs, uid) >= jobs->per_user_max)
                 return JOB_LIMIT;
@@ -80,8 +84,7 @@ int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_e
         *job = (Job) {
                 .id = jobs->next_id,
                 .operation = operation,
-                .vm = vm ? *vm : (VmId) {},
-                .from_epoch = from_epoch,
+                .about = *about,
                 .uid = uid,
                 .started_realtime_us = now_realtime_us,
                 .stage = first_stage(operation),
@@ -202,7 +205,7 @@ static bool finish_unwanted(Job *job, const Vm *vm, uint64_t now_boottime_us) {
 /* Follows the way up, which begins at @base of the whole. */
 static bool follow_start(Job *job, const Vm *vm, double base, const char *stage, const char *wait_code,
                          const char *wait_sentence, uint64_t now_boottime_us) {
-        bool tried = vm->epoch > job->from_epoch;
+        bool tried = vm->epoch > job->about.from_epoch;
         switch (vm_state(vm)) {
         case VM_STATE_RUNNING:
                 job->stage = "running";
@@ -233,14 +236,45 @@ static bool follow_start(Job *job, const Vm *vm, double base, const char *stage,
         return finish_unwanted(job, vm, now_boottime_us);
 }
 
+/* Is it still the run that is to end? One that runs again in the same epoch was asked for twice, and is done. */
+static bool is_ending(const Job *job, const Vm *vm) {
+        return vm->epoch == job->about.from_epoch && vm->assignment.phase == ASSIGNMENT_STOPPING;
+}
+
 static bool follow_restart(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence,
                            uint64_t now_boottime_us) {
-        bool old_one = vm->epoch == job->from_epoch && vm->assignment.phase != ASSIGNMENT_NONE;
         if (!vm->run)
                 return finish_unwanted(job, vm, now_boottime_us);
-        if (old_one)
+        if (is_ending(job, vm))
                 return move_to(job, "stopping", 0.25);
         return follow_start(job, vm, 0.5, stage, wait_code, wait_sentence, now_boottime_us);
+}
+
+/* It runs, but not where it was asked to: there was room, and somebody was faster. */
+static bool finish_elsewhere(Job *job, const World *world, const Vm *vm, uint64_t now_boottime_us) {
+        const NodeId *target = &job->about.target;
+        _cleanup_free_ char *message = NULL;
+        job->stage = "running";
+        if (id_is_null(target->bytes))
+                (void) text_printf(&message, "vm %s runs on %s again: no other node had room when it had stopped. See "
+                                             "why: gpupoolctl vm explain %s", vm->name,
+                                   world_node_name(world, &vm->assignment.node), vm->name);
+        else
+                (void) text_printf(&message, "vm %s runs on %s: %s had no room for it when it had stopped. See why: "
+                                             "gpupoolctl vm explain %s", vm->name,
+                                   world_node_name(world, &vm->assignment.node), world_node_name(world, target),
+                                   vm->name);
+        job_finish(job, JOB_FAILED, ERROR_NO_CAPACITY, message, now_boottime_us);
+        return true;
+}
+
+static bool follow_move(Job *job, const World *world, const Vm *vm, const char *stage, const char *wait_code,
+                        const char *wait_sentence, uint64_t now_boottime_us) {
+        const NodeId *target = &job->about.target, *node = &vm->assignment.node;
+        bool arrived = id_is_null(target->bytes) ? !ID_EQUAL(node, &job->about.node) : ID_EQUAL(node, target);
+        if (vm->run && vm->assignment.phase == ASSIGNMENT_RUNNING && !arrived)
+                return finish_elsewhere(job, world, vm, now_boottime_us);
+        return follow_restart(job, vm, stage, wait_code, wait_sentence, now_boottime_us);
 }
 
 static bool follow_stop(Job *job, const Vm *vm, uint64_t now_boottime_us) {
@@ -254,9 +288,9 @@ static bool follow_stop(Job *job, const Vm *vm, uint64_t now_boottime_us) {
         return true;
 }
 
-bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence,
-                uint64_t now_boottime_us) {
-        if (job_is_finished(job) || job->operation == JOB_JOIN)
+bool job_follow(Job *job, const World *world, const Vm *vm, const char *stage, const char *wait_code,
+                const char *wait_sentence, uint64_t now_boottime_us) {
+        if (job_is_finished(job) || id_is_null(job->about.vm.bytes))
                 return false;
         if (!vm) {
                 job_finish(job, JOB_CANCELED, NULL, "the VM was deleted", now_boottime_us);
@@ -273,11 +307,60 @@ bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code
         case JOB_SHUTDOWN:
         case JOB_STOP:
                 return follow_stop(job, vm, now_boottime_us);
+        case JOB_MOVE:
+                return follow_move(job, world, vm, stage, wait_code, wait_sentence, now_boottime_us);
+        case JOB_DRAIN:
         case JOB_JOIN:
         case JOB_OPERATION_COUNT:
                 break;
         }
         return false;
+}
+
+static uint32_t count_vms_on(const World *world, const NodeId *node) {
+        uint32_t n = 0;
+        ARRAY_EACH(vm, &world->registry->vms)
+                n += vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node);
+        return n;
+}
+
+bool job_follow_drain(Job *job, const World *world, const char *obstacle, uint64_t now_boottime_us) {
+        const NodeId *id = &job->about.node;
+        const NodeRecord *node = registry_find_node(world->registry, id);
+        if (job_is_finished(job))
+                return false;
+        if (!node) {
+                job_finish(job, JOB_CANCELED, NULL, "the node was removed from the cluster", now_boottime_us);
+                return true;
+        }
+        if (node->drain == DRAIN_NONE) {
+                job_finish(job, JOB_SUPERSEDED, NULL, "somebody lets VMs be placed on the node again", now_boottime_us);
+                return true;
+        }
+
+        uint32_t n = count_vms_on(world, id);
+        if (n == 0) {
+                job_finish(job, JOB_DONE, NULL, NULL, now_boottime_us);
+                return true;
+        }
+        if (!text_is_empty(obstacle)) {
+                job_finish(job, JOB_WAITING, NULL, obstacle, now_boottime_us);
+                return true;
+        }
+        job->n_vms = n > job->n_vms ? n : job->n_vms;
+        bool silent = world_node_state(world, id) == NODE_STATE_SILENT;
+        return move_to(job, silent ? "silent" : "moving", 1.0 - (double) n / job->n_vms);
+}
+
+int job_end_with_plan(Job *job, const World *world, Moves *plan, uint64_t now_boottime_us) {
+        _cleanup_free_ char *message = NULL;
+        int r = moves_say(world, &job->about.node, plan, &message);
+        if (r < 0)
+                return r;
+        job->plan = *plan;
+        *plan = (Moves) {};
+        job_finish(job, moves_are_complete(&job->plan) ? JOB_DONE : JOB_WAITING, NULL, message, now_boottime_us);
+        return 0;
 }
 
 bool job_join_at(Job *job, JoinStage stage) {
@@ -292,6 +375,8 @@ const char *job_operation_to_text(JobOperation operation) {
                 [JOB_SHUTDOWN] = "shutdown",
                 [JOB_STOP] = "stop",
                 [JOB_RESTART] = "restart",
+                [JOB_MOVE] = "move",
+                [JOB_DRAIN] = "drain",
                 [JOB_JOIN] = "join",
         };
         return texts[operation];

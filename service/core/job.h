@@ -2,10 +2,10 @@
 #pragma once
 
 /* Job: a long operation that somebody asked this node for. It ends when the registry says that the object has come
- * where it should, and stays for a while after, so that a late client can read how it ended. Joining another cluster is
- * one, too: it is about the cluster and not about a VM, and who joins says how far it is. */
+ * where it should, and stays for a while after, so that a late client can read how it ended. Most are about a VM; a
+ * drain is about a node, and joining another cluster about the cluster: who joins says how far it is. */
 
-#include "core/vm.h"
+#include "core/move.h"
 #include "util/array.h"
 
 typedef enum JobOperation {
@@ -13,7 +13,9 @@ typedef enum JobOperation {
         JOB_SHUTDOWN,
         JOB_STOP,
         JOB_RESTART,
-        JOB_JOIN,               /* has no VM; driven by job_join_at() and job_finish(), never by job_follow() */
+        JOB_MOVE,
+        JOB_DRAIN,              /* of a node: job_follow_drain() */
+        JOB_JOIN,               /* of the cluster; driven by job_join_at() and job_finish() */
         JOB_OPERATION_COUNT,
 } JobOperation;
 
@@ -30,22 +32,32 @@ typedef enum JobResult {
         JOB_DONE,
         JOB_FAILED,
         JOB_CANCELED,
-        JOB_WAITING,            /* accepted; the VM starts by itself when the reason goes away */
+        JOB_WAITING,            /* accepted; it goes on by itself when the reason goes away */
         JOB_SUPERSEDED,         /* somebody asked for something else meanwhile */
         JOB_RESULT_COUNT,
 } JobResult;
 
+/* What a job is about. */
+typedef struct JobSubject {
+        VmId vm;                /* null: no VM */
+        uint64_t from_epoch;    /* its epoch when the job began */
+        NodeId node;            /* drain: this one; move: where the VM ran when the job began */
+        NodeId target;          /* move: where it was asked to; null: to any other */
+} JobSubject;
+
 typedef struct Job {
         uint64_t id;            /* never used twice, also not over restarts */
         JobOperation operation;
-        VmId vm;                /* null with JOB_JOIN */
-        uint64_t from_epoch;    /* the VM's epoch when the job began */
+        JobSubject about;
+        uint32_t n_vms;         /* drain: the most that were there */
+        Moves plan;             /* of a drain that was only tried */
         uint32_t uid;
         char *sender;           /* unique bus name */
         uint64_t started_realtime_us;
         uint64_t ended_boottime_us;     /* 0: still running */
         double progress;        /* 0..1 */
-        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping"; or of a JoinStage */
+        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping"; of a drain "moving",
+                                 * "silent"; or of a JoinStage */
         JobResult result;
         const char *error;      /* static D-Bus error name, or NULL */
         char *message;
@@ -65,8 +77,8 @@ typedef enum JobVerdict {
 } JobVerdict;
 
 void jobs_clear(Jobs *jobs);
-/* @vm: NULL with JOB_JOIN. Returns a JobVerdict or -ENOMEM; *ret is borrowed and set with JOB_MADE only. */
-int jobs_add(Jobs *jobs, JobOperation operation, const VmId *vm, uint64_t from_epoch, uint32_t uid, const char *sender,
+/* Returns a JobVerdict or -ENOMEM; *ret is borrowed and set with JOB_MADE only. */
+int jobs_add(Jobs *jobs, JobOperation operation, const JobSubject *about, uint32_t uid, const char *sender,
              uint64_t now_realtime_us, Job **ret);
 Job *jobs_find(const Jobs *jobs, uint64_t id);
 void job_finish(Job *job, JobResult result, const char *error, const char *message, uint64_t now_boottime_us);
@@ -76,11 +88,17 @@ Job *jobs_next_expired(const Jobs *jobs, uint64_t now_boottime_us);
 uint64_t jobs_next_expiry_us(const Jobs *jobs);
 void jobs_remove(Jobs *jobs, Job *job);
 
-/* Holds a running job against the VM as the registry has it now (NULL: deleted) and the stage that the node reports.
+/* Holds a running job against its VM as the registry has it now (NULL: deleted) and the stage that the node reports.
  * @wait_code/@wait_sentence say why a waiting VM waits (NULL while placement has not been tried). Returns true if
  * anything a person sees of the job changed; it may have finished. */
-bool job_follow(Job *job, const Vm *vm, const char *stage, const char *wait_code, const char *wait_sentence,
-                uint64_t now_boottime_us);
+bool job_follow(Job *job, const World *world, const Vm *vm, const char *stage, const char *wait_code,
+                const char *wait_sentence, uint64_t now_boottime_us);
+
+/* The same for a drain. @obstacle: drain_obstacle(), or NULL while not everything was tried. */
+bool job_follow_drain(Job *job, const World *world, const char *obstacle, uint64_t now_boottime_us);
+
+/* A drain that is only tried: takes over @plan, and ends with it, as the drain itself would end. 0 or -ENOMEM. */
+int job_end_with_plan(Job *job, const World *world, Moves *plan, uint64_t now_boottime_us);
 
 /* A running JOB_JOIN has come to @stage; never back. Returns true if that is news. */
 bool job_join_at(Job *job, JoinStage stage);

@@ -43,6 +43,12 @@ static int service_operate(void *userdata, Entry *entry, JobOperation operation,
                                 callback_userdata);
 }
 
+static int service_try_drain(void *userdata, const NodeId *node, const Caller *caller, const Job **ret_job) {
+        Manager *manager = userdata;
+        int r = operations_try_drain(manager->operations, manager_look(manager), node, caller, ret_job);
+        return r == JOB_LIMIT ? -EUSERS : r < 0 ? r : 0;
+}
+
 static int service_cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
                               void *callback_userdata) {
         return operations_cancel(((Manager *) userdata)->operations, entry, job, callback, callback_userdata);
@@ -236,7 +242,8 @@ static int service_import(void *userdata, Entry *entry, const void *bytes, size_
 
 const Service manager_service = {
         .world = service_world, .status = service_status, .jobs = service_jobs, .submit = service_submit,
-        .operate = service_operate, .cancel_job = service_cancel_job, .check_xml = service_check_xml,
+        .operate = service_operate, .try_drain = service_try_drain, .cancel_job = service_cancel_job,
+        .check_xml = service_check_xml,
         .invite = service_invite, .join = service_join, .leave = service_leave, .reset = service_reset,
         .import = service_import,
 };

@@ -11,8 +11,7 @@
 typedef struct Operation {
         Operations *operations;
         JobOperation kind;
-        VmId vm;
-        uint64_t from_epoch;
+        JobSubject about;
         uint32_t uid;
         char *sender;
         bool refused;                   /* over the limit: answered from the loop, never submitted */
@@ -118,8 +117,8 @@ static int on_refused(sd_event_source *source, void *userdata) {
 static void begin_job(Operation *operation) {
         Operations *operations = operation->operations;
         Job *job = NULL;
-        int r = jobs_add(&operations->jobs, operation->kind, &operation->vm, operation->from_epoch, operation->uid,
-                         operation->sender, now_us(operations, CLOCK_REALTIME), &job);
+        int r = jobs_add(&operations->jobs, operation->kind, &operation->about, operation->uid, operation->sender,
+                         now_us(operations, CLOCK_REALTIME), &job);
         if (r != JOB_MADE) {
                 /* It happens all the same, only nobody can watch it. */
                 operation->callback(SUBMIT_OUTCOME_UNKNOWN, NULL, NULL, operation->userdata);
@@ -141,22 +140,53 @@ static void on_committed(SubmitOutcome outcome, const Result *result, void *user
         operation_free(operation);
 }
 
+static int read_id(const ProtobufCBinaryData *message, uint8_t ret[static ID_SIZE]) {
+        if (message->len != ID_SIZE)
+                return -EINVAL;
+        memcpy(ret, message->data, ID_SIZE);
+        return 0;
+}
+
+static int read_move(const Gpupool1__MoveVm *command, JobSubject *ret) {
+        int r = read_id(&command->vm, ret->vm.bytes);
+        if (r < 0 || command->node.len == 0)
+                return r;
+        return read_id(&command->node, ret->target.bytes);
+}
+
+/* What the job of this entry is about. */
+static int read_subject(const Registry *registry, const Entry *entry, JobSubject *ret) {
+        int r = -EINVAL;
+        if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_SET_DESIRED)
+                r = read_id(&entry->set_desired->vm, ret->vm.bytes);
+        else if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_MOVE_VM)
+                r = read_move(entry->move_vm, ret);
+        else if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE)
+                r = read_id(&entry->drain_node->node, ret->node.bytes);
+        const Vm *vm = r < 0 ? NULL : registry_find_vm(registry, &ret->vm);
+        if (!vm)
+                return r;
+        ret->from_epoch = vm->epoch;
+        if (vm->assignment.phase != ASSIGNMENT_NONE)
+                ret->node = vm->assignment.node;
+        return 0;
+}
+
 int operations_begin(Operations *operations, Entry *entry, JobOperation kind, const Caller *caller,
                      OperateCallback callback, void *userdata) {
-        if (entry->command_case != GPUPOOL1__ENTRY__COMMAND_SET_DESIRED || entry->set_desired->vm.len != ID_SIZE)
-                return -EINVAL;
+        JobSubject about = {};
+        int r = read_subject(history_registry(operations->config.history), entry, &about);
+        if (r < 0)
+                return r;
 
         bool over = count_of_user(operations, caller->uid) >= operations->config.jobs_per_user;
         Operation *operation = calloc(1, sizeof(*operation));
         if (!operation)
                 return -ENOMEM;
-        *operation = (Operation) { .operations = operations, .kind = kind, .uid = caller->uid, .refused = over,
-                                   .callback = callback, .userdata = userdata };
-        memcpy(operation->vm.bytes, entry->set_desired->vm.data, ID_SIZE);
-        const Vm *vm = registry_find_vm(history_registry(operations->config.history), &operation->vm);
-        operation->from_epoch = vm ? vm->epoch : 0;
+        *operation = (Operation) { .operations = operations, .kind = kind, .about = about, .uid = caller->uid,
+                                   .refused = over, .callback = callback, .userdata = userdata };
 
-        int r = text_set(&operation->sender, caller->sender);
+        r = text_set(&operation->sender, caller->sender);
         if (r >= 0)
                 r = array_append(&operations->under_way, &operation);
         if (r >= 0 && over)
@@ -193,21 +223,40 @@ static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata) {
         return set_expiry(operations);
 }
 
+static int follow_drain(Job *job, const World *world, bool settled, uint64_t now, bool *ret_changed) {
+        _cleanup_free_ char *obstacle = NULL;
+        int r = settled ? drain_obstacle(world, &job->about.node, &obstacle) : 0;
+        if (r >= 0)
+                *ret_changed = job_follow_drain(job, world, obstacle, now);
+        return r;
+}
+
+static int follow_vm(Operations *operations, Job *job, const World *world, bool settled, uint64_t now,
+                     bool *ret_changed) {
+        _cleanup_free_ char *code = NULL, *sentence = NULL;
+        const Vm *vm = registry_find_vm(world->registry, &job->about.vm);
+        if (settled && vm && vm_state(vm) == VM_STATE_WAITING) {
+                int r = vm_reason(world, vm, &code, &sentence);
+                if (r < 0)
+                        return r;
+        }
+        const char *stage = vm ? operations->config.stage(vm, operations->config.userdata) : NULL;
+        *ret_changed = job_follow(job, world, vm, stage, code, sentence, now);
+        return 0;
+}
+
 int operations_follow(Operations *operations, const World *world, bool settled) {
         uint64_t now = now_us(operations, CLOCK_BOOTTIME);
         for (size_t i = 0; i < operations->jobs.all.n; i++) {
                 Job *job = operations->jobs.all.items[i];
-                if (job->result != JOB_PENDING)
+                bool changed = false;
+                if (job->result != JOB_PENDING || job->operation == JOB_JOIN)
                         continue;
-                _cleanup_free_ char *code = NULL, *sentence = NULL;
-                const Vm *vm = registry_find_vm(world->registry, &job->vm);
-                if (settled && vm && vm_state(vm) == VM_STATE_WAITING) {
-                        int r = vm_reason(world, vm, &code, &sentence);
-                        if (r < 0)
-                                return r;
-                }
-                const char *stage = vm ? operations->config.stage(vm, operations->config.userdata) : NULL;
-                if (!job_follow(job, vm, stage, code, sentence, now))
+                int r = job->operation == JOB_DRAIN ? follow_drain(job, world, settled, now, &changed) :
+                                                      follow_vm(operations, job, world, settled, now, &changed);
+                if (r < 0)
+                        return r;
+                if (!changed)
                         continue;
                 if (job->result != JOB_PENDING)
                         announce_end(operations, job);
@@ -217,17 +266,46 @@ int operations_follow(Operations *operations, const World *world, bool settled) 
         return 0;
 }
 
-/* ---- joining */
+/* ---- jobs that no entry begins */
 
-int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret) {
-        Job *job = NULL;
-        int r = jobs_add(&operations->jobs, JOB_JOIN, NULL, 0, caller->uid, caller->sender,
-                         now_us(operations, CLOCK_REALTIME), &job);
-        if (r != JOB_MADE)
-                return r;
+static int begin_silently(Operations *operations, JobOperation kind, const JobSubject *about, const Caller *caller,
+                          Job **ret) {
+        return jobs_add(&operations->jobs, kind, about, caller->uid, caller->sender,
+                        now_us(operations, CLOCK_REALTIME), ret);
+}
+
+static void announce_beginning(Operations *operations, const Job *job) {
         if (operations->bus)
                 bus_job_added(operations->bus, job);
         operations->config.changed(operations->config.userdata);
+}
+
+int operations_try_drain(Operations *operations, const World *world, const NodeId *node, const Caller *caller,
+                         const Job **ret) {
+        _cleanup_(moves_clear) Moves plan = {};
+        Job *job = NULL;
+        int r = moves_of_drain(world, node, &plan);
+        if (r >= 0)
+                r = begin_silently(operations, JOB_DRAIN, &((JobSubject) { .node = *node }), caller, &job);
+        if (r != JOB_MADE)
+                return r;
+        r = job_end_with_plan(job, world, &plan, now_us(operations, CLOCK_BOOTTIME));
+        if (r < 0) {
+                jobs_remove(&operations->jobs, job);
+                return r;
+        }
+        announce_beginning(operations, job);
+        announce_end(operations, job);
+        *ret = job;
+        return JOB_MADE;
+}
+
+int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret) {
+        Job *job = NULL;
+        int r = begin_silently(operations, JOB_JOIN, &((JobSubject) {}), caller, &job);
+        if (r != JOB_MADE)
+                return r;
+        announce_beginning(operations, job);
         *ret = job;
         return JOB_MADE;
 }
@@ -247,7 +325,7 @@ void operations_end_join(Operations *operations, uint64_t id, JobResult result, 
         announce_end(operations, job);
 }
 
-/* ---- canceling: a start becomes a stop; what ends a VM cannot be taken back */
+/* ---- canceling: a start becomes a stop, a drained node takes VMs again; what ends a VM cannot be taken back */
 
 typedef struct Cancel {
         Operations *operations;
@@ -261,7 +339,10 @@ static void on_canceled(SubmitOutcome outcome, const Result *result, void *userd
         Operations *operations = cancel->operations;
         Job *job = jobs_find(&operations->jobs, cancel->job);
         if (job && job->result == JOB_PENDING && outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE) {
-                job_finish(job, JOB_CANCELED, NULL, "it was canceled; the VM is stopped again",
+                job_finish(job, JOB_CANCELED, NULL,
+                           job->operation == JOB_DRAIN ?
+                                   "it was canceled; VMs are placed on the node again, and those that left it stay away" :
+                                   "it was canceled; the VM is stopped again",
                            now_us(operations, CLOCK_BOOTTIME));
                 announce_end(operations, job);
         }
@@ -269,7 +350,8 @@ static void on_canceled(SubmitOutcome outcome, const Result *result, void *userd
 }
 
 int operations_cancel(Operations *operations, Entry *entry, const Job *job, SubmitCallback callback, void *userdata) {
-        if (job->result != JOB_PENDING || (job->operation != JOB_START && job->operation != JOB_RESTART))
+        bool can_be = job->operation == JOB_START || job->operation == JOB_RESTART || job->operation == JOB_DRAIN;
+        if (job->result != JOB_PENDING || !can_be)
                 return -EBUSY;
 
         Cancel *cancel = malloc(sizeof(*cancel));

@@ -37,6 +37,10 @@ int operations_begin(Operations *operations, Entry *entry, JobOperation operatio
                      OperateCallback callback, void *userdata);
 int operations_cancel(Operations *operations, Entry *entry, const Job *job, SubmitCallback callback, void *userdata);
 
+/* A drain that is only tried: a job that has ended with its plan. Returns a JobVerdict or -errno. */
+int operations_try_drain(Operations *operations, const World *world, const NodeId *node, const Caller *caller,
+                         const Job **ret);
+
 /* A job that is not about a VM: joining a cluster. The first makes and announces it: returns a JobVerdict or -errno.
  * The others do nothing where job @id has ended already. */
 int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret);

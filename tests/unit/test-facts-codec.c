@@ -168,6 +168,8 @@ static NodeFacts draw_facts(GRand *random) {
                 .interrupt_remapping_known = coin(random),
                 .hypervisor = (HypervisorState) below(random, 4),
                 .guard_connected = coin(random),
+                .watchdog_us = draw_u64(random),
+                .registry_stuck = coin(random),
         };
         facts.memory_free = FACTS_MEMORY_STEP * below(random, 10000);
         facts.memory_total = facts.memory_free + below(random, 1 << 30);

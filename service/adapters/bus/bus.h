@@ -51,7 +51,6 @@ typedef struct ClusterStatus {
         bool quorate;
         const NodeId *voters;
         size_t n_voters;
-        bool frozen;
 } ClusterStatus;
 
 /* @token: the invitation, with SUBMIT_COMMITTED and VERDICT_DONE; borrowed. */
@@ -72,11 +71,14 @@ typedef struct Service {
         /* Submits @entry. The bus has filled command, author.uid/user/action and, where the caller gave one,
          * request_id; the daemon fills the rest. 0, or -errno (then no callback comes). */
         int (*submit)(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata);
-        /* Commits SetDesired of @vm and makes a job of it; JobNew has been announced by bus_job_added() before the
-         * callback. */
+        /* Commits a SetDesired, a MoveVm or a DrainNode and makes a job of it; JobNew has been announced by
+         * bus_job_added() before the callback. */
         int (*operate)(void *userdata, Entry *entry, JobOperation operation, const Caller *caller,
                        OperateCallback callback, void *callback_userdata);
-        /* Commits @entry, a SetDesired that stops the VM of @job, and then ends the job. -EBUSY: it is too late. */
+        /* A drain's dry run: *ret_job has ended with its plan, and both was announced. -EUSERS: the caller has too many
+         * jobs. */
+        int (*try_drain)(void *userdata, const NodeId *node, const Caller *caller, const Job **ret_job);
+        /* Commits @entry, which undoes what @job has begun, and then ends the job. -EBUSY: it is too late. */
         int (*cancel_job)(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
                           void *callback_userdata);
         /* Commits an invitation good for @lifetime_ms. @entry as with submit, but without its command. */

@@ -19,7 +19,20 @@ static int put_operation(Sink *sink, Object *object) {
 
 static int put_object(Sink *sink, Object *object) {
         const Job *job = object->job;
-        return sink_put(sink, "o", job->operation == JOB_JOIN ? OBJECT_ROOT : path_of_vm(&job->vm).text);
+        switch (job->operation) {
+        case JOB_START:
+        case JOB_SHUTDOWN:
+        case JOB_STOP:
+        case JOB_RESTART:
+        case JOB_MOVE:
+                return sink_put(sink, "o", path_of_vm(&job->about.vm).text);
+        case JOB_DRAIN:
+                return sink_put(sink, "o", path_of_node(&job->about.node).text);
+        case JOB_JOIN:
+        case JOB_OPERATION_COUNT:
+                break;
+        }
+        return sink_put(sink, "o", OBJECT_ROOT);
 }
 
 static int put_state(Sink *sink, Object *object) {
@@ -54,33 +67,74 @@ static int put_message(Sink *sink, Object *object) {
         return sink_put(sink, "s", object->job->message);
 }
 
-static int ask_cancel_join(Bus *bus, sd_bus_message *m, sd_bus_error *error) {
-        return ask_right(bus, m, &((Right) { .action = ACTION_MANAGE_CLUSTER, .verb = "cancel" }), error);
+static int put_plan(Sink *sink, Object *object) {
+        const World *world = bus_world(object->bus);
+        int r = sink_open(sink, "(osos)");
+        ARRAY_EACH(move, &object->job->plan)
+                if (r >= 0)
+                        r = sink_put(sink, "(osos)", path_of_vm(&move->vm).text, world_node_name(world, &move->from),
+                                     path_of_node(&move->to).text, move->why);
+        return r < 0 ? r : sink_close(sink);
 }
 
-/* Who made it may give it up; anybody else needs the right to do what it does. */
+/* ---- giving up */
+
+/* The right to do what the job does. */
+static Right right_to_cancel(const World *world, const Job *job) {
+        const Vm *vm = registry_find_vm(world->registry, &job->about.vm);
+        const NodeRecord *node = registry_find_node(world->registry, &job->about.node);
+        switch (job->operation) {
+        case JOB_START:
+        case JOB_SHUTDOWN:
+        case JOB_STOP:
+        case JOB_RESTART:
+        case JOB_MOVE:
+                return (Right) { .action = ACTION_OPERATE_VM, .vm = vm ? vm->name : NULL, .pool = vm ? vm->pool : NULL,
+                                 .verb = "cancel", .owner = vm ? vm->owner_user : NULL };
+        case JOB_DRAIN:
+                return (Right) { .action = ACTION_MANAGE_NODE, .node = node ? node->name : NULL, .verb = "cancel" };
+        case JOB_JOIN:
+        case JOB_OPERATION_COUNT:
+                break;
+        }
+        return (Right) { .action = ACTION_MANAGE_CLUSTER, .verb = "cancel" };
+}
+
+/* Who made it may give it up; anybody else needs its right. */
 static int ask_cancel(sd_bus_message *m, const Object *object, const Caller **ret_caller, sd_bus_error *error) {
         Bus *bus = object->bus;
-        const Job *job = object->job;
         const Caller *caller;
         int r = ask_caller(bus, m, &caller, error);
         if (r != ASK_GO)
                 return r;
         *ret_caller = caller;
-        if (caller->uid == job->uid)
+        if (caller->uid == object->job->uid)
                 return ASK_GO;
-        if (job->operation == JOB_JOIN)
-                return ask_cancel_join(bus, m, error);
-
-        const Vm *vm = registry_find_vm(bus_world(bus)->registry, &job->vm);
-        const Right right = {
-                .action = ACTION_OPERATE_VM,
-                .vm = vm ? vm->name : NULL,
-                .pool = vm ? vm->pool : NULL,
-                .verb = "cancel",
-                .owner = vm ? vm->owner_user : NULL,
-        };
+        const Right right = right_to_cancel(bus_world(bus), object->job);
         return ask_right(bus, m, &right, error);
+}
+
+static int cancel_drain(sd_bus_message *m, const Job *job, Bus *bus, const Caller *caller, const RequestOption *request,
+                        sd_bus_error *error) {
+        NodeId node = job->about.node;
+        Gpupool1__ResumeNode command = GPUPOOL1__RESUME_NODE__INIT;
+        command.node = id_message_borrow(node.bytes);
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_RESUME_NODE;
+        entry.resume_node = &command;
+        return request_cancel(bus, m, caller, ACTION_MANAGE_NODE, request, &entry, job, error);
+}
+
+static int cancel_start(sd_bus_message *m, const Job *job, Bus *bus, const Caller *caller, const RequestOption *request,
+                        sd_bus_error *error) {
+        VmId vm = job->about.vm;
+        Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;
+        command.vm = id_message_borrow(vm.bytes);
+        command.desire = GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;
+        entry.set_desired = &command;
+        return request_cancel(bus, m, caller, ACTION_OPERATE_VM, request, &entry, job, error);
 }
 
 static METHOD(method_cancel) {
@@ -93,21 +147,27 @@ static METHOD(method_cancel) {
                 r = ask_cancel(m, object, &caller, error);
         if (r != ASK_GO)
                 return r;
-        if (object->job->operation == JOB_JOIN) {
+
+        switch (object->job->operation) {
+        case JOB_START:
+        case JOB_SHUTDOWN:
+        case JOB_STOP:
+        case JOB_RESTART:
+                return cancel_start(m, object->job, bus, caller, &request, error);
+        case JOB_DRAIN:
+                return cancel_drain(m, object->job, bus, caller, &request, error);
+        case JOB_MOVE:
                 ask_done(bus, m);
                 return sd_bus_error_set(error, ERROR_BUSY,
-                                        "joining cannot be given up: it ends by itself when the other cluster does not "
-                                        "answer");
+                                        "a move cannot be given up, as the VM is stopped already: wait for it to end, "
+                                        "or stop the VM (gpupoolctl vm stop)");
+        case JOB_JOIN:
+        case JOB_OPERATION_COUNT:
+                break;
         }
-
-        VmId vm = object->job->vm;
-        Gpupool1__SetDesired command = GPUPOOL1__SET_DESIRED__INIT;
-        command.vm = id_message_borrow(vm.bytes);
-        command.desire = GPUPOOL1__DESIRE_KIND__DESIRE_KIND_STOP;
-        Entry entry = GPUPOOL1__ENTRY__INIT;
-        entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_DESIRED;
-        entry.set_desired = &command;
-        return request_cancel(bus, m, caller, ACTION_OPERATE_VM, &request, &entry, object->job, error);
+        ask_done(bus, m);
+        return sd_bus_error_set(error, ERROR_BUSY,
+                                "joining cannot be given up: it ends by itself when the other cluster does not answer");
 }
 
 static const Property properties[] = {
@@ -122,6 +182,7 @@ static const Property properties[] = {
         { "Result", "s", PROPERTY_CHANGES, put_result },
         { "Error", "s", PROPERTY_CHANGES, put_error },
         { "Message", "s", PROPERTY_CHANGES, put_message },
+        { "Plan", "a(osos)", PROPERTY_CONST, put_plan },
 };
 
 static const sd_bus_vtable methods[] = {

@@ -17,7 +17,7 @@
 
 /* What this program carries out of the contract; words are added, never taken away. */
 static const char *const features[] = { "pools", "vms", "jobs", "quarantine", "explain", "check", "events", "cluster",
-                                        "backup" };
+                                        "backup", "failover" };
 
 /* ---- properties */
 
@@ -78,7 +78,11 @@ static int put_features(Sink *sink, Object *object) {
 }
 
 static int put_frozen(Sink *sink, Object *object) {
-        return sink_put(sink, "b", (int) status_of(object->bus).frozen);
+        return sink_put(sink, "b", bus_world(object->bus)->registry->frozen_ms > 0);
+}
+
+static int put_frozen_seconds(Sink *sink, Object *object) {
+        return sink_put(sink, "t", bus_world(object->bus)->registry->frozen_ms / 1000);
 }
 
 /* ---- finding */
@@ -288,6 +292,7 @@ static const Property properties[] = {
         { "Version", "s", PROPERTY_CONST, put_version },
         { "Features", "as", PROPERTY_CONST, put_features },
         { "Frozen", "b", PROPERTY_CHANGES, put_frozen },
+        { "FrozenSeconds", "t", PROPERTY_CHANGES, put_frozen_seconds },
 };
 
 static const sd_bus_vtable methods[] = {
@@ -322,9 +327,9 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("a{sv}", changes), SD_BUS_RESULT("a(osos)", moves), method_plan,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Freeze", SD_BUS_ARGS("t", seconds, "a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
+        SD_BUS_METHOD_WITH_ARGS("Freeze", SD_BUS_ARGS("t", seconds, "a{sv}", options), SD_BUS_NO_RESULT, method_freeze,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Thaw", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
+        SD_BUS_METHOD_WITH_ARGS("Thaw", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_thaw,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Export", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("h", state), method_export,
                                 SD_BUS_VTABLE_UNPRIVILEGED),

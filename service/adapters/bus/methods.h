@@ -29,9 +29,18 @@ METHOD(method_set_functional_level);
 METHOD(method_export);
 METHOD(method_import);
 
-/* What later versions carry out: authorised as it will be, then NotSupported. */
+METHOD(method_freeze);
+METHOD(method_thaw);
+METHOD(method_drain);
+METHOD(method_resume);
+METHOD(method_set_fencing);
+METHOD(method_confirm_down);
+
+/* What later versions carry out. */
 METHOD(method_plan);
-METHOD(method_not_yet);
+
+/* 0, or a refusal because the cluster works at a lower level. */
+int refuse_level(Bus *bus, uint32_t level, sd_bus_error *error);
 
 /* GPUs that a call names by path, as an entry has them; borrowed from the table of objects. */
 typedef struct GpuRow {

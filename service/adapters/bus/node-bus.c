@@ -34,7 +34,6 @@ static int put_addresses(Sink *sink, Object *object) {
         return put_texts(sink, record ? &record->addresses : &facts->addresses);
 }
 
-/* Draining, drained and lost come with leases. */
 static int put_state(Sink *sink, Object *object) {
         return sink_put(sink, "s", node_state_to_text(world_node_state(bus_world(object->bus), id_of(object))));
 }
@@ -101,9 +100,29 @@ static int put_hugepages(Sink *sink, Object *object) {
         return r < 0 ? r : sink_close(sink);
 }
 
-/* Evidence and fencing come with leases. */
-static int put_nothing(Sink *sink, Object *object) {
-        return sink_put(sink, "s", "");
+static int put_evidence(Sink *sink, Object *object) {
+        const NodeRecord *record = object->node.record;
+        bool lost = record && world_node_state(bus_world(object->bus), &record->id) == NODE_STATE_LOST;
+        return sink_put(sink, "s", lost ? loss_evidence_to_text(record->evidence) : "");
+}
+
+static int put_drain_cause(Sink *sink, Object *object) {
+        static const char *const words[DRAIN_CAUSE_COUNT] = {
+                [DRAIN_NONE] = "",
+                [DRAIN_BY_HAND] = "by-hand",
+                [DRAIN_FLAPPING] = "flapping",
+        };
+        const NodeRecord *record = object->node.record;
+        return sink_put(sink, "s", words[record ? record->drain : DRAIN_NONE]);
+}
+
+static int put_fencing(Sink *sink, Object *object) {
+        const NodeRecord *record = object->node.record;
+        return sink_put(sink, "s", record ? record->fence.agent : NULL);
+}
+
+static int put_watchdog(Sink *sink, Object *object) {
+        return sink_put(sink, "t", object->node.facts ? object->node.facts->watchdog_us : UINT64_C(0));
 }
 
 static int put_virtualization(Sink *sink, Object *object) {
@@ -128,7 +147,8 @@ static const Property properties[] = {
         { "Addresses", "as", PROPERTY_CHANGES, put_addresses },
         { "State", "s", PROPERTY_CHANGES, put_state },
         { "SilentSince", "t", PROPERTY_CHANGES, put_silent_since },
-        { "Evidence", "s", PROPERTY_CHANGES, put_nothing },
+        { "Evidence", "s", PROPERTY_CHANGES, put_evidence },
+        { "DrainCause", "s", PROPERTY_CHANGES, put_drain_cause },
         { "Role", "s", PROPERTY_CHANGES, put_role },
         { "BootId", "s", PROPERTY_CHANGES, put_boot_id },
         { "Kernel", "s", PROPERTY_CHANGES, put_kernel },
@@ -137,23 +157,25 @@ static const Property properties[] = {
         { "MemoryTotal", "t", PROPERTY_CHANGES, put_memory_total },
         { "MemoryFree", "t", PROPERTY_SILENT, put_memory_free },
         { "Hugepages", "a(ttt)", PROPERTY_CHANGES, put_hugepages },
-        { "Fencing", "s", PROPERTY_CHANGES, put_nothing },
+        { "Fencing", "s", PROPERTY_CHANGES, put_fencing },
         { "Virtualization", "s", PROPERTY_CHANGES, put_virtualization },
         { "Hypervisor", "s", PROPERTY_CHANGES, put_hypervisor },
         { "Guard", "s", PROPERTY_CHANGES, put_guard },
+        { "WatchdogUSec", "t", PROPERTY_CHANGES, put_watchdog },
 };
 
 static const sd_bus_vtable methods[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_METHOD_WITH_ARGS("Drain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_not_yet,
+        SD_BUS_METHOD_WITH_ARGS("Drain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_drain,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Resume", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
+        SD_BUS_METHOD_WITH_ARGS("Resume", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_resume,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Remove", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_remove_node,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetFencing", SD_BUS_ARGS("s", agent, "a{ss}", parameters, "a{sv}", options),
-                                SD_BUS_NO_RESULT, method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
-        SD_BUS_METHOD_WITH_ARGS("ConfirmDown", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_not_yet,
+                                SD_BUS_NO_RESULT, method_set_fencing,
+                                SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
+        SD_BUS_METHOD_WITH_ARGS("ConfirmDown", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_confirm_down,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };

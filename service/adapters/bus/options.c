@@ -118,6 +118,21 @@ int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error
         return sd_bus_message_read_basic(m, 't', option->value);
 }
 
+/* 0 in an entry is the node's setting; a year is as good as never. */
+#define TIMEOUT_NEVER_S (UINT64_C(365) * 24 * 3600)
+
+int option_read_timeout_ms(sd_bus_message *m, const Option *option, sd_bus_error *error) {
+        uint64_t seconds;
+        int r = sd_bus_message_read_basic(m, 't', &seconds);
+        if (r < 0)
+                return r;
+        if (seconds > TIMEOUT_NEVER_S)
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "%s is in seconds, at most a year; 0 for never",
+                                         option->key);
+        *(uint64_t *) option->value = (seconds > 0 ? seconds : TIMEOUT_NEVER_S) * 1000;
+        return 0;
+}
+
 void text_row_clear(TextRow *row) {
         array_clear(row);
 }

@@ -48,6 +48,8 @@ int option_read_u32(sd_bus_message *m, const Option *option, sd_bus_error *error
 int option_read_i32(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* int32_t */
 int option_read_boolean(sd_bus_message *m, const Option *option, sd_bus_error *error);  /* bool */
 int option_read_u64(sd_bus_message *m, const Option *option, sd_bus_error *error);      /* uint64_t */
+/* t, in seconds, 0 for never -> uint64_t in milliseconds, as an entry has it. */
+int option_read_timeout_ms(sd_bus_message *m, const Option *option, sd_bus_error *error);
 
 /* A list of strings or object paths, borrowed from the message. */
 typedef ARRAY(const char *) TextRow;

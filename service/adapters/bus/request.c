@@ -137,7 +137,7 @@ static void on_operated(SubmitOutcome outcome, const Result *result, const Job *
                 reply_path(request, path_of_job(job->id).text);
         else
                 reply_error(request, ERROR_OUTCOME_UNKNOWN,
-                            "it is committed, but there is no job to follow it by: look at the VM");
+                            "it is committed, but there is no job to follow it by: look at what it is about");
 }
 
 static void on_invited(SubmitOutcome outcome, const Result *result, const char *token, void *userdata) {
@@ -220,6 +220,23 @@ static int hand_over(Bus *bus, sd_bus_message *m, Request *request, int r, sd_bu
                 return refuse_errno(r, error);
         }
         return 1;
+}
+
+static const RequestRecord *find_known(Bus *bus, const RequestOption *id) {
+        const Registry *registry = bus_world(bus)->registry;
+        for (size_t i = registry->requests.n; id->given && i > 0; i--)
+                if (ID_EQUAL(&registry->requests.items[i - 1].id, &id->id))
+                        return registry->requests.items + i - 1;
+        return NULL;
+}
+
+bool request_is_known(Bus *bus, const RequestOption *id) {
+        return find_known(bus, id);
+}
+
+bool request_is_same(Bus *bus, const RequestOption *id, const Entry *entry) {
+        const RequestRecord *known = find_known(bus, id);
+        return known && known->fingerprint == entry_fingerprint(entry);
 }
 
 int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,

@@ -13,6 +13,12 @@
 
 typedef struct Request Request;
 
+/* Has the registry answered this request before? Then it is sent again, and gets the same answer, whatever the state
+ * of things is by now. */
+bool request_is_known(Bus *bus, const RequestOption *id);
+/* Has it, and was it just this command? */
+bool request_is_same(Bus *bus, const RequestOption *id, const Entry *entry);
+
 /* Fills in who and what for (format, request id, author), submits, and answers @m later: with @reply_path, or with
  * nothing when it is NULL. Returns 1, or a refusal. The inquiry about @m ends here. */
 int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
@@ -22,7 +28,7 @@ int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char
 int request_operate(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
                     Entry *entry, JobOperation operation, sd_bus_error *error);
 
-/* The same for the end of @job by a stop of its VM; answers with nothing. */
+/* The same for the end of @job by what undoes it; answers with nothing. */
 int request_cancel(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
                    Entry *entry, const Job *job, sd_bus_error *error);
 

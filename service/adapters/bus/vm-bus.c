@@ -119,6 +119,8 @@ static Gpupool1__DesireKind desire_of(JobOperation operation) {
         case JOB_RESTART:
                 return GPUPOOL1__DESIRE_KIND__DESIRE_KIND_RESTART;
         case JOB_STOP:
+        case JOB_MOVE:
+        case JOB_DRAIN:
         case JOB_JOIN:
         case JOB_OPERATION_COUNT:
                 break;
@@ -161,26 +163,102 @@ static METHOD(method_restart) {
         return operate_plainly(m, userdata, JOB_RESTART, error);
 }
 
-/* 0 in an entry is the node's setting; a year is as good as never. */
-#define TIMEOUT_NEVER_MS (UINT64_C(365) * 24 * 3600 * 1000)
-
 static METHOD(method_shutdown) {
         RequestOption request = {};
-        uint64_t seconds = 0;
-        bool given = false;
+        uint64_t timeout_ms = 0;
         const Option options[] = {
-                { "timeout", "t", option_read_u64, &seconds, &given },
+                { "timeout", "t", option_read_timeout_ms, &timeout_ms, NULL },
                 OPTION_REQUEST(&request),
         };
         int r = options_read(m, options, ELEMENTS(options), error);
-        if (r < 0)
-                return r;
-        if (seconds > TIMEOUT_NEVER_MS / 1000)
-                return sd_bus_error_set(error, ERROR_INVALID_ARGUMENT,
-                                        "timeout is in seconds, at most a year; 0 for never");
-        uint64_t timeout_ms = !given ? 0 : seconds == 0 ? TIMEOUT_NEVER_MS : seconds * 1000;
-        return operate(m, userdata, JOB_SHUTDOWN, &request, timeout_ms, error);
+        return r < 0 ? r : operate(m, userdata, JOB_SHUTDOWN, &request, timeout_ms, error);
 }
+
+/* ---- moving */
+
+/* Which node an earlier call with this request id has chosen: then it is the same call. */
+static bool find_choice_of_before(Bus *bus, const RequestOption *request, Entry *entry, NodeId *ret) {
+        ARRAY_EACH(node, &bus_world(bus)->registry->nodes) {
+                entry->move_vm->node = id_message_borrow(node->id.bytes);
+                if (!request_is_same(bus, request, entry))
+                        continue;
+                *ret = node->id;
+                return true;
+        }
+        return false;
+}
+
+/* Nothing is stopped for a place that is not there. *target is null where the caller leaves the node to us. A request
+ * that the registry knows gets its answer, wherever the VM is by now. */
+static int choose_target(Object *object, const RequestOption *request, Entry *entry, NodeId *target,
+                         sd_bus_error *error) {
+        Bus *bus = object->bus;
+        const Vm *vm = object->vm.vm;
+        bool open = id_is_null(target->bytes);
+        _cleanup_free_ char *sentence = NULL;
+        if (open ? find_choice_of_before(bus, request, entry, target) : request_is_known(bus, request))
+                return 0;
+        if (!vm->run || vm->assignment.phase == ASSIGNMENT_NONE)
+                return 0;       /* the registry refuses what does not run */
+        int r = move_find(bus_world(bus), vm, open ? NULL : target, target, &sentence);
+        return r == MOVE_NO_PLACE ? sd_bus_error_set(error, ERROR_NO_CAPACITY, sentence) : r;
+}
+
+static int find_target(Bus *bus, const char *name, NodeId *ret, sd_bus_error *error) {
+        if (text_is_empty(name))
+                return 0;
+        if (!name_is_valid(name))
+                return refuse_name("the name of a node", error);
+        const NodeRecord *record = registry_find_node_name(bus_world(bus)->registry, name);
+        if (!record)
+                return sd_bus_error_setf(error, ERROR_NOT_FOUND, "there is no node %s: see gpupoolctl node list", name);
+        *ret = record->id;
+        return 0;
+}
+
+static METHOD(method_move) {
+        Object *object = userdata;
+        Bus *bus = object->bus;
+        RequestOption request = {};
+        const Caller *caller;
+        const char *name;
+        bool ask_guest = true;
+        uint64_t timeout_ms = 0;
+        NodeId target = {};
+        const Option options[] = {
+                { "shutdown", "b", option_read_boolean, &ask_guest, NULL },
+                { "timeout", "t", option_read_timeout_ms, &timeout_ms, NULL },
+                OPTION_REQUEST(&request),
+        };
+        int r = sd_bus_message_read(m, "s", &name);
+        if (r >= 0)
+                r = options_read(m, options, ELEMENTS(options), error);
+        if (r >= 0)
+                r = find_target(bus, name, &target, error);
+        if (r >= 0)
+                r = ask_operate(m, object, "move", &caller, error);
+        if (r != ASK_GO)
+                return r;
+
+        Gpupool1__MoveVm command = GPUPOOL1__MOVE_VM__INIT;
+        command.vm = id_message_borrow(object->vm.vm->id.bytes);
+        command.shutdown = ask_guest;
+        command.timeout_ms = timeout_ms;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
+        entry.move_vm = &command;
+        r = refuse_level(bus, LEVEL_FAILOVER, error);
+        if (r >= 0)
+                r = choose_target(object, &request, &entry, &target, error);
+        if (r < 0) {
+                ask_done(bus, m);
+                return r;
+        }
+        command.node = id_is_null(target.bytes) ? (ProtobufCBinaryData) {} : id_message_borrow(target.bytes);
+        return request_operate(bus, m, caller, ACTION_OPERATE_VM, &request, &entry, JOB_MOVE, error);
+}
+
+/* ---- why not */
 
 static int append_reason(sd_bus_message *reply, const PlacementReason *reason) {
         _cleanup_free_ char *sentence = NULL;
@@ -250,7 +328,7 @@ static const sd_bus_vtable methods[] = {
         SD_BUS_METHOD_WITH_ARGS("Restart", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_restart,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Move", SD_BUS_ARGS("s", node, "a{sv}", options), SD_BUS_RESULT("o", job),
-                                method_not_yet, SD_BUS_VTABLE_UNPRIVILEGED),
+                                method_move, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetRequirement", SD_BUS_ARGS("s", pool, "u", count, "a{sv}", options),
                                 SD_BUS_NO_RESULT, method_set_requirement, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetPolicy", SD_BUS_ARGS("a{sv}", policy, "a{sv}", options), SD_BUS_NO_RESULT,

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/move.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "core/placement.h"
+
+/* How many VMs or nodes a sentence names before it says "and N more". */
+#define NAMED_MAX 3U
+
+#define PLURAL(n) ((n) == 1 ? "" : "s")
+
+void moves_clear(Moves *moves) {
+        ARRAY_EACH(move, moves)
+                free(move->why);
+        array_clear(moves);
+}
+
+/* ---- what if the node were drained */
+
+/* A world that is the same but for that. Borrows all but the row of nodes. */
+typedef struct Supposition {
+        Registry registry;
+        World world;
+} Supposition;
+
+static void supposition_clear(Supposition *supposition) {
+        free(supposition->registry.nodes.items);
+}
+
+static int suppose_drained(const World *world, const NodeId *node, Supposition *ret) {
+        size_t n = world->registry->nodes.n;
+        NodeRecord *nodes = calloc(n + 1, sizeof(*nodes));
+        if (!nodes)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                nodes[i] = world->registry->nodes.items[i];
+                if (ID_EQUAL(&nodes[i].id, node) && nodes[i].drain == DRAIN_NONE)
+                        nodes[i].drain = DRAIN_BY_HAND;
+        }
+        ret->registry = *world->registry;
+        ret->registry.nodes.items = nodes;
+        ret->world = *world;
+        ret->world.registry = &ret->registry;
+        return 0;
+}
+
+/* ---- why not */
+
+static const PlacementAnswer *find_answer(const Placement *placement, const NodeId *node) {
+        for (size_t i = 0; i < placement->n_answers; i++)
+                if (ID_EQUAL(&placement->answers[i].node, node))
+                        return placement->answers + i;
+        return NULL;
+}
+
+/* "b has 2 usable, 2 of them run bert": for each node but @from, as many as are read. */
+static int list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret) {
+        unsigned n = 0;
+        for (size_t i = 0; i < placement->n_answers; i++) {
+                const PlacementAnswer *answer = placement->answers + i;
+                if (answer->n_reasons == 0 || ID_EQUAL(&answer->node, from) || n++ >= NAMED_MAX)
+                        continue;
+                int r = text_append(ret, "%s%s: %s", *ret ? "; " : "", world_node_name(world, &answer->node),
+                                    answer->reasons[0].sentence);
+                if (r < 0)
+                        return r;
+        }
+        if (n > NAMED_MAX)
+                return text_append(ret, "; and %u more", n - NAMED_MAX);
+        return n > 0 ? 0 : text_append(ret, "there is no other node");
+}
+
+static int say_no_place(const World *world, const Vm *vm, const Placement *placement, char **ret) {
+        _cleanup_free_ char *reasons = NULL;
+        int r = list_reasons(world, placement, &vm->assignment.node, &reasons);
+        return r < 0 ? r : text_printf(ret, "no other node can take vm %s now (%s). See what would change that: "
+                                            "gpupoolctl vm explain %s", vm->name, reasons, vm->name);
+}
+
+static int say_not_there(const World *world, const Vm *vm, const PlacementAnswer *answer, char **ret) {
+        const char *name = world_node_name(world, &answer->node);
+        if (answer->n_reasons == 0)
+                return text_printf(ret, "node %s cannot take vm %s now. See why: gpupoolctl vm explain %s", name,
+                                   vm->name, vm->name);
+        const PlacementReason *reason = answer->reasons;
+        return text_printf(ret, "node %s cannot take vm %s now: %s. To change that: %s", name, vm->name,
+                           reason->sentence, reason->remedy ? reason->remedy : "see gpupoolctl vm explain");
+}
+
+/* ---- one VM */
+
+int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *ret_node, char **ret_sentence) {
+        _cleanup_(supposition_clear) Supposition supposed = {};
+        _cleanup_(placement_clear) Placement placement = {};
+        int r = target ? 0 : suppose_drained(world, &vm->assignment.node, &supposed);
+        if (r < 0)
+                return r;
+        r = placement_find(target ? world : &supposed.world, vm, &placement);
+        if (r < 0)
+                return r;
+        if (!target) {
+                *ret_node = placement.node;
+                if (r == PLACEMENT_FOUND)
+                        return MOVE_POSSIBLE;
+                r = say_no_place(world, vm, &placement, ret_sentence);
+                return r < 0 ? r : MOVE_NO_PLACE;
+        }
+
+        const PlacementAnswer *answer = find_answer(&placement, target);
+        *ret_node = *target;
+        if (!answer || answer->fits)
+                return MOVE_POSSIBLE;   /* what is no member is the registry's to refuse */
+        r = say_not_there(world, vm, answer, ret_sentence);
+        return r < 0 ? r : MOVE_NO_PLACE;
+}
+
+/* ---- all of a node */
+
+static int compare_tenants(const void *a, const void *b) {
+        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
+}
+
+/* Those that are to go on elsewhere, the most urgent first. */
+static int list_tenants(const Inventory *inventory, const NodeId *node, const Tenant ***ret, size_t *ret_n) {
+        const Tenant **list = calloc(inventory->tenants.n + 1, sizeof(*list));
+        if (!list)
+                return -ENOMEM;
+        size_t n = 0;
+        ARRAY_EACH(tenant, &inventory->tenants) {
+                const Vm *vm = tenant->vm;
+                if (vm->run && vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))
+                        list[n++] = tenant;
+        }
+        qsort(list, n, sizeof(*list), compare_tenants);
+        *ret = list;
+        *ret_n = n;
+        return 0;
+}
+
+/* Moves it on paper, so that the next one finds what is left. */
+static int plan_one(Inventory *inventory, size_t index, Move *ret) {
+        const Tenant *tenant = inventory->tenants.items + index;
+        const Vm *vm = tenant->vm;
+        _cleanup_(placement_clear) Placement placement = {};
+        _cleanup_free_ Belongings *belongings = inventory_set_aside(inventory, index);
+        Choice choice;
+        if (!belongings)
+                return -ENOMEM;
+
+        *ret = (Move) { .vm = vm->id, .from = vm->assignment.node };
+        int r = placement_choose(inventory, index, vm_lost_its_place(vm), &choice);
+        if (r == PLACEMENT_FOUND) {
+                inventory_take(inventory, index, choice.gpus, choice.n_gpus);
+                ret->to = inventory->nodes.items[tenant->node].record->id;
+                return text_printf(&ret->why, "%" PRIu32 " GPU%s of %s", vm->count, PLURAL(vm->count), vm->pool);
+        }
+        inventory_give_back(inventory, belongings);
+        if (r >= 0)
+                r = placement_find_in(inventory, vm, &placement);
+        return r < 0 ? r : list_reasons(inventory->world, &placement, &vm->assignment.node, &ret->why);
+}
+
+int moves_of_drain(const World *world, const NodeId *node, Moves *ret) {
+        _cleanup_(supposition_clear) Supposition supposed = {};
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        _cleanup_(moves_clear) Moves moves = {};
+        _cleanup_free_ const Tenant **tenants = NULL;
+        size_t n = 0;
+        int r = suppose_drained(world, node, &supposed);
+        if (r >= 0)
+                r = inventory_new(&supposed.world, &inventory);
+        if (r >= 0)
+                r = list_tenants(inventory, node, &tenants, &n);
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                Move move = {};
+                r = plan_one(inventory, (size_t) (tenants[i] - inventory->tenants.items), &move);
+                if (r >= 0)
+                        r = array_append(&moves, &move);
+                if (r < 0)
+                        free(move.why);
+        }
+        if (r < 0)
+                return r;
+        *ret = moves;
+        moves = (Moves) {};
+        return 0;
+}
+
+static const char *vm_name(const World *world, const VmId *id) {
+        const Vm *vm = registry_find_vm(world->registry, id);
+        return vm ? vm->name : "a VM";
+}
+
+static bool stays(const Move *move) {
+        return id_is_null(move->to.bytes);
+}
+
+bool moves_are_complete(const Moves *moves) {
+        ARRAY_EACH(move, moves)
+                if (stays(move))
+                        return false;
+        return true;
+}
+
+/* Those that stay, and why; NULL: none does. */
+static int say_stuck(const World *world, const NodeId *node, const Moves *moves, char **ret) {
+        const char *name = world_node_name(world, node);
+        const Move *first = NULL;
+        _cleanup_free_ char *list = NULL;
+        unsigned n = 0;
+        ARRAY_EACH(move, moves) {
+                if (!stays(move) || n++ >= NAMED_MAX)
+                        continue;
+                first = first ?: move;
+                int r = text_append(&list, "%s%s (%s)", list ? ", " : "", vm_name(world, &move->vm), move->why);
+                if (r < 0)
+                        return r;
+        }
+        if (n == 0)
+                return 0;
+        if (n == 1)
+                return text_printf(ret, "vm %s cannot leave node %s (%s). Make room for it there, or stop it (gpupoolctl "
+                                        "vm shutdown %s)", vm_name(world, &first->vm), name, first->why,
+                                   vm_name(world, &first->vm));
+        int r = n > NAMED_MAX ? text_append(&list, " and %u more", n - NAMED_MAX) : 0;
+        return r < 0 ? r : text_printf(ret, "%u VMs cannot leave node %s: %s. Make room for them there, or stop them "
+                                            "(gpupoolctl vm shutdown VM)", n, name, list);
+}
+
+static int list_movers(const World *world, const Moves *moves, char **ret, unsigned *ret_n) {
+        unsigned n = 0;
+        int r = 0;
+        ARRAY_EACH(move, moves) {
+                if (stays(move) || n++ >= NAMED_MAX || r < 0)
+                        continue;
+                r = text_append(ret, "%s%s to %s", *ret ? ", " : "", vm_name(world, &move->vm),
+                                world_node_name(world, &move->to));
+        }
+        if (r >= 0 && n > NAMED_MAX)
+                r = text_append(ret, " and %u more", n - NAMED_MAX);
+        *ret_n = n;
+        return r;
+}
+
+int moves_say(const World *world, const NodeId *node, const Moves *moves, char **ret) {
+        const char *name = world_node_name(world, node);
+        _cleanup_free_ char *list = NULL, *stuck = NULL;
+        unsigned n;
+        if (moves->n == 0)
+                return text_printf(ret, "no VM would have to leave node %s", name);
+        int r = list_movers(world, moves, &list, &n);
+        if (r >= 0)
+                r = say_stuck(world, node, moves, &stuck);
+        if (r < 0)
+                return r;
+        if (n == 0)
+                return text_printf(ret, "%s", stuck);
+        return text_printf(ret, "%u VM%s would leave node %s: %s%s%s", n, PLURAL(n), name, list, stuck ? ". " : "",
+                           stuck ? stuck : "");
+}
+
+/* One after the other: the next one leaves when the one before has a place. 1: so it is, in *ret or with NULL because it
+ * finds one soon; 0: nobody is in between; or -ENOMEM. */
+static int find_in_between(const World *world, const NodeId *node, char **ret) {
+        ARRAY_EACH(vm, &world->registry->vms) {
+                bool here = vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node);
+                if (!vm->run || vm->failed || vm->assignment.phase == ASSIGNMENT_RUNNING ||
+                    (!here && !ID_EQUAL(&vm->home, node)))
+                        continue;
+                if (vm_state(vm) != VM_STATE_WAITING)
+                        return 1;
+                _cleanup_free_ char *code = NULL, *sentence = NULL;
+                int r = vm_reason(world, vm, &code, &sentence);
+                if (r < 0)
+                        return r;
+                if (!text_is_empty(sentence))
+                        *ret = STEAL(sentence);
+                return 1;
+        }
+        return 0;
+}
+
+int drain_obstacle(const World *world, const NodeId *node, char **ret) {
+        _cleanup_(moves_clear) Moves moves = {};
+        int r = find_in_between(world, node, ret);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = moves_of_drain(world, node, &moves);
+        if (r < 0)
+                return r;
+        ARRAY_EACH(move, &moves)
+                if (!stays(move))
+                        return 0;
+        return say_stuck(world, node, &moves, ret);
+}
