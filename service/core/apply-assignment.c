@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "core/mutant.h"
 #include "core/names.h"
 #include "core/registry-internal.h"
 
@@ -130,9 +131,9 @@ static int check_gpu(Apply *apply, const Vm *vm, const NodeId *node, const Assig
                 r = refuse_gpu(apply, VERDICT_CONFLICT, vm, gpu, "it is not in pool ", vm->pool);
         else if (registry_find_quarantine(registry, gpu))
                 r = refuse_gpu(apply, VERDICT_QUARANTINED, vm, gpu, "it is in quarantine", "");
-        else if ((holder = find_vm_in_slot(registry, gpu)))
+        else if ((holder = find_vm_in_slot(registry, gpu)) && !MUTANT(GPU_TWICE))
                 r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "it runs VM ", holder->name);
-        else if ((holder = registry_find_vm_of_group(registry, node, assigned->iommu_group)))
+        else if ((holder = registry_find_vm_of_group(registry, node, assigned->iommu_group)) && !MUTANT(GPU_TWICE))
                 r = refuse_gpu(apply, VERDICT_IN_USE, vm, gpu, "another device of its IOMMU group runs VM ",
                                holder->name);
         else {
@@ -149,12 +150,12 @@ static int check_gpu(Apply *apply, const Vm *vm, const NodeId *node, const Assig
 /* Everything about the assignment but its GPUs. 1: good; 0: refused; or -ENOMEM. */
 static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *command, const NodeRecord *node) {
         int r;
-        if (vm->assignment.phase != ASSIGNMENT_NONE)
+        if (vm->assignment.phase != ASSIGNMENT_NONE && !MUTANT(ASSIGN_TWICE))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is assigned to %s already", vm->name,
                                  apply_node_name(apply, &vm->assignment.node));
         else if (!vm->run || vm->failed)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is not to run", vm->name);
-        else if (command->epoch != vm->epoch + 1)
+        else if (command->epoch != vm->epoch + 1 && !MUTANT(ASSIGN_TWICE))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is past epoch %llu", vm->name,
                                  (unsigned long long) command->epoch);
         else if (!node || node->incarnation != command->incarnation)
@@ -162,6 +163,11 @@ static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *comm
                                  vm->name);
         else if (node->witness)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is a witness and runs no VM", vm->name,
+                                 node->name);
+        else if (node->lost && !MUTANT(ASSIGN_TO_LOST))
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is lost", vm->name, node->name);
+        else if (node->drain != DRAIN_NONE)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is drained and takes no VM", vm->name,
                                  node->name);
         else if (command->n_gpus != vm->count || command->n_notes > NODES_MAX)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s needs %u GPUs and the assignment has %zu", vm->name,
@@ -199,8 +205,12 @@ int apply_assign(Apply *apply, const Gpupool1__Assign *command) {
         if (r <= 0)
                 return r;
 
-        _cleanup_(assignment_clear) Assignment wanted = { .phase = ASSIGNMENT_STARTING, .node = node_id,
-                                                          .incarnation = command->incarnation };
+        _cleanup_(assignment_clear) Assignment wanted = {
+                .phase = ASSIGNMENT_STARTING,
+                .node = node_id,
+                .incarnation = command->incarnation,
+                .leased = apply->registry->level >= LEVEL_FAILOVER,
+        };
         r = assigned_gpus_read(&wanted, command->gpus, command->n_gpus);
         if (r == -EINVAL)
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "VM %s: a GPU has no valid identity", vm->name);
@@ -221,6 +231,9 @@ int apply_assign(Apply *apply, const Gpupool1__Assign *command) {
         vm->assignment = wanted;
         wanted = (Assignment) {};
         vm->epoch = command->epoch;
+        vm->target = (NodeId) {};
+        if (ID_EQUAL(&vm->home, &node_id))
+                vm->home = (NodeId) {};
         return apply_note_vm(apply, "vm-assigned", vm, "vm %s → %s: %s (epoch %llu)", vm->name, node->name, addresses,
                              (unsigned long long) vm->epoch);
 }
@@ -231,9 +244,12 @@ static Vm *find_reported(Apply *apply, const ProtobufCBinaryData *vm_id, const P
         Vm *vm = apply_find_vm(apply, vm_id, ret_r);
         if (!vm)
                 return NULL;
+        *ret_r = apply_check_own_word(apply, node);
+        if (*ret_r <= 0)
+                return NULL;
         if (vm->assignment.phase != ASSIGNMENT_NONE && node->len == ID_SIZE &&
             memcmp(node->data, vm->assignment.node.bytes, ID_SIZE) == 0 && incarnation == vm->assignment.incarnation &&
-            epoch == vm->epoch)
+            (epoch == vm->epoch || MUTANT(NO_EPOCH_CHECK)))
                 return vm;
         *ret_r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: the report is not about the assignment that stands",
                               vm->name);
@@ -257,8 +273,8 @@ int apply_report_running(Apply *apply, const Gpupool1__ReportRunning *command) {
 
 int apply_report_ended(Apply *apply, const Gpupool1__ReportEnded *command) {
         int r = 0;
-        if ((unsigned) command->cause >= END_NODE_LOST || strlen(command->sentence) > TEXT_LENGTH_MAX ||
-            !text_is_printable(command->sentence))
+        if ((unsigned) command->cause >= END_CAUSE_COUNT || (EndCause) command->cause == END_NODE_LOST ||
+            strlen(command->sentence) > TEXT_LENGTH_MAX || !text_is_printable(command->sentence))
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "the report of a VM's end is not valid");
         Vm *vm = find_reported(apply, &command->vm, &command->node, command->incarnation, command->epoch, &r);
         if (!vm)
@@ -274,13 +290,21 @@ int apply_report_ended(Apply *apply, const Gpupool1__ReportEnded *command) {
                              *command->sentence ? ", " : "", command->sentence);
 }
 
+/* Whoever asked for the stop has it, so that the end is no loss; but what was to run again elsewhere lost its place
+ * before it was done, and may take what a pool keeps in reserve. */
+static EndCause cause_of_loss(const Apply *apply, const Vm *vm) {
+        if (vm->assignment.phase != ASSIGNMENT_STOPPING)
+                return END_NODE_LOST;
+        bool lost = apply->registry->level >= LEVEL_FAILOVER && vm->run && vm->restart != RESTART_NEVER;
+        return lost ? END_NODE_LOST : END_REQUESTED;
+}
+
 int apply_end_incarnation(Apply *apply, const NodeId *node, uint64_t incarnation, const char *sentence) {
         ARRAY_EACH(vm, &apply->registry->vms) {
                 if (vm->assignment.phase == ASSIGNMENT_NONE || !ID_EQUAL(&vm->assignment.node, node) ||
                     vm->assignment.incarnation >= incarnation)
                         continue;
-                bool stopping = vm->assignment.phase == ASSIGNMENT_STOPPING;
-                int r = vm_ended(vm, stopping ? END_REQUESTED : END_NODE_LOST, sentence, 0);
+                int r = vm_ended(vm, cause_of_loss(apply, vm), sentence, 0);
                 if (r < 0)
                         return r;
                 assignment_clear(&vm->assignment);

@@ -132,6 +132,7 @@ static void stop_vm(Vm *vm) {
         vm->attempts = 0;
         vm->stop_kind = VM_RUN;
         vm->stop_timeout_ms = 0;
+        vm->target = vm->home = (NodeId) {};
 }
 
 static int adopt_quarantines(Registry *registry, Registry *backup, const Mappings *mappings) {

@@ -4,7 +4,6 @@
  * functional level, which is what all members can. */
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "core/names.h"
@@ -19,6 +18,12 @@ bool node_fields_are_valid(const char *name, const char *boot_id, uint64_t incar
                 if (strlen(addresses[i]) > ADDRESS_LENGTH_MAX || !text_is_printable(addresses[i]))
                         return false;
         return true;
+}
+
+bool lease_fields_are_valid(uint32_t lease_ms, uint32_t death_ms, bool witness) {
+        if (witness)
+                return lease_ms == 0 && death_ms == 0;
+        return (lease_ms > 0) == (death_ms > 0) && lease_ms <= LEASE_MS_MAX && death_ms <= LEASE_MS_MAX;
 }
 
 bool node_id_is_valid(const ProtobufCBinaryData *id) {
@@ -48,20 +53,6 @@ static int make_record(const ProtobufCBinaryData *id, const ProtobufCBinaryData 
         return 0;
 }
 
-static int note_node(Apply *apply, const char *kind, const NodeId *id, const char *format, ...)
-        __attribute__((format(printf, 4, 5)));
-
-static int note_node(Apply *apply, const char *kind, const NodeId *id, const char *format, ...) {
-        char text[ID_TEXT_SIZE];
-        _cleanup_free_ char *message = NULL;
-        id_to_text(id->bytes, text);
-        va_list ap;
-        va_start(ap, format);
-        int n = vasprintf(&message, format, ap);
-        va_end(ap);
-        return n < 0 ? -ENOMEM : apply_note(apply, kind, OBJECT_KIND_NODE, text, "%s", message);
-}
-
 /* Puts @node, which is moved from, among the members. */
 static int add_member(Apply *apply, NodeRecord *node, const char *how) {
         Registry *registry = apply->registry;
@@ -74,8 +65,8 @@ static int add_member(Apply *apply, NodeRecord *node, const char *how) {
         *node = (NodeRecord) {};
         node = registry->nodes.items + place;
         registry->members_index = registry->index;
-        return note_node(apply, "node-joined", &node->id, "node %s is a member%s%s", node->name,
-                         node->witness ? ", as a witness" : "", how);
+        return apply_note_node(apply, "node-joined", &node->id, "node %s is a member%s%s", node->name,
+                               node->witness ? ", as a witness" : "", how);
 }
 
 /* ---- what a node says of itself */
@@ -114,41 +105,113 @@ static int check_announcement(Apply *apply, const Gpupool1__AnnounceNode *comman
         return r < 0 ? r : 0;
 }
 
+/* @node is what it says of itself, @record what is known of it: what others decided about it moves over. */
+static void keep_what_was_decided(NodeRecord *node, NodeRecord *record) {
+        node->joined_index = record->joined_index;
+        if (!node->has_key) {
+                memcpy(node->key, record->key, HASH_SIZE);
+                node->has_key = record->has_key;
+        }
+        node->long_lease_ms = record->long_lease_ms;
+        node->lost = record->lost;
+        node->evidence = record->evidence;
+        memcpy(node->losses_ms, record->losses_ms, sizeof(node->losses_ms));
+        node->n_losses = record->n_losses;
+        node->drain = record->drain;
+        node->drain_timeout_ms = record->drain_timeout_ms;
+        node->bring_home = record->bring_home;
+        node->fence = record->fence;
+        record->fence = (Fence) {};
+}
+
+static bool has_assignments(const Registry *registry, const NodeId *node) {
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))
+                        return true;
+        return false;
+}
+
+/* It was lost, and has proven that what it ran is dead; or its VMs went down with it and nobody had noticed yet. */
+static int come_back(Apply *apply, NodeRecord *node, bool new_boot) {
+        bool drained = node->drain == DRAIN_NONE && node_flaps(node);
+        if (drained)
+                node->drain = DRAIN_FLAPPING;
+        int r = apply_note_node(apply, "node-returned", &node->id, "node %s is back%s", node->name,
+                                new_boot ? " with a new boot; nothing of it was running" : "; what it ran is dead");
+        if (r < 0 || !drained)
+                return r;
+        return apply_note_node(apply, "node-draining", &node->id,
+                               "node %s was lost %u times within an hour and takes no VM until somebody has looked "
+                               "after it: gpupoolctl node resume %s", node->name, FLAP_LOSSES, node->name);
+}
+
+/* What the node ran in the incarnation before is dead. */
+static int begin_incarnation(Apply *apply, NodeRecord *node, const NodeRecord *old) {
+        bool new_boot = !text_equal(node->boot_id, old->boot_id);
+        if (apply->registry->level < LEVEL_FAILOVER)
+                return apply_end_incarnation(apply, &node->id, node->incarnation, "its node booted anew");
+
+        bool lost_unnoticed = has_assignments(apply->registry, &node->id);
+        const char *what = new_boot ? "booted anew" : "began anew";
+        int r = 0;
+        node->lost = false;
+        node->long_lease_ms = 0;
+        node_freeze(apply->registry, node);
+        if (lost_unnoticed) {
+                node_note_loss(node, LOSS_BY_NEW_BOOT, apply->entry->time_ms);
+                r = apply_note_node(apply, "node-lost", &node->id, "node %s lost: it %s", node->name, what);
+        }
+        if (r >= 0 && lost_unnoticed) {
+                _cleanup_free_ char *sentence = NULL;
+                r = text_printf(&sentence, "node %s was lost: it %s", node->name, what);
+                if (r >= 0)
+                        r = apply_end_incarnation(apply, &node->id, node->incarnation, sentence);
+        }
+        if (r < 0 || !(old->lost || lost_unnoticed))
+                return r;
+        return come_back(apply, node, new_boot);
+}
+
 int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command) {
         if (!node_id_is_valid(&command->node) || (command->key.len != 0 && command->key.len != HASH_SIZE) ||
             !node_fields_are_valid(command->name, command->boot_id, command->incarnation, command->addresses,
-                                   command->n_addresses))
+                                   command->n_addresses) ||
+            !lease_fields_are_valid(command->lease_ms, command->death_ms, command->witness))
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
                                     "the node's announcement has a field that is not valid");
+        int r = apply_check_own_word(apply, &command->node);
+        if (r <= 0)
+                return r;
 
         _cleanup_(node_record_clear) NodeRecord node = {};
-        int r = make_record(&command->node, &command->key, command->name, command->boot_id, command->addresses,
-                            command->n_addresses, &node);
+        r = make_record(&command->node, &command->key, command->name, command->boot_id, command->addresses,
+                        command->n_addresses, &node);
         if (r < 0)
                 return r;
         node.incarnation = command->incarnation;
         node.level = command->level;
         node.witness = command->witness;
+        node.lease_ms = command->lease_ms;
+        node.death_ms = command->death_ms;
         r = check_announcement(apply, command, &node);
         if (r <= 0)
                 return r;
 
         size_t i;
-        if (!registry_node_place(apply->registry, &node.id, &i))
+        if (!registry_node_place(apply->registry, &node.id, &i)) {
+                node_freeze(apply->registry, &node);
                 return add_member(apply, &node, "");
-        NodeRecord *record = apply->registry->nodes.items + i;
-        node.joined_index = record->joined_index;
-        if (!node.has_key) {
-                memcpy(node.key, record->key, HASH_SIZE);
-                node.has_key = record->has_key;
         }
+        NodeRecord *record = apply->registry->nodes.items + i;
+        keep_what_was_decided(&node, record);
         NodeRecord old = *record;
         *record = node;
         node = old;     /* freed at the end of the scope */
         apply->registry->members_index = apply->registry->index;
-        if (record->incarnation == old.incarnation)
-                return 0;
-        return apply_end_incarnation(apply, &record->id, record->incarnation, "its node booted anew");
+        if (record->incarnation != old.incarnation)
+                return begin_incarnation(apply, record, &old);
+        node_freeze(apply->registry, record);
+        return 0;
 }
 
 /* ---- invitations */
@@ -404,8 +467,8 @@ int apply_remove_node(Apply *apply, const Gpupool1__RemoveNode *command) {
                 return r;
 
         size_t n = drop_gpus(registry, &id);
-        r = note_node(apply, "node-removed", &id, "node %s removed; %zu GPU%s of it left the pools", node->name, n,
-                      n == 1 ? "" : "s");
+        r = apply_note_node(apply, "node-removed", &id, "node %s removed; %zu GPU%s of it left the pools", node->name,
+                            n, n == 1 ? "" : "s");
         if (r >= 0)
                 r = remember_removed(apply, node);
         if (r < 0)

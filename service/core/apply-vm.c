@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "core/mutant.h"
 #include "core/names.h"
 #include "core/registry-internal.h"
 
@@ -317,6 +318,8 @@ static void begin_stop(Vm *vm, VmDesire desire, uint64_t timeout_ms) {
                 return;
         vm->stop_kind = desire;
         vm->stop_timeout_ms = timeout_ms;
+        if (MUTANT(END_WITHOUT_WORD))
+                assignment_clear(&vm->assignment);
 }
 
 int apply_set_desired(Apply *apply, const Gpupool1__SetDesired *command) {
@@ -330,6 +333,8 @@ int apply_set_desired(Apply *apply, const Gpupool1__SetDesired *command) {
 
         VmDesire desire = (VmDesire) command->desire;
         vm->run = desire == VM_RUN || desire == VM_RESTART;
+        if (!vm->run)
+                vm->target = (NodeId) {};
         if (desire != VM_RUN)
                 begin_stop(vm, desire, command->timeout_ms);
         if (vm->run || vm->assignment.phase == ASSIGNMENT_NONE) {
@@ -342,4 +347,86 @@ int apply_set_desired(Apply *apply, const Gpupool1__SetDesired *command) {
                         return r;
         }
         return apply_note_vm(apply, "vm-desired", vm, "VM %s %s", vm->name, words[desire]);
+}
+
+/* Where it is to go. 1: it may; 0: refused; or -ENOMEM. */
+static int check_target(Apply *apply, const Vm *vm, const ProtobufCBinaryData *id, NodeId *ret) {
+        NodeId target = {};
+        if (id->len == 0) {
+                *ret = target;
+                return 1;
+        }
+        if (id->len == ID_SIZE)
+                memcpy(target.bytes, id->data, ID_SIZE);
+
+        const NodeRecord *node = registry_find_node(apply->registry, &target);
+        int r;
+        if (!node)
+                r = apply_refuse(apply, VERDICT_NOT_FOUND, "VM %s: there is no such node (any more)", vm->name);
+        else if (node->witness)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is a witness and runs no VM", vm->name,
+                                 node->name);
+        else if (node->lost)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is lost: bring it back first", vm->name,
+                                 node->name);
+        else if (node->drain != DRAIN_NONE)
+                r = apply_refuse(apply, VERDICT_CONFLICT,
+                                 "VM %s: node %s is drained: resume it first (gpupoolctl node resume %s)", vm->name,
+                                 node->name, node->name);
+        else if (ID_EQUAL(&target, &vm->assignment.node))
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is on node %s already", vm->name, node->name);
+        else {
+                *ret = target;
+                return 1;
+        }
+        return r < 0 ? r : 0;
+}
+
+/* Whether there is something to move. 1: yes; 0: refused; or -ENOMEM. */
+static int check_move(Apply *apply, const Vm *vm, const Gpupool1__MoveVm *command) {
+        const Assignment *assignment = &vm->assignment;
+        const NodeRecord *node = registry_find_node(apply->registry, &assignment->node);
+        int r;
+        if (command->epoch != 0 && command->epoch != vm->epoch)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is past epoch %llu", vm->name,
+                                 (unsigned long long) command->epoch);
+        else if (assignment->phase == ASSIGNMENT_STOPPING)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is stopping already", vm->name);
+        else if (assignment->phase == ASSIGNMENT_NONE || !vm->run)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is %s: only what runs can be moved", vm->name,
+                                 vm_state_to_text(vm_state(vm)));
+        else if (command->home && (!node || node->drain == DRAIN_NONE))
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is not draining (any more)", vm->name,
+                                 apply_node_name(apply, &assignment->node));
+        else
+                return 1;
+        return r < 0 ? r : 0;
+}
+
+int apply_move_vm(Apply *apply, const Gpupool1__MoveVm *command) {
+        int r = 0;
+        Vm *vm = apply_find_vm(apply, &command->vm, &r);
+        if (!vm)
+                return r;
+        NodeId from = vm->assignment.node, target;
+        r = check_move(apply, vm, command);
+        if (r > 0)
+                r = check_target(apply, vm, &command->node, &target);
+        if (r <= 0)
+                return r;
+
+        begin_stop(vm, command->shutdown ? VM_SHUTDOWN : VM_STOP, command->timeout_ms);
+        vm->target = target;
+        /* Through several drained nodes its home stays the first. Who is sent elsewhere has no home to come back to. */
+        if (command->home && id_is_null(vm->home.bytes))
+                vm->home = from;
+        else if (!command->home && !id_is_null(target.bytes) && !ID_EQUAL(&target, &vm->home))
+                vm->home = (NodeId) {};
+
+        const char *from_name = apply_node_name(apply, &from);
+        if (!id_is_null(target.bytes))
+                return apply_note_vm(apply, "vm-moving", vm, "VM %s moves from %s to %s", vm->name, from_name,
+                                     apply_node_name(apply, &target));
+        return apply_note_vm(apply, "vm-moving", vm, "VM %s leaves %s%s", vm->name, from_name,
+                             command->home ? ", which is draining" : " for another node");
 }

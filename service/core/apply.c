@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Apply: State x Entry -> State x Result. This file dispatches, remembers requests and keeps the journal; the commands
- * stand in apply-member.c, apply-pool.c, apply-vm.c, apply-assignment.c and apply-import.c. Each checks everything
- * first and changes only then, so that a refusal leaves the state as it was (but for a backup that is coming in). */
+ * stand in apply-member.c, apply-failover.c, apply-pool.c, apply-vm.c, apply-assignment.c and apply-import.c. Each
+ * checks everything first and changes only then, so that a refusal leaves the state as it was (but for a backup that is
+ * coming in). */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -75,6 +76,26 @@ int apply_note_vm(Apply *apply, const char *kind, const Vm *vm, const char *form
         int n = vasprintf(&message, format, ap);
         va_end(ap);
         return n < 0 ? -ENOMEM : journal(apply, kind, OBJECT_KIND_VM, uuid, message);
+}
+
+int apply_note_node(Apply *apply, const char *kind, const NodeId *id, const char *format, ...) {
+        char text[ID_TEXT_SIZE], *message = NULL;
+        id_to_text(id->bytes, text);
+        va_list ap;
+        va_start(ap, format);
+        int n = vasprintf(&message, format, ap);
+        va_end(ap);
+        return n < 0 ? -ENOMEM : journal(apply, kind, OBJECT_KIND_NODE, text, message);
+}
+
+int apply_check_own_word(Apply *apply, const ProtobufCBinaryData *node) {
+        const EntryAuthor *author = apply->entry->author;
+        if (apply->registry->level < LEVEL_FAILOVER ||
+            (node->len == ID_SIZE && memcmp(node->data, author->node.data, ID_SIZE) == 0))
+                return 1;
+        int r = apply_refuse(apply, VERDICT_CONFLICT, "only the node itself can say this of it, and %s says it",
+                             apply_node_name(apply, (const NodeId *) author->node.data));
+        return r < 0 ? r : 0;
 }
 
 const char *apply_node_name(const Apply *apply, const NodeId *id) {
@@ -153,6 +174,22 @@ static int dispatch(Apply *apply) {
                 return apply_set_level(apply, e->set_level);
         case GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE:
                 return apply_import_state(apply, e->import_state);
+        case GPUPOOL1__ENTRY__COMMAND_LOSE_NODE:
+                return apply_lose_node(apply, e->lose_node);
+        case GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE:
+                return apply_drain_node(apply, e->drain_node);
+        case GPUPOOL1__ENTRY__COMMAND_RESUME_NODE:
+                return apply_resume_node(apply, e->resume_node);
+        case GPUPOOL1__ENTRY__COMMAND_MOVE_VM:
+                return apply_move_vm(apply, e->move_vm);
+        case GPUPOOL1__ENTRY__COMMAND_SET_FENCING:
+                return apply_set_fencing(apply, e->set_fencing);
+        case GPUPOOL1__ENTRY__COMMAND_FREEZE:
+                return apply_freeze(apply, e->freeze);
+        case GPUPOOL1__ENTRY__COMMAND_THAW:
+                return apply_thaw(apply, e->thaw);
+        case GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED:
+                return apply_report_thawed(apply, e->report_thawed);
         case GPUPOOL1__ENTRY__COMMAND__NOT_SET:
         case _GPUPOOL1__ENTRY__COMMAND__CASE_IS_INT_SIZE:
                 break;

@@ -17,7 +17,7 @@ Entry *entry_free(Entry *entry) {
 }
 
 static bool is_known_command(Gpupool1__Entry__CommandCase command) {
-        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE;
+        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED;
 }
 
 static bool author_text_is_valid(const char *text) {
@@ -70,14 +70,37 @@ int entry_encode(const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
         return 0;
 }
 
+static uint32_t announcement_level(const Gpupool1__AnnounceNode *command) {
+        if (command->lease_ms > 0 || command->death_ms > 0)
+                return LEVEL_FAILOVER;
+        return command->witness ? LEVEL_WITNESS : LEVEL_OLDEST;
+}
+
+static uint32_t end_level(const Gpupool1__ReportEnded *command) {
+        bool by_lease = command->cause == GPUPOOL1__END_CAUSE__END_CAUSE_LEASE_ENDED ||
+                        command->cause == GPUPOOL1__END_CAUSE__END_CAUSE_GUARD_LOST;
+        return by_lease ? LEVEL_FAILOVER : LEVEL_OLDEST;
+}
+
 uint32_t entry_level(const Entry *entry) {
         switch (entry->command_case) {
         case GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE:
-                return entry->announce_node->witness ? LEVEL_WITNESS : LEVEL_OLDEST;
+                return announcement_level(entry->announce_node);
+        case GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED:
+                return end_level(entry->report_ended);
         case GPUPOOL1__ENTRY__COMMAND_ADMIT_NODE:
                 return entry->admit_node->witness ? LEVEL_WITNESS : LEVEL_OLDEST;
         case GPUPOOL1__ENTRY__COMMAND_IMPORT_STATE:
                 return LEVEL_IMPORT;
+        case GPUPOOL1__ENTRY__COMMAND_LOSE_NODE:
+        case GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE:
+        case GPUPOOL1__ENTRY__COMMAND_RESUME_NODE:
+        case GPUPOOL1__ENTRY__COMMAND_MOVE_VM:
+        case GPUPOOL1__ENTRY__COMMAND_SET_FENCING:
+        case GPUPOOL1__ENTRY__COMMAND_FREEZE:
+        case GPUPOOL1__ENTRY__COMMAND_THAW:
+        case GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED:
+                return LEVEL_FAILOVER;
         case GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER:
         case GPUPOOL1__ENTRY__COMMAND_CREATE_POOL:
         case GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS:
@@ -93,7 +116,6 @@ uint32_t entry_level(const Entry *entry) {
         case GPUPOOL1__ENTRY__COMMAND_SET_DESIRED:
         case GPUPOOL1__ENTRY__COMMAND_ASSIGN:
         case GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING:
-        case GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED:
         case GPUPOOL1__ENTRY__COMMAND_QUARANTINE_GPU:
         case GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU:
         case GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE:

@@ -7,6 +7,7 @@
 #include "core/registry.h"
 
 void node_record_clear(NodeRecord *node);
+void fence_clear(Fence *fence);
 void quarantine_clear(Quarantine *quarantine);
 void event_clear(Event *event);
 void request_record_clear(RequestRecord *request);
@@ -43,11 +44,17 @@ int apply_note(Apply *apply, const char *kind, ObjectKind object_kind, const cha
         __attribute__((format(printf, 5, 6)));
 int apply_note_vm(Apply *apply, const char *kind, const Vm *vm, const char *format, ...)
         __attribute__((format(printf, 4, 5)));
+int apply_note_node(Apply *apply, const char *kind, const NodeId *id, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
 
 /* The VM that a command names; NULL: refused, *ret_r is what to return. */
 Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r);
 
 const char *apply_node_name(const Apply *apply, const NodeId *id);
+
+/* What a node says of itself and its VMs counts from that node only (from LEVEL_FAILOVER on), so that no member can end
+ * another's VM by a lie. 1: it is from @node; 0: refused; or -ENOMEM. */
+int apply_check_own_word(Apply *apply, const ProtobufCBinaryData *node);
 
 int apply_announce_node(Apply *apply, const Gpupool1__AnnounceNode *command);
 int apply_create_invite(Apply *apply, const Gpupool1__CreateInvite *command);
@@ -72,12 +79,28 @@ int apply_set_requirement(Apply *apply, const Gpupool1__SetRequirement *command)
 int apply_set_vm_policy(Apply *apply, const Gpupool1__SetVmPolicy *command);
 int apply_delete_vm(Apply *apply, const Gpupool1__DeleteVm *command);
 int apply_set_desired(Apply *apply, const Gpupool1__SetDesired *command);
+int apply_move_vm(Apply *apply, const Gpupool1__MoveVm *command);
 
 int apply_assign(Apply *apply, const Gpupool1__Assign *command);
 int apply_report_running(Apply *apply, const Gpupool1__ReportRunning *command);
 int apply_report_ended(Apply *apply, const Gpupool1__ReportEnded *command);
 /* The assignments of @node in an older incarnation than @incarnation are over. */
 int apply_end_incarnation(Apply *apply, const NodeId *node, uint64_t incarnation, const char *sentence);
+
+int apply_lose_node(Apply *apply, const Gpupool1__LoseNode *command);
+int apply_drain_node(Apply *apply, const Gpupool1__DrainNode *command);
+int apply_resume_node(Apply *apply, const Gpupool1__ResumeNode *command);
+int apply_set_fencing(Apply *apply, const Gpupool1__SetFencing *command);
+int apply_freeze(Apply *apply, const Gpupool1__Freeze *command);
+int apply_thaw(Apply *apply, const Gpupool1__Thaw *command);
+int apply_report_thawed(Apply *apply, const Gpupool1__ReportThawed *command);
+
+/* It was lost at @time_ms, on this evidence. */
+void node_note_loss(NodeRecord *node, LossEvidence evidence, uint64_t time_ms);
+/* Lost so often in so short a time that it comes back drained. */
+bool node_flaps(const NodeRecord *node);
+/* While the cluster is frozen its leases are longer, and so is what must be waited for. */
+void node_freeze(const Registry *registry, NodeRecord *node);
 
 /* Does all of it fit together? 0, -EINVAL or -ENOMEM. */
 int registry_check(const Registry *registry);
@@ -89,6 +112,14 @@ bool node_id_is_valid(const ProtobufCBinaryData *id);
 /* The limits of an announcement; shared with the snapshot. */
 bool node_fields_are_valid(const char *name, const char *boot_id, uint64_t incarnation, char *const *addresses,
                            size_t n_addresses);
+
+/* The times that a node announces of its lease: both or none, and none of a witness. */
+bool lease_fields_are_valid(uint32_t lease_ms, uint32_t death_ms, bool witness);
+
+/* Reads it off the wire; 0, -EINVAL or -ENOMEM. What the parameters take is held against FENCE_TOTAL_MAX. */
+int fence_read(const char *agent, Gpupool1__FenceParameter *const *parameters, size_t n, Fence *ret);
+size_t fence_size(const Fence *fence);
+size_t registry_fences_size(const Registry *registry);
 
 /* What a VM's XML and policy take, held against XML_TOTAL_MAX, and its notes, against NOTES_TOTAL_MAX. */
 size_t vm_text_size(const Vm *vm);

@@ -10,6 +10,7 @@ void node_record_clear(NodeRecord *node) {
         free(node->name);
         free(node->boot_id);
         text_list_clear(&node->addresses);
+        fence_clear(&node->fence);
         *node = (NodeRecord) {};
 }
 
@@ -259,6 +260,25 @@ const char *verdict_to_error(Verdict verdict) {
                 return NULL;
         }
         return NULL;
+}
+
+uint64_t node_record_longest_lease_ms(const NodeRecord *node) {
+        return node->long_lease_ms > node->lease_ms ? node->long_lease_ms : node->lease_ms;
+}
+
+const char *loss_evidence_to_text(LossEvidence evidence) {
+        switch (evidence) {
+        case LOSS_BY_POWER_OFF:
+                return "power-off";
+        case LOSS_BY_NEW_BOOT:
+                return "new-boot";
+        case LOSS_BY_WORD:
+                return "confirmed";
+        case LOSS_BY_LEASE:
+        case LOSS_EVIDENCE_COUNT:
+                break;
+        }
+        return "lease";
 }
 
 const char *quarantine_cause_to_sentence(QuarantineCause cause) {

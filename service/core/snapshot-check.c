@@ -84,12 +84,24 @@ static int compare_keys(const void *a, const void *b) {
         return memcmp(x->key, y->key, HASH_SIZE);
 }
 
+/* What is lost was lost at some time and gets no lease, and a lease that a freeze made longer is no shorter than that.
+ * Below the level of failover there is nothing of it. */
+static bool fate_is_sound(const Registry *registry, const NodeRecord *node) {
+        if (registry->level < LEVEL_FAILOVER)
+                return node->lease_ms == 0 && node->long_lease_ms == 0 && !node->lost && node->n_losses == 0 &&
+                       node->drain == DRAIN_NONE && !node->fence.agent;
+        if (node->lost)
+                return node->n_losses > 0 && node->long_lease_ms == 0;
+        return registry->frozen_ms == 0 || node->lease_ms == 0 ||
+               node->long_lease_ms >= registry->frozen_ms + node->lease_ms;
+}
+
 /* Numbers in the consensus engine, and keys, are one node's each, and every member can what the cluster does. */
 static int check_nodes(const Registry *registry) {
         ARRAY(const NodeRecord *) nodes = {}, with_key = {};
         int r = 0;
         ARRAY_EACH(node, &registry->nodes) {
-                if (node->level < registry->level)
+                if (node->level < registry->level || !fate_is_sound(registry, node))
                         r = -EINVAL;
                 if (r >= 0)
                         r = array_append(&nodes, &(const NodeRecord *) { node });
@@ -124,7 +136,8 @@ static bool vm_is_sound(const Registry *registry, const Vm *vm) {
                 return assignment->n_gpus == 0;
 
         const NodeRecord *node = registry_find_node(registry, &assignment->node);
-        if (!node || node->incarnation != assignment->incarnation || assignment->n_gpus == 0 || vm->epoch == 0)
+        if (!node || node->incarnation != assignment->incarnation || node->lost || assignment->n_gpus == 0 ||
+            vm->epoch == 0 || (assignment->leased && registry->level < LEVEL_FAILOVER))
                 return false;
         for (size_t i = 0; i < assignment->n_gpus; i++)
                 if (!ID_EQUAL(&assignment->gpus[i].gpu.node, &assignment->node))
@@ -161,7 +174,8 @@ static int check_vms(const Registry *registry) {
 }
 
 int registry_check(const Registry *registry) {
-        int r = check_names(registry);
+        int r = registry->frozen_ms > FREEZE_MS_MAX || (registry->frozen_ms > 0 && registry->freezes == 0) ||
+                (registry->freezes > 0 && registry->level < LEVEL_FAILOVER) ? -EINVAL : check_names(registry);
         if (r >= 0)
                 r = check_nodes(registry);
         if (r >= 0)

@@ -37,6 +37,25 @@ static int read_text(const char *text, size_t most, char **ret) {
         return text_set(ret, text);
 }
 
+/* What failover knows of it. */
+static int read_node_fate(const Gpupool1__NodeRecord *m, NodeRecord *ret) {
+        if (!lease_fields_are_valid(m->lease_ms, m->death_ms, m->witness) ||
+            m->long_lease_ms > (uint64_t) FREEZE_MS_MAX + LEASE_MS_MAX || m->n_losses_ms > FLAP_LOSSES ||
+            (unsigned) m->evidence >= LOSS_EVIDENCE_COUNT || (unsigned) m->drain >= DRAIN_CAUSE_COUNT)
+                return -EINVAL;
+        ret->lease_ms = m->lease_ms;
+        ret->death_ms = m->death_ms;
+        ret->long_lease_ms = m->long_lease_ms;
+        ret->lost = m->lost;
+        ret->evidence = (LossEvidence) m->evidence;
+        for (; ret->n_losses < m->n_losses_ms; ret->n_losses++)
+                ret->losses_ms[ret->n_losses] = m->losses_ms[ret->n_losses];
+        ret->drain = (DrainCause) m->drain;
+        ret->drain_timeout_ms = m->drain_timeout_ms;
+        ret->bring_home = m->bring_home;
+        return fence_read(m->fence_agent, m->fence_parameters, m->n_fence_parameters, &ret->fence);
+}
+
 static int read_nodes(Registry *registry, const Gpupool1__Snapshot *snapshot) {
         if (snapshot->n_nodes > NODES_MAX)
                 return -EINVAL;
@@ -60,13 +79,15 @@ static int read_nodes(Registry *registry, const Gpupool1__Snapshot *snapshot) {
                 for (size_t j = 0; r >= 0 && j < m->n_addresses; j++)
                         r = text_list_add(&node.addresses, m->addresses[j]);
                 if (r >= 0)
+                        r = read_node_fate(m, &node);
+                if (r >= 0)
                         r = array_append(&registry->nodes, &node);
                 if (r < 0) {
                         node_record_clear(&node);
                         return r;
                 }
         }
-        return 0;
+        return registry_fences_size(registry) <= FENCE_TOTAL_MAX ? 0 : -EINVAL;
 }
 
 static int read_pool(const Gpupool1__PoolRecord *m, Pool *ret) {
@@ -151,10 +172,15 @@ static int read_vm(const Gpupool1__VmRecord *m, Vm *ret) {
         ret->assignment.phase = (AssignmentPhase) m->phase;
         ret->assignment.incarnation = m->incarnation;
         ret->assignment.ran = m->ran;
+        ret->assignment.leased = m->leased;
 
         int r = read_id(&m->vm, ret->id.bytes);
         if (r >= 0)
                 r = read_id(&m->node, ret->assignment.node.bytes);
+        if (r >= 0 && m->target.len > 0)
+                r = read_id(&m->target, ret->target.bytes);
+        if (r >= 0 && m->home.len > 0)
+                r = read_id(&m->home, ret->home.bytes);
         if (r >= 0)
                 r = read_vm_texts(m, ret);
         if (r >= 0)
@@ -410,6 +436,8 @@ int registry_decode_at(const uint8_t *bytes, size_t size, uint32_t level, Regist
         registry->index = registry->members_index = snapshot->index;
         registry->level = snapshot->level;
         registry->next_event = snapshot->next_event;
+        registry->freezes = snapshot->freezes;
+        registry->frozen_ms = snapshot->frozen_ms;
         r = read_all(registry, snapshot);
         if (r == -EINVAL)
                 return SNAPSHOT_GARBAGE;

@@ -12,9 +12,11 @@
  * back. Bytes of the longest item of each kind, with what protobuf puts around it; 10 for each number that is not said
  * to be smaller. */
 #define GPU_SIZE (3U + 18U + 97U + 4U * 4U + 33U + 20U)
-#define NODE_SIZE (4U + 18U + 2U * 65U + 3U * 11U + ADDRESSES_MAX * (3U + ADDRESS_LENGTH_MAX) + 34U + 2U)
+#define FENCE_SIZE (2U + 65U + FENCE_PARAMETERS_MAX * 4U)       /* beside what FENCE_TOTAL_MAX counts */
+#define NODE_SIZE (4U + 18U + 2U * 65U + 3U * 11U + ADDRESSES_MAX * (3U + ADDRESS_LENGTH_MAX) + 34U + 2U +      \
+                   2U * 6U + 2U * 12U + 3U + FLAP_LOSSES * 10U + 4U * 3U + FENCE_SIZE)
 #define POOL_SIZE (5U + 65U + 3U * 11U + POOL_RULES_MAX * (3U + 3U * 65U))
-#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U)
+#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U + 3U + 2U * 19U)
 #define QUARANTINE_SIZE (4U + GPU_SIZE + 11U + 3U + TEXT_LENGTH_MAX + 11U)
 #define EVENT_SIZE (4U + 2U * 11U + 65U + 9U + 3U + 128U + 18U + 11U + 2U * 65U + 3U + SENTENCE_LENGTH_MAX)
 #define REQUEST_SIZE (4U + 18U + 11U + 6U + 3U + SENTENCE_LENGTH_MAX)
@@ -24,7 +26,7 @@ _Static_assert((uint64_t) NODES_MAX * NODE_SIZE + POOLS_MAX * POOL_SIZE + 2 * PO
                                VMS_MAX * VM_SIZE + XML_TOTAL_MAX + NOTES_TOTAL_MOST +
                                QUARANTINES_MAX * QUARANTINE_SIZE + EVENTS_MAX * EVENT_SIZE +
                                REQUESTS_MAX * REQUEST_SIZE + INVITES_MAX * INVITE_SIZE + REMOVED_MAX * REMOVED_SIZE +
-                               IMPORT_SIZE_MAX + 4096U <
+                               IMPORT_SIZE_MAX + FENCE_TOTAL_MAX + 4096U <
                        SNAPSHOT_SIZE_MAX,
                "a registry at all its limits fits a snapshot");
 
@@ -83,6 +85,36 @@ static int write_gpu(Pieces *pieces, const GpuIdentity *gpu, Gpupool1__Gpu *ret)
         return 0;
 }
 
+static int write_fence(Pieces *pieces, const Fence *fence, Gpupool1__NodeRecord *ret) {
+        Gpupool1__FenceParameter *row;
+        int r = TAKE_ROW(pieces, fence->n_parameters, Gpupool1__FenceParameter, gpupool1__fence_parameter__init, row,
+                         ret->fence_parameters);
+        if (r < 0)
+                return r;
+        ret->fence_agent = borrow_text(fence->agent);
+        ret->n_fence_parameters = fence->n_parameters;
+        for (size_t i = 0; i < fence->n_parameters; i++) {
+                row[i].name = borrow_text(fence->parameters[i].name);
+                row[i].value = borrow_text(fence->parameters[i].value);
+        }
+        return 0;
+}
+
+/* What failover knows of it. */
+static int write_node_fate(Pieces *pieces, const NodeRecord *node, Gpupool1__NodeRecord *ret) {
+        ret->lease_ms = node->lease_ms;
+        ret->death_ms = node->death_ms;
+        ret->long_lease_ms = node->long_lease_ms;
+        ret->lost = node->lost;
+        ret->evidence = (Gpupool1__LossEvidence) node->evidence;
+        ret->n_losses_ms = node->n_losses;
+        ret->losses_ms = (uint64_t *) node->losses_ms;
+        ret->drain = (Gpupool1__DrainCause) node->drain;
+        ret->drain_timeout_ms = node->drain_timeout_ms;
+        ret->bring_home = node->bring_home;
+        return write_fence(pieces, &node->fence, ret);
+}
+
 static int write_nodes(Pieces *pieces, const Registry *registry, Gpupool1__Snapshot *ret) {
         Gpupool1__NodeRecord *row;
         int r = TAKE_ROW(pieces, registry->nodes.n, Gpupool1__NodeRecord, gpupool1__node_record__init, row, ret->nodes);
@@ -100,7 +132,9 @@ static int write_nodes(Pieces *pieces, const Registry *registry, Gpupool1__Snaps
                 row->key = borrow_key(node->key, node->has_key);
                 row->witness = node->witness;
                 row->joined_index = node->joined_index;
-                row++;
+                r = write_node_fate(pieces, node, row++);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -191,6 +225,7 @@ static int write_assignment(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *re
         ret->node = id_message_borrow(assignment->node.bytes);
         ret->incarnation = assignment->incarnation;
         ret->ran = assignment->ran;
+        ret->leased = assignment->leased;
         return r;
 }
 
@@ -217,6 +252,10 @@ static int write_vm(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *ret) {
         ret->reason = borrow_text(vm->reason);
         ret->stop_kind = (Gpupool1__DesireKind) vm->stop_kind;
         ret->stop_timeout_ms = vm->stop_timeout_ms;
+        if (!id_is_null(vm->target.bytes))
+                ret->target = id_message_borrow(vm->target.bytes);
+        if (!id_is_null(vm->home.bytes))
+                ret->home = id_message_borrow(vm->home.bytes);
 
         int r = write_vm_policy(pieces, vm, &ret->policy);
         if (r >= 0)
@@ -365,6 +404,8 @@ int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_s
         snapshot.name = borrow_text(registry->name);
         snapshot.level = registry->level;
         snapshot.next_event = registry->next_event;
+        snapshot.freezes = registry->freezes;
+        snapshot.frozen_ms = registry->frozen_ms;
 
         int (*const writers[])(Pieces *, const Registry *, Gpupool1__Snapshot *) = {
                 write_nodes, write_pools, write_vms, write_quarantines, write_events, write_requests,
@@ -392,5 +433,16 @@ int registry_encode_backup(const Registry *registry, uint8_t **ret_bytes, size_t
         Registry kept = *registry;
         kept.events.n = kept.requests.n = kept.invites.n = kept.removed.n = 0;
         kept.import = (Import) {};
-        return registry_encode(&kept, ret_bytes, ret_size);
+        /* An import takes no fencing either, and its secrets stay out of the file. */
+        NodeRecord *nodes = calloc(registry->nodes.n + 1, sizeof(*nodes));
+        if (!nodes)
+                return -ENOMEM;
+        for (size_t i = 0; i < registry->nodes.n; i++) {
+                nodes[i] = registry->nodes.items[i];
+                nodes[i].fence = (Fence) {};
+        }
+        kept.nodes.items = nodes;
+        int r = registry_encode(&kept, ret_bytes, ret_size);
+        free(nodes);
+        return r;
 }

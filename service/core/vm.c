@@ -117,6 +117,8 @@ static Consequence judge_end(EndCause cause, RestartPolicy policy) {
         case END_START_FAILED:
                 return policy == RESTART_NEVER ? CONSEQUENCE_FAIL : CONSEQUENCE_TRY_AGAIN;
         case END_NODE_LOST:
+        case END_LEASE_ENDED:
+        case END_GUARD_LOST:
                 return policy == RESTART_NEVER ? CONSEQUENCE_STAY_STOPPED : CONSEQUENCE_RUN_AGAIN;
         case END_REQUESTED:
         case END_CAUSE_COUNT:
@@ -139,6 +141,10 @@ static const char *cause_sentence(EndCause cause) {
                 return "a GPU of it was lost";
         case END_NODE_LOST:
                 return "its node was lost";
+        case END_LEASE_ENDED:
+                return "its node was cut off from the cluster for longer than its lease";
+        case END_GUARD_LOST:
+                return "its node's guard was gone";
         case END_REQUESTED:
         case END_CAUSE_COUNT:
                 break;
@@ -202,12 +208,18 @@ const char *end_cause_to_text(EndCause cause) {
                 [END_DESTROYED] = "destroyed",
                 [END_GPU_LOST] = "gpu-lost",
                 [END_NODE_LOST] = "node-lost",
+                [END_LEASE_ENDED] = "lease-ended",
+                [END_GUARD_LOST] = "guard-lost",
         };
         return texts[cause];
 }
 
 bool vm_lost_its_place(const Vm *vm) {
-        return vm->run && vm->assignment.phase == ASSIGNMENT_NONE &&
-               (text_equal(vm->reason_code, end_cause_to_text(END_GPU_LOST)) ||
-                text_equal(vm->reason_code, end_cause_to_text(END_NODE_LOST)));
+        static const EndCause causes[] = { END_GPU_LOST, END_NODE_LOST, END_LEASE_ENDED, END_GUARD_LOST };
+        if (!vm->run || vm->assignment.phase != ASSIGNMENT_NONE)
+                return false;
+        for (size_t i = 0; i < ELEMENTS(causes); i++)
+                if (text_equal(vm->reason_code, end_cause_to_text(causes[i])))
+                        return true;
+        return false;
 }

@@ -25,14 +25,26 @@ const NodeLife *world_find_life(const World *world, const NodeId *node) {
         return world->lives + index;
 }
 
+static bool has_assignments(const World *world, const NodeId *node) {
+        ARRAY_EACH(vm, &world->registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))
+                        return true;
+        return false;
+}
+
 NodeState world_node_state(const World *world, const NodeId *node) {
         const NodeLife *life = world_find_life(world, node);
+        const NodeRecord *record = registry_find_node(world->registry, node);
         if (world->removed && ID_EQUAL(node, &world->local))
                 return NODE_STATE_REMOVED;
+        if (record && record->lost)
+                return NODE_STATE_LOST;
         if (life && life->silent)
                 return NODE_STATE_SILENT;
-        if (!registry_find_node(world->registry, node) || !world_find_facts(world, node))
+        if (!record || !world_find_facts(world, node))
                 return NODE_STATE_JOINING;
+        if (record->drain != DRAIN_NONE)
+                return has_assignments(world, node) ? NODE_STATE_DRAINING : NODE_STATE_DRAINED;
         return NODE_STATE_ONLINE;
 }
 
@@ -42,8 +54,14 @@ const char *node_state_to_text(NodeState state) {
                 return "joining";
         case NODE_STATE_ONLINE:
                 return "online";
+        case NODE_STATE_DRAINING:
+                return "draining";
+        case NODE_STATE_DRAINED:
+                return "drained";
         case NODE_STATE_SILENT:
                 return "silent";
+        case NODE_STATE_LOST:
+                return "lost";
         case NODE_STATE_REMOVED:
                 return "removed";
         }
