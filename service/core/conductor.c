@@ -76,7 +76,7 @@ static void tidy(Conductor *conductor, const Registry *registry) {
         /* Not refused, so it was taken. */
         if (conductor->proposed_gpus)
                 conductor->gpus_refusals = 0;
-        conductor->proposed_gpus = conductor->proposed_vm = false;
+        conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
 }
 
 static int compare_urgency(const void *a, const void *b) {
@@ -96,6 +96,87 @@ static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n
         *ret_n = n;
         return 0;
 }
+
+/* ---- who leaves a node that is drained, and who comes home */
+
+/* Where @vm would go if it had no place now, and only @target (null: anywhere) counted. Returns whether there is a place,
+ * or -ENOMEM. */
+static int would_fit(Inventory *inventory, const Vm *vm, const NodeId *target) {
+        _cleanup_(placement_clear) Placement placement = {};
+        Vm moved = *vm;                 /* borrowed, as a whole */
+        moved.target = *target;
+        int r = placement_find_in(inventory, &moved, &placement);
+        if (r < 0)
+                return r;
+        return r == PLACEMENT_FOUND && !ID_EQUAL(&placement.node, &vm->assignment.node) &&
+               (id_is_null(target->bytes) || ID_EQUAL(&placement.node, target));
+}
+
+static bool is_on_its_way(const Vm *vm) {
+        return vm->run && !vm->failed && vm->assignment.phase != ASSIGNMENT_RUNNING;
+}
+
+/* One after the other: while somebody that left @node, or comes home to it, does not run again, nobody else moves. Who
+ * has failed or was stopped is not waited for. */
+static bool somebody_moves(const Registry *registry, const NodeRecord *node) {
+        ARRAY_EACH(vm, &registry->vms)
+                if (is_on_its_way(vm) && (ID_EQUAL(&vm->home, &node->id) ||
+                                          (vm->assignment.phase != ASSIGNMENT_NONE &&
+                                           ID_EQUAL(&vm->assignment.node, &node->id))))
+                        return true;
+        return false;
+}
+
+/* The VM that moves next from or to @node, or NULL. 0 or -ENOMEM. */
+static int find_mover(Inventory *inventory, const World *world, const NodeRecord *node, const Vm **ret) {
+        bool leaves = node->drain != DRAIN_NONE;
+        const Vm *best = NULL;
+        ARRAY_EACH(vm, &world->registry->vms) {
+                bool here = ID_EQUAL(&vm->assignment.node, &node->id);
+                if (vm->assignment.phase != ASSIGNMENT_RUNNING || !vm->run ||
+                    (leaves ? !here : here || !ID_EQUAL(&vm->home, &node->id)) ||
+                    (best && placement_compare_urgency(best, vm) <= 0))
+                        continue;
+                int r = would_fit(inventory, vm, leaves ? &(NodeId) {} : &node->id);
+                if (r < 0)
+                        return r;
+                best = r > 0 ? vm : best;
+        }
+        *ret = best;
+        return 0;
+}
+
+static int propose_move(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret, uint64_t *wake_us) {
+        const Registry *registry = world->registry;
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        ARRAY_EACH(node, &registry->nodes) {
+                bool leaves = node->drain != DRAIN_NONE;
+                const Vm *mover = NULL;
+                if (node->lost || (!leaves && !node->bring_home) || somebody_moves(registry, node))
+                        continue;
+                int r = inventory ? 0 : inventory_new(world, &inventory);
+                if (r >= 0)
+                        r = find_mover(inventory, world, node, &mover);
+                if (r < 0)
+                        return r;
+                uint64_t until_us = 0;
+                if (mover)
+                        r = resting_until(conductor, mover, now_us, &until_us);
+                if (r < 0)
+                        return r;
+                if (until_us > now_us)
+                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                else if (mover) {
+                        *ret = (Proposal) { .kind = PROPOSAL_MOVE, .vm = mover, .home = leaves,
+                                            .target = leaves ? (NodeId) {} : node->id,
+                                            .timeout_ms = node->drain_timeout_ms };
+                        return CONDUCTOR_PROPOSES;
+                }
+        }
+        return CONDUCTOR_IDLE;
+}
+
+/* ---- places */
 
 static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
                               uint64_t *wake_us) {
@@ -171,9 +252,41 @@ static int propose_pool_gpus(const World *world, Proposal *ret) {
         return CONDUCTOR_IDLE;
 }
 
+/* ---- losses */
+
+/* What is about time, and does not wait for anything else. */
+static int propose_by_time(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret,
+                           uint64_t *wake_us) {
+        uint64_t due_us;
+        Loss loss;
+        if (!book)
+                return CONDUCTOR_IDLE;
+        if (lease_book_next_loss(book, world->registry, now_us, &loss, &due_us)) {
+                lease_book_condemn(book, &loss.node);
+                *ret = (Proposal) { .kind = PROPOSAL_LOSE_NODE, .loss = loss };
+                return CONDUCTOR_PROPOSES;
+        }
+        *wake_us = due_us < *wake_us ? due_us : *wake_us;
+        if (now_us < conductor->idle_until_us)
+                return CONDUCTOR_IDLE;
+        if (lease_book_thaws(book, world->registry, now_us, &due_us)) {
+                *ret = (Proposal) { .kind = PROPOSAL_THAW };
+                return CONDUCTOR_PROPOSES;
+        }
+        *wake_us = due_us < *wake_us ? due_us : *wake_us;
+        return CONDUCTOR_IDLE;
+}
+
 static void remember(Conductor *conductor, const Proposal *proposal) {
         switch (proposal->kind) {
+        case PROPOSAL_LOSE_NODE:
+                conductor->proposed_loss = true;
+                conductor->node = proposal->loss.node;
+                break;
+        case PROPOSAL_THAW:
+                break;
         case PROPOSAL_ASSIGN:
+        case PROPOSAL_MOVE:
                 conductor->proposed_vm = true;
                 conductor->vm = proposal->vm->id;
                 break;
@@ -183,22 +296,30 @@ static void remember(Conductor *conductor, const Proposal *proposal) {
         }
 }
 
-int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret_proposal,
-                   uint64_t *ret_wake_us) {
-        uint64_t wake_us = UINT64_MAX;
+static int propose(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret,
+                   uint64_t *wake_us) {
+        int r = propose_by_time(conductor, world, book, now_us, ret, wake_us);
+        if (r != CONDUCTOR_IDLE)
+                return r;
         if (now_us < conductor->idle_until_us) {
-                *ret_wake_us = conductor->idle_until_us;
+                *wake_us = conductor->idle_until_us < *wake_us ? conductor->idle_until_us : *wake_us;
                 return CONDUCTOR_IDLE;
         }
-
-        tidy(conductor, world->registry);
-        int r = CONDUCTOR_IDLE;
         if (now_us >= conductor->gpus_refused_until_us)
-                r = propose_pool_gpus(world, ret_proposal);
-        else
-                wake_us = conductor->gpus_refused_until_us;
+                r = propose_pool_gpus(world, ret);
+        else if (conductor->gpus_refused_until_us < *wake_us)
+                *wake_us = conductor->gpus_refused_until_us;
         if (r == CONDUCTOR_IDLE)
-                r = propose_assignment(conductor, world, now_us, ret_proposal, &wake_us);
+                r = propose_assignment(conductor, world, now_us, ret, wake_us);
+        return r == CONDUCTOR_IDLE ? propose_move(conductor, world, now_us, ret, wake_us) : r;
+}
+
+int conductor_next(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret_proposal,
+                   uint64_t *ret_wake_us) {
+        uint64_t wake_us = UINT64_MAX;
+        if (now_us >= conductor->idle_until_us)
+                tidy(conductor, world->registry);
+        int r = propose(conductor, world, book, now_us, ret_proposal, &wake_us);
         if (r == CONDUCTOR_IDLE)
                 *ret_wake_us = wake_us;
         else if (r == CONDUCTOR_PROPOSES)
@@ -206,13 +327,15 @@ int conductor_next(Conductor *conductor, const World *world, uint64_t now_us, Pr
         return r;
 }
 
-void conductor_refused(Conductor *conductor, uint64_t now_us) {
+void conductor_refused(Conductor *conductor, LeaseBook *book, bool surely, uint64_t now_us) {
         ConductorPause *pause;
         conductor->idle_until_us = now_us + CONDUCTOR_REFUSED_US;
+        if (conductor->proposed_loss && book && surely)
+                lease_book_spare(book, &conductor->node);
         if (conductor->proposed_gpus)
                 conductor->gpus_refused_until_us =
                         now_us + backoff_us(CONDUCTOR_REFUSED_US, ++conductor->gpus_refusals);
         else if (conductor->proposed_vm && find_or_add_pause(conductor, &conductor->vm, &pause) >= 0)
                 pause->refused_until_us = now_us + backoff_us(CONDUCTOR_REFUSED_US, ++pause->refusals);
-        conductor->proposed_gpus = conductor->proposed_vm = false;
+        conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
 }

@@ -10,7 +10,9 @@
  *  - So a new leader, who knows of no grant, waits from its election for as long as any lease can last.
  *  - Who is about to be declared lost gets no grant any more: what was granted before is in the book.
  *  - Nobody is declared lost by time while the cluster is frozen; afterwards each node only by the long lease, until it
- *    has said that its guard goes by an ordinary one again.
+ *    has said that its guard goes by an ordinary one again. A cluster of one node is as good as frozen for ever: its
+ *    lease is LEASE_ALONE_MS long, so that it may be stopped and upgraded without harm, and the first node that joins it
+ *    is like a thaw.
  *
  * All times are this leader's CLOCK_BOOTTIME. */
 

@@ -88,7 +88,7 @@ static void look_at_guard(Lease *lease, const LeaseView *view, LeaseTurn *turn) 
         }
         if (lease->unguarded_since_us == 0)
                 lease->unguarded_since_us = view->now_us;
-        uint64_t patience_us = lease->unguarded_since_us + LEASE_GUARD_PATIENCE_US;
+        uint64_t patience_us = lease->unguarded_since_us + LEASE_GUARD_PATIENCE(&lease->times);
         turn->end_all = view->now_us >= patience_us;
         if (!turn->end_all)
                 wake_at(turn, patience_us);

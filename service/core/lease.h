@@ -50,8 +50,9 @@ uint64_t lease_times_death_us(const LeaseTimes *times);
 /* Requests whose answers may still come. */
 #define LEASE_ASKED_MAX 32U
 
-/* The guard is given this long to answer; then it counts as gone, and everything ends while the lease still runs. */
-#define LEASE_GUARD_PATIENCE_US 500000U
+/* A guard that is gone is given a third of a lease to come back (systemd restarts it); then everything ends, by libvirt,
+ * while the lease still runs. */
+#define LEASE_GUARD_PATIENCE(times) ((times)->lease_us / 3)
 
 typedef struct LeaseAsked {
         uint64_t sequence;              /* 0: none */

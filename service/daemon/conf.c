@@ -25,6 +25,8 @@ typedef enum SettingKind {
         SETTING_LOG_LEVEL,
         SETTING_ROLE,
         SETTING_ADDRESSES,
+        SETTING_PROFILE,
+        SETTING_LEASE_END,
 } SettingKind;
 
 typedef struct Setting {
@@ -56,6 +58,12 @@ static const Setting settings[] = {
         { "Registry", "SnapshotEntries", "4096", SETTING_NUMBER, AT(snapshot_entries), 16, 1000000 },
         { "Registry", "CallTimeout", "20s", SETTING_TIME, AT(call_timeout_us), SECOND_US, 600 * SECOND_US },
         { "Registry", "ReplaceAfter", "30s", SETTING_TIME, AT(replace_after_us), SECOND_US, 86400 * SECOND_US },
+        { "Lease", "Profile", "default", SETTING_PROFILE, AT(lease_fast), 0, 0 },
+        { "Lease", "Request", NULL, SETTING_TIME, AT(lease_times.request_us), 1000, 60 * SECOND_US },
+        { "Lease", "Duration", NULL, SETTING_TIME, AT(lease_times.lease_us), 1000, 600 * SECOND_US },
+        { "Lease", "KillTime", NULL, SETTING_TIME, AT(lease_times.kill_us), 1000, 60 * SECOND_US },
+        { "Lease", "Drift", "1000", SETTING_NUMBER, AT(lease_drift_ppm), 1, 1000000 },
+        { "Lease", "OnLeaseEnd", "kill", SETTING_LEASE_END, AT(lease_times.hold_us), 0, 0 },
         { "Log", "Level", "info", SETTING_LOG_LEVEL, AT(log_level), 0, 0 },
 };
 
@@ -149,6 +157,26 @@ static int set_role(bool *target, const char *value) {
         return 0;
 }
 
+static int set_profile(bool *target, const char *value) {
+        if (!text_equal(value, "default") && !text_equal(value, "fast"))
+                return -EINVAL;
+        *target = text_equal(value, "fast");
+        return 0;
+}
+
+/* "kill", or "hold 10s". */
+static int set_lease_end(uint64_t *target, const char *value) {
+        static const char hold[] = "hold ";
+        uint64_t us = 0;
+        if (!text_equal(value, "kill")) {
+                int r = strncmp(value, hold, strlen(hold)) == 0 ? conf_parse_time(value + strlen(hold), &us) : -EINVAL;
+                if (r < 0 || us == 0)
+                        return r < 0 ? r : -EINVAL;
+        }
+        *target = us;
+        return 0;
+}
+
 /* 0, -EINVAL, -ERANGE or -ENOMEM. */
 static int set_value(Conf *conf, const Setting *setting, const char *value) {
         void *target = (char *) conf + setting->offset;
@@ -169,6 +197,10 @@ static int set_value(Conf *conf, const Setting *setting, const char *value) {
                 return set_role(target, value);
         case SETTING_ADDRESSES:
                 return set_addresses(setting, target, value);
+        case SETTING_PROFILE:
+                return set_profile(target, value);
+        case SETTING_LEASE_END:
+                return set_lease_end(target, value);
         }
         return -EINVAL;
 }
@@ -191,6 +223,10 @@ static const char *describe(const Setting *setting) {
                 return "node or witness";
         case SETTING_ADDRESSES:
                 return "addresses with their ports, such as 10.0.0.1:7411 or [fd00::1]:7411, at most eight";
+        case SETTING_PROFILE:
+                return "default or fast";
+        case SETTING_LEASE_END:
+                return "kill, or hold with a time such as hold 10s";
         }
         return "something else";
 }
@@ -242,6 +278,22 @@ static int set_node_name(Conf *conf, char **reterr_sentence) {
         return -EINVAL;
 }
 
+/* What the file leaves open is the profile's; and all of it together must keep P1. */
+static int set_lease_times(const char *path, Conf *conf, char **reterr_sentence) {
+        const LeaseTimes *preset = conf->lease_fast ? &lease_times_fast : &lease_times_default;
+        LeaseTimes *times = &conf->lease_times;
+        _cleanup_free_ char *why = NULL;
+        times->request_us = times->request_us ? times->request_us : preset->request_us;
+        times->lease_us = times->lease_us ? times->lease_us : preset->lease_us;
+        times->kill_us = times->kill_us ? times->kill_us : preset->kill_us;
+        times->drift_ppm = conf->lease_drift_ppm;
+        int r = lease_times_check(times, &why);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        (void) text_printf(reterr_sentence, "%s, [Lease]: %s", path, why);
+        return -EINVAL;
+}
+
 static int read_file(const char *path, FILE *file, Conf *conf, char **reterr_sentence) {
         _cleanup_free_ char *why = NULL;
         Reading reading = { .conf = conf, .reterr_sentence = &why };
@@ -283,6 +335,8 @@ int conf_load(const char *path, bool must_exist, Conf *ret, char **reterr_senten
                         return r;
         }
         r = set_node_name(&conf, reterr_sentence);
+        if (r >= 0)
+                r = set_lease_times(path, &conf, reterr_sentence);
         if (r < 0)
                 return r;
         *ret = conf;

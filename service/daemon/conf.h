@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/lease.h"
 #include "util/cleanup.h"
 #include "util/text.h"
 
@@ -32,6 +33,9 @@ typedef struct Conf {
         uint32_t snapshot_entries;      /* [Registry] */
         uint64_t call_timeout_us;
         uint64_t replace_after_us;
+        bool lease_fast;                /* [Lease] Profile */
+        uint32_t lease_drift_ppm;
+        LeaseTimes lease_times;         /* complete: what the file leaves open is the profile's */
         int log_level;                  /* [Log] */
 } Conf;
 

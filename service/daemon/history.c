@@ -13,6 +13,10 @@
 #include "daemon/seats.h"
 #include "util/log.h"
 
+/* Twice the first at most, and all of it within a lease of the fast profile. */
+#define FAST_ELECTION_MS 200U
+#define FAST_HEARTBEAT_MS 50U
+
 #define REGISTRY_FILE "registry.db"
 
 struct HistoryProposal {
@@ -210,7 +214,9 @@ static int open_engine(History *history, const ClusterId *cluster, char **reterr
         bool alone = id_is_null(cluster->bytes);
         RaftMember self = { .id = node_id_to_raft(&history->config.node), .address = address,
                             .role = RAFT_MEMBER_VOTER };
+        bool fast = history->config.fast;
         RaftEngineConfig engine = {
+                .election_ms = fast ? FAST_ELECTION_MS : 0, .heartbeat_ms = fast ? FAST_HEARTBEAT_MS : 0,
                 .path = path, .id = self.id, .address = address, .members = alone ? &self : NULL,
                 .n_members = alone ? 1 : 0, .random_seed = (unsigned) seed.qwords[0],
                 .callbacks = { .restore = on_restore, .apply = on_apply, .changed = on_changed,

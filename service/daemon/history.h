@@ -39,6 +39,7 @@ typedef struct HistoryConfig {
         ClusterId cluster;              /* for a new registry: the one that this node was admitted to; null: its own */
         uint64_t call_timeout_us;
         uint32_t snapshot_entries;
+        bool fast;                      /* elections within a lease of the fast profile (core/lease.h) */
 } HistoryConfig;
 
 typedef enum HistoryVerdict {

@@ -16,7 +16,8 @@ static void on_decided(SubmitOutcome outcome, const Result *result, void *userda
         if (outcome != SUBMIT_COMMITTED || result->verdict != VERDICT_DONE) {
                 uint64_t now = 0;
                 (void) sd_event_now(leader->event, CLOCK_BOOTTIME, &now);
-                conductor_refused(&leader->conductor, now);
+                bool surely = outcome == SUBMIT_COMMITTED || outcome == SUBMIT_NO_QUORUM || outcome == SUBMIT_STORAGE_FULL;
+                conductor_refused(&leader->conductor, leader->book, surely, now);
                 if (outcome == SUBMIT_COMMITTED)
                         log_debug("the registry refused a proposal: %s", result->sentence);
         }
@@ -143,6 +144,57 @@ static int propose_pool_gpus(Leader *leader, const Proposal *proposal) {
         return history_submit(leader->history, &entry, on_decided, leader);
 }
 
+static int propose_loss(Leader *leader, const World *world, const Proposal *proposal) {
+        Gpupool1__LoseNode loss = GPUPOOL1__LOSE_NODE__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        log_warning("node %s is lost (evidence: %s)", world_node_name(world, &proposal->loss.node),
+                    loss_evidence_to_text(proposal->loss.evidence));
+        loss.node = id_message_borrow((uint8_t *) proposal->loss.node.bytes);
+        loss.incarnation = proposal->loss.incarnation;
+        loss.evidence = (Gpupool1__LossEvidence) proposal->loss.evidence;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_LOSE_NODE;
+        entry.lose_node = &loss;
+        return history_submit(leader->history, &entry, on_decided, leader);
+}
+
+static int propose_thaw(Leader *leader) {
+        Gpupool1__Thaw thaw = GPUPOOL1__THAW__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_THAW;
+        entry.thaw = &thaw;
+        return history_submit(leader->history, &entry, on_decided, leader);
+}
+
+static int propose_move(Leader *leader, const Proposal *proposal) {
+        Gpupool1__MoveVm move = GPUPOOL1__MOVE_VM__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        move.vm = id_message_borrow((uint8_t *) proposal->vm->id.bytes);
+        move.epoch = proposal->vm->epoch;
+        if (!id_is_null(proposal->target.bytes))
+                move.node = id_message_borrow((uint8_t *) proposal->target.bytes);
+        move.shutdown = true;
+        move.timeout_ms = proposal->timeout_ms;
+        move.home = proposal->home;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
+        entry.move_vm = &move;
+        return history_submit(leader->history, &entry, on_decided, leader);
+}
+
+static int commit(Leader *leader, const World *world, const Proposal *proposal) {
+        switch (proposal->kind) {
+        case PROPOSAL_LOSE_NODE:
+                return propose_loss(leader, world, proposal);
+        case PROPOSAL_THAW:
+                return propose_thaw(leader);
+        case PROPOSAL_ASSIGN:
+                return propose_assign(leader, world, proposal);
+        case PROPOSAL_MOVE:
+                return propose_move(leader, proposal);
+        case PROPOSAL_POOL_GPUS:
+                return propose_pool_gpus(leader, proposal);
+        }
+        return -EINVAL;
+}
 
 int leader_turn(Leader *leader, const World *world, uint64_t now_us, uint64_t *ret_wake_us) {
         *ret_wake_us = UINT64_MAX;
@@ -151,23 +203,16 @@ int leader_turn(Leader *leader, const World *world, uint64_t now_us, uint64_t *r
                 return 0;
 
         _cleanup_(proposal_clear) Proposal proposal = {};
-        int r = conductor_next(&leader->conductor, world, now_us, &proposal, ret_wake_us);
+        int r = conductor_next(&leader->conductor, world, leader->book, now_us, &proposal, ret_wake_us);
         if (r < 0)
                 return r;
         if (r == CONDUCTOR_IDLE) {
                 leader->settled = true;
                 return 0;
         }
-        switch (proposal.kind) {
-        case PROPOSAL_ASSIGN:
-                r = propose_assign(leader, world, &proposal);
-                break;
-        case PROPOSAL_POOL_GPUS:
-                r = propose_pool_gpus(leader, &proposal);
-                break;
-        }
+        r = commit(leader, world, &proposal);
         if (r < 0) {
-                conductor_refused(&leader->conductor, now_us);
+                conductor_refused(&leader->conductor, leader->book, true, now_us);
                 *ret_wake_us = now_us + CONDUCTOR_REFUSED_US;
                 return r == -ENOMEM ? r : 0;
         }

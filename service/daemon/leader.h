@@ -10,6 +10,7 @@
 typedef struct Leader {
         sd_event *event;
         History *history;
+        LeaseBook *book;                /* borrowed */
         Conductor conductor;
         bool proposing;                 /* an entry is on its way */
         bool settled;                   /* nothing to propose in the world as it was last seen */

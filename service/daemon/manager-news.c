@@ -150,7 +150,8 @@ static void on_guard_connected(bool anew, void *userdata) {
 
 static void on_guard_disconnected(void *userdata) {
         Manager *manager = userdata;
-        log_warning("the guard is not there: VMs that run go on, and no VM is started (systemctl start gpupool-guard)");
+        log_warning("the guard is not there: no VM is started, and those that run end unless it is back at once "
+                    "(systemctl start gpupool-guard)");
         runner_guard_lost(&manager->runner);
         manager->listing_guard = false;
         local_facts_set_guard(manager->facts, false);
@@ -164,8 +165,14 @@ static void on_vm_died(const VmId *vm, uint64_t epoch, void *userdata) {
         manager_wake(manager);
 }
 
+/* What came of it leases_turn() finds in the guard's state. */
+static void on_lease_ended(void *userdata) {
+        manager_wake(userdata);
+}
+
 const GuardCallbacks manager_guard_callbacks = {
         .connected = on_guard_connected, .disconnected = on_guard_disconnected, .vm_died = on_vm_died,
+        .lease_ended = on_lease_ended,
 };
 
 void manager_device_event(const BusDeviceEvent *event, void *userdata) {

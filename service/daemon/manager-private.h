@@ -10,6 +10,7 @@
 #include "daemon/history.h"
 #include "daemon/joining.h"
 #include "daemon/leader.h"
+#include "daemon/leases.h"
 #include "daemon/local-facts.h"
 #include "daemon/manager.h"
 #include "daemon/member.h"
@@ -34,6 +35,7 @@ struct Manager {
         GuardLink *guard;
         Runner runner;
         Steps *steps;
+        Leases leases;
         Leader leader;
         Member member;
         Network network;

@@ -209,6 +209,9 @@ static int on_turn(sd_event_source *source, void *userdata) {
 
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
+        manager->runner.first_of_boot = manager->member.began_boot;
+        manager_failed(manager, leases_turn(&manager->leases, world, now, &other));
+        earlier(&due, other);
         manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
         earlier(&due, other);
         manager_failed(manager, leader_turn(&manager->leader, world, now, &other));
@@ -243,6 +246,7 @@ static void on_adopted(void *userdata) {
         Manager *manager = userdata;
         leader_clear(&manager->leader);
         manager->leader.proposing = manager->member.announcing = manager->caught_up = false;
+        manager->leases.reporting_thaw = false;
         int r = history_adopt(manager->history, &manager->network.peers.file.cluster);
         if (r < 0) {
                 log_error("the registry of the new cluster cannot be begun: %s", strerror(-r));
@@ -325,6 +329,7 @@ static int open_history(Manager *manager, char **reterr_sentence) {
                 return r;
         HistoryConfig config = { .state_directory = manager->conf->state_directory, .node = manager->node,
                                  .call_timeout_us = manager->conf->call_timeout_us,
+                                 .fast = manager->conf->lease_fast,
                                  .snapshot_entries = manager->conf->snapshot_entries };
         if (file->joining) {
                 config.cluster = file->cluster;
@@ -434,10 +439,16 @@ static int start_own(Manager *manager) {
                               .guard = manager->guard, .history = manager->history, .node = manager->node,
                               .kill_timeout_us = conf->stop_timeout_us, .answered = on_something, .userdata = manager };
         manager->runner.shutdown_timeout_us = conf->shutdown_timeout_us;
-        manager->leader = (Leader) { .event = manager->event, .history = manager->history, .decided = on_something,
-                                     .userdata = manager };
+        LeasesConfig leases = { .event = manager->event, .history = manager->history, .guard = manager->guard,
+                                .runner = &manager->runner, .node = manager->node, .times = conf->lease_times,
+                                .witness = conf->witness, .changed = on_something, .userdata = manager };
+        leases_init(&manager->leases, &leases);
+        manager->network.leases = &manager->leases;
+        manager->leader = (Leader) { .event = manager->event, .history = manager->history,
+                                     .book = &manager->leases.book, .decided = on_something, .userdata = manager };
         manager->member = (Member) { .event = manager->event, .history = manager->history, .decided = on_something,
                                      .addresses = &manager->network.addresses, .witness = conf->witness,
+                                     .leases = &manager->leases, .runner = &manager->runner,
                                      .key = peer_key_pin(manager->network.key), .userdata = manager };
         int r = operations_new(&manager->operations, &operations);
         if (r >= 0)
@@ -533,6 +544,7 @@ Manager *manager_free(Manager *manager) {
         network_clear(&manager->network);
         operations_free(manager->operations);
         leader_clear(&manager->leader);
+        leases_clear(&manager->leases);
         member_clear(&manager->member);
         runner_clear(&manager->runner);
         local_facts_free(manager->facts);

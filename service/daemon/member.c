@@ -17,6 +17,8 @@ void member_clear(Member *member) {
 static void on_decided(SubmitOutcome outcome, const Result *result, void *userdata) {
         Member *member = userdata;
         member->announcing = false;
+        if (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE && member->announces_boot)
+                member->began_boot = true;
         if (outcome != SUBMIT_COMMITTED || result->verdict != VERDICT_DONE) {
                 uint64_t now = 0;
                 (void) sd_event_now(member->event, CLOCK_BOOTTIME, &now);
@@ -51,15 +53,31 @@ static int begin_cluster(Member *member, const char *name) {
         return history_submit(member->history, &entry, on_decided, member);
 }
 
+/* What the registry is to know of this node's leases, where the cluster goes by any. False: not yet. */
+static bool choose_times(const Member *member, const World *world, const NodeRecord *self, uint32_t *ret_lease_ms,
+                         uint32_t *ret_death_ms) {
+        *ret_lease_ms = *ret_death_ms = 0;
+        return world->registry->level < LEVEL_FAILOVER ||
+               leases_may_announce(member->leases, self, ret_lease_ms, ret_death_ms);
+}
+
+/* It was declared lost, and all that it ran is dead, proven: a new life, in which it may run VMs again. */
+static bool may_return(const Member *member, const NodeRecord *self) {
+        return self->lost && runner_is_clean(member->runner);
+}
+
 static int announce(Member *member, const World *world, const NodeFacts *facts, const NodeRecord *self,
                     const char *name) {
         Gpupool1__AnnounceNode announcement = GPUPOOL1__ANNOUNCE_NODE__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         bool same_boot = self && text_equal(self->boot_id, facts->boot_id);
+        bool same_life = same_boot && !may_return(member, self);
+        (void) choose_times(member, world, self, &announcement.lease_ms, &announcement.death_ms);
+        member->announces_boot = !same_boot;
         announcement.node = id_message_borrow(world->local.bytes);
         announcement.name = (char *) name;
         announcement.boot_id = facts->boot_id;
-        announcement.incarnation = !self ? 1 : same_boot ? self->incarnation : self->incarnation + 1;
+        announcement.incarnation = !self ? 1 : same_life ? self->incarnation : self->incarnation + 1;
         announcement.n_addresses = member->addresses->n;
         announcement.addresses = member->addresses->items;
         announcement.key = (ProtobufCBinaryData) { .len = HASH_SIZE, .data = (uint8_t *) member->key };
@@ -70,8 +88,15 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
         return history_submit(member->history, &entry, on_decided, member);
 }
 
-static bool is_told(const Member *member, const NodeFacts *facts, const NodeRecord *self, const char *name) {
-        return text_equal(self->name, name) && text_equal(self->boot_id, facts->boot_id) &&
+static bool is_told(const Member *member, const World *world, const NodeFacts *facts, const NodeRecord *self,
+                    const char *name) {
+        uint32_t lease_ms, death_ms;
+        if (!choose_times(member, world, self, &lease_ms, &death_ms)) {
+                lease_ms = self->lease_ms;
+                death_ms = self->death_ms;
+        }
+        return !may_return(member, self) && self->lease_ms == lease_ms && self->death_ms == death_ms &&
+               text_equal(self->name, name) && text_equal(self->boot_id, facts->boot_id) &&
                self->level == LEVEL_SUPPORTED && text_list_equal(&self->addresses, member->addresses) &&
                self->has_key && memcmp(self->key, member->key, HASH_SIZE) == 0 && self->witness == member->witness;
 }
@@ -87,7 +112,7 @@ int member_turn(Member *member, const World *world, const char *name, uint64_t n
          * it. */
         if (member->announcing || !lead.quorate || !facts || !facts->boot_id || world->removed ||
             (fresh && !lead.is_local) || (!fresh && !self && world->registry->nodes.n > 0) ||
-            (self && is_told(member, facts, self, name)))
+            (self && is_told(member, world, facts, self, name)))
                 return 0;
         if (now_us < member->not_before_us) {
                 *ret_wake_us = member->not_before_us;

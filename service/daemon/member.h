@@ -2,11 +2,12 @@
 #pragma once
 
 /* Member: makes this node what the registry says of it: begins a cluster where there is none, joins it as a member, and
- * tells a new name, address or boot. Until the registry knows this boot, the node runs no VM: what it says of the
+ * tells a new name, address or boot, or that a node which was lost is clean and begins anew. Until the registry knows this boot, the node runs no VM: what it says of the
  * node's assignments is of another boot. */
 
 #include "core/world.h"
 #include "daemon/history.h"
+#include "daemon/leases.h"
 
 typedef struct Member {
         sd_event *event;
@@ -14,6 +15,10 @@ typedef struct Member {
         const TextList *addresses;      /* what others are told of this node; borrowed, as the key */
         const uint8_t *key;             /* HASH_SIZE bytes */
         bool witness;
+        const Leases *leases;           /* whose times are announced; borrowed, as the next */
+        const Runner *runner;           /* a lost node comes back when nothing of its last life lives */
+        bool began_boot;                /* this program announced the host's boot: before it nothing was started in it */
+        bool announces_boot;            /* the entry that is on its way does */
         bool announcing;                /* an entry is on its way */
         uint64_t not_before_us;         /* after one that was refused */
         char *told_refusal;             /* logged once */

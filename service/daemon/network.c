@@ -66,7 +66,9 @@ static void on_beat(Network *network, const NodeId *node, const Gpupool1__Beat *
 /* One that was removed is spoken to until it is out of the engine, and about nothing else. */
 static bool asks_in_vain(const Network *network, const NodeId *node, const Gpupool1__Frame *frame) {
         return (frame->body_case == GPUPOOL1__FRAME__BODY_CALL || frame->body_case == GPUPOOL1__FRAME__BODY_FOLLOW ||
-                frame->body_case == GPUPOOL1__FRAME__BODY_GOSSIP) &&
+                frame->body_case == GPUPOOL1__FRAME__BODY_GOSSIP ||
+                frame->body_case == GPUPOOL1__FRAME__BODY_LEASE_REQUEST ||
+                frame->body_case == GPUPOOL1__FRAME__BODY_LEASE_ANSWER) &&
                registry_find_removed(history_registry(network->history), node);
 }
 
@@ -95,6 +97,12 @@ static void on_frame(const NodeId *node, const Gpupool1__Frame *frame, void *use
                 break;
         case GPUPOOL1__FRAME__BODY_ANSWER:
                 calls_answered(&network->calls, node, frame->answer);
+                break;
+        case GPUPOOL1__FRAME__BODY_LEASE_REQUEST:
+                leases_asked(network->leases, node, frame->lease_request);
+                break;
+        case GPUPOOL1__FRAME__BODY_LEASE_ANSWER:
+                leases_answered(network->leases, frame->lease_answer);
                 break;
         case GPUPOOL1__FRAME__BODY_HELLO:
         case GPUPOOL1__FRAME__BODY_GOODBYE:
@@ -277,7 +285,8 @@ static int make_parts(Network *network) {
 }
 
 static void set_net(Network *network, PeerNet *net) {
-        network->net = network->calls.net = network->answers.net = network->lives.net = network->peers.net = net;
+        network->net = network->calls.net = network->answers.net = network->lives.net = network->peers.net =
+                network->leases->net = net;
         cluster_facts_set_net(network->facts, net);
         courier_set_net(network->courier, net);
 }

@@ -6,6 +6,7 @@
  *
  *     beats ─► Beats (who leads)          raft, follow ─► Courier ─► History's engine
  *     gossip ─► ClusterFacts              calls ─► Answers        answers ─► Calls ─► History's submissions
+ *     lease requests and answers ─► Leases
  *     strangers ─► Admission              up, down ─► Lives (who is silent), Electors (who votes)
  */
 
@@ -15,6 +16,7 @@
 #include "daemon/conf.h"
 #include "daemon/courier.h"
 #include "daemon/electors.h"
+#include "daemon/leases.h"
 #include "daemon/lives.h"
 #include "daemon/peers.h"
 
@@ -48,6 +50,7 @@ typedef struct Network {
         Electors electors;
         Admission admission;
         ClusterFacts *facts;
+        Leases *leases;                 /* borrowed; set before network_start() */
         ClusterId told_cluster;         /* the net was, last */
         bool said;                      /* this node's facts as they are were published */
         uint64_t told_beat;             /* fingerprint of what the last beat said */

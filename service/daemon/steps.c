@@ -249,11 +249,13 @@ static RunAnswer answer_of_guard(RunStep step, GuardResult result) {
         case GUARD_CALL_ALIVE:
         case GUARD_CALL_FULL:
         case GUARD_CALL_REFUSED:
+        case GUARD_CALL_NOT_OURS:
                 return RUN_ANSWER_FAILED;
         case GUARD_CALL_TIMED_OUT:
         case GUARD_CALL_LOST:
                 return RUN_ANSWER_UNKNOWN;
         case GUARD_CALL_NOT_CONNECTED:
+        case GUARD_CALL_LEASE_ENDED:
                 return RUN_ANSWER_NOT_TRIED;
         }
         return RUN_ANSWER_FAILED;

@@ -336,6 +336,8 @@ static void take_member_frame(Session *s, const Gpupool1__Frame *frame) {
         case GPUPOOL1__FRAME__BODY_FOLLOW:
         case GPUPOOL1__FRAME__BODY_CALL:
         case GPUPOOL1__FRAME__BODY_ANSWER:
+        case GPUPOOL1__FRAME__BODY_LEASE_REQUEST:
+        case GPUPOOL1__FRAME__BODY_LEASE_ANSWER:
         case _GPUPOOL1__FRAME__BODY__CASE_IS_INT_SIZE:
                 break;
         }

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/leases.h"
+
+#include <errno.h>
+
+#include "core/mutant.h"
+#include "core/names.h"
+#include "util/log.h"
+
+#define MS_US UINT64_C(1000)
+#define WAITS_MAX (2 * NODES_MAX)       /* a bound on memory; who finds no room asks again */
+#define RETRY_US 500000U
+#define START_MARGIN_US 200000U         /* with less left nothing is started that the guard would end again */
+
+static uint64_t now_us(const Leases *leases) {
+        uint64_t now = 0;
+        (void) sd_event_now(leases->config.event, CLOCK_BOOTTIME, &now);
+        return now;
+}
+
+static void earlier(uint64_t *wake_us, uint64_t due) {
+        *wake_us = due < *wake_us ? due : *wake_us;
+}
+
+static void changed(const Leases *leases) {
+        leases->config.changed(leases->config.userdata);
+}
+
+void leases_init(Leases *leases, const LeasesConfig *config) {
+        *leases = (Leases) { .config = *config, .lease = { .times = config->times } };
+}
+
+void leases_clear(Leases *leases) {
+        lease_book_clear(&leases->book);
+        array_clear(&leases->waits);
+        *leases = (Leases) {};
+}
+
+static void follow_lead(Leases *leases, uint64_t now) {
+        RaftStatus status;
+        history_status(leases->config.history, &status);
+        lease_book_lead(&leases->book, status.is_leader, status.term, now);
+}
+
+/* ---- the leader's side */
+
+static bool send_frame(const Leases *leases, const NodeId *to, Gpupool1__Frame *frame) {
+        return leases->net && peer_net_send(leases->net, to, PEER_STREAM_CONTROL, frame) == PEER_SEND_QUEUED;
+}
+
+static void send_answer(const Leases *leases, const NodeId *to, Gpupool1__LeaseAnswer *answer) {
+        Gpupool1__Frame frame = GPUPOOL1__FRAME__INIT;
+        frame.body_case = GPUPOOL1__FRAME__BODY_LEASE_ANSWER;
+        frame.lease_answer = answer;
+        (void) send_frame(leases, to, &frame);
+}
+
+static void take_grant(Leases *leases, const LeaseGrant *grant);
+
+static void answer_wait(Leases *leases, const LeaseWait *wait, uint64_t now) {
+        uint64_t lease_us = 0;
+        LeaseVerdict verdict = lease_book_asked(&leases->book, history_registry(leases->config.history), &wait->node,
+                                                wait->incarnation, wait->arrived_us, now, &lease_us);
+        if (verdict == LEASE_REFUSED)
+                return;                 /* it asks again; silence is never taken for a lease */
+        if (ID_EQUAL(&wait->from, &leases->config.node) && ID_EQUAL(&wait->node, &leases->config.node)) {
+                take_grant(leases, &(LeaseGrant) { .sequence = wait->sequence, .incarnation = wait->incarnation,
+                                                   .lost = verdict == LEASE_LOST, .lease_us = lease_us,
+                                                   .leader = leases->config.node, .leader_us = wait->arrived_us });
+                return;
+        }
+        Gpupool1__LeaseAnswer answer = GPUPOOL1__LEASE_ANSWER__INIT;
+        answer.node = id_message_borrow((uint8_t *) wait->node.bytes);
+        answer.sequence = wait->sequence;
+        answer.kind = verdict == LEASE_GRANTED ? GPUPOOL1__LEASE_ANSWER_KIND__LEASE_ANSWER_KIND_GRANTED
+                                               : GPUPOOL1__LEASE_ANSWER_KIND__LEASE_ANSWER_KIND_LOST;
+        answer.incarnation = wait->incarnation;
+        answer.lease_us = lease_us;
+        answer.leader = id_message_borrow(leases->config.node.bytes);
+        answer.leader_us = wait->arrived_us;
+        send_answer(leases, &wait->from, &answer);
+}
+
+static void confirm_next(Leases *leases);
+
+/* Those that arrived before the question was asked are served; the others wait for the next. */
+static void on_confirmed(bool confirmed, void *userdata) {
+        Leases *leases = userdata;
+        uint64_t now = now_us(leases);
+        leases->confirming = false;
+        follow_lead(leases, now);
+        int r = lease_book_follow(&leases->book, history_registry(leases->config.history), now);
+        if (r < 0)
+                log_error("memory is out; leases cannot be granted: %s", strerror(-r));
+        for (size_t i = 0; (confirmed || MUTANT(GRANT_UNCONFIRMED)) && r >= 0 && i < leases->n_in_round; i++)
+                answer_wait(leases, leases->waits.items + i, now);
+        for (size_t i = leases->n_in_round; i < leases->waits.n; i++)
+                leases->waits.items[i - leases->n_in_round] = leases->waits.items[i];
+        leases->waits.n -= leases->n_in_round;
+        leases->n_in_round = 0;
+        confirm_next(leases);
+        changed(leases);
+}
+
+static void confirm_next(Leases *leases) {
+        if (leases->confirming || leases->waits.n == 0)
+                return;
+        leases->n_in_round = leases->waits.n;
+        leases->confirming = true;
+        if (MUTANT(GRANT_UNCONFIRMED)) {
+                on_confirmed(true, leases);
+                return;
+        }
+        if (!history_leads(leases->config.history) ||
+            history_confirm(leases->config.history, on_confirmed, leases) < 0) {
+                leases->confirming = false;
+                leases->waits.n = leases->n_in_round = 0;
+        }
+}
+
+static void note_wait(Leases *leases, const LeaseWait *wait) {
+        if (leases->waits.n < WAITS_MAX && array_append(&leases->waits, wait) >= 0)
+                confirm_next(leases);
+}
+
+/* The leader is elsewhere. Handed on for its node only, so that nothing goes in circles. */
+static void hand_on(const Leases *leases, const Gpupool1__LeaseRequest *request) {
+        Gpupool1__LeaseRequest same = *request;
+        Gpupool1__Frame frame = GPUPOOL1__FRAME__INIT;
+        Lead lead;
+        history_lead(leases->config.history, &lead);
+        if (request->relayed || !lead.quorate || lead.is_local || lead.relayed)
+                return;
+        same.relayed = true;
+        frame.body_case = GPUPOOL1__FRAME__BODY_LEASE_REQUEST;
+        frame.lease_request = &same;
+        (void) send_frame(leases, &lead.way, &frame);
+}
+
+void leases_asked(Leases *leases, const NodeId *from, const Gpupool1__LeaseRequest *request) {
+        LeaseWait wait = { .from = *from, .sequence = request->sequence, .incarnation = request->incarnation,
+                           .arrived_us = now_us(leases) };
+        if (request->node.len != ID_SIZE)
+                return;
+        memcpy(wait.node.bytes, request->node.data, ID_SIZE);
+        if (!request->relayed && !ID_EQUAL(&wait.node, from))
+                return;
+        if (history_leads(leases->config.history))
+                note_wait(leases, &wait);
+        else
+                hand_on(leases, request);
+}
+
+/* ---- this node's own lease */
+
+static void ask(Leases *leases, const LeaseTurn *turn, uint64_t now) {
+        Gpupool1__LeaseRequest request = GPUPOOL1__LEASE_REQUEST__INIT;
+        Gpupool1__Frame frame = GPUPOOL1__FRAME__INIT;
+        Lead lead;
+        history_lead(leases->config.history, &lead);
+        if (lead.is_local) {
+                note_wait(leases, &(LeaseWait) { .from = leases->config.node, .node = leases->config.node,
+                                                 .sequence = turn->sequence, .incarnation = turn->incarnation,
+                                                 .arrived_us = now });
+                return;
+        }
+        request.node = id_message_borrow(leases->config.node.bytes);
+        request.sequence = turn->sequence;
+        request.incarnation = turn->incarnation;
+        frame.body_case = GPUPOOL1__FRAME__BODY_LEASE_REQUEST;
+        frame.lease_request = &request;
+        (void) send_frame(leases, &lead.way, &frame);
+}
+
+static void on_told(GuardResult result, void *userdata) {
+        Leases *leases = userdata;
+        leases->telling = false;
+        if (result != GUARD_CALL_OK)
+                leases->tell_not_before_us = now_us(leases) + RETRY_US / 5;
+        changed(leases);
+}
+
+static void tell(Leases *leases, uint64_t until_us, uint64_t now) {
+        leases->told_us = now;
+        leases->telling = guard_lease(leases->config.guard, until_us, leases->config.times.hold_us, on_told, leases) >= 0;
+}
+
+/* The guard's deadline is to be the lease's end, whenever it has everything; and now, when this life is over. */
+static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uint64_t *wake_us) {
+        GuardState state;
+        guard_get_state(leases->config.guard, &state);
+        if (leases->telling || !guard_link_is_connected(leases->config.guard))
+                return;
+        bool kills = kill_all && !state.ended && !MUTANT(GUARD_DEADLINE_STAYS);
+        bool moves = view->guarded && leases->lease.until_us > view->now_us &&
+                     (state.until_us != leases->lease.until_us || state.ended) && !MUTANT(LEASE_UNPROLONGED);
+        if (!kills && !moves)
+                return;
+        if (view->now_us < leases->tell_not_before_us)
+                earlier(wake_us, leases->tell_not_before_us);
+        else
+                tell(leases, kills ? 1 : leases->lease.until_us, view->now_us);
+}
+
+static int end_all(Leases *leases, EndCause cause, const char *sentence) {
+        return runner_end_all(leases->config.runner, cause, sentence);
+}
+
+static void take_grant(Leases *leases, const LeaseGrant *grant) {
+        LeaseView view = leases->view;
+        view.now_us = now_us(leases);
+        uint64_t wake_us;
+        int r = 0;
+        switch (lease_answered(&leases->lease, grant, &view)) {
+        case LEASE_NEWS_NONE:
+                return;
+        case LEASE_NEWS_LONGER:
+                tell_guard(leases, &view, false, &wake_us);
+                break;
+        case LEASE_NEWS_LOST:
+                log_warning("the cluster has declared this node lost: all of its VMs end, and run elsewhere. It comes "
+                            "back by itself");
+                r = end_all(leases, END_LEASE_ENDED, "its node was declared lost");
+                tell_guard(leases, &view, true, &wake_us);
+                break;
+        case LEASE_NEWS_CLOCK_BEHIND:
+                log_warning("this host's clock stood still for a while, as if it had been paused with all its clocks: its "
+                            "VMs may run elsewhere by now, so they end here");
+                r = end_all(leases, END_LEASE_ENDED, "its host stood still, clock and all");
+                tell_guard(leases, &view, true, &wake_us);
+                break;
+        }
+        if (r < 0)
+                log_error("memory is out; a VM's state could not be noted: %s", strerror(-r));
+        changed(leases);
+}
+
+void leases_answered(Leases *leases, const Gpupool1__LeaseAnswer *answer) {
+        NodeId node;
+        LeaseGrant grant = { .sequence = answer->sequence, .incarnation = answer->incarnation,
+                             .lease_us = answer->lease_us, .leader_us = answer->leader_us };
+        if (answer->node.len != ID_SIZE || answer->leader.len != ID_SIZE)
+                return;
+        memcpy(node.bytes, answer->node.data, ID_SIZE);
+        memcpy(grant.leader.bytes, answer->leader.data, ID_SIZE);
+        if (!ID_EQUAL(&node, &leases->config.node)) {
+                Gpupool1__LeaseAnswer same = *answer;
+                send_answer(leases, &node, &same);
+                return;
+        }
+        switch (answer->kind) {
+        case GPUPOOL1__LEASE_ANSWER_KIND__LEASE_ANSWER_KIND_LOST:
+                grant.lost = true;
+                take_grant(leases, &grant);
+                return;
+        case GPUPOOL1__LEASE_ANSWER_KIND__LEASE_ANSWER_KIND_GRANTED:
+                take_grant(leases, &grant);
+                return;
+        case GPUPOOL1__LEASE_ANSWER_KIND__LEASE_ANSWER_KIND_REFUSED:
+        case _GPUPOOL1__LEASE_ANSWER_KIND_IS_INT_SIZE:
+                return;
+        }
+}
+
+/* ---- the turn */
+
+/* Ordinary leases are in force: nobody froze the cluster, and there are others who could start this node's VMs. */
+static bool is_ordinary(const Registry *registry) {
+        return registry->frozen_ms == 0 && registry->nodes.n > 1;
+}
+
+static void look(Leases *leases, const World *world, uint64_t now, LeaseView *ret) {
+        const Registry *registry = world->registry;
+        const NodeRecord *self = registry_find_node(registry, &leases->config.node);
+        Runner *runner = leases->config.runner;
+        const NodeFacts *facts = world_find_facts(world, &leases->config.node);
+        GuardState state;
+        Lead lead;
+        guard_get_state(leases->config.guard, &state);
+        history_lead(leases->config.history, &lead);
+        runner->guard_trusted = state.until_us > 0 || state.ended;
+
+        LeaseView view = { .now_us = now, .has_way = lead.is_local || lead.quorate };
+        bool current = self && !world->removed && facts && facts->boot_id && text_equal(self->boot_id, facts->boot_id);
+        view.needed = !leases->config.witness && registry->level >= LEVEL_FAILOVER;
+        view.incarnation = current && self->lease_ms > 0 ? self->incarnation : 0;
+        view.lost = self && self->lost;
+        /* One that does not answer may be stopped, and would kill nobody. */
+        bool answers = !leases->telling || now - leases->told_us < leases->config.times.request_us;
+        view.guarded = runner_is_guarded(runner) && answers;
+        view.anything_lives = runner_anything_lives(runner);
+        if (self) {
+                uint64_t most_us = (is_ordinary(registry) ? self->lease_ms : node_record_longest_lease_ms(self)) * MS_US;
+                bool own = is_ordinary(registry) && leases->config.times.lease_us < most_us;
+                view.longest_us = own ? leases->config.times.lease_us : most_us;
+        }
+        *ret = view;
+}
+
+/* Has the guard ended what was here, or is it about to? Stopped VMs are not ended yet: they may go on. */
+static int follow_end(Leases *leases, const LeaseView *view, uint64_t *wake_us) {
+        GuardState state;
+        guard_get_state(leases->config.guard, &state);
+        uint64_t until_us = leases->lease.until_us;
+        bool out = until_us > 0 && view->now_us >= until_us;
+        if (!state.ended && !(out && leases->config.times.hold_us == 0)) {
+                if (until_us > view->now_us)
+                        earlier(wake_us, until_us);
+                leases->said_ended = leases->said_ended && out;
+                return 0;
+        }
+        if (!leases->said_ended && view->anything_lives)
+                log_warning("this node's lease has ended: it could not reach the cluster's leader, or the leader no "
+                            "majority. Its VMs end here, and run elsewhere where there is a majority");
+        leases->said_ended = true;
+        if (out)
+                lease_ended(&leases->lease);
+        return end_all(leases, END_LEASE_ENDED, NULL);
+}
+
+static void on_thaw_reported(SubmitOutcome outcome, const Result *result, void *userdata) {
+        Leases *leases = userdata;
+        leases->reporting_thaw = false;
+        leases->report_not_before_us = now_us(leases) + RETRY_US;
+        changed(leases);
+}
+
+/* Once the guard goes by ordinary leases, everybody may count on it. */
+static void report_thaw(Leases *leases, const World *world, const LeaseView *view, uint64_t *wake_us) {
+        const NodeRecord *self = registry_find_node(world->registry, &leases->config.node);
+        if (!self || self->long_lease_ms == 0 || !is_ordinary(world->registry) || view->incarnation == 0 || view->lost ||
+            !leases->shorter_is_kept || leases->reporting_thaw)
+                return;
+        if (view->now_us < leases->report_not_before_us) {
+                earlier(wake_us, leases->report_not_before_us);
+                return;
+        }
+        Gpupool1__ReportThawed report = GPUPOOL1__REPORT_THAWED__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        report.node = id_message_borrow(leases->config.node.bytes);
+        report.incarnation = self->incarnation;
+        report.freezes = world->registry->freezes;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED;
+        entry.report_thawed = &report;
+        leases->reporting_thaw = history_submit(leases->config.history, &entry, on_thaw_reported, leases) >= 0;
+        leases->report_not_before_us = view->now_us + RETRY_US;
+        if (!leases->reporting_thaw)
+                earlier(wake_us, leases->report_not_before_us);
+}
+
+/* Does the guard go by no longer lease than this program's own? */
+static bool keeps_shorter(const Leases *leases, const LeaseView *view) {
+        GuardState state;
+        guard_get_state(leases->config.guard, &state);
+        uint64_t most_us = view->now_us + leases->config.times.lease_us;
+        bool guard_does = view->guarded && state.until_us > 0 && state.until_us <= most_us;
+        return leases->lease.until_us <= most_us && (guard_does || !view->anything_lives);
+}
+
+int leases_turn(Leases *leases, const World *world, uint64_t now, uint64_t *ret_wake_us) {
+        Runner *runner = leases->config.runner;
+        LeaseView view;
+        LeaseTurn turn;
+        *ret_wake_us = UINT64_MAX;
+        follow_lead(leases, now);
+        int r = lease_book_follow(&leases->book, world->registry, now);
+        if (r < 0)
+                return r;
+
+        look(leases, world, now, &view);
+        leases->view = view;
+        r = follow_end(leases, &view, ret_wake_us);
+        if (view.needed && view.longest_us > 0)
+                (void) lease_cap(&leases->lease, now, view.longest_us);
+        lease_turn(&leases->lease, &view, &turn);
+        earlier(ret_wake_us, turn.wake_us);
+        if (turn.end_all && r >= 0)
+                r = end_all(leases, END_GUARD_LOST, "the guard of its node was gone");
+        if (turn.kill_all && r >= 0)
+                r = end_all(leases, END_LEASE_ENDED, "its node was declared lost");
+        if (r < 0)
+                return r;
+        if (view.needed)
+                tell_guard(leases, &view, turn.kill_all, ret_wake_us);
+        if (turn.ask)
+                ask(leases, &turn, now);
+        leases->shorter_is_kept = keeps_shorter(leases, &view);
+        report_thaw(leases, world, &view, ret_wake_us);
+
+        GuardState state;
+        guard_get_state(leases->config.guard, &state);
+        uint64_t kept_us = state.until_us < leases->lease.until_us ? state.until_us : leases->lease.until_us;
+        runner->lease_needed = view.needed;
+        runner->lease_runs = !state.ended && lease_allows(&leases->lease, now, START_MARGIN_US) &&
+                             kept_us > now + START_MARGIN_US;
+        return 0;
+}
+
+static uint32_t to_ms(uint64_t us) {
+        return (uint32_t) ((us + MS_US - 1) / MS_US);
+}
+
+bool leases_may_announce(const Leases *leases, const NodeRecord *self, uint32_t *ret_lease_ms, uint32_t *ret_death_ms) {
+        LeaseTimes times = leases->config.times;
+        GuardState state;
+        /* Whether it has a watchdog only the guard knows. */
+        if (self && self->lease_ms > 0 && !leases->config.witness && !guard_link_is_connected(leases->config.guard)) {
+                *ret_lease_ms = self->lease_ms;
+                *ret_death_ms = self->death_ms;
+                return true;
+        }
+        guard_get_state(leases->config.guard, &state);
+        times.watchdog_us = state.watchdog_us;
+        *ret_lease_ms = leases->config.witness ? 0 : to_ms(times.lease_us);
+        *ret_death_ms = leases->config.witness ? 0 : to_ms(lease_times_death_us(&times));
+        return !self || *ret_lease_ms >= self->lease_ms || leases->shorter_is_kept;
+}
