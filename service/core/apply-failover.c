@@ -314,10 +314,17 @@ int apply_set_fencing(Apply *apply, const Gpupool1__SetFencing *command) {
 
 /* ---- freezing */
 
+/* It is the only member there is, or is about to be. */
+static bool is_alone(const Registry *registry, const NodeRecord *node) {
+        return registry->nodes.n == 0 ||
+               (registry->nodes.n == 1 && ID_EQUAL(&registry->nodes.items[0].id, &node->id));
+}
+
 void node_freeze(const Registry *registry, NodeRecord *node) {
-        if (registry->frozen_ms == 0 || node->lease_ms == 0 || node->lost)
+        bool alone = is_alone(registry, node);
+        if ((registry->frozen_ms == 0 && !alone) || node->lease_ms == 0 || node->lost)
                 return;
-        uint64_t long_ms = registry->frozen_ms + node->lease_ms;
+        uint64_t long_ms = alone ? LEASE_ALONE_MS : registry->frozen_ms + node->lease_ms;
         if (node->long_lease_ms < long_ms)
                 node->long_lease_ms = long_ms;
 }
@@ -374,6 +381,8 @@ int apply_report_thawed(Apply *apply, const Gpupool1__ReportThawed *command) {
                 return apply_refuse(apply, VERDICT_CONFLICT, "node %s is in another incarnation by now", node->name);
         if (registry->frozen_ms > 0 || command->freezes != registry->freezes)
                 return apply_refuse(apply, VERDICT_CONFLICT, "cluster %s was frozen anew", registry->name);
+        if (is_alone(registry, node))
+                return apply_refuse(apply, VERDICT_CONFLICT, "node %s is alone", node->name);
 
         node->long_lease_ms = 0;
         touch_members(apply);

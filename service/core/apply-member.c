@@ -476,6 +476,8 @@ int apply_remove_node(Apply *apply, const Gpupool1__RemoveNode *command) {
         node_record_clear(node);
         array_remove(&registry->nodes, place);
         registry->members_index = registry->index;
+        if (registry->nodes.n == 1)
+                node_freeze(registry, registry->nodes.items);
         return 0;
 }
 

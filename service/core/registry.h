@@ -59,7 +59,8 @@ typedef struct NodeRecord {
         uint64_t joined_index;          /* of the entry that made it a member */
         uint32_t lease_ms;              /* of its leases; 0: it has none, so no time proves that its VMs are dead */
         uint32_t death_ms;              /* after the end of a lease its VMs are dead within this */
-        uint64_t long_lease_ms;         /* it may have a lease of this length because of a freeze; 0: no */
+        uint64_t long_lease_ms;         /* it may have a lease of this length because of a freeze, or because it is or
+                                         * was alone (LEASE_ALONE_MS); 0: no */
         bool lost;                      /* in this incarnation: gets no lease and no VM until it has a greater one */
         LossEvidence evidence;          /* of the present or last loss */
         uint64_t losses_ms[FLAP_LOSSES];        /* when it was lost; the first n_losses, oldest first */

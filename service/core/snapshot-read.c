@@ -40,7 +40,7 @@ static int read_text(const char *text, size_t most, char **ret) {
 /* What failover knows of it. */
 static int read_node_fate(const Gpupool1__NodeRecord *m, NodeRecord *ret) {
         if (!lease_fields_are_valid(m->lease_ms, m->death_ms, m->witness) ||
-            m->long_lease_ms > (uint64_t) FREEZE_MS_MAX + LEASE_MS_MAX || m->n_losses_ms > FLAP_LOSSES ||
+            m->long_lease_ms > LEASE_ALONE_MS || m->n_losses_ms > FLAP_LOSSES ||
             (unsigned) m->evidence >= LOSS_EVIDENCE_COUNT || (unsigned) m->drain >= DRAIN_CAUSE_COUNT)
                 return -EINVAL;
         ret->lease_ms = m->lease_ms;

@@ -157,9 +157,10 @@ static int propose_loss(Leader *leader, const World *world, const Proposal *prop
         return history_submit(leader->history, &entry, on_decided, leader);
 }
 
-static int propose_thaw(Leader *leader) {
+static int propose_thaw(Leader *leader, const World *world) {
         Gpupool1__Thaw thaw = GPUPOOL1__THAW__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
+        thaw.freezes = world->registry->freezes;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_THAW;
         entry.thaw = &thaw;
         return history_submit(leader->history, &entry, on_decided, leader);
@@ -185,7 +186,7 @@ static int commit(Leader *leader, const World *world, const Proposal *proposal) 
         case PROPOSAL_LOSE_NODE:
                 return propose_loss(leader, world, proposal);
         case PROPOSAL_THAW:
-                return propose_thaw(leader);
+                return propose_thaw(leader, world);
         case PROPOSAL_ASSIGN:
                 return propose_assign(leader, world, proposal);
         case PROPOSAL_MOVE:
