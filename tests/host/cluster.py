@@ -10,10 +10,14 @@
             self.cluster.wait_same_view()"""
 
 import json
+import os
+import pathlib
+import signal
 import unittest
 
 import product
 from product import MANAGER, NODE, ROOT, SLOW_S, Refused, Rig, wait_until
+from watch import Base, Watch
 
 AWAY = (Refused, ConnectionError, BrokenPipeError, KeyError)    # the service is not there, or not yet
 NO_LIBVIRT = ("libvirtd", "virtlogd")
@@ -25,9 +29,11 @@ READ_WHEN_ASKED = {"MemoryFree"}
 class Cluster:
     """gpus: what is plugged into each host, or a list of that for each host in turn. settings: a gpupoold.conf for all,
     or {number: text}. libvirtd: whether the hosts have one, or the numbers of those that do. joined: how many of the
-    hosts are members, from the first on (default: all). The other options are Rig's."""
+    hosts are members, from the first on (default: all). watched: by a judge who sees every VM. The other options are
+    Rig's."""
 
-    def __init__(self, count=3, gpus=("h100", "a100-pair"), settings="", libvirtd=True, joined=None, **options):
+    def __init__(self, count=3, gpus=("h100", "a100-pair"), settings="", libvirtd=True, joined=None, watched=False,
+                 **options):
         numbers = range(1, count + 1)
         gpus = gpus if gpus and not isinstance(gpus[0], str) else [gpus] * count
         with_libvirt = numbers if libvirtd is True else libvirtd or ()
@@ -43,9 +49,12 @@ class Cluster:
         for number in range(2, (count if joined is None else joined) + 1):
             self.join(number)
         self.wait_quorate()
+        self.watch = Watch(self.rig) if watched else None
 
     def close(self):
         """Down with it; whatever a sanitizer said on any host is an error."""
+        if self.watch:
+            print(f"# {self.watch.close()}", flush=True)
         for host in self.hosts.values():
             host.end()
         reports = [f"{host.name}: {report}" for host in self.hosts.values() for report in host.sanitizer_reports()]
@@ -191,6 +200,39 @@ class Cluster:
         self.start(*(number for number, host in self.hosts.items() if not is_there(host)))
         for number, host in self.hosts.items():
             wait_until(lambda host=host: is_there(host), SLOW_S, f"host {number} does not serve")
+
+    def heal(self):
+        """The same where anything may be wrong: with the network, a disk, a host, a service. All are members, and none
+        is drained."""
+        self.rig.heal()
+        for host in self.rig.status()["hosts"]:
+            if host["state"] == "frozen":
+                self.rig.rig("thaw", host["number"])
+            if host["disk_full"]:
+                self.rig.disk_free(host["number"])
+            if host["state"] == "down":
+                self.power_on(host["number"])
+        for host in self.rig.status()["hosts"]:
+            self.let_go_on(host["number"])
+            for name, service in host["services"].items():
+                if service["state"] in ("off", "failed"):
+                    self.hosts[host["number"]].service("start", name)
+        self.wait_quorate(list(self.hosts))
+        for name, state in self.states().items():
+            if state in ("draining", "drained"):
+                self.hosts[1].ctl("node", "resume", name)
+        self.wait_for_states(**{host.name: "online" for host in self.hosts.values()})
+
+    def let_go_on(self, number):
+        """What a test has stopped (SIGSTOP) of the services, and not a VM that the guard has stopped."""
+        procs = pathlib.Path(Base(self.rig.folder).host(number).cgroup.path, "cgroup.procs").read_text()
+        for pid in procs.split():
+            try:
+                name, state = pathlib.Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(") ", 1)
+                if state[0] == "T" and name in ("gpupoold", "gpupool-guard", "libvirtd"):
+                    os.kill(int(pid), signal.SIGCONT)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
 
     def kill(self, *numbers):
         """kill -9 gpupoold, which is started anew at once; waits until it is."""

@@ -252,10 +252,14 @@ class Watch:
         """The first time after that at which the VM began to run (there), or None."""
         return next((run.begin for run in self.runs(vm) if run.begin > after and host in (None, run.host)), None)
 
+    def living(self):
+        """What runs now."""
+        now = time.monotonic()
+        return [run for run in runs(self.history(), now) if run.end == now]
+
     def where(self, vm):
         """Numbers of the hosts on which it runs now."""
-        now = time.monotonic()
-        return sorted({run.host for run in runs(self.history(), now) if run.vm == vm and run.end == now})
+        return sorted({run.host for run in self.living() if run.vm == vm})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the tests of failing hosts have in common: three hosts with a GPU each, one VM that any of them can run, and a
+judge who sees every process (watch.py). Whatever a test does, no VM ever runs twice, and afterwards all is well again."""
+
+import time
+
+import cluster
+from product import H100, SLOW_S, wait_until
+
+VM, POOL = "bert", "training"
+
+
+def shared(**options):
+    return cluster.shared_cluster(**{"count": 3, "gpus": ("h100",), "watched": True, **options})
+
+
+class Case(cluster.Case):
+    def setUp(self):
+        super().setUp()
+        self.rig, self.watch = self.cluster.rig, self.cluster.watch
+        self.addCleanup(self.watch.check)
+        self.addCleanup(self.cluster.heal)
+        # Default times: the failure, at most 4 s until the loss, an election beside it, a start. Sanitizers are slow.
+        self.back_s = 20 if self.hosts[1].is_sanitized() else 10
+
+    # ---- VMs
+
+    def run_on(self, number, vm=VM, **policy):
+        """The VM runs on that host, and was started by another one; the run."""
+        asked = self.hosts[self.other_than(number)]
+        if not self.asks(asked, "pool", POOL):
+            asked.ctl("pool", "create", POOL, "--match", "10de:*")
+            self.cluster.wait_same_view()
+        options = [word for key, value in policy.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        asked.define(vm, POOL, 1, "--prefer", f"host{number}", *options)
+        since = time.monotonic()
+        asked.ctl("vm", "start", vm)
+        run = self.wait_for_run(vm, since)
+        self.assertEqual(run.host, number)
+        return run
+
+    @staticmethod
+    def asks(host, kind, name):
+        return name in host.ctl(kind)
+
+    def other_than(self, *numbers):
+        return next(number for number in self.hosts if number not in numbers)
+
+    def others(self, *numbers):
+        return [number for number in self.hosts if number not in numbers]
+
+    def wait_for_run(self, vm=VM, after=0.0, elsewhere_than=None, timeout_s=SLOW_S):
+        """The first run that began after that, as the judge has it."""
+        def found():
+            return next((run for run in self.watch.runs(vm) if run.begin > after and run.host != elsewhere_than), None)
+        where = f" elsewhere than on host {elsewhere_than}" if elsewhere_than else ""
+        return wait_until(found, timeout_s, f"{vm} does not run{where}")
+
+    def wait_until_back(self, run, since, what):
+        """After the failure of its host at that moment the VM runs elsewhere, in the time that is promised (P4), and
+        the hosts that are left know it. The new run."""
+        new = self.wait_for_run(run.vm, since, run.host)
+        took_s = new.begin - since
+        print(f"# {what}: {run.vm} ran on host {new.host} after {took_s:.1f} s", flush=True)
+        self.assertLess(took_s, self.back_s)
+        self.assert_runs(new, [number for number in self.hosts if number != run.host])
+        return new
+
+    def assert_runs(self, run, asked):
+        """Those who are asked show the VM as running where it does."""
+        for number in asked:
+            vm = self.hosts[number].wait_for_vm(run.vm, "running")
+            self.assertEqual(self.cluster.nodes(number)[vm["Node"]]["Name"], f"host{run.host}")
+
+    def assert_same(self, run):
+        """It is the same process still, never stopped since."""
+        self.assertEqual(self.watch.runs(run.vm)[-1][:6], run[:6])
+        self.assertEqual(self.watch.where(run.vm), [run.host])
+
+    # ---- hosts
+
+    def wait_until_lost(self, number, evidence="lease"):
+        asked = self.others(number)
+        self.cluster.wait_for_states(asked=asked, **{f"host{number}": "lost"})
+        for other in asked:
+            node = next(node for node in self.cluster.nodes(other).values() if node["Name"] == f"host{number}")
+            self.assertEqual(node["Evidence"], evidence)
+
+    def wait_until_returned(self, number):
+        """It is a member like all others again, and got nothing that it should not have. What ran elsewhere still does."""
+        before = self.watch.living()
+        wait_until(lambda: all(self.state_of(number, asked) in ("online", "drained") for asked in self.hosts), SLOW_S,
+                   f"host {number} does not come back")
+        self.assertNotIn(number, {run.host for run in self.watch.living()})
+        wait_until(lambda: self.hosts[number].driver(H100) == "nvidia", SLOW_S, "its GPU is not free")
+        for run in before:
+            if run.host != number:
+                self.assert_same(run)
+
+    def state_of(self, number, asked):
+        states = cluster.ask(lambda: self.cluster.states(asked))
+        return states and states.get(f"host{number}")
