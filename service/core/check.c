@@ -2,12 +2,12 @@
 #include "core/check.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/check-internal.h"
 #include "core/placement.h"
-
-#define PLURAL(n) ((n) == 1 ? "" : "s")
 
 void check_findings_clear(CheckFindings *findings) {
         ARRAY_EACH(finding, findings) {
@@ -44,7 +44,7 @@ static Subject about_cluster(CheckFindings *findings) {
         return (Subject) { .findings = findings, .kind = OBJECT_KIND_CLUSTER };
 }
 
-static Subject about_node(CheckFindings *findings, const NodeId *node) {
+Subject about_node(CheckFindings *findings, const NodeId *node) {
         Subject subject = { .findings = findings, .kind = OBJECT_KIND_NODE };
         id_to_text(node->bytes, subject.object);
         return subject;
@@ -71,10 +71,7 @@ static Subject about_vm(CheckFindings *findings, const Vm *vm) {
         return subject;
 }
 
-/* The last finding's remedy; takes the place of what it had. */
-static int add_remedy(const Subject *subject, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int add_remedy(const Subject *subject, const char *format, ...) {
+int add_remedy(const Subject *subject, const char *format, ...) {
         CheckFinding *finding = subject->findings->items + subject->findings->n - 1;
         va_list ap;
         va_start(ap, format);
@@ -88,10 +85,7 @@ static int add_remedy(const Subject *subject, const char *format, ...) {
         return 0;
 }
 
-static int add_finding(const Subject *subject, CheckSeverity severity, const char *code, const char *format, ...)
-        __attribute__((format(printf, 4, 5)));
-
-static int add_finding(const Subject *subject, CheckSeverity severity, const char *code, const char *format, ...) {
+int add_finding(const Subject *subject, CheckSeverity severity, const char *code, const char *format, ...) {
         CheckFinding finding = { .severity = severity, .code = code, .kind = subject->kind };
         va_list ap;
         va_start(ap, format);
@@ -108,132 +102,6 @@ static int add_finding(const Subject *subject, CheckSeverity severity, const cha
         free(finding.remedy);
         free(finding.sentence);
         return -ENOMEM;
-}
-
-/* ---- nodes */
-
-static int check_hypervisor(const Subject *subject, const char *name, HypervisorState state) {
-        int r = 0;
-        switch (state) {
-        case HYPERVISOR_CONNECTED:
-                return 0;
-        case HYPERVISOR_ABSENT:
-                r = add_finding(subject, CHECK_ERROR, "hypervisor-absent",
-                                "node %s has no libvirt, so no VM can start on it", name);
-                return r < 0 ? r : add_remedy(subject, "start libvirt on %s: systemctl start libvirtd", name);
-        case HYPERVISOR_CONNECTING:
-                r = add_finding(subject, CHECK_WARNING, "hypervisor-connecting",
-                                "node %s is still connecting to libvirt", name);
-                return r < 0 ? r :
-                        add_remedy(subject, "wait a moment; if it stays so, see systemctl status libvirtd on %s", name);
-        case HYPERVISOR_HUNG:
-                r = add_finding(subject, CHECK_ERROR, "hypervisor-hung",
-                                "libvirt on node %s does not answer, so no VM can start on it", name);
-                return r < 0 ? r : add_remedy(subject,
-                                              "see what it waits for (a storage pool, a hook), or restart libvirtd on "
-                                              "%s; running VMs are not touched by that", name);
-        }
-        return 0;
-}
-
-static int check_guard(const Subject *subject, const char *name, const NodeFacts *facts) {
-        if (facts->guard_connected)
-                return 0;
-        int r = add_finding(subject, CHECK_ERROR, "guard-absent", "node %s has no guard, so no VM can start on it",
-                            name);
-        return r < 0 ? r : add_remedy(subject, "start it on %s: systemctl start gpupool-guard", name);
-}
-
-static int check_virtual(const Subject *subject, const char *name, const NodeFacts *facts) {
-        if (text_is_empty(facts->virtualization) || text_equal(facts->virtualization, "none"))
-                return 0;
-        int r = add_finding(subject, CHECK_WARNING, "node-virtual",
-                            "node %s is itself a virtual machine (%s): it can be paused with all its clocks, and then "
-                            "its lease alone does not keep a VM from running twice", name, facts->virtualization);
-        return r < 0 ? r : add_remedy(subject, "give %s a fence agent, or run gpupool on real machines", name);
-}
-
-/* "2026-01-02 14:31:05 UTC": of a leader's clock, so in no local time. */
-typedef struct TimeText {
-        char text[40];
-} TimeText;
-
-static TimeText time_to_text(uint64_t realtime_ms) {
-        TimeText time;
-        uint64_t seconds = realtime_ms / 1000, day = seconds / 86400;
-        unsigned second = (unsigned) (seconds % 86400);
-        /* Years begin in March here, so that the day that a leap year has more comes last. */
-        uint64_t days = day + 719468, era = days / 146097, day_of_era = days % 146097;
-        uint64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-        unsigned day_of_year = (unsigned) (day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100));
-        unsigned month_from_march = (5 * day_of_year + 2) / 153;
-        unsigned month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
-        unsigned day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        uint64_t year = year_of_era + era * 400 + (month <= 2);
-        (void) snprintf(time.text, sizeof(time.text), "%04u-%02u-%02u %02u:%02u:%02u UTC", (unsigned) year % 10000,
-                        month, day_of_month, second / 3600, second / 60 % 60, second % 60);
-        return time;
-}
-
-static int check_silent(const World *world, const Subject *subject, const NodeRecord *node) {
-        const NodeLife *life = world_find_life(world, &node->id);
-        uint64_t since_ms = life ? life->silent_since_ms : 0;
-        int r = since_ms > 0 ?
-                add_finding(subject, CHECK_ERROR, "node-silent", "nothing is heard from node %s since %s", node->name,
-                            time_to_text(since_ms).text) :
-                add_finding(subject, CHECK_ERROR, "node-silent", "nothing is heard from node %s", node->name);
-        return r < 0 ? r : add_remedy(subject,
-                                      "see on %s: systemctl status gpupoold; one that never comes back is taken out by "
-                                      "gpupoolctl node remove %s", node->name, node->name);
-}
-
-static int check_joining(const Subject *subject, const NodeRecord *node) {
-        int r = add_finding(subject, CHECK_WARNING, "node-joining",
-                            "node %s was admitted, and nothing is known of it yet", node->name);
-        return r < 0 ? r : add_remedy(subject, "wait a moment; if it stays so, see on %s: systemctl status gpupoold",
-                                      node->name);
-}
-
-static uint32_t highest_level(const World *world) {
-        uint32_t highest = 0;
-        ARRAY_EACH(node, &world->registry->nodes)
-                highest = node->level > highest ? node->level : highest;
-        return highest;
-}
-
-/* Only where some members are ahead of others: a cluster that is old as a whole is well. */
-static int check_level(const World *world, const Subject *subject, const NodeRecord *node) {
-        uint32_t highest = highest_level(world);
-        if (node->level >= highest)
-                return 0;
-        int r = add_finding(subject, CHECK_WARNING, "node-older",
-                            "node %s supports level %u at most and others support %u: until it is upgraded the "
-                            "cluster stays at level %u", node->name, node->level, highest, world->registry->level);
-        return r < 0 ? r : add_remedy(subject, "upgrade gpupool on %s", node->name);
-}
-
-static int check_node(const World *world, const NodeRecord *node, CheckFindings *findings) {
-        Subject subject = about_node(findings, &node->id);
-        const NodeFacts *facts = world_find_facts(world, &node->id);
-        int r = check_level(world, &subject, node);
-        if (r < 0)
-                return r;
-        switch (world_node_state(world, &node->id)) {
-        case NODE_STATE_SILENT:
-                return check_silent(world, &subject, node);
-        case NODE_STATE_JOINING:
-                return check_joining(&subject, node);
-        case NODE_STATE_REMOVED:
-                return 0;
-        case NODE_STATE_ONLINE:
-                break;
-        }
-        if (node->witness || !facts)
-                return 0;
-        r = check_hypervisor(&subject, node->name, facts->hypervisor);
-        if (r >= 0)
-                r = check_guard(&subject, node->name, facts);
-        return r < 0 ? r : check_virtual(&subject, node->name, facts);
 }
 
 /* ---- the cluster */
@@ -332,6 +200,74 @@ static int check_votes(const World *world, CheckFindings *findings) {
         return 0;
 }
 
+/* Told where there is somewhere else to go. */
+static bool lacks_failover(const World *world) {
+        return world->registry->level < LEVEL_FAILOVER && world->registry->nodes.n > 1;
+}
+
+static int check_failover(const World *world, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        if (!lacks_failover(world))
+                return 0;
+        int r = add_finding(&subject, CHECK_WARNING, "no-failover",
+                            "the cluster works at level %u, and failover begins with level %u: the VMs of a node that "
+                            "fails start nowhere else", world->registry->level, LEVEL_FAILOVER);
+        return r < 0 ? r : add_remedy(&subject, "see who is in the way (gpupoolctl cluster level %u --dry-run), then, "
+                                      "once no node is to go back to an older gpupool: gpupoolctl cluster level %u",
+                                      LEVEL_FAILOVER, LEVEL_FAILOVER);
+}
+
+static int check_frozen(const World *world, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        uint64_t seconds = world->registry->frozen_ms / 1000;
+        if (seconds == 0)
+                return 0;
+        int r = add_finding(&subject, CHECK_WARNING, "cluster-frozen",
+                            "the cluster is frozen, for %" PRIu64 " s: a node that fails meanwhile keeps its VMs, and "
+                            "they start nowhere else", seconds);
+        return r < 0 ? r : add_remedy(&subject, "when the work on the network is done: gpupoolctl cluster thaw");
+}
+
+/* So many lengths are named, then "...". */
+#define LENGTHS_MAX 4U
+
+static bool is_first_of_length(const Registry *registry, const NodeRecord *node) {
+        for (const NodeRecord *before = registry->nodes.items; before < node; before++)
+                if (before->lease_ms == node->lease_ms)
+                        return false;
+        return node->lease_ms > 0;
+}
+
+/* "a 3000 ms, b 10000 ms": the first node of each length; NULL where all are alike. */
+static int list_lease_lengths(const World *world, char **ret) {
+        _cleanup_free_ char *list = NULL;
+        unsigned n = 0;
+        ARRAY_EACH(node, &world->registry->nodes) {
+                if (n > LENGTHS_MAX || !is_first_of_length(world->registry, node))
+                        continue;
+                int r = n++ == LENGTHS_MAX ? text_append(&list, ", ...") :
+                        text_append(&list, "%s%s %" PRIu32 " ms", list ? ", " : "", node->name, node->lease_ms);
+                if (r < 0)
+                        return r;
+        }
+        if (n > 1)
+                *ret = STEAL(list);
+        return 0;
+}
+
+static int check_lease_lengths(const World *world, CheckFindings *findings) {
+        Subject subject = about_cluster(findings);
+        _cleanup_free_ char *lengths = NULL;
+        int r = list_lease_lengths(world, &lengths);
+        if (r < 0 || !lengths)
+                return r;
+        r = add_finding(&subject, CHECK_NOTE, "leases-differ",
+                        "the nodes' leases are not of one length (%s), so how fast a VM runs again depends on where it "
+                        "ran", lengths);
+        return r < 0 ? r : add_remedy(&subject, "set the same times on all nodes ([Lease] in gpupoold.conf), unless that "
+                                      "is meant to be so");
+}
+
 /* What nobody needs yet may wait, and is not a fault. */
 static int check_rise(const World *world, CheckFindings *findings) {
         Subject subject = about_cluster(findings);
@@ -339,7 +275,7 @@ static int check_rise(const World *world, CheckFindings *findings) {
         uint32_t lowest = registry->nodes.n > 0 ? registry->nodes.items[0].level : 0;
         ARRAY_EACH(node, &registry->nodes)
                 lowest = node->level < lowest ? node->level : lowest;
-        if (lowest <= registry->level)
+        if (lowest <= registry->level || lacks_failover(world))
                 return 0;
         int r = add_finding(&subject, CHECK_NOTE, "level-can-rise",
                             "every node supports level %u and the cluster works at level %u", lowest, registry->level);
@@ -418,6 +354,20 @@ static int check_pool(Inventory *inventory, const Pool *pool, CheckFindings *fin
         return r;
 }
 
+/* It was started before there were leases, so its node may never be held for lost by time. */
+static int check_unleased(const World *world, const Vm *vm, CheckFindings *findings) {
+        Subject subject = about_vm(findings, vm);
+        if (world->registry->level < LEVEL_FAILOVER || vm->assignment.phase == ASSIGNMENT_NONE ||
+            vm->assignment.leased || world->registry->nodes.n == 1)
+                return 0;
+        int r = add_finding(&subject, CHECK_WARNING, "vm-unleased",
+                            "vm %s was started before the cluster worked at level %u: when node %s fails, neither it nor "
+                            "any other VM there starts elsewhere by itself", vm->name, LEVEL_FAILOVER,
+                            world_node_name(world, &vm->assignment.node));
+        return r < 0 ? r : add_remedy(&subject, "restart it when that suits: gpupoolctl vm restart %s, or move it",
+                                      vm->name);
+}
+
 /* The reason is a whole sentence that says what to do. One that waits without a reason is about to be placed. */
 static int check_vm(Inventory *inventory, const Vm *vm, CheckFindings *findings) {
         Subject subject = about_vm(findings, vm);
@@ -448,6 +398,12 @@ static int check_all(const World *world, bool quorate, Inventory *inventory, Che
                 r = check_votes(world, findings);
         if (r >= 0)
                 r = check_rise(world, findings);
+        if (r >= 0)
+                r = check_failover(world, findings);
+        if (r >= 0)
+                r = check_frozen(world, findings);
+        if (r >= 0)
+                r = check_lease_lengths(world, findings);
         ARRAY_EACH(node, &world->registry->nodes)
                 if (r >= 0)
                         r = check_node(world, node, findings);
@@ -456,9 +412,12 @@ static int check_all(const World *world, bool quorate, Inventory *inventory, Che
         ARRAY_EACH(pool, &world->registry->pools)
                 if (r >= 0)
                         r = check_pool(inventory, pool, findings);
-        ARRAY_EACH(vm, &world->registry->vms)
+        ARRAY_EACH(vm, &world->registry->vms) {
                 if (r >= 0)
                         r = check_vm(inventory, vm, findings);
+                if (r >= 0)
+                        r = check_unleased(world, vm, findings);
+        }
         return r;
 }
 
