@@ -212,6 +212,12 @@ static void test_free_memory_alone_makes_no_other_host(void) {
         g_assert_true(node_facts_host_equal(&a, &b));
         b.vfio_present = true;
         g_assert_false(node_facts_host_equal(&a, &b));
+        b = a;
+        b.watchdog_us = 2500000;
+        g_assert_false(node_facts_host_equal(&a, &b));
+        b = a;
+        b.registry_stuck = true;
+        g_assert_false(node_facts_host_equal(&a, &b));
 }
 
 static void test_every_state_of_the_hypervisor_has_its_word(void) {

@@ -3,20 +3,25 @@
 
 #include "core/job.h"
 #include "core/names.h"
+#include "world-builder.h"
 
 #define SECOND UINT64_C(1000000)
 
 static const VmId bert = { .bytes = { 1 } };
 
-static Job *add(Jobs *jobs, JobOperation operation, uint32_t uid) {
+static Job *add_about(Jobs *jobs, JobOperation operation, const JobSubject *about, uint32_t uid) {
         Job *job = NULL;
-        g_assert_cmpint(jobs_add(jobs, operation, &bert, 3, uid, ":1.7", 1000, &job), ==, JOB_MADE);
+        g_assert_cmpint(jobs_add(jobs, operation, about, uid, ":1.7", 1000, &job), ==, JOB_MADE);
         return job;
+}
+
+static Job *add(Jobs *jobs, JobOperation operation, uint32_t uid) {
+        return add_about(jobs, operation, &(JobSubject) { .vm = bert, .from_epoch = 3 }, uid);
 }
 
 /* One job about a VM whose last epoch was 3 when it began. */
 static bool follow(Job *job, const Vm *vm, const char *stage) {
-        return job_follow(job, vm, stage, NULL, NULL, 10 * SECOND);
+        return job_follow(job, NULL, vm, stage, NULL, NULL, 10 * SECOND);
 }
 
 static void test_jobs_are_numbered_and_found(void) {
@@ -36,7 +41,7 @@ static void test_a_user_has_a_limit_of_his_own(void) {
         Job *job = NULL;
         Job *first = add(&jobs, JOB_START, 1000);
         add(&jobs, JOB_START, 1000);
-        g_assert_cmpint(jobs_add(&jobs, JOB_START, &bert, 0, 1000, ":1.7", 0, &job), ==, JOB_LIMIT);
+        g_assert_cmpint(jobs_add(&jobs, JOB_START, &(JobSubject) { .vm = bert }, 1000, ":1.7", 0, &job), ==, JOB_LIMIT);
         g_assert_null(job);
         add(&jobs, JOB_START, 1001);
         job_finish(first, JOB_DONE, NULL, NULL, SECOND);
@@ -105,7 +110,7 @@ static void test_a_start_without_room_ends_as_waiting(void) {
         _cleanup_(jobs_clear) Jobs jobs = {};
         Job *job = add(&jobs, JOB_START, 1000);
         Vm vm = { .run = true, .epoch = 3 };
-        g_assert_true(job_follow(job, &vm, NULL, "gpus-taken", "vm bert waits: ...", SECOND));
+        g_assert_true(job_follow(job, NULL, &vm, NULL, "gpus-taken", "vm bert waits: ...", SECOND));
         g_assert_cmpint(job->result, ==, JOB_WAITING);
         g_assert_cmpstr(job->message, ==, "vm bert waits: ...");
         g_assert_null(job->error);
@@ -178,9 +183,9 @@ static void test_a_stop_gives_way_to_a_start(void) {
 static void test_a_restart_is_done_in_a_later_epoch(void) {
         _cleanup_(jobs_clear) Jobs jobs = {};
         Job *job = add(&jobs, JOB_RESTART, 1000);
-        Vm vm = { .run = true, .epoch = 3, .assignment = { .phase = ASSIGNMENT_RUNNING } };
+        Vm vm = { .run = true, .epoch = 3, .assignment = { .phase = ASSIGNMENT_STOPPING } };
         double before;
-        g_assert_true(follow(job, &vm, "running"));
+        g_assert_true(follow(job, &vm, "stopping"));
         g_assert_cmpint(job->result, ==, JOB_PENDING);
         g_assert_cmpstr(job->stage, ==, "stopping");
         before = job->progress;
@@ -194,8 +199,169 @@ static void test_a_restart_is_done_in_a_later_epoch(void) {
         g_assert_cmpint(job->result, ==, JOB_DONE);
 }
 
+/* The first call was done and its answer lost: the second finds nothing to stop. */
+static void test_a_restart_that_is_asked_for_twice_is_done(void) {
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *job = add(&jobs, JOB_RESTART, 1000);
+        Vm vm = { .run = true, .epoch = 3, .assignment = { .phase = ASSIGNMENT_RUNNING } };
+        g_assert_true(follow(job, &vm, "running"));
+        g_assert_cmpint(job->result, ==, JOB_DONE);
+}
+
+/* ---- moves */
+
+/* Nodes a, b and c with room, and bert on a in epoch 1. */
+static WorldBuilder *three_nodes(void) {
+        WorldBuilder *w = world_of(3);
+        with_gpus(w, "a", 2);
+        with_gpus(w, "b", 2);
+        with_gpus(w, "c", 2);
+        pool_of(w, "training", "a b c");
+        vm_of(w, "bert", "training", 1);
+        runs(w, "bert", "a", "0");
+        return w;
+}
+
+static JobSubject about_move(WorldBuilder *w, const char *target) {
+        return (JobSubject) { .vm = vm_named(w, "bert")->id, .from_epoch = 1, .node = node_named(w, "a")->id,
+                              .target = target ? node_named(w, target)->id : (NodeId) {} };
+}
+
+static bool follow_in(Job *job, WorldBuilder *w, const char *code, const char *sentence) {
+        return job_follow(job, world_now(w), vm_named(w, "bert"), NULL, code, sentence, 10 * SECOND);
+}
+
+static void test_a_move_is_done_where_it_was_asked_to(void) {
+        static const char *const targets[] = { "b", NULL };
+        for (size_t i = 0; i < ELEMENTS(targets); i++) {
+                _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+                _cleanup_(jobs_clear) Jobs jobs = {};
+                Job *job = add_about(&jobs, JOB_MOVE, &(JobSubject[]) { about_move(w, targets[i]) }[0], 1000);
+                vm_named(w, "bert")->assignment.phase = ASSIGNMENT_STOPPING;
+                g_assert_cmpstr(job->stage, ==, "stopping");
+                g_assert_true(follow_in(job, w, NULL, NULL));
+                g_assert_cmpint(job->result, ==, JOB_PENDING);
+                assignment_clear(&vm_named(w, "bert")->assignment);
+                g_assert_true(follow_in(job, w, NULL, NULL));
+                g_assert_cmpstr(job->stage, ==, "placing");
+                runs(w, "bert", "b", "0");
+                g_assert_true(follow_in(job, w, NULL, NULL));
+                g_assert_cmpint(job->result, ==, JOB_DONE);
+        }
+}
+
+static void test_a_move_that_ends_elsewhere_has_failed(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        const JobSubject to_b = about_move(w, "b"), to_any = about_move(w, NULL);
+        Job *job = add_about(&jobs, JOB_MOVE, &to_b, 1000), *other = add_about(&jobs, JOB_MOVE, &to_any, 1000);
+        runs(w, "bert", "c", "0");
+        g_assert_true(follow_in(job, w, NULL, NULL));
+        g_assert_cmpint(job->result, ==, JOB_FAILED);
+        g_assert_cmpstr(job->error, ==, ERROR_NO_CAPACITY);
+        g_assert_cmpstr(job->message, ==, "vm bert runs on c: b had no room for it when it had stopped. See why: "
+                        "gpupoolctl vm explain bert");
+        runs(w, "bert", "a", "0");
+        g_assert_true(follow_in(other, w, NULL, NULL));
+        g_assert_cmpstr(other->message, ==, "vm bert runs on a again: no other node had room when it had stopped. See "
+                        "why: gpupoolctl vm explain bert");
+}
+
+static void test_a_move_waits_and_gives_way(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        const JobSubject about = about_move(w, "b");
+        Job *waits = add_about(&jobs, JOB_MOVE, &about, 1000), *stopped = add_about(&jobs, JOB_MOVE, &about, 1000);
+        assignment_clear(&vm_named(w, "bert")->assignment);
+        g_assert_true(follow_in(waits, w, "gpus-taken", "vm bert waits: ..."));
+        g_assert_cmpint(waits->result, ==, JOB_WAITING);
+        vm_named(w, "bert")->run = false;
+        g_assert_true(follow_in(stopped, w, NULL, NULL));
+        g_assert_cmpint(stopped->result, ==, JOB_SUPERSEDED);
+}
+
+/* ---- drains */
+
+static Job *add_drain(Jobs *jobs, WorldBuilder *w) {
+        return add_about(jobs, JOB_DRAIN, &(JobSubject) { .node = node_named(w, "a")->id }, 1000);
+}
+
+static void test_a_drain_is_done_when_no_vm_is_left(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *job = add_drain(&jobs, w);
+        vm_of(w, "ernie", "training", 1);
+        runs(w, "ernie", "a", "1");
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        g_assert_cmpstr(job_operation_to_text(job->operation), ==, "drain");
+        g_assert_cmpstr(job->stage, ==, "moving");
+        g_assert_false(job_follow_drain(job, world_now(w), NULL, SECOND));
+        assignment_clear(&vm_named(w, "ernie")->assignment);
+        g_assert_true(job_follow_drain(job, world_now(w), NULL, SECOND));
+        g_assert_cmpfloat(job->progress, ==, 0.5);
+        g_assert_cmpint(job->result, ==, JOB_PENDING);
+        runs(w, "bert", "b", "0");
+        g_assert_true(job_follow_drain(job, world_now(w), NULL, SECOND));
+        g_assert_cmpint(job->result, ==, JOB_DONE);
+        g_assert_false(job_follow_drain(job, world_now(w), NULL, SECOND));
+}
+
+static void test_a_drain_that_gets_no_further_waits(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *job = add_drain(&jobs, w);
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        g_assert_true(job_follow_drain(job, world_now(w), "vm bert cannot leave", SECOND));
+        g_assert_cmpint(job->result, ==, JOB_WAITING);
+        g_assert_cmpstr(job->message, ==, "vm bert cannot leave");
+}
+
+static void test_a_drain_says_that_its_node_is_silent(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *job = add_drain(&jobs, w);
+        NodeLife life = { .node = node_named(w, "a")->id, .silent = true };
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        w->world.lives = &life;
+        w->world.n_lives = 1;
+        g_assert_true(job_follow_drain(job, world_now(w), NULL, SECOND));
+        g_assert_cmpstr(job->stage, ==, "silent");
+        life.silent = false;
+        g_assert_true(job_follow_drain(job, world_now(w), NULL, SECOND));
+        g_assert_cmpstr(job->stage, ==, "moving");
+}
+
+static void test_a_drain_gives_way_to_a_resume_and_to_a_removal(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        Job *resumed = add_drain(&jobs, w);
+        Job *removed = add_about(&jobs, JOB_DRAIN, &(JobSubject) { .node = { .bytes = { 9 } } }, 1000);
+        g_assert_true(job_follow_drain(resumed, world_now(w), NULL, SECOND));
+        g_assert_cmpint(resumed->result, ==, JOB_SUPERSEDED);
+        g_assert_true(job_follow_drain(removed, world_now(w), NULL, SECOND));
+        g_assert_cmpint(removed->result, ==, JOB_CANCELED);
+}
+
+static void test_a_drain_that_is_only_tried_ends_with_its_plan(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = three_nodes();
+        _cleanup_(jobs_clear) Jobs jobs = {};
+        for (int i = 0; i < 2; i++) {
+                Moves plan = {};
+                Job *job = add_drain(&jobs, w);
+                g_assert_cmpint(moves_of_drain(world_now(w), &job->about.node, &plan), ==, 0);
+                g_assert_cmpint(job_end_with_plan(job, world_now(w), &plan, SECOND), ==, 0);
+                g_assert_cmpint(job->result, ==, i == 0 ? JOB_DONE : JOB_WAITING);
+                g_assert_cmpuint(job->plan.n, ==, 1);
+                g_assert_cmpuint(plan.n, ==, 0);
+                g_assert_cmpstr(job->message, !=, "");
+                facts_of(w, "b")->guard_connected = facts_of(w, "c")->guard_connected = false;
+        }
+}
+
+/* ---- ends of all kinds */
+
 static void test_the_job_of_a_deleted_vm_is_canceled(void) {
-        for (JobOperation operation = 0; operation < JOB_JOIN; operation++) {
+        for (JobOperation operation = 0; operation < JOB_DRAIN; operation++) {
                 _cleanup_(jobs_clear) Jobs jobs = {};
                 Job *job = add(&jobs, operation, 1000);
                 g_assert_true(follow(job, NULL, NULL));
@@ -207,15 +373,13 @@ static void test_the_job_of_a_deleted_vm_is_canceled(void) {
 }
 
 static Job *add_join(Jobs *jobs) {
-        Job *job = NULL;
-        g_assert_cmpint(jobs_add(jobs, JOB_JOIN, NULL, 0, 0, ":1.7", 1000, &job), ==, JOB_MADE);
-        return job;
+        return add_about(jobs, JOB_JOIN, &(JobSubject) {}, 0);
 }
 
 static void test_a_join_goes_by_its_stages_and_never_back(void) {
         _cleanup_(jobs_clear) Jobs jobs = {};
         Job *job = add_join(&jobs);
-        g_assert_true(id_is_null(job->vm.bytes));
+        g_assert_true(id_is_null(job->about.vm.bytes));
         g_assert_cmpstr(job_operation_to_text(job->operation), ==, "join");
         g_assert_cmpstr(job->stage, ==, "connecting");
         g_assert_true(job_join_at(job, JOIN_CONNECTING));       /* it has begun to */
@@ -256,6 +420,15 @@ int main(int argc, char *argv[]) {
         TEST(a_stop_is_done_when_nothing_is_left);
         TEST(a_stop_gives_way_to_a_start);
         TEST(a_restart_is_done_in_a_later_epoch);
+        TEST(a_restart_that_is_asked_for_twice_is_done);
+        TEST(a_move_is_done_where_it_was_asked_to);
+        TEST(a_move_that_ends_elsewhere_has_failed);
+        TEST(a_move_waits_and_gives_way);
+        TEST(a_drain_is_done_when_no_vm_is_left);
+        TEST(a_drain_that_gets_no_further_waits);
+        TEST(a_drain_says_that_its_node_is_silent);
+        TEST(a_drain_gives_way_to_a_resume_and_to_a_removal);
+        TEST(a_drain_that_is_only_tried_ends_with_its_plan);
         TEST(the_job_of_a_deleted_vm_is_canceled);
         TEST(a_join_goes_by_its_stages_and_never_back);
         TEST(a_join_is_not_followed_by_a_vm);
