@@ -43,9 +43,51 @@ static const char *related_node_name(const Case *c, const Relation *relation) {
         return inventory->nodes.items[inventory->tenants.items[relation->tenant].node].record->name;
 }
 
+static const char *evidence_words(LossEvidence evidence) {
+        switch (evidence) {
+        case LOSS_BY_LEASE:
+                return "it was lost: its lease ran out";
+        case LOSS_BY_POWER_OFF:
+                return "it was lost: a fence agent switched it off";
+        case LOSS_BY_WORD:
+                return "it was lost: an administrator confirmed that it is off";
+        case LOSS_BY_NEW_BOOT:
+        case LOSS_EVIDENCE_COUNT:
+                break;
+        }
+        return "it was lost";
+}
+
 static int say_lost(const Case *c, PlacementReason *ret) {
-        int r = text_set(&ret->sentence, "lost");
-        return r < 0 ? r : text_printf(&ret->remedy, "bring %s back", node_name(c));
+        if (!c->node->record->lost) {   /* what if it were */
+                int r = text_set(&ret->sentence, "lost");
+                return r < 0 ? r : text_printf(&ret->remedy, "bring %s back", node_name(c));
+        }
+        int r = text_set(&ret->sentence, evidence_words(c->node->record->evidence));
+        return r < 0 ? r : text_printf(&ret->remedy, "start %s again, or see there: systemctl status gpupoold",
+                                       node_name(c));
+}
+
+/* Who asked for it, where the journal still knows; "" for nobody. */
+static const char *find_drainer(const Registry *registry, const NodeId *node) {
+        char id[ID_TEXT_SIZE];
+        id_to_text(node->bytes, id);
+        for (size_t i = registry->events.n; i > 0; i--) {
+                const Event *event = registry->events.items + i - 1;
+                if (text_equal(event->kind, "node-draining") && text_equal(event->object, id))
+                        return event->user;
+        }
+        return "";
+}
+
+static int say_drained(const Case *c, PlacementReason *ret) {
+        const NodeRecord *record = c->node->record;
+        const char *user = find_drainer(c->request->inventory->world->registry, &record->id);
+        int r = record->drain == DRAIN_FLAPPING
+                        ? text_printf(&ret->sentence, "it was lost %u times within an hour and takes no VM until it is "
+                                      "resumed", FLAP_LOSSES)
+                        : text_printf(&ret->sentence, "it is drained%s%s", *user ? ", by " : "", user);
+        return r < 0 ? r : text_printf(&ret->remedy, "resume it (gpupoolctl node resume %s)", record->name);
 }
 
 static int say_witness(const Case *c, PlacementReason *ret) {
@@ -299,6 +341,7 @@ static const struct {
 } hindrances[HINDRANCE_COUNT] = {
         [HINDRANCE_LOST] = { "node-lost", say_lost },
         [HINDRANCE_WITNESS] = { "witness", say_witness },
+        [HINDRANCE_DRAINED] = { "draining", say_drained },
         [HINDRANCE_SILENT] = { "node-silent", say_silent },
         [HINDRANCE_LEVEL] = { "level", say_level },
         [HINDRANCE_HYPERVISOR] = { "no-hypervisor", say_hypervisor },
@@ -335,6 +378,8 @@ static PlacementReason *add_reason(PlacementAnswer *answer, const char *code) {
 
 static const char *criterion_words(Criterion criterion, const Request *request) {
         switch (criterion) {
+        case CRITERION_TARGET:
+                return "it is moved there";
         case CRITERION_PREFERRED:
                 return "preferred";
         case CRITERION_POOL_PLACEMENT:

@@ -24,6 +24,10 @@ static unsigned find_troubles(const World *world, const NodeRecord *record, cons
                 troubles |= NODE_LEVEL_TOO_LOW;
         if (record->witness)
                 troubles |= NODE_WITNESS;
+        if (record->lost)
+                troubles |= NODE_LOST;
+        if (record->drain != DRAIN_NONE)
+                troubles |= NODE_DRAINED;
         if (!facts || (life && life->silent))
                 troubles |= NODE_SILENT;
         if (!facts)
@@ -454,7 +458,9 @@ static void set_lost(Inventory *inventory, size_t index, bool lost) {
         InventoryNode *node = inventory->nodes.items + index;
         for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node)
                 count_in_pool(inventory, inventory->rooms.items + i, false);
-        node->troubles = lost ? node->troubles | NODE_LOST : node->troubles & ~(unsigned) NODE_LOST;
+        node->troubles &= ~(unsigned) NODE_IMAGINED_LOST;
+        if (lost)
+                node->troubles |= NODE_IMAGINED_LOST;
         for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node)
                 count_in_pool(inventory, inventory->rooms.items + i, true);
 }

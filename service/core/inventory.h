@@ -19,8 +19,10 @@ typedef enum NodeTrouble {
         NODE_LEVEL_TOO_LOW = 1 << 1,
         NODE_NO_HYPERVISOR = 1 << 2,
         NODE_NO_GUARD = 1 << 3,
-        NODE_LOST = 1 << 4,             /* what if it were */
+        NODE_LOST = 1 << 4,             /* its VMs are held for dead */
         NODE_WITNESS = 1 << 5,          /* runs nothing, ever */
+        NODE_DRAINED = 1 << 6,          /* its VMs leave it, if there are any */
+        NODE_IMAGINED_LOST = 1 << 7,    /* what if it were lost */
 } NodeTrouble;
 
 typedef struct InventoryNode {

@@ -9,6 +9,7 @@
 typedef enum Hindrance {
         HINDRANCE_LOST,
         HINDRANCE_WITNESS,
+        HINDRANCE_DRAINED,
         HINDRANCE_SILENT,
         HINDRANCE_LEVEL,
         HINDRANCE_HYPERVISOR,
@@ -43,6 +44,7 @@ typedef struct Request {
 
 /* By what a node was taken before another, the strongest first. */
 typedef enum Criterion {
+        CRITERION_TARGET,               /* somebody moves it there */
         CRITERION_PREFERRED,
         CRITERION_POOL_PLACEMENT,
         CRITERION_DISTANCE,

@@ -49,7 +49,7 @@ static int collect_relations(Request *request) {
                 const Tenant *tenant = inventory->tenants.items + i;
                 if (tenant->node == NOWHERE || ID_EQUAL(&tenant->vm->id, &request->vm->id))
                         continue;
-                if (inventory->nodes.items[tenant->node].troubles & NODE_LOST)
+                if (inventory->nodes.items[tenant->node].troubles & NODE_IMAGINED_LOST)
                         continue;
                 int r = add_relations(request, request->vm, tenant->vm, i);
                 if (r >= 0)
@@ -62,11 +62,12 @@ static int collect_relations(Request *request) {
 
 static unsigned judge_node(const Request *request, size_t node) {
         static const struct {
-                NodeTrouble trouble;
+                unsigned trouble;
                 Hindrance hindrance;
         } troubles[] = {
-                { NODE_LOST, HINDRANCE_LOST },
+                { NODE_LOST | NODE_IMAGINED_LOST, HINDRANCE_LOST },
                 { NODE_WITNESS, HINDRANCE_WITNESS },
+                { NODE_DRAINED, HINDRANCE_DRAINED },
                 { NODE_SILENT, HINDRANCE_SILENT },
                 { NODE_LEVEL_TOO_LOW, HINDRANCE_LEVEL },
                 { NODE_NO_HYPERVISOR, HINDRANCE_HYPERVISOR },
@@ -132,6 +133,8 @@ static Rank rank_room(const Request *request, size_t index) {
         const Room *room = inventory->rooms.items + index;
         Rank rank = { .node = room->node, .name = inventory->nodes.items[room->node].record->name };
 
+        rank.keys[CRITERION_TARGET] =
+                !ID_EQUAL(&request->vm->target, &inventory->nodes.items[room->node].record->id);
         rank.keys[CRITERION_PREFERRED] = preference(request->vm, rank.name);
         rank.keys[CRITERION_POOL_PLACEMENT] = request->pool->pool->placement == POOL_SPREAD ? room->in_use : room->free;
         (void) choice_measure(inventory, index, request->vm->count, &rank.keys[CRITERION_DISTANCE],

@@ -4,8 +4,8 @@
 /* Placement: which node, and which of its GPUs, a VM gets. Pure, deterministic, explained (design, part 10).
  *
  * Hard rules decide which nodes can take the VM; each that stands in the way is told, not only the first. Among the
- * nodes that can, soft rules decide, in this order: the VM's preferred nodes; the pool's placement (pack, spread); GPUs
- * close together; large holes left whole; where it ran last; the node's name. */
+ * nodes that can, soft rules decide, in this order: where somebody moves it; the VM's preferred nodes; the pool's
+ * placement (pack, spread); GPUs close together; large holes left whole; where it ran last; the node's name. */
 
 #include "core/choice.h"
 #include "core/pool-count.h"

@@ -193,10 +193,16 @@ static void survival_clear(Survival *survival) {
         free(survival->at_risk);
 }
 
-/* As many nodes, whichever they are, as leave a majority of the voters. */
-static uint32_t count_dispensable(size_t n_nodes) {
+/* As many nodes, whichever they are, as leave a majority of the voters. Those that are lost do not vote; where there are
+ * others, they do instead. */
+static uint32_t count_dispensable(const Inventory *inventory) {
+        size_t n_nodes = inventory->nodes.n, living = n_nodes;
+        ARRAY_EACH(node, &inventory->nodes)
+                living -= node->record->lost;
         size_t voters = n_nodes < VOTERS_MAX ? n_nodes : VOTERS_MAX;
-        return voters > 0 ? (uint32_t) (voters - 1) / 2 : 0;
+        size_t majority = voters / 2 + 1;
+        living = living < voters ? living : voters;
+        return living > majority ? (uint32_t) (living - majority) : 0;
 }
 
 static int compare_residents(const void *a, const void *b) {
@@ -260,7 +266,8 @@ static int try_loss(Survival *survival, const size_t *lost, size_t n_lost) {
         for (size_t i = 0; i < n_lost; i++)
                 inventory_lose_node(inventory, lost[i]);
         ARRAY_EACH(resident, &survival->residents) {
-                if (!(inventory->nodes.items[inventory->tenants.items[resident->tenant].node].troubles & NODE_LOST))
+                if (!(inventory->nodes.items[inventory->tenants.items[resident->tenant].node].troubles &
+                      NODE_IMAGINED_LOST))
                         continue;
                 Belongings *belongings = inventory_set_aside(inventory, resident->tenant);
                 if (!belongings) {
@@ -429,7 +436,7 @@ static int list_at_risk(const Survival *survival, PoolCounts *ret) {
 }
 
 static int count_survivable(Survival *survival, PoolCounts *ret) {
-        uint32_t dispensable = count_dispensable(survival->inventory->nodes.n);
+        uint32_t dispensable = count_dispensable(survival->inventory);
         int r = prepare(survival);
         if (r < 0)
                 return r;
