@@ -65,15 +65,13 @@ class Relay:
     def __init__(self, number, delay_ms):
         self.host, self.bridge, self.end = f"h{number}", f"d{number}", f"r{number}"
         self.delay_ms = delay_ms
-        host, end = tap(self.host), tap(self.end)
-        self.ways = Way(host, end), Way(end, host)
+        self.ways = ()
 
     def enter(self):
-        """Until here the bridge carried what the host said, and what we saw of it was copies."""
+        """While the bridge carries what the host says, all that we could see of it is copies."""
         move(self.host, SIOCBRDELIF)
-        from_host, _ = self.ways
-        while receive(from_host.source) is not None:
-            pass
+        host, end = tap(self.host), tap(self.end)
+        self.ways = Way(host, end), Way(end, host)
         move(self.bridge, SIOCBRADDIF)
 
     def leave(self):
