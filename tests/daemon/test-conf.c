@@ -80,6 +80,41 @@ static void test_what_is_wrong_is_named_with_its_line(void) {
         }
 }
 
+static void test_what_of_the_lease_is_left_open_is_the_profiles(void) {
+        _cleanup_(conf_clear) Conf conf = {}, fast = {}, held = {};
+        g_assert_cmpint(load("", &conf, NULL), ==, 0);
+        g_assert_cmpmem(&conf.lease_times, sizeof(LeaseTimes), &lease_times_default, sizeof(LeaseTimes));
+        g_assert_cmpint(load("[Lease]\nDuration=900ms\nProfile=fast\n", &fast, NULL), ==, 0);
+        g_assert_true(fast.lease_fast);
+        g_assert_cmpuint(fast.lease_times.lease_us, ==, 900000);
+        g_assert_cmpuint(fast.lease_times.request_us, ==, lease_times_fast.request_us);
+        g_assert_cmpint(load("[Lease]\nOnLeaseEnd=hold 10s\n", &held, NULL), ==, 0);
+        g_assert_cmpuint(held.lease_times.hold_us, ==, 10000000);
+}
+
+/* P1's arithmetic: a set by which it cannot be kept is refused, with what does not fit. */
+static void test_times_that_would_let_a_vm_run_twice_are_refused_with_the_reason(void) {
+        static const struct {
+                const char *text, *names;
+        } cases[] = {
+                { "[Lease]\nDuration=1s\n", "three times Request" },
+                { "[Lease]\nKillTime=50ms\n", "KillTime is below 100ms" },
+                { "[Lease]\nDrift=20000\n", "such a clock is broken" },
+                { "[Lease]\nDuration=300s\n", "over 60s" },
+                { "[Lease]\nOnLeaseEnd=hold\n", "hold with a time" },
+                { "[Lease]\nOnLeaseEnd=hold 0s\n", "hold with a time" },
+                { "[Lease]\nOnLeaseEnd=hold 1h\n", "ten minutes at most" },
+                { "[Lease]\nProfile=slow\n", "default or fast" },
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                Conf conf = {};
+                _cleanup_free_ char *sentence = NULL;
+                g_assert_cmpint(load(cases[i].text, &conf, &sentence), ==, -EINVAL);
+                if (!sentence || !strstr(sentence, cases[i].names))
+                        g_error("\"%s\" does not say \"%s\"", sentence, cases[i].names);
+        }
+}
+
 static void test_a_folder_is_no_file(void) {
         Conf conf = {};
         _cleanup_free_ char *sentence = NULL;
@@ -141,6 +176,8 @@ static void test_the_installed_file_shows_the_defaults(void) {
         g_assert_cmpuint(shown.snapshot_entries, ==, preset.snapshot_entries);
         g_assert_cmpuint(shown.call_timeout_us, ==, preset.call_timeout_us);
         g_assert_cmpint(shown.log_level, ==, preset.log_level);
+        g_assert_cmpint(shown.lease_fast, ==, preset.lease_fast);
+        g_assert_cmpmem(&shown.lease_times, sizeof(LeaseTimes), &preset.lease_times, sizeof(LeaseTimes));
 }
 
 int main(int argc, char *argv[]) {
@@ -150,6 +187,8 @@ int main(int argc, char *argv[]) {
         g_test_add_func("/conf/a-missing-file", test_a_missing_file_is_all_defaults_unless_it_was_named);
         g_test_add_func("/conf/a-setting-is-taken", test_a_setting_is_taken);
         g_test_add_func("/conf/what-is-wrong-is-named", test_what_is_wrong_is_named_with_its_line);
+        g_test_add_func("/conf/the-lease-of-a-profile", test_what_of_the_lease_is_left_open_is_the_profiles);
+        g_test_add_func("/conf/times-against-p1", test_times_that_would_let_a_vm_run_twice_are_refused_with_the_reason);
         g_test_add_func("/conf/a-folder-is-no-file", test_a_folder_is_no_file);
         g_test_add_func("/conf/times-have-units", test_times_have_units);
         g_test_add_func("/conf/the-installed-file-shows-the-defaults", test_the_installed_file_shows_the_defaults);

@@ -14,18 +14,46 @@
 
 static uint64_t wake_us;        /* of the last look */
 
-/* What is proposed now: a VM's or a pool's name; "" for nothing. */
-static const char *proposed(Conductor *conductor, WorldBuilder *w, uint64_t now_us) {
-        static char name[NAME_LENGTH_MAX + 1];
+static void write_proposal(const WorldBuilder *w, const Proposal *proposal, char *ret, size_t size) {
+        const NodeRecord *target = registry_find_node(w->registry, &proposal->target);
+        switch (proposal->kind) {
+        case PROPOSAL_LOSE_NODE:
+                snprintf(ret, size, "lost %s by %s", registry_find_node(w->registry, &proposal->loss.node)->name,
+                         loss_evidence_to_text(proposal->loss.evidence));
+                return;
+        case PROPOSAL_THAW:
+                snprintf(ret, size, "thaw");
+                return;
+        case PROPOSAL_ASSIGN:
+                snprintf(ret, size, "%s", proposal->vm->name);
+                return;
+        case PROPOSAL_MOVE:
+                snprintf(ret, size, "%s to %s%s", proposal->vm->name, target ? target->name : "anywhere",
+                         proposal->home ? ", for now" : "");
+                return;
+        case PROPOSAL_POOL_GPUS:
+                snprintf(ret, size, "%s", proposal->pool->name);
+                return;
+        }
+}
+
+/* What is proposed now: a VM's or a pool's name, or what becomes of a node; "" for nothing. */
+static const char *proposed_with(Conductor *conductor, WorldBuilder *w, LeaseBook *book, uint64_t now_us) {
+        static char text[3 * NAME_LENGTH_MAX];
         _cleanup_(proposal_clear) Proposal proposal = {};
         wake_us = UINT64_MAX;
-        int r = conductor_next(conductor, world_now(w), now_us, &proposal, &wake_us);
+        if (book)
+                g_assert_cmpint(lease_book_follow(book, w->registry, now_us), ==, 0);
+        int r = conductor_next(conductor, world_now(w), book, now_us, &proposal, &wake_us);
         g_assert_cmpint(r, >=, 0);
-        name[0] = '\0';
+        text[0] = '\0';
         if (r == CONDUCTOR_PROPOSES)
-                snprintf(name, sizeof(name), "%s",
-                         proposal.kind == PROPOSAL_ASSIGN ? proposal.vm->name : proposal.pool->name);
-        return name;
+                write_proposal(w, &proposal, text, sizeof(text));
+        return text;
+}
+
+static const char *proposed(Conductor *conductor, WorldBuilder *w, uint64_t now_us) {
+        return proposed_with(conductor, w, NULL, now_us);
 }
 
 #define ASSERT_PROPOSES(conductor, w, now_us, name) g_assert_cmpstr(proposed((conductor), (w), (now_us)), ==, name)
@@ -62,7 +90,7 @@ static void test_a_proposal_says_where_and_with_what(void) {
         _cleanup_(proposal_clear) Proposal proposal = {};
         vm_of(w, "bert", "training", 2);
         node_named(w, "a")->incarnation = 7;
-        g_assert_cmpint(conductor_next(&c, world_now(w), 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
+        g_assert_cmpint(conductor_next(&c, world_now(w), NULL, 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
         g_assert_cmpint(proposal.kind, ==, PROPOSAL_ASSIGN);
         g_assert_true(proposal.vm == vm_named(w, "bert"));
         g_assert_true(ID_EQUAL(&proposal.placement.node, &node_named(w, "a")->id));
@@ -180,7 +208,7 @@ static void test_after_a_refusal_all_rest_a_little(void) {
         CONDUCTOR c = {};
         vm_of(w, "bert", "training", 1);
         ASSERT_PROPOSES(&c, w, 0, "bert");
-        conductor_refused(&c, 0);
+        conductor_refused(&c, NULL, true, 0);
         ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_REFUSED_US);
         ASSERT_PROPOSES(&c, w, CONDUCTOR_REFUSED_US, "bert");
 }
@@ -192,10 +220,10 @@ static void test_who_is_refused_again_and_again_is_in_nobodys_way(void) {
         vm_of(w, "bert", "training", 1)->priority = 900;
         vm_of(w, "ernie", "training", 1);
         ASSERT_PROPOSES(&c, w, now_us, "bert");
-        conductor_refused(&c, now_us);
+        conductor_refused(&c, NULL, true, now_us);
         now_us += CONDUCTOR_REFUSED_US;
         ASSERT_PROPOSES(&c, w, now_us, "bert");
-        conductor_refused(&c, now_us);
+        conductor_refused(&c, NULL, true, now_us);
         now_us += CONDUCTOR_REFUSED_US;
         ASSERT_PROPOSES(&c, w, now_us, "ernie");
         runs(w, "ernie", "a", "0");
@@ -210,7 +238,7 @@ static void test_who_got_a_place_has_no_refusals_behind_it(void) {
         Vm *bert = vm_of(w, "bert", "training", 1);
         for (int i = 0; i < 5; i++) {
                 ASSERT_PROPOSES(&c, w, now_us, "bert");
-                conductor_refused(&c, now_us);
+                conductor_refused(&c, NULL, true, now_us);
                 now_us += CONDUCTOR_BACKOFF_MOST_US;
         }
         ASSERT_PROPOSES(&c, w, now_us, "bert");
@@ -218,7 +246,7 @@ static void test_who_got_a_place_has_no_refusals_behind_it(void) {
         ASSERT_RESTS(&c, w, now_us);
         assignment_clear(&bert->assignment);
         ASSERT_PROPOSES(&c, w, now_us, "bert");
-        conductor_refused(&c, now_us);
+        conductor_refused(&c, NULL, true, now_us);
         ASSERT_RESTS_UNTIL(&c, w, now_us, now_us + CONDUCTOR_REFUSED_US);
         ASSERT_PROPOSES(&c, w, now_us + CONDUCTOR_REFUSED_US, "bert");
 }
@@ -232,7 +260,7 @@ static void test_gpus_that_a_pool_cannot_take_keep_nobody_from_running(void) {
         vm_of(w, "bert", "training", 1);
         for (int i = 0; i < 2; i++) {
                 ASSERT_PROPOSES(&c, w, now_us, "training");
-                conductor_refused(&c, now_us);
+                conductor_refused(&c, NULL, true, now_us);
                 now_us += CONDUCTOR_REFUSED_US;
         }
         ASSERT_PROPOSES(&c, w, now_us, "bert");
@@ -268,7 +296,7 @@ static void test_a_rule_brings_in_gpus_that_are_in_no_pool(void) {
         pool_of(w, "training", "");
         add_rule(w, "training", "10DE", "23*", "a");
         _cleanup_(proposal_clear) Proposal proposal = {};
-        g_assert_cmpint(conductor_next(&c, world_now(w), 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
+        g_assert_cmpint(conductor_next(&c, world_now(w), NULL, 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
         g_assert_cmpint(proposal.kind, ==, PROPOSAL_POOL_GPUS);
         g_assert_cmpstr(proposal.pool->name, ==, "training");
         g_assert_cmpuint(proposal.gpus.n, ==, 2);
@@ -320,8 +348,143 @@ static void test_so_many_gpus_come_in_at_once(void) {
         pool_of(w, "training", "");
         add_rule(w, "training", "10de", "", "");
         _cleanup_(proposal_clear) Proposal proposal = {};
-        g_assert_cmpint(conductor_next(&c, world_now(w), 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
+        g_assert_cmpint(conductor_next(&c, world_now(w), NULL, 0, &proposal, &wake_us), ==, CONDUCTOR_PROPOSES);
         g_assert_cmpuint(proposal.gpus.n, ==, GPUS_PER_CALL_MAX);
+}
+
+/* ---- losses and freezes */
+
+#define LEASE_MS 3000U
+#define DEATH_MS 510U
+#define LOST_AFTER_US ((LEASE_MS + DEATH_MS) * UINT64_C(1000))
+
+static WorldBuilder *world_with_leases(size_t n_nodes) {
+        WorldBuilder *w = world_of(n_nodes);
+        w->registry->level = LEVEL_FAILOVER;
+        ARRAY_EACH(node, &w->registry->nodes) {
+                node->level = LEVEL_FAILOVER;
+                node->lease_ms = LEASE_MS;
+                node->death_ms = DEATH_MS;
+        }
+        return w;
+}
+
+static void test_who_asks_for_no_lease_is_lost_in_time_and_before_anything_else(void) {
+        WORLD w = world_with_leases(3);
+        CONDUCTOR c = {};
+        _cleanup_(lease_book_clear) LeaseBook book = {};
+        uint64_t lease_us;
+        with_gpus(w, "c", 1);
+        pool_of(w, "training", "c");
+        lease_book_lead(&book, true, 7, 0);
+        g_assert_cmpstr(proposed_with(&c, w, &book, 0), ==, "");
+        g_assert_cmpuint(wake_us, ==, LOST_AFTER_US);
+        for (const char *name = "ac"; *name; name++)
+                g_assert_cmpint(lease_book_asked(&book, w->registry, &node_named(w, (char[]) { *name, '\0' })->id, 1,
+                                                 2000000, 2000000, &lease_us), ==, LEASE_GRANTED);
+        vm_of(w, "bert", "training", 1);
+        g_assert_cmpstr(proposed_with(&c, w, &book, LOST_AFTER_US), ==, "lost b by lease");
+        node_named(w, "b")->lost = true;
+        g_assert_cmpstr(proposed_with(&c, w, &book, LOST_AFTER_US), ==, "bert");
+}
+
+static void test_a_loss_that_surely_was_not_written_is_no_reason_to_refuse_a_lease(void) {
+        WORLD w = world_with_leases(2);
+        CONDUCTOR c = {};
+        _cleanup_(lease_book_clear) LeaseBook book = {};
+        const NodeId *a = &node_named(w, "a")->id;
+        uint64_t lease_us;
+        for (int surely = 0; surely <= 1; surely++) {
+                uint64_t now_us = LOST_AFTER_US;
+                lease_book_lead(&book, true, 7 + (uint64_t) surely, 0);
+                g_assert_cmpint(lease_book_follow(&book, w->registry, 0), ==, 0);
+                g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
+                g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==,
+                                LEASE_REFUSED);
+                conductor_refused(&c, &book, surely, now_us);
+                g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==,
+                                surely ? LEASE_GRANTED : LEASE_REFUSED);
+        }
+}
+
+static void test_a_freeze_that_is_over_ends(void) {
+        WORLD w = world_with_leases(2);
+        CONDUCTOR c = {};
+        _cleanup_(lease_book_clear) LeaseBook book = {};
+        w->registry->freezes = 1;
+        w->registry->frozen_ms = 60000;
+        lease_book_lead(&book, true, 7, 0);
+        g_assert_cmpstr(proposed_with(&c, w, &book, 0), ==, "");
+        g_assert_cmpuint(wake_us, ==, 60000000);
+        g_assert_cmpstr(proposed_with(&c, w, &book, 59999999), ==, "");
+        g_assert_cmpstr(proposed_with(&c, w, &book, 60000000), ==, "thaw");
+}
+
+/* ---- draining */
+
+/* a, b and c with two GPUs each; x and y run on a. */
+static WorldBuilder *world_to_drain(void) {
+        WorldBuilder *w = world_of(3);
+        for (const char *name = "abc"; *name; name++)
+                with_gpus(w, (char[]) { *name, '\0' }, 2);
+        pool_of(w, "training", "a b c");
+        vm_of(w, "x", "training", 1);
+        vm_of(w, "y", "training", 1)->priority = 90;
+        runs(w, "x", "a", "0");
+        runs(w, "y", "a", "1");
+        return w;
+}
+
+static void test_those_on_a_node_that_is_drained_leave_it_one_after_the_other(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        ASSERT_RESTS(&c, w, 0);
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        ASSERT_PROPOSES(&c, w, 0, "y to anywhere, for now");
+        Vm *y = vm_named(w, "y");
+        y->home = node_named(w, "a")->id;
+        y->assignment.phase = ASSIGNMENT_STOPPING;
+        ASSERT_RESTS(&c, w, 0);
+        assignment_clear(&y->assignment);
+        ASSERT_PROPOSES(&c, w, 0, "y");
+        runs(w, "y", "b", "0");
+        y->assignment.phase = ASSIGNMENT_STARTING;
+        ASSERT_RESTS(&c, w, 0);
+        y->assignment.phase = ASSIGNMENT_RUNNING;
+        ASSERT_PROPOSES(&c, w, 0, "x to anywhere, for now");
+}
+
+static void test_who_fits_nowhere_else_stays_on_a_node_that_is_drained(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        vm_of(w, "big", "training", 2);
+        vm_of(w, "huge", "training", 2);
+        runs(w, "big", "b", "0 1");
+        runs(w, "huge", "c", "0 1");
+        ASSERT_RESTS(&c, w, 0);
+        assignment_clear(&vm_named(w, "big")->assignment);
+        vm_named(w, "big")->run = false;
+        ASSERT_PROPOSES(&c, w, 0, "y to anywhere, for now");
+}
+
+static void test_those_that_left_come_home_when_asked_one_after_the_other(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        NodeRecord *a = node_named(w, "a");
+        runs(w, "x", "b", "0");
+        runs(w, "y", "c", "0");
+        vm_named(w, "x")->home = vm_named(w, "y")->home = a->id;
+        ASSERT_RESTS(&c, w, 0);
+        a->bring_home = true;
+        ASSERT_PROPOSES(&c, w, 0, "y to a");
+        vm_named(w, "y")->assignment.phase = ASSIGNMENT_STOPPING;
+        ASSERT_RESTS(&c, w, 0);
+        runs(w, "y", "a", "0");
+        vm_named(w, "y")->home = (NodeId) {};
+        ASSERT_PROPOSES(&c, w, 0, "x to a");
+        a->lost = true;
+        ASSERT_RESTS(&c, w, 0);
 }
 
 int main(int argc, char **argv) {
@@ -343,6 +506,12 @@ int main(int argc, char **argv) {
         TEST(who_got_a_place_has_no_refusals_behind_it);
         TEST(gpus_that_a_pool_cannot_take_keep_nobody_from_running);
         TEST(a_vm_that_is_gone_is_forgotten);
+        TEST(who_asks_for_no_lease_is_lost_in_time_and_before_anything_else);
+        TEST(a_loss_that_surely_was_not_written_is_no_reason_to_refuse_a_lease);
+        TEST(a_freeze_that_is_over_ends);
+        TEST(those_on_a_node_that_is_drained_leave_it_one_after_the_other);
+        TEST(who_fits_nowhere_else_stays_on_a_node_that_is_drained);
+        TEST(those_that_left_come_home_when_asked_one_after_the_other);
         TEST(a_rule_brings_in_gpus_that_are_in_no_pool);
         TEST(of_two_pools_the_first_by_name_has_the_gpu);
         TEST(what_is_not_there_is_not_brought_in);
