@@ -8,23 +8,11 @@
 #include "core/names.h"
 #include "core/token.h"
 #include "daemon/seats.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 #define PEERS_TOLD_MAX 16U              /* of a JoinAnswer */
-#define REFUSAL_LOG_MS 10000U           /* between two lines */
-
-static uint64_t realtime_ms(void) {
-        struct timespec now;
-        (void) clock_gettime(CLOCK_REALTIME, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
-/* For pauses: nobody sets this one. */
-static uint64_t boottime_ms(void) {
-        struct timespec now;
-        (void) clock_gettime(CLOCK_BOOTTIME, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
+#define REFUSAL_LOG_MS 10000U           /* between two lines, on a clock that nobody sets */
 
 /* ---- inviting */
 
@@ -69,7 +57,7 @@ int admission_invite(Admission *admission, Entry *entry, uint64_t lifetime_ms, I
                      void *userdata) {
         _cleanup_(token_clear) Token token = {};
         uint8_t hash[PEER_KEY_SIZE];
-        uint64_t expires_ms = realtime_ms() + lifetime_ms;
+        uint64_t expires_ms = clock_realtime_ms() + lifetime_ms;
         Invitation *invitation = calloc(1, sizeof(*invitation));
         if (!invitation)
                 return -ENOMEM;
@@ -233,7 +221,7 @@ static const char *judge(const Admission *admission, const Gpupool1__JoinRequest
                                ? NULL
                                : "this invitation was used already: make a new one there, with gpupoolctl cluster "
                                  "invite";
-        if (realtime_ms() > invite->expires_ms)
+        if (clock_realtime_ms() > invite->expires_ms)
                 return "the invitation has expired: make a new one there, with gpupoolctl cluster invite. If it is "
                        "new, compare the clocks of both hosts";
         return NULL;
@@ -260,7 +248,7 @@ static int admit(Admission *admission, Guest *guest, const NodeId *node, const u
 
 /* Anybody who reaches the port can be refused, as often as he likes and under any name: neither is for the log. */
 static void log_refusal(Admission *admission, const Gpupool1__JoinRequest *request, const char *why) {
-        uint64_t now_ms = boottime_ms();
+        uint64_t now_ms = clock_boottime_us() / 1000;
         if (now_ms < admission->refusal_not_before_ms) {
                 admission->refusals_unsaid++;
                 return;

@@ -5,18 +5,13 @@
 
 #include "core/mutant.h"
 #include "core/names.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 #define MS_US UINT64_C(1000)
 #define WAITS_MAX (2 * NODES_MAX)       /* a bound on memory; who finds no room asks again */
 #define RETRY_US 500000U
 #define START_MARGIN_US 200000U         /* with less left nothing is started that the guard would end again */
-
-static uint64_t now_us(const Leases *leases) {
-        uint64_t now = 0;
-        (void) sd_event_now(leases->config.event, CLOCK_BOOTTIME, &now);
-        return now;
-}
 
 static void earlier(uint64_t *wake_us, uint64_t due) {
         *wake_us = due < *wake_us ? due : *wake_us;
@@ -27,7 +22,8 @@ static void changed(const Leases *leases) {
 }
 
 void leases_init(Leases *leases, const LeasesConfig *config) {
-        *leases = (Leases) { .config = *config, .lease = { .times = config->times } };
+        /* Answers to what this program asked before it was started anew are not to be taken for answers to it. */
+        *leases = (Leases) { .config = *config, .lease = { .times = config->times, .sequence = clock_boottime_us() } };
 }
 
 void leases_clear(Leases *leases) {
@@ -86,7 +82,7 @@ static void confirm_next(Leases *leases);
 /* Those that arrived before the question was asked are served; the others wait for the next. */
 static void on_confirmed(bool confirmed, void *userdata) {
         Leases *leases = userdata;
-        uint64_t now = now_us(leases);
+        uint64_t now = clock_boottime_us();
         leases->confirming = false;
         follow_lead(leases, now);
         int r = lease_book_follow(&leases->book, history_registry(leases->config.history), now);
@@ -139,7 +135,7 @@ static void hand_on(const Leases *leases, const Gpupool1__LeaseRequest *request)
 
 void leases_asked(Leases *leases, const NodeId *from, const Gpupool1__LeaseRequest *request) {
         LeaseWait wait = { .from = *from, .sequence = request->sequence, .incarnation = request->incarnation,
-                           .arrived_us = now_us(leases) };
+                           .arrived_us = clock_boottime_us() };
         if (request->node.len != ID_SIZE)
                 return;
         memcpy(wait.node.bytes, request->node.data, ID_SIZE);
@@ -176,7 +172,7 @@ static void on_told(GuardResult result, void *userdata) {
         Leases *leases = userdata;
         leases->telling = false;
         if (result != GUARD_CALL_OK)
-                leases->tell_not_before_us = now_us(leases) + RETRY_US / 5;
+                leases->tell_not_before_us = clock_boottime_us() + RETRY_US / 5;
         changed(leases);
 }
 
@@ -208,7 +204,7 @@ static int end_all(Leases *leases, EndCause cause, const char *sentence) {
 
 static void take_grant(Leases *leases, const LeaseGrant *grant) {
         LeaseView view = leases->view;
-        view.now_us = now_us(leases);
+        view.now_us = clock_boottime_us();
         uint64_t wake_us;
         int r = 0;
         switch (lease_answered(&leases->lease, grant, &view)) {
@@ -321,7 +317,7 @@ static int follow_end(Leases *leases, const LeaseView *view, uint64_t *wake_us) 
 static void on_thaw_reported(SubmitOutcome outcome, const Result *result, void *userdata) {
         Leases *leases = userdata;
         leases->reporting_thaw = false;
-        leases->report_not_before_us = now_us(leases) + RETRY_US;
+        leases->report_not_before_us = clock_boottime_us() + RETRY_US;
         changed(leases);
 }
 
@@ -357,7 +353,9 @@ static bool keeps_shorter(const Leases *leases, const LeaseView *view) {
         return leases->lease.until_us <= most_us && (guard_does || !view->anything_lives);
 }
 
-int leases_turn(Leases *leases, const World *world, uint64_t now, uint64_t *ret_wake_us) {
+int leases_turn(Leases *leases, const World *world, uint64_t *ret_wake_us) {
+        /* Not the turn's: who leads and who asked was read since, and nothing of it may seem to be older than it is. */
+        uint64_t now = clock_boottime_us();
         Runner *runner = leases->config.runner;
         LeaseView view;
         LeaseTurn turn;

@@ -27,7 +27,6 @@ typedef struct LeaseWait {
 } LeaseWait;
 
 typedef struct LeasesConfig {
-        sd_event *event;
         History *history;               /* borrowed, as all of these */
         GuardLink *guard;
         Runner *runner;
@@ -62,7 +61,7 @@ void leases_clear(Leases *leases);
 
 /* First in each turn: asks, tells the guard, ends what has no right to run; sets runner.lease_needed and the like.
  * *ret_wake_us as elsewhere. 0 or -ENOMEM. */
-int leases_turn(Leases *leases, const World *world, uint64_t now_us, uint64_t *ret_wake_us);
+int leases_turn(Leases *leases, const World *world, uint64_t *ret_wake_us);
 
 /* Frames of peers. */
 void leases_asked(Leases *leases, const NodeId *from, const Gpupool1__LeaseRequest *request);

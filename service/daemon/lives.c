@@ -2,10 +2,10 @@
 #include "daemon/lives.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "core/neighbours.h"
 #include "daemon/seats.h"
+#include "util/clock.h"
 
 void lives_clear(Lives *lives) {
         array_clear(&lives->down);
@@ -24,13 +24,10 @@ int lives_up(Lives *lives, const NodeId *node) {
 }
 
 int lives_down(Lives *lives, const NodeId *node, uint64_t now_us) {
-        struct timespec now;
         size_t i;
         if (array_find(&lives->down, node, compare_down, &i))
                 return 0;
-        (void) clock_gettime(CLOCK_REALTIME, &now);
-        Downtime down = { .node = *node, .since_us = now_us,
-                          .since_ms = (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000 };
+        Downtime down = { .node = *node, .since_us = now_us, .since_ms = clock_realtime_ms() };
         return array_insert(&lives->down, i, &down);
 }
 

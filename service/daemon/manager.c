@@ -210,7 +210,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
         manager->runner.first_of_boot = manager->member.began_boot;
-        manager_failed(manager, leases_turn(&manager->leases, world, now, &other));
+        manager_failed(manager, leases_turn(&manager->leases, world, &other));
         earlier(&due, other);
         manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
         earlier(&due, other);
@@ -439,7 +439,7 @@ static int start_own(Manager *manager) {
                               .guard = manager->guard, .history = manager->history, .node = manager->node,
                               .kill_timeout_us = conf->stop_timeout_us, .answered = on_something, .userdata = manager };
         manager->runner.shutdown_timeout_us = conf->shutdown_timeout_us;
-        LeasesConfig leases = { .event = manager->event, .history = manager->history, .guard = manager->guard,
+        LeasesConfig leases = { .history = manager->history, .guard = manager->guard,
                                 .runner = &manager->runner, .node = manager->node, .times = conf->lease_times,
                                 .witness = conf->witness, .changed = on_something, .userdata = manager };
         leases_init(&manager->leases, &leases);

@@ -11,6 +11,7 @@
 
 #include "core/names.h"
 #include "daemon/history-private.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 #define RETRY_US 100000U
@@ -321,12 +322,6 @@ void submissions_abandon(History *history) {
         }
 }
 
-static uint64_t realtime_ms(void) {
-        struct timespec now;
-        (void) clock_gettime(CLOCK_REALTIME, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 /* Bytes of @entry with what this node adds to it; the caller's structure is left as it was. */
 static int encode(const History *history, const Entry *entry, uint8_t **ret_bytes, size_t *ret_size) {
         Entry filled = *entry;
@@ -338,7 +333,7 @@ static int encode(const History *history, const Entry *entry, uint8_t **ret_byte
         filled.author = &author;
         filled.format = ENTRY_FORMAT;
         filled.level = entry_level(entry);
-        filled.time_ms = realtime_ms();
+        filled.time_ms = clock_realtime_ms();
         if (!is_alone(history)) {
                 filled.not_after_index = last_index_for(history, 0);
                 if (filled.request_id.len == 0) {
