@@ -166,7 +166,7 @@ static void proposal_is_decided(Sim *sim, const SimEvent *event) {
                 if (event->index & 1U << i)
                         claim.gpus[claim.n_gpus++] = ASSIGNED(1, i);
         if (sim->storage_full || trouble(sim, 5) || tell_assign(&sim->c, &claim) != VERDICT_DONE) {
-                conductor_refused(&sim->conductor, sim->now_us);
+                conductor_refused(&sim->conductor, NULL, true, sim->now_us);
                 return;
         }
         say(sim, "VM %u is assigned, epoch %" G_GUINT64_FORMAT, event->vm, event->epoch);
@@ -176,7 +176,7 @@ static uint64_t conduct(Sim *sim) {
         _cleanup_(proposal_clear) Proposal proposal = {};
         uint64_t wake_us = UINT64_MAX;
         if (sim->proposing ||
-            conductor_next(&sim->conductor, &sim->world, sim->now_us, &proposal, &wake_us) == CONDUCTOR_IDLE)
+            conductor_next(&sim->conductor, &sim->world, NULL, sim->now_us, &proposal, &wake_us) == CONDUCTOR_IDLE)
                 return wake_us;
         g_assert_cmpint(proposal.kind, ==, PROPOSAL_ASSIGN);
         SimEvent event = { .happen = proposal_is_decided, .vm = vm_number(&proposal.vm->id),
