@@ -4,6 +4,7 @@
 /* What check.c and check-node.c share: how a finding is made. Nobody else sees this. */
 
 #include "core/check.h"
+#include "core/names.h"
 
 #define PLURAL(n) ((n) == 1 ? "" : "s")
 

@@ -33,13 +33,6 @@ const char *check_severity_to_text(CheckSeverity severity) {
 
 /* ---- making a finding */
 
-/* What a finding is about. */
-typedef struct Subject {
-        CheckFindings *findings;
-        ObjectKind kind;
-        char object[ID_TEXT_SIZE + PCI_ADDRESS_TEXT_SIZE + NAME_LENGTH_MAX];
-} Subject;
-
 static Subject about_cluster(CheckFindings *findings) {
         return (Subject) { .findings = findings, .kind = OBJECT_KIND_CLUSTER };
 }
