@@ -47,7 +47,7 @@ _gpupoolctl() {
                 [gpu]='list show quarantine release'
                 [pool]='list show create add remove rules policy rename delete'
                 [vm]='list show define start shutdown stop restart move requirement policy update xml delete explain'
-                [node]='list show drain resume remove fencing confirm-down'
+                [node]='list show drain resume remove fence-set fence-clear confirm-down'
                 [job]='list show wait cancel'
                 [cluster]='invite join leave reset level freeze thaw export import'
         )
@@ -61,7 +61,8 @@ _gpupoolctl() {
                 [vm shutdown]='--timeout'
                 [node drain]='--dry-run --timeout'
                 [node resume]='--bring-home'
-                [node fencing]='--parameters'
+                [node fence-set]='--parameters'
+                [vm move]='--timeout --stop'
                 [cluster invite]='--expires'
                 [cluster reset]='--forget'
                 [cluster level]='--dry-run'

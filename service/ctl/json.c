@@ -103,6 +103,7 @@ Json *json_of_cluster(const Objects *objects) {
         json_put_truth(map, "quorate", cluster->quorate);
         put_names(map, "voters", objects, &cluster->voters);
         json_put_truth(map, "frozen", cluster->frozen);
+        json_put_number(map, "frozen_seconds", cluster->frozen_s);
         json_put_number(map, "functional_level", cluster->functional_level);
         json_put_number(map, "supported_level", cluster->supported_level);
         json_put_text(map, "version", cluster->version);
@@ -118,10 +119,12 @@ Json *json_of_node(const Objects *objects, const NodeObject *node) {
         json_put_text(map, "state", node->state);
         json_put_time(map, "silent_since", node->silent_since_us);
         json_put_text(map, "evidence", node->evidence);
+        json_put_text(map, "drain_cause", node->drain_cause);
         json_put_text(map, "role", node->role);
         json_put_list(map, "addresses", &node->addresses);
         json_put_text(map, "hypervisor", node->hypervisor);
         json_put_text(map, "guard", node->guard);
+        json_put(map, "watchdog_us", node->watchdog_us > 0 ? json_number(node->watchdog_us) : NULL);
         json_put_text(map, "fencing", node->fencing);
         json_put_text(map, "virtualization", node->virtualization);
         json_put_text(map, "boot_id", node->boot_id);
@@ -305,6 +308,7 @@ Json *json_of_job(const Objects *objects, const JobObject *job) {
         json_put_text(map, "result", job->result);
         json_put_text(map, "error", job->error);
         json_put_text(map, "message", job->message);
+        json_put(map, "plan", job->plan.n > 0 ? planned_moves_to_json(&job->plan, objects) : NULL);
         return map;
 }
 

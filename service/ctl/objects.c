@@ -238,6 +238,10 @@ static int read_last_placement(sd_bus_message *m, void *field) {
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
+static int read_plan(sd_bus_message *m, void *field) {
+        return planned_moves_read(field, m);
+}
+
 /* The three structs that are properties by themselves are read into the whole VM or job. */
 static int read_requirement(sd_bus_message *m, void *field) {
         VmObject *vm = field;
@@ -289,6 +293,7 @@ static const Property cluster_properties[] = {
         PROPERTY(ClusterObject, "Version", "s", version),
         PROPERTY(ClusterObject, "Features", "as", features),
         PROPERTY(ClusterObject, "Frozen", "b", frozen),
+        PROPERTY(ClusterObject, "FrozenSeconds", "t", frozen_s),
 };
 
 static const Property node_properties[] = {
@@ -298,6 +303,7 @@ static const Property node_properties[] = {
         PROPERTY(NodeObject, "State", "s", state),
         PROPERTY(NodeObject, "SilentSince", "t", silent_since_us),
         PROPERTY(NodeObject, "Evidence", "s", evidence),
+        PROPERTY(NodeObject, "DrainCause", "s", drain_cause),
         PROPERTY(NodeObject, "Role", "s", role),
         PROPERTY(NodeObject, "BootId", "s", boot_id),
         PROPERTY(NodeObject, "Kernel", "s", kernel),
@@ -310,6 +316,7 @@ static const Property node_properties[] = {
         PROPERTY(NodeObject, "Virtualization", "s", virtualization),
         PROPERTY(NodeObject, "Hypervisor", "s", hypervisor),
         PROPERTY(NodeObject, "Guard", "s", guard),
+        PROPERTY(NodeObject, "WatchdogUSec", "t", watchdog_us),
 };
 
 static const Property gpu_properties[] = {
@@ -392,6 +399,7 @@ static const Property job_properties[] = {
         PROPERTY(JobObject, "Result", "s", result),
         PROPERTY(JobObject, "Error", "s", error),
         PROPERTY(JobObject, "Message", "s", message),
+        PROPERTY_READ(JobObject, "Plan", "a(osos)", plan, read_plan),
 };
 
 /* What a property holds that the service did not give: empty text, never NULL, so that no reader need ask. */
@@ -475,6 +483,7 @@ static void vm_clear(VmObject *vm) {
 
 void job_object_clear(JobObject *job) {
         clear_simple(job_properties, ELEMENTS(job_properties), job);
+        planned_moves_clear(&job->plan);
         free(job->started_by);
         free(job->path);
         *job = (JobObject) {};

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <systemd/sd-bus.h>
 
+#include "ctl/planned.h"
 #include "util/array.h"
 #include "util/cleanup.h"
 #include "util/text.h"
@@ -19,6 +20,7 @@ typedef ARRAY(Pair) Pairs;
 typedef struct ClusterObject {
         char *id, *name, *local_node, *leader, *version;
         bool quorate, frozen;
+        uint64_t frozen_s;                                      /* for how long it was asked for */
         TextList voters, features;
         uint32_t functional_level, supported_level;
 } ClusterObject;
@@ -28,11 +30,12 @@ typedef struct Hugepages { uint64_t size_bytes, total, free; } Hugepages;
 typedef struct NodeObject {
         char *path;
         char *id, *name, *state, *evidence, *role, *boot_id, *kernel, *cpu_model, *fencing, *virtualization;
-        char *hypervisor, *guard;
+        char *hypervisor, *guard, *drain_cause;
         TextList addresses;
         Pairs versions;
         uint64_t memory_total_bytes, memory_free_bytes;
         uint64_t silent_since_us;                               /* realtime; 0: it is heard, or nobody knows */
+        uint64_t watchdog_us;                                   /* 0: none is armed */
         ARRAY(Hugepages) hugepages;
 } NodeObject;
 
@@ -85,6 +88,7 @@ typedef struct JobObject {
         uint64_t id, started_at_us;                             /* realtime */
         uint32_t started_by_uid;
         double progress;
+        PlannedMoves plan;                                      /* of the dry run of a drain */
 } JobObject;
 
 typedef enum ObjectKind {

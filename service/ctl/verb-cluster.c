@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* gpupoolctl cluster: its members and its level. A service that does not do one of these yet says so. */
+/* gpupoolctl cluster: its members, its level, and when failover rests. */
 
 #include "core/names.h"
 #include "ctl/job-wait.h"
@@ -7,8 +7,6 @@
 #include "ctl/must.h"
 #include "ctl/verbs.h"
 #include "ctl/words.h"
-
-#define FREEZE_MAX_S 86400
 
 static void begin(Ctl *ctl, Request *request, RequestKind kind, const char *method, const char *doing) {
         request_begin(ctl, request, kind, OBJECT_ROOT, INTERFACE_MANAGER, method);
@@ -201,21 +199,20 @@ Status verb_cluster_level(Ctl *ctl, const Args *args) {
 
 Status verb_cluster_freeze(Ctl *ctl, const Args *args) {
         _cleanup_request_ Request request = {};
-        _cleanup_free_ char *problem = NULL;
-        int64_t seconds;
-        if (number_from_text("SECONDS", args->words.items[0], 1, FREEZE_MAX_S, &seconds, &problem) < 0)
-                return ctl_refuse_usage(ctl, "%s", problem);
-        Status status = ctl_connect(ctl);
+        uint64_t seconds;
+        Status status = seconds_from_text(ctl, "TIME", args->words.items[0], 1, FREEZE_MS_MAX / 1000, &seconds);
+        if (status == STATUS_DONE)
+                status = ctl_connect(ctl);
         if (status != STATUS_DONE)
                 return status;
         begin(ctl, &request, REQUEST_CHANGE, "Freeze", "suspending failover");
-        request_append(&request, "t", (uint64_t) seconds);
+        request_append(&request, "t", seconds);
         status = request_send(ctl, &request, NULL);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "No node is held for lost because it is silent, for %lld s. "
-                      "To end it early: gpupoolctl cluster thaw",
-                 (long long) seconds);
+        _cleanup_free_ char *lifetime = lifetime_to_text(seconds);
+        ctl_tell(ctl, "For %s no node is held for lost because it is silent, and none ends its VMs. To end that early: "
+                      "gpupoolctl cluster thaw", lifetime);
         answer_done(ctl);
         return STATUS_DONE;
 }

@@ -11,6 +11,8 @@
 
 #define FENCING_SIZE_MAX (64U * 1024U)
 
+/* ---- looking */
+
 static Status load_node(Ctl *ctl, const char *typed, Objects **ret_objects, const NodeObject **ret_node) {
         size_t i;
         Status status = ctl_load(ctl, ret_objects);
@@ -82,6 +84,9 @@ static void print_state(const NodeObject *node, const Screen *screen) {
         _cleanup_free_ char *since = time_to_text(node->silent_since_us);
         bool known = text_equal(node->state, "silent") && node->silent_since_us > 0;
         screen_fact(screen, "State", "%s%s%s", node->state, known ? " since " : "", known ? since : "");
+        if (!text_is_empty(node->drain_cause))
+                screen_fact(screen, "Drained", "%s", text_equal(node->drain_cause, "flapping") ?
+                                    "because it was lost three times within an hour" : "by hand");
 }
 
 static void print_node(const Objects *objects, const NodeObject *node, const Screen *screen) {
@@ -105,6 +110,10 @@ static void print_node(const Objects *objects, const NodeObject *node, const Scr
         screen_fact(screen, "VMs", "%s", *vms ? vms : "none");
         screen_fact(screen, "libvirt", "%s", node->hypervisor);
         screen_fact(screen, "Guard", "%s", node->guard);
+        if (node->watchdog_us > 0)
+                screen_fact(screen, "Watchdog", "resets the host within %.1f s", (double) node->watchdog_us / 1e6);
+        else
+                screen_fact(screen, "Watchdog", "none");
         screen_fact(screen, "Fencing", "%s", text_is_empty(node->fencing) ? "none" : node->fencing);
         if (!text_is_empty(node->virtualization))
                 screen_fact(screen, "Itself", "a virtual machine (%s): it can be paused with all its clocks",
@@ -151,6 +160,43 @@ static Status change(Ctl *ctl, Request *request, const NodeObject *node, const c
         return status;
 }
 
+/* The job has ended when the call returns. */
+static Status show_plan(Ctl *ctl, const Objects *objects, const NodeObject *node, const char *path) {
+        _cleanup_request_ Request request = {};
+        _cleanup_message_ sd_bus_message *answer = NULL;
+        _cleanup_(job_object_clear) JobObject job = { .path = must_copy(path) };
+        request_begin(ctl, &request, REQUEST_READ, path, "org.freedesktop.DBus.Properties", "GetAll");
+        request_append(&request, "s", INTERFACE_JOB);
+        Status status = request_send(ctl, &request, &answer);
+        if (status != STATUS_DONE)
+                return status;
+        int r = job_object_read(&job, answer);
+        if (r < 0)
+                return request_refuse_answer(ctl, &request, r);
+
+        if (ctl->json) {
+                Json *document = json_map(), *jobs = json_list();
+                json_push(jobs, json_of_job(objects, &job));
+                json_put(document, "jobs", jobs);
+                ctl_answer(ctl, document);
+        } else if (job.plan.n == 0)
+                ctl_tell(ctl, "No VM would have to leave %s.", node->name);
+        else
+                planned_moves_print(&job.plan, objects, LEFTOVER_STAYS, &ctl->out);
+        return planned_moves_all_run(&job.plan) ? STATUS_DONE : STATUS_WAITS;
+}
+
+static Status try_drain(Ctl *ctl, Request *request, const Objects *objects, const NodeObject *node) {
+        _cleanup_message_ sd_bus_message *answer = NULL;
+        const char *path;
+        request_option(request, "dry-run", "b", 1);
+        Status status = request_send(ctl, request, &answer);
+        if (status != STATUS_DONE)
+                return status;
+        int r = sd_bus_message_read_basic(answer, 'o', &path);
+        return r < 0 ? request_refuse_answer(ctl, request, r) : show_plan(ctl, objects, node, path);
+}
+
 Status verb_node_drain(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_(job_wait_freep) JobWait *wait = NULL;
@@ -168,7 +214,7 @@ Status verb_node_drain(Ctl *ctl, const Args *args) {
         request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "Drain");
         request_explain(&request, ACTION_MANAGE_NODE, "draining node %s", node->name);
         if (args_has(args, "--dry-run"))
-                request_option(&request, "dry-run", "b", 1);
+                return try_drain(ctl, &request, objects, node);
         if (timeout_s >= 0)
                 request_option(&request, "timeout", "t", (uint64_t) timeout_s);
         status = job_wait_send(wait, &request, "drain", node->name);
@@ -186,7 +232,8 @@ Status verb_node_resume(Ctl *ctl, const Args *args) {
         request_explain(&request, ACTION_MANAGE_NODE, "resuming node %s", node->name);
         if (args_has(args, "--bring-home"))
                 request_option(&request, "bring-home", "b", 1);
-        return change(ctl, &request, node, "takes VMs again");
+        return change(ctl, &request, node, args_has(args, "--bring-home") ?
+                              "takes VMs again; those that left it come home, one at a time" : "takes VMs again");
 }
 
 Status verb_node_remove(Ctl *ctl, const Args *args) {
@@ -217,9 +264,19 @@ Status verb_node_remove(Ctl *ctl, const Args *args) {
         return STATUS_DONE;
 }
 
+/* ---- how it is switched off */
+
+static Status append_parameter(Ctl *ctl, Request *request, char *text, const char *where) {
+        char *equals = strchr(text, '=');
+        if (!equals || equals == text)
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "%s is not KEY=VALUE.", where);
+        *equals = 0;
+        request_append(request, "{ss}", text, equals + 1);
+        return STATUS_DONE;
+}
+
 /* KEY=VALUE lines; empty ones and those that begin with # are passed over. */
-static Status append_parameters(Ctl *ctl, Request *request, char *text, const char *file) {
-        request_open(request, 'a', "{ss}");
+static Status append_lines(Ctl *ctl, Request *request, char *text, const char *file) {
         unsigned number = 0;
         while (text && *text) {
                 char *line = strsep(&text, "\n");
@@ -229,37 +286,88 @@ static Status append_parameters(Ctl *ctl, Request *request, char *text, const ch
                         line[length - 1] = 0;
                 if (!*line || *line == '#')
                         continue;
-                char *equals = strchr(line, '=');
-                if (!equals || equals == line)
-                        return ctl_fail(ctl, STATUS_FAILED, ERROR_INVALID_ARGUMENT, "Line %u of %s is not KEY=VALUE.",
-                                        number, file);
-                *equals = 0;
-                request_append(request, "{ss}", line, equals + 1);
+                _cleanup_free_ char *where = must_printf("Line %u of %s", number, file);
+                Status status = append_parameter(ctl, request, line, where);
+                if (status != STATUS_DONE)
+                        return status;
         }
-        request_close(request);
         return STATUS_DONE;
 }
 
-Status verb_node_fencing(Ctl *ctl, const Args *args) {
+/* Whoever can log in sees the words of a command (ps); a script that prints the password is no secret. */
+static bool is_secret(const char *word) {
+        static const char *const parts[] = { "passw", "secret", "token", "community" };
+        _cleanup_free_ char *key = must_printf("%.*s", (int) strcspn(word, "="), word);
+        for (size_t i = 0; i < ELEMENTS(parts); i++)
+                if (strcasestr(key, parts[i]) && !strcasestr(key, "script"))
+                        return true;
+        return false;
+}
+
+static Status append_words(Ctl *ctl, Request *request, const Args *args) {
+        for (size_t i = 2; i < args->words.n; i++) {
+                const char *word = args->words.items[i];
+                if (is_secret(word))
+                        return ctl_refuse_usage(ctl, "%.*s is a secret, and every user of this host can read what is on "
+                                                "a command line: put it into a file, or into standard input, as a line "
+                                                "KEY=VALUE, and say --parameters FILE or --parameters -.",
+                                                (int) strcspn(word, "="), word);
+                _cleanup_free_ char *text = must_copy(word), *where = must_printf("\"%s\"", word);
+                Status status = append_parameter(ctl, request, text, where);
+                if (status != STATUS_DONE)
+                        return status;
+        }
+        return STATUS_DONE;
+}
+
+/* @args and @text have the parameters; neither: there is no fencing any more. */
+static Status set_fencing(Ctl *ctl, const Args *args, const char *agent, char *text, const char *file,
+                          const char *done) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_request_ Request request = {};
-        _cleanup_free_ char *text = NULL;
-        const char *file = args_value(args, "--parameters"), *agent = args->words.items[1];
         const NodeObject *node;
-        size_t size;
-        Status status = file ? file_read(ctl, file, FENCING_SIZE_MAX, &text, &size) : STATUS_DONE;
-        if (status == STATUS_DONE)
-                status = load_node(ctl, args->words.items[0], &objects, &node);
+        Status status = load_node(ctl, args->words.items[0], &objects, &node);
         if (status != STATUS_DONE)
                 return status;
-
         request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "SetFencing");
         request_explain(&request, ACTION_MANAGE_CLUSTER, "setting the fencing of node %s", node->name);
-        request_append(&request, "s", text_equal(agent, "none") ? "" : agent);
-        status = append_parameters(ctl, &request, text, file ? file : "");
-        if (status != STATUS_DONE)
-                return status;
-        return change(ctl, &request, node, text_equal(agent, "none") ? "has no fencing" : "has its fencing set");
+        request_append(&request, "s", agent);
+        request_open(&request, 'a', "{ss}");
+        status = append_words(ctl, &request, args);
+        if (status == STATUS_DONE)
+                status = append_lines(ctl, &request, text, file);
+        request_close(&request);
+        return status == STATUS_DONE ? change(ctl, &request, node, done) : status;
+}
+
+Status verb_node_fence_set(Ctl *ctl, const Args *args) {
+        _cleanup_free_ char *text = NULL;
+        const char *file = args_value(args, "--parameters"), *agent = args->words.items[1];
+        size_t size;
+        Status status = file ? file_read(ctl, file, FENCING_SIZE_MAX, &text, &size) : STATUS_DONE;
+        _cleanup_free_ char *done = must_printf("is switched off by %s when it must be", agent);
+        return status == STATUS_DONE ? set_fencing(ctl, args, agent, text, file ? file : "", done) : status;
+}
+
+Status verb_node_fence_clear(Ctl *ctl, const Args *args) {
+        return set_fencing(ctl, args, "", NULL, "", "has no fence agent any more");
+}
+
+/* ---- that it is off */
+
+/* What would happen, in whole sentences. */
+static char *warn_of_word(const Objects *objects, const NodeObject *node) {
+        _cleanup_free_ char *vms = must_copy("");
+        unsigned n = 0;
+        ARRAY_EACH(vm, &objects->vms)
+                if (text_equal(vm->node, node->path))
+                        must_append(&vms, "%s%s", n++ > 0 ? ", " : "", vm->name);
+        if (n == 0)
+                return must_printf("Node %s is held for off then. No VM is assigned to it.", node->name);
+        return must_printf("Node %s is held for off then, and its VM%s (%s) start%s elsewhere at once. If it is not off, "
+                           "but only cut off, %s twice at the same time, and the disks are destroyed. Look at the "
+                           "machine, or at its power supply, first.", node->name, plural(n), vms, n == 1 ? "s" : "",
+                           n == 1 ? "it runs" : "they run");
 }
 
 Status verb_node_confirm_down(Ctl *ctl, const Args *args) {
@@ -267,10 +375,18 @@ Status verb_node_confirm_down(Ctl *ctl, const Args *args) {
         _cleanup_request_ Request request = {};
         const NodeObject *node;
         Status status = load_node(ctl, args->words.items[0], &objects, &node);
-        if (status == STATUS_DONE)
-                status = ctl_confirm(ctl, ASK_OR_BE_TOLD,
-                                     "Is node %s off? If it is not, its VMs may run twice and their disks be "
-                                     "destroyed.", node->name);
+        if (status != STATUS_DONE)
+                return status;
+        /* The service decides; but nobody is asked to vouch for what it will refuse. With a request id of before it may
+         * have been done. */
+        if (!text_equal(node->state, "silent") && !ctl->has_request_id)
+                return ctl_fail(ctl, STATUS_FAILED, ERROR_CONFLICT,
+                                text_equal(node->state, "lost") ?
+                                        "Node %s is %s already: nothing is left to confirm." :
+                                        "Node %s is %s and not silent, so it cannot be held for off.",
+                                node->name, node->state);
+        _cleanup_free_ char *warning = warn_of_word(objects, node);
+        status = ctl_confirm_word(ctl, "--yes", false, node->name, warning);
         if (status != STATUS_DONE)
                 return status;
         request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "ConfirmDown");

@@ -4,37 +4,10 @@
 #include "core/names.h"
 #include "ctl/json.h"
 #include "ctl/must.h"
+#include "ctl/planned.h"
 #include "ctl/request.h"
-#include "ctl/table.h"
 #include "ctl/verbs.h"
 #include "ctl/words.h"
-
-typedef struct Change { char *vm, *from, *to, *why; } Change;   /* @to empty: it would wait */
-
-typedef ARRAY(Change) Changes;
-
-static void changes_clear(Changes *changes) {
-        ARRAY_EACH(change, changes) {
-                free(change->vm);
-                free(change->from);
-                free(change->to);
-                free(change->why);
-        }
-        array_clear(changes);
-}
-
-static int read_changes(const Objects *objects, sd_bus_message *m, Changes *changes) {
-        const char *vm, *from, *to, *why;
-        int r = sd_bus_message_enter_container(m, 'a', "(osos)");
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_read(m, "(osos)", &vm, &from, &to, &why)) > 0) {
-                Change change = { must_copy(objects_name(objects, vm)), must_copy(from),
-                                  must_copy(objects_name(objects, to)), must_copy(why) };
-                MUST(array_append(changes, &change));
-        }
-        return r < 0 ? r : sd_bus_message_exit_container(m);
-}
 
 /* The objects named by each --@option, by path. */
 static Status append_objects(Ctl *ctl, Request *request, const Args *args, const Objects *objects, const char *option,
@@ -77,38 +50,9 @@ static Status append_additions(Ctl *ctl, Request *request, const Args *args) {
         return STATUS_DONE;
 }
 
-static void print_changes(const Changes *changes, const Screen *screen) {
-        _cleanup_(table_freep) Table *table = table_new();
-        table_column(table, "VM", TABLE_LEFT, TABLE_WHOLE, 0);
-        table_column(table, "WOULD", TABLE_LEFT, TABLE_WHOLE, 0);
-        table_column(table, "WHY", TABLE_LEFT, 20, 12);
-        ARRAY_EACH(change, changes) {
-                bool waits = !*change->to;
-                table_cell(table, STYLE_PLAIN, "%s", change->vm);
-                table_cell(table, waits ? STYLE_BAD : STYLE_PLAIN, "%s %s %s", or_dash(change->from),
-                           screen_arrow(screen), waits ? "waits" : change->to);
-                table_cell(table, STYLE_PLAIN, "%s", change->why);
-        }
-        table_print(table, screen);
-}
-
-static void answer(Ctl *ctl, const Changes *changes) {
-        Json *document = json_map(), *moves = json_list();
-        ARRAY_EACH(change, changes) {
-                Json *item = json_map();
-                json_put_text(item, "vm", change->vm);
-                json_put_text(item, "from", change->from);
-                json_put_text(item, "to", change->to);
-                json_put_text(item, "why", change->why);
-                json_push(moves, item);
-        }
-        json_put(document, "moves", moves);
-        ctl_answer(ctl, document);
-}
-
 Status verb_plan(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
-        _cleanup_(changes_clear) Changes changes = {};
+        _cleanup_(planned_moves_clear) PlannedMoves moves = {};
         _cleanup_request_ Request request = {};
         _cleanup_message_ sd_bus_message *reply = NULL;
         Status status = ctl_load(ctl, &objects);
@@ -127,18 +71,17 @@ Status verb_plan(Ctl *ctl, const Args *args) {
                 status = request_send(ctl, &request, &reply);
         if (status != STATUS_DONE)
                 return status;
-        int r = read_changes(objects, reply, &changes);
+        int r = planned_moves_read(&moves, reply);
         if (r < 0)
                 return request_refuse_answer(ctl, &request, r);
 
-        bool all_run = true;
-        ARRAY_EACH(change, &changes)
-                all_run = all_run && *change->to;
-        if (ctl->json)
-                answer(ctl, &changes);
-        else if (changes.n == 0)
+        if (ctl->json) {
+                Json *document = json_map();
+                json_put(document, "moves", planned_moves_to_json(&moves, objects));
+                ctl_answer(ctl, document);
+        } else if (moves.n == 0)
                 ctl_tell(ctl, "Nothing would change.");
         else
-                print_changes(&changes, &ctl->out);
-        return all_run ? STATUS_DONE : STATUS_WAITS;
+                planned_moves_print(&moves, objects, LEFTOVER_WAITS, &ctl->out);
+        return planned_moves_all_run(&moves) ? STATUS_DONE : STATUS_WAITS;
 }

@@ -33,13 +33,21 @@ static char *describe_quorum(const Objects *objects) {
                            cluster->voters.n);
 }
 
+static char *describe_freeze(const ClusterObject *cluster) {
+        if (!cluster->frozen)
+                return must_copy("");
+        if (cluster->frozen_s == 0)
+                return must_copy(", frozen");
+        _cleanup_free_ char *lifetime = lifetime_to_text(cluster->frozen_s);
+        return must_printf(", frozen for %s", lifetime);
+}
+
 static void print_heading(const Objects *objects, const Screen *screen) {
         const ClusterObject *cluster = &objects->cluster;
-        _cleanup_free_ char *quorum = describe_quorum(objects);
+        _cleanup_free_ char *quorum = describe_quorum(objects), *frozen = describe_freeze(cluster);
         _cleanup_free_ char *left = must_printf("cluster %s (%zu node%s, %s, level %u)%s", or_dash(cluster->name),
                                                 objects->nodes.n, plural(objects->nodes.n), quorum,
-                                                cluster->functional_level,
-                                                cluster->frozen ? ", frozen: no failover by time" : "");
+                                                cluster->functional_level, frozen);
         const char *leader = objects_name(objects, cluster->leader);
         _cleanup_free_ char *right = *leader ? must_printf("leader %s", leader) : must_copy("no leader known");
         size_t used = text_width(left) + text_width(right), width = screen->width > 0 ? screen->width : 80;
@@ -111,6 +119,9 @@ static void hint_at_trouble(Ctl *ctl, const Objects *objects) {
         else if (!cluster->quorate)
                 ctl_hint(ctl, "What is known can be read; every change is refused until a leader is known. Running "
                               "VMs go on.");
+        if (cluster->frozen)
+                ctl_hint(ctl, "The cluster is frozen: a node that fails keeps its VMs until that is over. To end it "
+                              "early: gpupoolctl cluster thaw");
 }
 
 static Status answer(Ctl *ctl, const Objects *objects) {

@@ -21,20 +21,26 @@ static const Operation move = { "move", "Move", "moving" };
 
 #define TIMEOUT_NOT_GIVEN (-1)
 
-static Status send_one(Ctl *ctl, JobWait *wait, const VmObject *vm, const Operation *operation, const char *node,
-                       int64_t timeout_s) {
+typedef struct Wishes {
+        const char *node;               /* move: where to; empty: anywhere else; NULL: no move */
+        int64_t timeout_s;
+        bool at_once;                   /* move: the guest is not asked */
+} Wishes;
+
+static Status send_one(Ctl *ctl, JobWait *wait, const VmObject *vm, const Operation *operation, const Wishes *wishes) {
         _cleanup_request_ Request request = {};
         request_begin(ctl, &request, REQUEST_CHANGE, vm->path, INTERFACE_VM, operation->method);
         request_explain(&request, ACTION_OPERATE_VM, "%s a VM of pool %s", operation->doing, vm->pool);
-        if (node)
-                request_append(&request, "s", node);
-        if (timeout_s != TIMEOUT_NOT_GIVEN)
-                request_option(&request, "timeout", "t", (uint64_t) timeout_s);
+        if (wishes->node)
+                request_append(&request, "s", wishes->node);
+        if (wishes->timeout_s != TIMEOUT_NOT_GIVEN)
+                request_option(&request, "timeout", "t", (uint64_t) wishes->timeout_s);
+        if (wishes->at_once)
+                request_option(&request, "shutdown", "b", 0);
         return job_wait_send(wait, &request, operation->word, vm->name);
 }
 
-static Status operate(Ctl *ctl, char const *const *names, size_t n, const Operation *operation, const char *node,
-                      int64_t timeout_s) {
+static Status operate(Ctl *ctl, char const *const *names, size_t n, const Operation *operation, const Wishes *wishes) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_(job_wait_freep) JobWait *wait = NULL;
         Status status = ctl_load(ctl, &objects);
@@ -49,7 +55,7 @@ static Status operate(Ctl *ctl, char const *const *names, size_t n, const Operat
                 size_t found;
                 status = ctl_find(ctl, objects, KIND_VM, names[i], &found);
                 if (status == STATUS_DONE)
-                        status = send_one(ctl, wait, objects->vms.items + found, operation, node, timeout_s);
+                        status = send_one(ctl, wait, objects->vms.items + found, operation, wishes);
                 if (first == STATUS_DONE)
                         first = status;
         }
@@ -57,26 +63,36 @@ static Status operate(Ctl *ctl, char const *const *names, size_t n, const Operat
         return first == STATUS_DONE ? status : first;
 }
 
+static Status operate_plainly(Ctl *ctl, const Args *args, const Operation *operation) {
+        return operate(ctl, args->words.items, args->words.n, operation, &(Wishes) { .timeout_s = TIMEOUT_NOT_GIVEN });
+}
+
 Status verb_vm_start(Ctl *ctl, const Args *args) {
-        return operate(ctl, args->words.items, args->words.n, &start, NULL, TIMEOUT_NOT_GIVEN);
+        return operate_plainly(ctl, args, &start);
 }
 
 Status verb_vm_shutdown(Ctl *ctl, const Args *args) {
-        int64_t timeout_s = TIMEOUT_NOT_GIVEN;
-        Status status = option_number(ctl, args, "--timeout", 0, INT32_MAX, &timeout_s);
+        Wishes wishes = { .timeout_s = TIMEOUT_NOT_GIVEN };
+        Status status = option_number(ctl, args, "--timeout", 0, INT32_MAX, &wishes.timeout_s);
         if (status != STATUS_DONE)
                 return status;
-        return operate(ctl, args->words.items, args->words.n, &shutdown_cleanly, NULL, timeout_s);
+        return operate(ctl, args->words.items, args->words.n, &shutdown_cleanly, &wishes);
 }
 
 Status verb_vm_stop(Ctl *ctl, const Args *args) {
-        return operate(ctl, args->words.items, args->words.n, &stop, NULL, TIMEOUT_NOT_GIVEN);
+        return operate_plainly(ctl, args, &stop);
 }
 
 Status verb_vm_restart(Ctl *ctl, const Args *args) {
-        return operate(ctl, args->words.items, args->words.n, &restart, NULL, TIMEOUT_NOT_GIVEN);
+        return operate_plainly(ctl, args, &restart);
 }
 
 Status verb_vm_move(Ctl *ctl, const Args *args) {
-        return operate(ctl, args->words.items, 1, &move, args->words.items[1], TIMEOUT_NOT_GIVEN);
+        Wishes wishes = { .timeout_s = TIMEOUT_NOT_GIVEN, .at_once = args_has(args, "--stop"),
+                          .node = args->words.n > 1 ? args->words.items[1] : "" };
+        Status status = option_number(ctl, args, "--timeout", 0, INT32_MAX, &wishes.timeout_s);
+        if (status == STATUS_DONE && wishes.at_once && wishes.timeout_s != TIMEOUT_NOT_GIVEN)
+                return ctl_refuse_usage(ctl, "--stop and --timeout do not go together: what is stopped at once is not "
+                                        "waited for.");
+        return status == STATUS_DONE ? operate(ctl, args->words.items, 1, &move, &wishes) : status;
 }

@@ -59,8 +59,12 @@ static const Option node_drain_options[] = {
 static const Option node_resume_options[] = {
         { "--bring-home", 0, NULL, "move back what the drain moved away" }, OPTIONS_END,
 };
-static const Option node_fencing_options[] = {
-        { "--parameters", 0, "FILE", "KEY=VALUE lines for the agent, - for standard input: passwords are no words" },
+static const Option vm_move_options[] = {
+        { "--timeout", 0, "SECONDS", "stop it hard if it has not shut down by then; 0: never" },
+        { "--stop", 0, NULL, "end it at once, as if power were cut" }, OPTIONS_END,
+};
+static const Option node_fence_options[] = {
+        { "--parameters", 0, "FILE", "more KEY=VALUE, a line each, - for standard input: for passwords" },
         OPTIONS_END,
 };
 static const Option invite_options[] = {
@@ -164,8 +168,11 @@ const Verb verbs[] = {
         { "vm", "restart", "VM...", 1, WORDS_ANY, NULL, "stop VMs at once and start them again",
           "From the XML and the requirement that now stand, on any node.\n\n"
           "  gpupoolctl vm restart bert", verb_vm_restart },
-        { "vm", "move", "VM NODE", 2, 2, NULL, "shut a VM down and start it on another node",
-          "  gpupoolctl vm move bert b", verb_vm_move },
+        { "vm", "move", "VM [NODE] [OPTION]...", 1, 2, vm_move_options, "shut a VM down and start it on another node",
+          "Without NODE it goes to the best of the other nodes. Where there is no place for it nothing is stopped\n"
+          "(exit status 3).\n\n"
+          "  gpupoolctl vm move bert\n"
+          "  gpupoolctl vm move bert b --timeout 60", verb_vm_move },
         { "vm", "requirement", "VM [--gpus N] [--pool POOL]", 1, 1, vm_requirement_options, "set which GPUs a VM needs",
           "Counts from its next start on. What is not given stays.\n\n"
           "  gpupoolctl vm requirement bert --gpus 4", verb_vm_requirement },
@@ -192,20 +199,31 @@ const Verb verbs[] = {
           "\"gpupoolctl node NODE\" does the same.\n\n"
           "  gpupoolctl node show a", verb_node_show },
         { "node", "drain", "NODE [OPTION]...", 1, 1, node_drain_options, "move every VM away, for work on the host",
-          "One VM at a time: shut down cleanly, started elsewhere. None is placed there until it is resumed.\n\n"
+          "One VM at a time: shut down cleanly, started elsewhere. None is placed there until it is resumed. What has\n"
+          "no place elsewhere stays, and is told (exit status 3); it leaves by itself when there is room. --dry-run says\n"
+          "what would go where.\n\n"
+          "  gpupoolctl node drain a --dry-run\n"
           "  gpupoolctl node drain a", verb_node_drain },
         { "node", "resume", "NODE [--bring-home]", 1, 1, node_resume_options, "let VMs be placed there again",
+          "After a drain, and after a node was lost so often that no VM is placed on it any more.\n\n"
           "  gpupoolctl node resume a --bring-home", verb_node_resume },
         { "node", "remove", "NODE", 1, 1, NULL, "take a node out of the cluster, for ever",
           "Its key is dropped and its connections are closed. No VM may be assigned to it; its GPUs leave the pools.\n"
           "It need not be there. On this host itself: gpupoolctl cluster leave.\n\n"
           "  gpupoolctl node remove c", verb_node_remove },
-        { "node", "fencing", "NODE AGENT [--parameters FILE]", 2, 2, node_fencing_options,
-          "say how a node can be switched off", "AGENT is a program of the fence-agents package, or none.\n\n"
-          "  gpupoolctl node fencing b fence_ipmilan --parameters b.fence", verb_node_fencing },
+        { "node", "fence-set", "NODE AGENT [KEY=VALUE]... [--parameters FILE]", 2, WORDS_ANY, node_fence_options,
+          "say how a node can be switched off",
+          "AGENT is a program of the fence-agents package; what it needs stands in its manual page. A node that falls\n"
+          "silent is switched off by it. What was set before is replaced. Whatever is on a command line every user\n"
+          "of the host can read, so passwords are taken from FILE or standard input only.\n\n"
+          "  gpupoolctl node fence-set b fence_ipmilan ip=10.0.9.2 username=admin --parameters - <b.password",
+          verb_node_fence_set },
+        { "node", "fence-clear", "NODE", 1, 1, NULL, "forget how a node can be switched off",
+          "  gpupoolctl node fence-clear b", verb_node_fence_clear },
         { "node", "confirm-down", "NODE", 1, 1, NULL, "vouch that a silent node is off",
-          "Its VMs can then start elsewhere at once. If it is not off, a VM may run twice and its disks be destroyed:\n"
-          "look at the machine first.\n\n"
+          "Its VMs start elsewhere at once. If it is not off, a VM may run twice and its disks be destroyed: look at the\n"
+          "machine first. On a terminal the node's name must be typed; a script says --yes. Mostly there is no need for\n"
+          "it: a silent node is lost by itself when its lease has run out.\n\n"
           "  gpupoolctl node confirm-down b", verb_node_confirm_down },
 
         { "job", "list", "", 0, 0, NULL, "the jobs that run, and those that ended a minute ago",
@@ -268,8 +286,10 @@ const Verb verbs[] = {
         { "cluster", "level", "[N] [--dry-run]", 0, 1, level_options, "show or raise the functional level",
           "It never falls again: older programs can then no longer be members.\n\n"
           "  gpupoolctl cluster level 2 --dry-run", verb_cluster_level },
-        { "cluster", "freeze", "SECONDS", 1, 1, NULL, "suspend failover by time, for work on the network",
-          "  gpupoolctl cluster freeze 600", verb_cluster_freeze },
+        { "cluster", "freeze", "TIME", 1, 1, NULL, "suspend failover by time, for work on the network",
+          "Until it is over no node is held for lost because it is silent, and none ends its VMs for want of a lease.\n"
+          "At most a day; begun again it begins anew. Other evidence still counts: a fence agent, a new boot.\n\n"
+          "  gpupoolctl cluster freeze 10min", verb_cluster_freeze },
         { "cluster", "thaw", "", 0, 0, NULL, "end a freeze early",
           "  gpupoolctl cluster thaw", verb_cluster_thaw },
         { "cluster", "export", "FILE", 1, 1, NULL, "write a backup of what the cluster has decided",

@@ -130,14 +130,11 @@ char *lifetime_to_text(uint64_t seconds) {
 }
 
 /* "90", "90s", "15min", "2h", "7d" */
-Status option_seconds(Ctl *ctl, const Args *args, const char *name, uint64_t least, uint64_t most, uint64_t *ret) {
+Status seconds_from_text(Ctl *ctl, const char *what, const char *value, uint64_t least, uint64_t most, uint64_t *ret) {
         static const struct {
                 const char *unit;
                 uint64_t seconds;
         } units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
-        const char *value = args_value(args, name);
-        if (!value)
-                return STATUS_DONE;
         size_t digits = strspn(value, "0123456789");
         uint64_t number = 0, seconds = 0;
         _cleanup_free_ char *text = must_printf("%.*s", (int) digits, value);
@@ -151,7 +148,12 @@ Status option_seconds(Ctl *ctl, const Args *args, const char *name, uint64_t lea
                 }
         _cleanup_free_ char *shortest = lifetime_to_text(least), *longest = lifetime_to_text(most);
         return ctl_refuse_usage(ctl, "%s is a time from %s to %s, such as 90s, 15min, 2h or 7d; it is not \"%s\".",
-                                name, shortest, longest, value);
+                                what, shortest, longest, value);
+}
+
+Status option_seconds(Ctl *ctl, const Args *args, const char *name, uint64_t least, uint64_t most, uint64_t *ret) {
+        const char *value = args_value(args, name);
+        return value ? seconds_from_text(ctl, name, value, least, most, ret) : STATUS_DONE;
 }
 
 char *user_to_text(uint32_t uid) {
@@ -186,10 +188,10 @@ static void add_note(char **note, const char *format, ...) {
 
 static void add_evidence(char **note, const char *evidence) {
         static const char *const sentences[][2] = {
-                { "lease", "its lease ran out" },
-                { "power-off", "it was switched off" },
-                { "new-boot", "it booted anew" },
-                { "confirmed", "an administrator vouched that it is off" },
+                { "lease", "its lease has run out" },
+                { "power-off", "its fence agent says that it is off" },
+                { "new-boot", "it has booted anew" },
+                { "confirmed", "an administrator says that it is off" },
         };
         for (size_t i = 0; i < ELEMENTS(sentences); i++)
                 if (text_equal(evidence, sentences[i][0])) {
@@ -198,6 +200,18 @@ static void add_evidence(char **note, const char *evidence) {
                 }
         if (!text_is_empty(evidence))
                 add_note(note, "%s", evidence);
+}
+
+static void add_drain(char **note, const NodeObject *node) {
+        if (text_equal(node->drain_cause, "flapping"))
+                add_note(note, "lost three times within an hour: find out why, then gpupoolctl node resume %s",
+                         node->name);
+        else if (text_equal(node->state, "draining"))
+                add_note(note, "its VMs are leaving, and none is placed there");
+        else if (text_equal(node->state, "drained"))
+                add_note(note, "no VM is placed there: gpupoolctl node resume %s", node->name);
+        else if (!text_is_empty(node->drain_cause))
+                add_note(note, "drained");
 }
 
 static void add_state(char **note, const NodeObject *node) {
@@ -222,6 +236,7 @@ char *node_to_note(const Objects *objects, const NodeObject *node) {
                        text_equal(node->state, "drained");
         add_state(&note, node);
         add_evidence(&note, node->evidence);
+        add_drain(&note, node);
         if (!runs_vms)
                 add_note(&note, "witness: it only votes");
         else if (is_here && !text_is_empty(node->hypervisor) && !text_equal(node->hypervisor, "connected"))

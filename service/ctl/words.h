@@ -62,5 +62,7 @@ Status file_read(Ctl *ctl, const char *name, size_t most, char **ret, size_t *re
 /* The option @name as a whole number; *ret is untouched if it was not given. */
 Status option_number(Ctl *ctl, const Args *args, const char *name, int64_t least, int64_t most, int64_t *ret);
 
-/* The option @name as a time in seconds, between @least and @most; *ret is untouched if it was not given. */
+/* A time such as 90s, 15min, 2h or 7d, in seconds, between @least and @most; @what says whose it is. */
+Status seconds_from_text(Ctl *ctl, const char *what, const char *text, uint64_t least, uint64_t most, uint64_t *ret);
+/* The same of the option @name; *ret is untouched if it was not given. */
 Status option_seconds(Ctl *ctl, const Args *args, const char *name, uint64_t least, uint64_t most, uint64_t *ret);

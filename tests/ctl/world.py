@@ -73,7 +73,7 @@ def cluster():
             'ClusterId': 'cc' * 16, 'ClusterName': 'lab', 'LocalNode': node('a'), 'Leader': node('a'), 'Quorate': True,
             'Voters': [node('a'), node('b'), node('c')], 'FunctionalLevel': 1, 'SupportedLevel': 1, 'Version': '0.1.0',
             'Features': ['jobs', 'check']})),
-        make_node('a'),
+        make_node('a', WatchdogUSec=2500000),
         make_node('b', Hypervisor='hung', Guard='connected'),
         make_node('c', State='lost', Evidence='lease'),
         make_gpu('a', '0000:41:00.0', State='assigned', VM=vm('bert'), Driver='vfio-pci',
