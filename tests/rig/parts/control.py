@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Control: one JSON object a line there and one back, over a Unix socket. Each host's pid 1 and sysfs have one."""
 
+import contextlib
 import json
 import os
 import socket
@@ -11,18 +12,18 @@ class Refused(Exception):
 
 
 def listen(path):
-    """A listening socket at path, for root only."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    """A socket at path, for root only. It listens as soon as it is there."""
+    new = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     mask = os.umask(0o177)
     try:
-        sock.bind(path)
+        sock.bind(new)
     finally:
         os.umask(mask)
     sock.listen(16)
+    os.rename(new, path)
     return sock
 
 
