@@ -397,6 +397,7 @@ static void on_told(void *userdata) {
 
         if (!sim_loop_may_run(writer->loop, &writer->tell))
                 return;
+        SimTurn turn = sim_loop_begin(writer->loop);
         finished = writer->finished;
         g_queue_init(&writer->finished);
         if (writer->trouble != writer->error) {
@@ -409,6 +410,7 @@ static void on_told(void *userdata) {
                 else
                         writer->callbacks.done(writer->userdata, job->sequence, &job->write);
         }
+        sim_loop_end(turn);
 }
 
 /* ---- writer.h */

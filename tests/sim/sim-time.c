@@ -12,6 +12,8 @@ void sim_time_init(SimTime *time, uint64_t seed, unsigned told) {
 void sim_time_clear(SimTime *time) {
         array_clear(&time->agenda);
         g_free(time->broken);
+        for (unsigned i = 0; i < SIM_LAST; i++)
+                g_free(time->last[i]);
         *time = (SimTime) {};
 }
 
@@ -122,8 +124,19 @@ void sim_say(SimTime *time, const char *format, ...) {
         va_end(ap);
         g_assert_cmpint(n, >=, 0);
         time->mark = sim_mark_bytes(time->mark ^ time->now_us, text, strlen(text));
+        char **last = time->last + time->n_said++ % SIM_LAST;
+        g_free(*last);
+        *last = g_strdup_printf("%10.6f %s", (double) time->now_us / (double) SECOND, text);
         if (time->told > 0)
-                printf("# %10.6f %s\n", (double) time->now_us / (double) SECOND, text);
+                printf("# %s\n", *last);
+}
+
+void sim_tell_last(const SimTime *time) {
+        for (unsigned i = 0; i < SIM_LAST; i++) {
+                const char *said = time->last[(time->n_said + i) % SIM_LAST];
+                if (said)
+                        fprintf(stderr, "# %s\n", said);
+        }
 }
 
 void sim_broken(SimTime *time, const char *format, ...) {

@@ -16,6 +16,8 @@
 #define MS UINT64_C(1000)
 #define SECOND UINT64_C(1000000)
 
+#define SIM_LAST 50U
+
 /* Part of what it belongs to; zeroed and with ring() it is ready. Set or not, it may be set again. */
 typedef struct SimAlarm {
         uint64_t at_us;
@@ -34,6 +36,8 @@ typedef struct SimTime {
         uint64_t mark;                  /* of all that was said: two runs with the same one are the same history */
         uint64_t n_events;
         char *broken;                   /* owned; what was found broken first */
+        char *last[SIM_LAST];           /* what was said last, a ring; for those who find something broken */
+        unsigned n_said;
 } SimTime;
 
 void sim_time_init(SimTime *time, uint64_t seed, unsigned told);
@@ -56,5 +60,8 @@ uint64_t sim_between(SimTime *time, uint64_t least, uint64_t most);
 
 void sim_say(SimTime *time, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_broken(SimTime *time, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* To standard error, oldest first. */
+void sim_tell_last(const SimTime *time);
 
 uint64_t sim_mark_bytes(uint64_t mark, const void *bytes, size_t size);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What gpupoold finds beside its network, its disk, libvirt and the guard: its small files, realtime, randomness, the
+ * facts of its host, its bus, the journal. Everything belongs to the host on whose loop it is asked for. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-id128.h>
+#include <time.h>
+
+#include "daemon/local-facts.h"
+#include "daemon/node-id.h"
+#include "daemon/reset.h"
+#include "heart.h"
+#include "util/log.h"
+
+#define LOOK_LEAST_US (20 * MS)         /* until udev has been read once */
+#define LOOK_MOST_US (300 * MS)
+
+/* ---- the node's id, its peers, a reset */
+
+int node_id_read(const char *state_directory, NodeId *ret) {
+        HeartHost *host = heart_host_current();
+        if (!host->has_id)
+                return -ENOENT;
+        *ret = host->id;
+        return 0;
+}
+
+int node_id_read_new(const char *state_directory, NodeId *ret) {
+        return -ENOENT;
+}
+
+int node_id_create(const char *state_directory, NodeId *ret) {
+        *ret = heart_host_current()->id;
+        return 0;
+}
+
+int node_id_keep(const char *state_directory) {
+        heart_host_current()->has_id = true;
+        return 0;
+}
+
+static void copy_peers(const PeersFile *from, PeersFile *ret) {
+        *ret = (PeersFile) { .cluster = from->cluster, .removed = from->removed, .joining = from->joining };
+        g_assert_cmpint(text_set(&ret->cluster_name, from->cluster_name), >=, 0);
+        ARRAY_EACH(peer, &from->peers) {
+                KnownPeer copy = { .node = peer->node, .member = peer->member };
+                memcpy(copy.key, peer->key, PEER_KEY_SIZE);
+                g_assert_cmpint(text_set(&copy.name, peer->name), >=, 0);
+                g_assert_cmpint(text_list_copy(&peer->addresses, &copy.addresses), >=, 0);
+                g_assert_cmpint(array_append(&ret->peers, &copy), >=, 0);
+        }
+}
+
+int peers_file_load(const char *state_directory, PeersFile *ret) {
+        HeartHost *host = heart_host_current();
+        if (!host->peers)
+                return -ENOENT;
+        copy_peers(host->peers, ret);
+        return 0;
+}
+
+int peers_file_save(const char *state_directory, const PeersFile *file) {
+        HeartHost *host = heart_host_current();
+        if (host->disk->error_until_us > host->heart->time.now_us)
+                return host->disk->error;
+        heart_files_clear(host);
+        host->peers = g_new0(PeersFile, 1);
+        copy_peers(file, host->peers);
+        return 0;
+}
+
+void heart_files_clear(HeartHost *host) {
+        if (host->peers)
+                peers_file_clear(host->peers);
+        g_free(host->peers);
+        host->peers = NULL;
+}
+
+int reset_mark(const char *state_directory) {
+        return -ENOSPC;
+}
+
+int reset_finish(const char *state_directory) {
+        return 0;
+}
+
+/* Of the registry. One that is about to arrive is as good as there: nothing lies beside it that had to be cleared. */
+int sim_access(const char *path, int mode);
+int sim_access(const char *path, int mode) {
+        HeartHost *host = heart_host_current();
+        if (host->disk->has_file || (host->peers && host->peers->joining))
+                return 0;
+        errno = ENOENT;
+        return -1;
+}
+
+/* ---- time, chance, signals */
+
+int sim_clock_gettime(clockid_t clock, struct timespec *ret);
+int sim_clock_gettime(clockid_t clock, struct timespec *ret) {
+        HeartHost *host = heart_host_current();
+        uint64_t us = heart_host_clock(host);
+        if (clock == CLOCK_REALTIME)
+                us = UINT64_C(1700000000) * SECOND + host->heart->time.now_us + (uint64_t) host->realtime_us;
+        *ret = (struct timespec) { .tv_sec = (time_t) (us / SECOND), .tv_nsec = (long) (us % SECOND * 1000) };
+        return 0;
+}
+
+int sd_id128_randomize(sd_id128_t *ret) {
+        SimTime *time = &heart_alive->time;
+        ret->qwords[0] = sim_random(time);
+        ret->qwords[1] = sim_random(time);
+        return 0;
+}
+
+int sd_notify(int unset_environment, const char *state) {
+        return 0;
+}
+
+int sim_sigprocmask(int how, const sigset_t *set, sigset_t *old);
+int sim_sigprocmask(int how, const sigset_t *set, sigset_t *old) {
+        return 0;
+}
+
+/* ---- the journal */
+
+static int level = LOG_INFO;
+
+void log_set_level(int to) {
+        level = to;
+}
+
+int log_level(void) {
+        return level;
+}
+
+int log_level_from_text(const char *text, int *ret) {
+        *ret = LOG_INFO;
+        return 0;
+}
+
+const char *log_level_to_text(int of) {
+        return "info";
+}
+
+void log_message(int of, const char *format, ...) {
+        char text[400];
+        const HeartHost *host = heart_host_current();
+        va_list ap;
+        if (of > level || !heart_alive)
+                return;
+        va_start(ap, format);
+        (void) vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        heart_say(heart_alive, "%s: %s", host ? host->name : "-", text);
+}
+
+/* ---- facts of the host */
+
+struct LocalFacts {
+        HeartHost *host;
+        LocalFactsConfig config;
+        NodeFacts facts;
+        sd_event_source *look;
+        bool complete;
+};
+
+static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index) {
+        *gpu = (GpuFacts) {
+                .identity = { .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de,
+                              .subsystem_device = 0x1626 },
+                .address = { .bus = (uint8_t) (0x41 + index) },
+                .class = 0x030200,
+                .iommu_group = (int32_t) (10 + index),
+                .bars = { { .start = UINT64_C(0x200000000000), .size = UINT64_C(16) << 20, .prefetchable_64 = true } },
+                .reset_methods_known = true, .has_reset = true, .holders_known = true, .config = CONFIG_READABLE,
+        };
+        g_snprintf(gpu->identity.slot, sizeof(gpu->identity.slot), "pci0000:00/%02x.0/00.0", index + 1);
+        gpu->identity.address = gpu->address;
+        g_assert_cmpint(text_printf(&gpu->sysfs_path, "/devices/pci0000:00/0000:%02x:00.0", 0x41 + index), >=, 0);
+        g_assert_cmpint(text_list_add(&gpu->reset_methods, "flr"), >=, 0);
+}
+
+static void look_at_gpus(LocalFacts *facts) {
+        NodeFacts *known = &facts->facts;
+        for (size_t i = 0; i < known->n_gpus; i++)
+                gpu_facts_clear(known->gpus + i);
+        free(known->gpus);
+        known->gpus = calloc(facts->host->n_gpus + 1, sizeof(*known->gpus));
+        known->n_gpus = 0;
+        for (unsigned i = 0; i < facts->host->n_gpus; i++)
+                if (!facts->host->gpu_lost[i])
+                        fill_gpu(known->gpus + known->n_gpus++, &facts->host->id, i);
+}
+
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
+        LocalFacts *facts = userdata;
+        facts->complete = true;
+        look_at_gpus(facts);
+        facts->config.changed(facts->config.userdata);
+        return 0;
+}
+
+int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *config) {
+        HeartHost *host = heart_host_current();
+        LocalFacts *facts = g_new0(LocalFacts, 1);
+        SimTime *time = &host->heart->time;
+        char address[] = "10.0.0.1";
+        *facts = (LocalFacts) { .host = host, .config = *config };
+        address[7] = (char) ('1' + host->number);
+        facts->facts = (NodeFacts) {
+                .node = host->id, .incarnation = 1, .memory_total = UINT64_C(512) << 30,
+                .memory_free = UINT64_C(512) << 30, .address_bits = 46, .iommu_present = true, .vfio_present = true,
+                .interrupt_remapping = true, .interrupt_remapping_known = true,
+        };
+        g_assert_cmpint(text_set(&facts->facts.boot_id, host->boot_id), >=, 0);
+        g_assert_cmpint(text_set(&facts->facts.virtualization, "none"), >=, 0);
+        g_assert_cmpint(text_list_add(&facts->facts.addresses, address), >=, 0);
+        (void) sd_event_add_time_relative(event, &facts->look, CLOCK_BOOTTIME,
+                                          sim_between(time, LOOK_LEAST_US, LOOK_MOST_US), 0, on_look, facts);
+        host->facts = facts;
+        *ret = facts;
+        return 0;
+}
+
+LocalFacts *local_facts_free(LocalFacts *facts) {
+        if (!facts)
+                return NULL;
+        facts->host->facts = NULL;
+        node_facts_clear(&facts->facts);
+        sd_event_source_disable_unref(facts->look);
+        g_free(facts);
+        return NULL;
+}
+
+const NodeFacts *local_facts_get(const LocalFacts *facts) {
+        return &facts->facts;
+}
+
+bool local_facts_are_complete(const LocalFacts *facts) {
+        return facts->complete;
+}
+
+void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const char *libvirt_version) {
+        facts->facts.hypervisor = state;
+}
+
+void local_facts_set_guard(LocalFacts *facts, bool connected) {
+        facts->facts.guard_connected = connected;
+}
+
+void heart_facts_changed(HeartHost *host) {
+        if (!host->facts || !host->facts->complete)
+                return;
+        (void) sd_event_source_set_time_relative(host->facts->look, host->conf.coalesce_us);
+        (void) sd_event_source_set_enabled(host->facts->look, SD_EVENT_ONESHOT);
+}
+
+/* ---- the bus, which nobody reads: administrators ask what stands behind it */
+
+struct Bus {
+        const Service *service;
+        void *userdata;
+};
+
+int bus_new(Bus **ret, sd_event *event, const BusConfig *config, const Service *service, void *service_userdata) {
+        Bus *bus = g_new0(Bus, 1);
+        *bus = (Bus) { .service = service, .userdata = service_userdata };
+        heart_host_current()->bus = bus;
+        *ret = bus;
+        return 0;
+}
+
+Bus *bus_free(Bus *bus) {
+        if (bus)
+                heart_host_current()->bus = NULL;
+        g_free(bus);
+        return NULL;
+}
+
+const Service *heart_bus_service(const Bus *bus, void **ret_userdata) {
+        *ret_userdata = bus->userdata;
+        return bus->service;
+}
+
+int bus_acquire_name(Bus *bus) {
+        return 0;
+}
+
+void bus_invalidate(Bus *bus) {
+}
+
+void bus_flush(Bus *bus) {
+}
+
+void bus_job_added(Bus *bus, const Job *job) {
+}
+
+void bus_job_ended(Bus *bus, const Job *job) {
+}
+
+void bus_job_forgotten(Bus *bus, const Job *job) {
+}
+
+void bus_emit_event(Bus *bus, const Event *event) {
+}
+
+void bus_emit_device_event(Bus *bus, const BusDeviceEvent *event) {
+}
