@@ -2,6 +2,7 @@
 #include <glib.h>
 
 #include "core/check.h"
+#include "core/names.h"
 #include "world-builder.h"
 
 /* All findings, one a line: "warning gpu-absent: GPU a:... is not there any more" */
@@ -30,12 +31,31 @@ static void expect_finding(WorldBuilder *w, const char *line) {
                 g_error("no finding\n%s\namong\n%s", line, text);
 }
 
+/* At the level of failover, with the default lease and a watchdog on each node. */
+static WorldBuilder *nodes_with_failover(size_t n) {
+        WorldBuilder *w = world_of(n);
+        w->registry->level = LEVEL_FAILOVER;
+        ARRAY_EACH(node, &w->registry->nodes) {
+                node->level = LEVEL_FAILOVER;
+                node->lease_ms = 3000;
+                node->death_ms = 3100;
+                facts_of(w, node->name)->watchdog_us = 2500000;
+        }
+        return w;
+}
+
 static WorldBuilder *ready_cluster(void) {
-        WorldBuilder *w = world_of(3);
+        WorldBuilder *w = nodes_with_failover(3);
         with_gpus(w, "a", 2);
         with_gpus(w, "b", 2);
         pool_of(w, "training", "a b");
         return w;
+}
+
+/* A VM that was started since there are leases. */
+static void runs_leased(WorldBuilder *w, const char *vm, const char *node, const char *gpus) {
+        runs(w, vm, node, gpus);
+        vm_named(w, vm)->assignment.leased = true;
 }
 
 static void test_a_cluster_that_is_ready_has_no_finding(void) {
@@ -91,7 +111,7 @@ static void test_a_silent_node_is_told_with_the_time(void) {
 }
 
 static void test_five_voters_have_a_vote_to_spare_and_two_silent_ones_take_it(void) {
-        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(5);
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(5);
         NodeLife lives[5];
         with_lives(w, lives, "e");
         g_autofree char *one = findings_of(w);
@@ -101,7 +121,7 @@ static void test_five_voters_have_a_vote_to_spare_and_two_silent_ones_take_it(vo
 }
 
 static void test_an_even_number_of_voters_is_a_note(void) {
-        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(4);
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(4);
         NodeLife lives[4];
         with_lives(w, lives, "");
         expect_finding(w, "note even-voters: 4 nodes vote, and 3 of them make a majority");
@@ -130,14 +150,125 @@ static void test_no_quorum_is_an_error_and_comes_first(void) {
         g_assert_true(g_str_has_prefix(text, "error no-quorum: "));
 }
 
+static void set_level(WorldBuilder *w, uint32_t cluster, const char *nodes, uint32_t level) {
+        w->registry->level = cluster;
+        ARRAY_EACH(node, &w->registry->nodes)
+                if (strstr(nodes, node->name))
+                        node->level = level;
+}
+
 static void test_a_member_that_is_older_than_others_is_named(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
-        node_named(w, "a")->level = node_named(w, "c")->level = 2;
+        set_level(w, 3, "a c", 4);
         g_autofree char *text = findings_of(w);
-        g_assert_cmpstr(text, ==, "warning node-older: node b supports level 1 at most and others support 2: until it "
-                        "is upgraded the cluster stays at level 1\n");
-        node_named(w, "b")->level = 2;
-        expect_finding(w, "note level-can-rise: every node supports level 2 and the cluster works at level 1");
+        g_assert_cmpstr(text, ==, "warning node-older: node b supports level 3 at most and others support 4: until it "
+                        "is upgraded the cluster stays at level 3\n");
+        set_level(w, 3, "b", 4);
+        expect_finding(w, "note level-can-rise: every node supports level 4 and the cluster works at level 3");
+}
+
+/* ---- failover */
+
+static void test_below_its_level_there_is_no_failover(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster(), *one = world_of(1);
+        set_level(w, 2, "a b c", 3);
+        ARRAY_EACH(node, &w->registry->nodes) {
+                node->lease_ms = node->death_ms = 0;
+                facts_of(w, node->name)->watchdog_us = 0;
+        }
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "warning no-failover: the cluster works at level 2, and failover begins with level 3: "
+                        "the VMs of a node that fails start nowhere else\n");
+        g_autofree char *alone = findings_of(one);
+        g_assert_null(strstr(alone, "no-failover"));
+}
+
+static void test_a_freeze_is_a_warning(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        w->registry->frozen_ms = 600000;
+        expect_finding(w, "warning cluster-frozen: the cluster is frozen, for 600 s: ");
+}
+
+static void test_a_node_that_nothing_stops_from_outside_is_a_warning(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        facts_of(w, "a")->watchdog_us = facts_of(w, "b")->watchdog_us = facts_of(w, "c")->watchdog_us = 0;
+        g_assert_cmpint(text_set(&node_named(w, "b")->fence.agent, "fence_ipmilan"), ==, 0);
+        node_named(w, "c")->witness = true;
+        g_autofree char *text = findings_of(w);
+        g_assert_true(g_str_has_prefix(text, "warning node-unfenced: node a has neither a watchdog nor a fence agent"));
+        g_assert_null(strstr(text, "node b"));
+        g_assert_null(strstr(text, "node c"));
+}
+
+static void test_a_drained_node_says_who_drained_it(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        node_named(w, "b")->drain = DRAIN_BY_HAND;
+        expect_finding(w, "note node-drained: node b is drained");
+        node_named(w, "b")->drain = DRAIN_FLAPPING;
+        expect_finding(w, "warning node-flapping: node b was lost 3 times within an hour");
+}
+
+static void test_a_lost_node_says_on_what_evidence(void) {
+        static const char *const grounds[LOSS_EVIDENCE_COUNT] = {
+                [LOSS_BY_LEASE] = "its last possible lease has run out",
+                [LOSS_BY_POWER_OFF] = "its fence agent confirmed that it is off",
+                [LOSS_BY_NEW_BOOT] = "it booted anew",
+                [LOSS_BY_WORD] = "an administrator confirmed that it is off",
+        };
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        NodeRecord *node = node_named(w, "b");
+        node->lost = true;
+        for (LossEvidence i = 0; i < LOSS_EVIDENCE_COUNT; i++) {
+                g_autofree char *line = g_strdup_printf("error node-lost: node b is lost: %s; its VMs run", grounds[i]);
+                node->evidence = i;
+                expect_finding(w, line);
+        }
+        node->drain = DRAIN_FLAPPING;
+        expect_finding(w, "warning node-flapping: node b ");
+}
+
+static void test_leases_of_different_or_great_length_are_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        NodeRecord *b = node_named(w, "b");
+        b->lease_ms = 4400;             /* with 0.5 s between requests, and 3.1 s to die: 8.0 s */
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "note leases-differ: the nodes' leases are not of one length (a 3000 ms, b 4400 ms), so "
+                        "how fast a VM runs again depends on where it ran\n");
+        b->lease_ms = 4500;
+        expect_finding(w, "warning lease-long: it takes up to 8.1 s until the VMs of node b are known to be dead when it "
+                       "fails (lease 4500 ms, and 3100 ms until all is surely ended): ");
+        b->lease_ms = b->death_ms = 0;
+        expect_finding(w, "warning lease-unknown: node b has not said how long its leases are");
+}
+
+static void test_no_more_than_a_few_lengths_of_leases_are_named(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(7);
+        uint32_t lease_ms = 1000;
+        ARRAY_EACH(node, &w->registry->nodes)
+                node->lease_ms = lease_ms += 100;
+        expect_finding(w, "note leases-differ: the nodes' leases are not of one length (a 1100 ms, b 1200 ms, c 1300 ms, "
+                       "d 1400 ms, ...), so");
+}
+
+static void test_a_vm_from_before_there_were_leases_is_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        vm_of(w, "bert", "training", 1);
+        runs(w, "bert", "a", "0");
+        expect_finding(w, "warning vm-unleased: vm bert was started before the cluster worked at level 3: when node a "
+                       "fails");
+        runs_leased(w, "bert", "a", "0");
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "");
+}
+
+static void test_a_registry_that_cannot_be_written_is_an_error(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        facts_of(w, "b")->registry_stuck = true;
+        expect_finding(w, "error registry-stuck: node b cannot write its registry");
+        facts_of(w, "b")->registry_stuck = false;
+        node_named(w, "c")->witness = true;
+        facts_of(w, "c")->registry_stuck = true;
+        expect_finding(w, "error registry-stuck: node c cannot write its registry");
 }
 
 static void test_a_removed_node_says_only_that(void) {
@@ -154,6 +285,9 @@ static void test_a_virtual_node_is_a_warning(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         g_assert_cmpint(text_set(&facts_of(w, "a")->virtualization, "kvm"), ==, 0);
         expect_finding(w, "warning node-virtual: node a is itself a virtual machine (kvm)");
+        g_assert_cmpint(text_set(&node_named(w, "a")->fence.agent, "fence_virsh"), ==, 0);
+        expect_finding(w, "note node-virtual: node a is itself a virtual machine (kvm) and can be paused with all its "
+                       "clocks; fence_virsh switches it off");
 }
 
 static void test_a_pooled_gpu_with_a_blocker_is_told_and_others_are_not(void) {
@@ -206,8 +340,8 @@ static void test_a_pool_that_a_failure_would_hurt_is_a_warning(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         vm_of(w, "bert", "training", 2);
         vm_of(w, "ernie", "training", 2);
-        runs(w, "bert", "a", "0 1");
-        runs(w, "ernie", "b", "0 1");
+        runs_leased(w, "bert", "a", "0 1");
+        runs_leased(w, "ernie", "b", "0 1");
         expect_finding(w, "warning pool-at-risk: pool training does not survive the loss of a node");
 }
 
@@ -228,6 +362,20 @@ int main(int argc, char **argv) {
         g_test_add_func("/check/no quorum is an error and comes first", test_no_quorum_is_an_error_and_comes_first);
         g_test_add_func("/check/a member that is older than others is named",
                         test_a_member_that_is_older_than_others_is_named);
+        g_test_add_func("/check/below its level there is no failover", test_below_its_level_there_is_no_failover);
+        g_test_add_func("/check/a freeze is a warning", test_a_freeze_is_a_warning);
+        g_test_add_func("/check/a node that nothing stops from outside is a warning",
+                        test_a_node_that_nothing_stops_from_outside_is_a_warning);
+        g_test_add_func("/check/a drained node says who drained it", test_a_drained_node_says_who_drained_it);
+        g_test_add_func("/check/a lost node says on what evidence", test_a_lost_node_says_on_what_evidence);
+        g_test_add_func("/check/leases of different or great length are told",
+                        test_leases_of_different_or_great_length_are_told);
+        g_test_add_func("/check/no more than a few lengths of leases are named",
+                        test_no_more_than_a_few_lengths_of_leases_are_named);
+        g_test_add_func("/check/a VM from before there were leases is told",
+                        test_a_vm_from_before_there_were_leases_is_told);
+        g_test_add_func("/check/a registry that cannot be written is an error",
+                        test_a_registry_that_cannot_be_written_is_an_error);
         g_test_add_func("/check/a removed node says only that", test_a_removed_node_says_only_that);
         g_test_add_func("/check/a virtual node is a warning", test_a_virtual_node_is_a_warning);
         g_test_add_func("/check/a pooled GPU with a blocker is told, others are not",
