@@ -17,6 +17,8 @@
 #define RECONNECT_FIRST_US (100ULL * 1000)
 #define RECONNECT_MOST_US (2ULL * 1000 * 1000)
 #define TIMER_ACCURACY_US 1000U
+#define LATE_US (100ULL * 1000)         /* so late this process itself did not run, and that is not the guard's fault */
+#define PACKETS_MAX 1024U               /* read in one go */
 
 typedef enum LinkState {
         LINK_DOWN,
@@ -29,6 +31,7 @@ typedef struct Call {
         GuardMessageType type;
         VmId vm;
         uint64_t epoch;
+        uint64_t until_us, hold_us;     /* of a lease */
         uint64_t deadline_us;           /* CLOCK_BOOTTIME */
         GuardDone done;                 /* one of the two; neither once it is forgotten */
         GuardListed listed;
@@ -48,6 +51,9 @@ struct GuardLink {
         sd_event_source *io, *timer, *reconnect, *finish;
         uint64_t reconnect_us;
         uint64_t instance;              /* of the guard spoken to last; 0: none yet */
+        GuardState guard_state;
+        bool end_told;                  /* of the lease that this state is about */
+        uint32_t strange_version;       /* of its protocol, which was complained about */
         uint64_t last_cookie;
         uint64_t greeting;              /* cookie of the list that greets */
         ARRAY(Call *) calls;            /* in the order in which they were made */
@@ -71,6 +77,10 @@ const char *guard_result_to_text(GuardResult result) {
                 return "the guard holds as many VMs as it can";
         case GUARD_CALL_REFUSED:
                 return "the guard refused";
+        case GUARD_CALL_LEASE_ENDED:
+                return "the guard says that this node's lease has ended";
+        case GUARD_CALL_NOT_OURS:
+                return "the guard says that this process is no VM";
         case GUARD_CALL_TIMED_OUT:
                 return "the guard did not answer in time";
         case GUARD_CALL_LOST:
@@ -194,6 +204,8 @@ static int send_call(GuardLink *link, const Call *call, uint32_t index, int fd) 
                 .cookie = call->cookie,
                 .epoch = call->epoch,
                 .index = index,
+                .until_us = call->until_us,
+                .hold_us = call->hold_us,
         };
         memcpy(message.vm, call->vm.bytes, sizeof(message.vm));
         return send_message(link, &message, fd);
@@ -226,24 +238,6 @@ static int make_call(GuardLink *link, Call *call, uint64_t timeout_us, int fd) {
         return 0;
 }
 
-/* A guard that does not answer is as good as none: the link is down until one does. A kill that takes long is another
- * matter: the process may be slow to die. */
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        GuardLink *link = userdata;
-        uint64_t now = now_boottime_us(link);
-        bool is_silent = false;
-        ARRAY_EACH(call, &link->calls) {
-                if ((*call)->is_finished || (*call)->deadline_us > now)
-                        continue;
-                is_silent = is_silent || (*call)->type != GUARD_KILL;
-                finish_call(link, *call, GUARD_CALL_TIMED_OUT);
-        }
-        arm_timer(link);
-        if (is_silent && link->state != LINK_DOWN)
-                disconnect(link, GUARD_CALL_LOST);
-        return 0;
-}
-
 static GuardResult answer_to_result(const Call *call, GuardAnswer answer) {
         switch (answer) {
         case GUARD_OK:
@@ -261,6 +255,10 @@ static GuardResult answer_to_result(const Call *call, GuardAnswer answer) {
                 return GUARD_CALL_ALIVE;
         case GUARD_FULL:
                 return GUARD_CALL_FULL;
+        case GUARD_LEASE_ENDED:
+                return GUARD_CALL_LEASE_ENDED;
+        case GUARD_NOT_OURS:
+                return GUARD_CALL_NOT_OURS;
         case GUARD_BAD_REQUEST:
         case GUARD_REFUSED:
                 return GUARD_CALL_REFUSED;
@@ -308,16 +306,38 @@ static void take_death(GuardLink *link, const GuardMessage *message) {
         link->callbacks->vm_died(&vm, message->epoch, link->userdata);
 }
 
+static void note_state(GuardLink *link, const GuardMessage *message) {
+        link->guard_state = (GuardState) {
+                .until_us = message->until_us,
+                .hold_us = message->hold_us,
+                .watchdog_us = message->watchdog_us,
+                .stopped = message->stage == GUARD_STAGE_STOPPED,
+                .ended = message->stage == GUARD_STAGE_KILLING || message->stage == GUARD_STAGE_ENDED,
+        };
+}
+
+/* ENDED may have been said while the link was down. */
+static void tell_end(GuardLink *link, const GuardMessage *message) {
+        bool ended = message->stage == GUARD_STAGE_ENDED;
+        bool told = link->end_told && message->type != GUARD_ENDED;
+        link->end_told = ended;
+        if (ended && !told)
+                link->callbacks->lease_ended(link->userdata);
+}
+
 /* The first packet of a connection tells which guard this is. */
 static void meet(GuardLink *link, const GuardMessage *message) {
         bool anew = link->instance != message->instance;
         link->instance = message->instance;
+        link->end_told = link->end_told && !anew;
+        link->strange_version = 0;
         link->state = LINK_UP;
         link->reconnect_us = RECONNECT_FIRST_US;
         link->callbacks->connected(anew, link->userdata);
 }
 
-/* With one descriptor at most; all others are closed. */
+/* With one descriptor at most; all others are closed. The version stands first in every version, so of what has another
+ * size it is known, too. */
 static ssize_t receive(int socket_fd, GuardMessage *ret, int *ret_fd) {
         union {
                 struct cmsghdr header;
@@ -343,22 +363,30 @@ static ssize_t receive(int socket_fd, GuardMessage *ret, int *ret_fd) {
         return n == sizeof(*ret) && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ? n : -EBADMSG;
 }
 
-static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        GuardLink *link = userdata;
+static void refuse_packet(GuardLink *link, const GuardMessage *message) {
+        if (message->version != 0 && message->version != GUARD_VERSION && message->version != link->strange_version) {
+                link->strange_version = message->version;
+                log_error("The guard speaks version %u of its protocol and this is version %u: install both from one "
+                          "release, and restart gpupool-guard.service", message->version, GUARD_VERSION);
+        }
+        disconnect(link, GUARD_CALL_LOST);
+}
+
+/* False: there was none. */
+static bool take_packet(GuardLink *link) {
         GuardMessage message = {};
         _cleanup_close_ int passed = -1;
         ssize_t n = receive(link->fd, &message, &passed);
         if (n == -EAGAIN || n == -EINTR)
-                return 0;
+                return false;
         if (n < 0 || message.version != GUARD_VERSION || message.instance == 0) {
-                if (n > 0)
-                        log_error("The guard speaks version %u of its protocol and this is version %u: install both "
-                                  "from one release", message.version, GUARD_VERSION);
-                disconnect(link, GUARD_CALL_LOST);
-                return 0;
+                refuse_packet(link, &message);
+                return false;
         }
+        note_state(link, &message);
         if (link->state == LINK_GREETING)
                 meet(link, &message);
+        tell_end(link, &message);
 
         switch (message.type) {
         case GUARD_ANSWER:
@@ -371,9 +399,40 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
                 take_death(link, &message);
                 break;
         default:
-                break;                  /* a newer guard may say more */
+                break;                  /* ENDED is in its state */
+        }
+        return true;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        GuardLink *link = userdata;
+        (void) take_packet(link);
+        arm_timer(link);
+        return 0;
+}
+
+/* A guard that does not answer is as good as none: the link is down until one does. A kill that takes long is another
+ * matter: the process may be slow to die. */
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        GuardLink *link = userdata;
+        /* Its answer may be here, and not read yet. */
+        for (unsigned i = 0; i < PACKETS_MAX && link->state != LINK_DOWN && take_packet(link); i++)
+                ;
+        uint64_t now = now_boottime_us(link), late = now > usec ? now - usec : 0;
+        bool is_silent = false;
+        ARRAY_EACH(call, &link->calls) {
+                if ((*call)->is_finished)
+                        continue;
+                if (late > LATE_US)
+                        (*call)->deadline_us += late;
+                if ((*call)->deadline_us > now)
+                        continue;
+                is_silent = is_silent || (*call)->type != GUARD_KILL;
+                finish_call(link, *call, GUARD_CALL_TIMED_OUT);
         }
         arm_timer(link);
+        if (is_silent && link->state != LINK_DOWN)
+                disconnect(link, GUARD_CALL_LOST);
         return 0;
 }
 
@@ -495,6 +554,15 @@ int guard_kill(GuardLink *link, const VmId *vm, uint64_t epoch, uint64_t timeout
 int guard_release(GuardLink *link, const VmId *vm, uint64_t epoch, GuardDone done, void *userdata) {
         Call call = { .type = GUARD_RELEASE, .vm = *vm, .epoch = epoch, .done = done, .userdata = userdata };
         return ask(link, &call, CALL_TIMEOUT_US, -1);
+}
+
+int guard_lease(GuardLink *link, uint64_t until_us, uint64_t hold_us, GuardDone done, void *userdata) {
+        Call call = { .type = GUARD_LEASE, .until_us = until_us, .hold_us = hold_us, .done = done, .userdata = userdata };
+        return ask(link, &call, CALL_TIMEOUT_US, -1);
+}
+
+void guard_get_state(const GuardLink *link, GuardState *ret) {
+        *ret = link->guard_state;
 }
 
 int guard_list(GuardLink *link, GuardListed listed, void *userdata) {

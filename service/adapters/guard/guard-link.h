@@ -47,16 +47,19 @@ typedef struct GuardCallbacks {
         void (*connected)(bool anew, void *userdata);
         void (*disconnected)(void *userdata);
         void (*vm_died)(const VmId *vm, uint64_t epoch, void *userdata);
-        /* The deadline passed, and all that the guard held is dead. */
+        /* The deadline passed, and all that the guard held is dead. Once for each time; if it came about while the link
+         * was down, then right after connected(). */
         void (*lease_ended)(void *userdata);
 } GuardCallbacks;
 
-/* What the guard says of itself in every packet; all 0 before the first. */
+/* What the guard said of itself last, as it does in every packet; all 0 before the first. While the link is down it
+ * stands, for the guard goes by it then, too; another guard's first word replaces it, before connected(). */
 typedef struct GuardState {
         uint64_t until_us;              /* the deadline in force, CLOCK_BOOTTIME; 0: none */
         uint64_t hold_us;
         uint64_t watchdog_us;           /* 0: no watchdog is armed */
-        bool ended;                     /* the deadline passed, and nothing is held alive until the next lease */
+        bool stopped;                   /* the deadline passed; all that lives does not run, and may yet go on */
+        bool ended;                     /* ... and there is no way back: all are sent SIGKILL, or dead, until the next lease */
 } GuardState;
 
 typedef void (*GuardDone)(GuardResult result, void *userdata);
