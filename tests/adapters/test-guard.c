@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The real guard, real processes, the real link. The guard's program is argument 1 (or GPUPOOL_GUARD). */
+/* What the guard holds, and who may speak to it. All further arguments are the guard's source files. */
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
-#include <glib/gstdio.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -19,191 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "adapters/guard/guard-link.h"
-#include "guard/guard-protocol.h"
+#include "guard-world.h"
 #include "util/array.h"
 #include "util/text.h"
-
-#define PATIENCE_US (10ULL * 1000 * 1000)
-#define KILL_TIMEOUT_US (5ULL * 1000 * 1000)
-
-static const char *guard_program;
-
-typedef struct Processes {
-        pid_t items[64];
-        size_t n;
-} Processes;
-
-/* A guard, a link to it, and what the link said. */
-typedef struct World {
-        char folder[64], socket_path[128];
-        pid_t guard;
-        sd_event *event;
-        GuardLink *link;
-        Processes vms;
-        unsigned n_connected, n_anew, n_disconnected, n_died, n_done;
-        VmId died_vm;
-        uint64_t died_epoch;
-        GuardResult result;
-        GuardEntry entries[GUARD_VMS_MAX];      /* their pidfds are ours */
-        size_t n_entries;
-} World;
-
-static void on_connected(bool anew, void *userdata) {
-        World *w = userdata;
-        w->n_connected++;
-        w->n_anew += anew;
-}
-
-static void on_disconnected(void *userdata) {
-        ((World *) userdata)->n_disconnected++;
-}
-
-static void on_died(const VmId *vm, uint64_t epoch, void *userdata) {
-        World *w = userdata;
-        w->n_died++;
-        w->died_vm = *vm;
-        w->died_epoch = epoch;
-}
-
-static const GuardCallbacks callbacks = {
-        .connected = on_connected,
-        .disconnected = on_disconnected,
-        .vm_died = on_died,
-};
-
-static void on_done(GuardResult result, void *userdata) {
-        World *w = userdata;
-        w->n_done++;
-        w->result = result;
-}
-
-static void on_listed(GuardResult result, GuardEntry *entries, size_t n_entries, void *userdata) {
-        World *w = userdata;
-        w->n_done++;
-        w->result = result;
-        w->n_entries = n_entries;
-        for (size_t i = 0; i < n_entries; i++) {
-                w->entries[i] = entries[i];
-                w->entries[i].pidfd = steal_fd(&entries[i].pidfd);
-        }
-}
-
-/* Runs the loop until *@counter has reached @value. */
-static void await(World *w, const unsigned *counter, unsigned value) {
-        gint64 end = g_get_monotonic_time() + (gint64) PATIENCE_US;
-        while (*counter < value) {
-                gint64 left = end - g_get_monotonic_time();
-                g_assert_cmpint(left, >, 0);
-                g_assert_cmpint(sd_event_run(w->event, (uint64_t) left), >=, 0);
-        }
-}
-
-static void start_guard(World *w) {
-        const struct passwd *user = getpwuid(getuid() == 0 ? 65534 : getuid());
-        g_assert_nonnull(user);
-        w->guard = fork();
-        g_assert_cmpint(w->guard, >=, 0);
-        if (w->guard == 0) {
-                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-                execl(guard_program, guard_program, "--socket", w->socket_path, "--user", user->pw_name, NULL);
-                _exit(127);
-        }
-}
-
-static void end_process(pid_t pid) {
-        (void) kill(pid, SIGKILL);
-        (void) kill(pid, SIGCONT);
-        g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
-}
-
-static void world_begin(World *w) {
-        *w = (World) {};
-        strcpy(w->folder, "/tmp/test-guard-XXXXXX");
-        g_assert_nonnull(g_mkdtemp_full(w->folder, 0755));
-        g_snprintf(w->socket_path, sizeof(w->socket_path), "%s/guard.sock", w->folder);
-        start_guard(w);
-        g_assert_cmpint(sd_event_new(&w->event), >=, 0);
-        g_assert_cmpint(guard_link_new(&w->link, w->event, w->socket_path, &callbacks, w), ==, 0);
-        await(w, &w->n_connected, 1);
-}
-
-static void forget_entries(World *w) {
-        for (size_t i = 0; i < w->n_entries; i++)
-                close(w->entries[i].pidfd);
-        w->n_entries = 0;
-}
-
-static void world_end(World *w) {
-        guard_link_free(w->link);
-        sd_event_unref(w->event);
-        forget_entries(w);
-        for (size_t i = 0; i < w->vms.n; i++)
-                end_process(w->vms.items[i]);
-        end_process(w->guard);
-        g_assert_cmpint(unlink(w->socket_path), ==, 0);
-        g_assert_cmpint(rmdir(w->folder), ==, 0);
-}
-#define WORLD _cleanup_(world_end) World w; world_begin(&w)
-
-static VmId vm_id(unsigned n) {
-        return (VmId) { { (uint8_t) n, (uint8_t) (n >> 8), 0xff } };
-}
-
-/* A process that stands for a VM's. Returns its pidfd. */
-static int start_vm(World *w, pid_t *ret_pid) {
-        pid_t pid = fork();
-        g_assert_cmpint(pid, >=, 0);
-        if (pid == 0) {
-                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-                for (;;)
-                        pause();
-        }
-        w->vms.items[w->vms.n++] = pid;
-        if (ret_pid)
-                *ret_pid = pid;
-        int fd = pidfd_open(pid, 0);
-        g_assert_cmpint(fd, >=, 0);
-        return fd;
-}
-
-static GuardResult hold(World *w, unsigned vm, uint64_t epoch, int pidfd) {
-        VmId id = vm_id(vm);
-        unsigned before = w->n_done;
-        g_assert_cmpint(guard_hold(w->link, &id, epoch, pidfd, on_done, w), ==, 0);
-        await(w, &w->n_done, before + 1);
-        return w->result;
-}
-
-static GuardResult kill_vm(World *w, unsigned vm, uint64_t epoch) {
-        VmId id = vm_id(vm);
-        unsigned before = w->n_done;
-        g_assert_cmpint(guard_kill(w->link, &id, epoch, KILL_TIMEOUT_US, on_done, w), ==, 0);
-        await(w, &w->n_done, before + 1);
-        return w->result;
-}
-
-static GuardResult release(World *w, unsigned vm, uint64_t epoch) {
-        VmId id = vm_id(vm);
-        unsigned before = w->n_done;
-        g_assert_cmpint(guard_release(w->link, &id, epoch, on_done, w), ==, 0);
-        await(w, &w->n_done, before + 1);
-        return w->result;
-}
-
-static size_t list(World *w) {
-        forget_entries(w);
-        unsigned before = w->n_done;
-        g_assert_cmpint(guard_list(w->link, on_listed, w), ==, 0);
-        await(w, &w->n_done, before + 1);
-        g_assert_cmpint(w->result, ==, GUARD_CALL_OK);
-        return w->n_entries;
-}
-
-static bool is_dead(int pidfd) {
-        struct pollfd p = { .fd = pidfd, .events = POLLIN };
-        return poll(&p, 1, 0) == 1;
-}
 
 static void test_a_vm_that_is_held_is_listed_with_its_process(void) {
         WORLD;
@@ -320,10 +136,9 @@ static void hold_and_be_killed(World *w, unsigned vm, int pidfd) {
         g_assert_cmpint(pid, >=, 0);
         if (pid == 0) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-                World other = { .guard = w->guard };
-                g_assert_cmpint(sd_event_new(&other.event), >=, 0);
-                g_assert_cmpint(guard_link_new(&other.link, other.event, w->socket_path, &callbacks, &other), ==, 0);
-                await(&other, &other.n_connected, 1);
+                World other = {};
+                g_strlcpy(other.socket_path, w->socket_path, sizeof(other.socket_path));
+                world_connect(&other);
                 g_assert_cmpint(hold(&other, vm, 7, pidfd), ==, GUARD_CALL_OK);
                 g_assert_cmpint(write(pipe_fds[1], "h", 1), ==, 1);
                 for (;;)
@@ -381,7 +196,7 @@ static void test_calls_under_way_are_told_when_the_link_breaks(void) {
         _cleanup_close_ int vm = start_vm(&w, NULL);
         g_assert_cmpint(kill(w.guard, SIGSTOP), ==, 0);
         VmId id = vm_id(1);
-        g_assert_cmpint(guard_hold(w.link, &id, 7, vm, on_done, &w), ==, 0);
+        g_assert_cmpint(guard_hold(w.link, &id, 7, vm, count_done, &w), ==, 0);
         g_assert_cmpuint(w.n_done, ==, 0);
         end_process(w.guard);
         await(&w, &w.n_done, 1);
@@ -394,44 +209,13 @@ static void test_a_forgotten_call_never_comes_back(void) {
         _cleanup_close_ int vm = start_vm(&w, NULL);
         VmId id = vm_id(1);
         int object = 0;
-        g_assert_cmpint(guard_hold(w.link, &id, 7, vm, on_done, &object), ==, 0);
+        g_assert_cmpint(guard_hold(w.link, &id, 7, vm, count_done, &object), ==, 0);
         guard_forget(w.link, &object);
         g_assert_cmpuint(list(&w), ==, 1);
         g_assert_cmpint(object, ==, 0);
 }
 
 /* --- whoever else speaks to the socket --- */
-
-static int connect_raw(const World *w) {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
-        g_strlcpy(address.sun_path, w->socket_path, sizeof(address.sun_path));
-        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-        g_assert_cmpint(fd, >=, 0);
-        if (connect(fd, (struct sockaddr *) &address, sizeof(address)) < 0) {
-                close(fd);
-                return -1;
-        }
-        return fd;
-}
-
-static ssize_t send_raw(int fd, const void *bytes, size_t size, const int *fds, size_t n_fds) {
-        union {
-                struct cmsghdr header;
-                char space[CMSG_SPACE(16 * sizeof(int))];
-        } control = {};
-        struct iovec iov = { .iov_base = (void *) bytes, .iov_len = size };
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-        if (n_fds > 0) {
-                m.msg_control = &control;
-                m.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-                struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-                c->cmsg_level = SOL_SOCKET;
-                c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-                memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
-        }
-        return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
 
 static unsigned count_fds(pid_t pid) {
         _cleanup_free_ char *path = NULL;
@@ -461,9 +245,11 @@ static void test_any_bytes_cost_the_guard_nothing(void) {
                         GuardMessage m;
                         memcpy(&m, bytes, sizeof(m));
                         m.version = GUARD_VERSION;
-                        m.type = (uint32_t) g_test_rand_int_range(0, 6);
+                        m.type = (uint32_t) g_test_rand_int_range(0, 7);
                         if (m.type == GUARD_KILL)
                                 m.vm[2] = 0;    /* not our VM */
+                        if (m.type == GUARD_LEASE)
+                                m.until_us |= UINT64_C(1) << 62;
                         memcpy(bytes, &m, sizeof(m));
                 }
                 int passed[16];
@@ -556,25 +342,123 @@ static void test_only_gpupoold_and_root_may_speak(void) {
         g_assert_cmpuint(list(&w), ==, 0);
 }
 
-static char *memory_map(pid_t pid) {
-        _cleanup_free_ char *path = NULL;
-        char *text = NULL;
-        g_assert_cmpint(text_printf(&path, "/proc/%i/maps", pid), ==, 0);
-        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        return text;
+/* ---- whose process it is */
+
+static int open_pid(pid_t pid) {
+        int fd = pidfd_open(pid, 0);
+        g_assert_cmpint(fd, >=, 0);
+        return fd;
 }
 
-static void test_the_guard_takes_no_memory_after_its_start(void) {
+/* A process without memory of its own; 0: none is seen from here. */
+static pid_t find_kernel_thread(void) {
+        pid_t found = 0;
+        GDir *dir = g_dir_open("/proc", 0, NULL);
+        g_assert_nonnull(dir);
+        for (const char *name; !found && (name = g_dir_read_name(dir));) {
+                g_autofree char *path = g_strdup_printf("/proc/%s/stat", name);
+                g_autofree char *text = NULL;
+                unsigned flags = 0;
+                if (!g_ascii_isdigit(name[0]) || !g_file_get_contents(path, &text, NULL, NULL))
+                        continue;
+                const char *behind = strrchr(text, ')');
+                if (behind && sscanf(behind, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & 0x00200000))
+                        found = (pid_t) strtol(name, NULL, 10);
+        }
+        g_dir_close(dir);
+        return found;
+}
+
+static void *wait_for_ever(void *tid) {
+        g_atomic_int_set((int *) tid, (int) gettid());
+        for (;;)
+                pause();
+        return NULL;
+}
+
+static void test_what_can_be_no_vm_is_not_held(void) {
         WORLD;
-        _cleanup_free_ char *before = memory_map(w.guard);
+        _cleanup_close_ int first = open_pid(1), guard = open_pid(w.guard), client = open_pid(getpid());
+        g_assert_cmpint(hold(&w, 1, 7, first), ==, GUARD_CALL_NOT_OURS);
+        g_assert_cmpint(hold(&w, 1, 7, guard), ==, GUARD_CALL_NOT_OURS);
+        g_assert_cmpint(hold(&w, 1, 7, client), ==, GUARD_CALL_NOT_OURS);
+
+        pid_t kernel = find_kernel_thread();
+        if (kernel) {
+                _cleanup_close_ int fd = open_pid(kernel);
+                g_assert_cmpint(hold(&w, 1, 7, fd), ==, GUARD_CALL_NOT_OURS);
+        } else {
+                g_test_message("no thread of the kernel is seen from here");
+        }
+
+        int tid = 0;
+        g_thread_unref(g_thread_new("waits", wait_for_ever, &tid));
+        while (!g_atomic_int_get(&tid))
+                g_usleep(1000);
+        _cleanup_close_ int thread = pidfd_open(tid, O_EXCL);
+        if (thread >= 0)
+                g_assert_cmpint(hold(&w, 1, 7, thread), ==, GUARD_CALL_NOT_OURS);
+        else
+                g_test_message("this kernel has no descriptors of threads");
+        g_assert_cmpuint(list(&w), ==, 0);
+        g_assert_true(guard_link_is_connected(w.link));
+}
+
+/* ---- the link */
+
+/* One that stands in for a guard of another release: its packets may have another size, and the version is first. */
+static void answer_as_another_version(const char *path, size_t size) {
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        GuardMessage request, packet = { .version = GUARD_VERSION + 1, .type = GUARD_ANSWER, .cookie = 1, .instance = 1 };
+        g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+        (void) unlink(path);
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        g_assert_cmpint(bind(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
+        g_assert_cmpint(listen(fd, 1), ==, 0);
+        int client = accept(fd, NULL, NULL);
+        g_assert_cmpint(recv(client, &request, sizeof(request), 0), ==, sizeof(request));
+        packet.cookie = request.cookie;
+        g_assert_cmpint(send(client, &packet, size, 0), ==, (ssize_t) size);
+        close(client);
+        close(fd);
+}
+
+static void test_a_guard_of_another_version_is_told_apart(void) {
+        WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
-        for (unsigned i = 0; i < GUARD_VMS_MAX; i++)
-                g_assert_cmpint(hold(&w, i, 7, vm), ==, GUARD_CALL_OK);
-        g_assert_cmpuint(list(&w), ==, GUARD_VMS_MAX);
-        g_assert_cmpint(kill_vm(&w, 0, 7), ==, GUARD_CALL_OK);
-        await(&w, &w.n_died, GUARD_VMS_MAX);
-        _cleanup_free_ char *after = memory_map(w.guard);
-        g_assert_cmpstr(before, ==, after);
+        end_process(w.guard);
+        await(&w, &w.n_disconnected, 1);
+        for (size_t size = 64; size <= sizeof(GuardMessage); size += sizeof(GuardMessage) - 64) {
+                if ((w.guard = fork()) == 0) {
+                        answer_as_another_version(w.socket_path, size);
+                        _exit(0);
+                }
+                g_assert_cmpint(await_end_of_guard(&w), ==, 0);
+                g_assert_cmpuint(w.n_connected, ==, 1);
+                g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_NOT_CONNECTED);
+        }
+        start_guard(&w);
+        await(&w, &w.n_connected, 2);
+}
+
+/* This process stood still, its calls' time ran out, and the answers are here or come at once. */
+static void test_a_loop_that_was_late_does_not_blame_the_guard(void) {
+        WORLD;
+        _cleanup_close_ int vm = start_vm(&w, NULL);
+        VmId id = vm_id(1);
+        unsigned before = w.n_done;
+        g_assert_cmpint(guard_hold(w.link, &id, 7, vm, count_done, &w), ==, 0);
+        g_usleep(2500 * MS);
+        await(&w, &w.n_done, before + 1);
+        g_assert_cmpint(w.result, ==, GUARD_CALL_OK);
+
+        g_assert_cmpint(kill(w.guard, SIGSTOP), ==, 0);
+        g_assert_cmpint(guard_release(w.link, &id, 7, count_done, &w), ==, 0);
+        g_usleep(2500 * MS);
+        g_assert_cmpint(kill(w.guard, SIGCONT), ==, 0);
+        await(&w, &w.n_done, before + 2);
+        g_assert_cmpint(w.result, ==, GUARD_CALL_ALIVE);
+        g_assert_cmpuint(w.n_disconnected, ==, 0);
 }
 
 static void test_the_guard_ends_when_it_is_told_to(void) {
@@ -588,11 +472,28 @@ static void test_the_guard_ends_when_it_is_told_to(void) {
         await(&w, &w.n_connected, 2);
 }
 
+static char **sources;
+
+static void test_the_guard_is_short(void) {
+        unsigned n = 0;
+        if (!sources[0]) {
+                g_test_skip("no source files given");
+                return;
+        }
+        for (char **source = sources; *source; source++) {
+                g_autofree char *text = NULL;
+                g_assert_true(g_file_get_contents(*source, &text, NULL, NULL));
+                for (const char *c = text; *c; c++)
+                        n += *c == '\n';
+        }
+        g_test_message("%u lines, headers and comments among them", n);
+        g_assert_cmpuint(n, >, 100);
+        g_assert_cmpuint(n, <, 600);
+}
+
 int main(int argc, char **argv) {
-        g_test_init(&argc, &argv, NULL);
-        guard_program = argc > 1 ? argv[1] : g_getenv("GPUPOOL_GUARD");
-        if (!guard_program)
-                g_error("no guard given: argument 1 or GPUPOOL_GUARD");
+        guard_world_init(&argc, &argv);
+        sources = argv + (argc > 2 ? 2 : argc);
 #define TEST(name) g_test_add_func("/guard/" #name, test_##name)
         TEST(a_vm_that_is_held_is_listed_with_its_process);
         TEST(a_death_is_told_unasked);
@@ -612,8 +513,11 @@ int main(int argc, char **argv) {
         TEST(a_client_that_does_not_read_is_dropped);
         TEST(more_clients_than_there_is_room_for_are_sent_away);
         TEST(only_gpupoold_and_root_may_speak);
-        TEST(the_guard_takes_no_memory_after_its_start);
+        TEST(what_can_be_no_vm_is_not_held);
+        TEST(a_guard_of_another_version_is_told_apart);
+        TEST(a_loop_that_was_late_does_not_blame_the_guard);
         TEST(the_guard_ends_when_it_is_told_to);
+        TEST(the_guard_is_short);
 #undef TEST
         return g_test_run();
 }

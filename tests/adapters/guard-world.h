@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* Guard world: the real guard, real processes that stand for VMs', the real link, and what it said. The guard's program
+ * is argument 1 of the test (or GPUPOOL_GUARD). */
+
+#include <glib.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "adapters/guard/guard-link.h"
+#include "guard/guard-protocol.h"
+
+#define PATIENCE_US (20ULL * 1000 * 1000)
+#define KILL_TIMEOUT_US (5ULL * 1000 * 1000)
+#define MS UINT64_C(1000)
+#define SECOND (1000 * MS)
+#define HOUR (3600 * SECOND)
+
+typedef struct Processes {
+        pid_t items[GUARD_VMS_MAX + 64];
+        size_t n;
+} Processes;
+
+typedef struct World {
+        char folder[64], socket_path[128];
+        const char *arguments[8];               /* more for the guard, and NULL */
+        const char *environment[8];             /* name, value, name, value, and NULL */
+        pid_t guard;
+        sd_event *event;
+        GuardLink *link;
+        Processes vms;
+        unsigned n_connected, n_anew, n_disconnected, n_died, n_ended, n_done;
+        unsigned n_died_at_end;                 /* n_died when the last end was told */
+        bool connected_when_told;               /* ... whether the link was up then */
+        VmId died_vm;
+        uint64_t died_epoch;
+        GuardResult result;
+        GuardEntry entries[GUARD_VMS_MAX];      /* their pidfds are ours */
+        size_t n_entries;
+} World;
+
+/* Reads the guard's name from the arguments. */
+void guard_world_init(int *argc, char ***argv);
+const char *guard_world_program(void);
+
+/* A guard, started with what of arguments and variables stands in @w. */
+void world_prepare(World *w);
+void world_connect(World *w);                   /* a link to it */
+void world_begin(World *w);                     /* both */
+void world_end(World *w);
+#define WORLD _cleanup_(world_end) World w = {}; world_begin(&w)
+
+void start_guard(World *w);
+/* Waits for the guard's end. Returns its status. */
+int await_end_of_guard(World *w);
+void end_process(pid_t pid);
+
+/* Runs the loop until *@counter has reached @value. */
+void await(World *w, const unsigned *counter, unsigned value);
+/* Runs the loop until that instant. */
+void await_instant(World *w, uint64_t instant_us);
+uint64_t now_us(void);                          /* CLOCK_BOOTTIME */
+
+VmId vm_id(unsigned n);
+/* A process that stands for a VM's. Returns its pidfd. */
+int start_vm(World *w, pid_t *ret_pid);
+/* One that does not die of SIGKILL until it is let go. */
+int start_immortal_vm(World *w, pid_t *ret_pid);
+void await_death_throes(pid_t pid);             /* it has had its SIGKILL */
+void let_die(pid_t pid);
+bool is_dead(int pidfd);
+void await_death(int pidfd);
+
+void count_done(GuardResult result, void *userdata);    /* of a World */
+GuardResult hold(World *w, unsigned vm, uint64_t epoch, int pidfd);
+GuardResult kill_vm(World *w, unsigned vm, uint64_t epoch);
+GuardResult release(World *w, unsigned vm, uint64_t epoch);
+GuardResult lease(World *w, uint64_t until_us, uint64_t hold_us);
+size_t list(World *w);                          /* how many */
+GuardState guard_state(const World *w);         /* as said last */
+
+/* ---- whoever else speaks to the socket */
+
+int connect_raw(const World *w);                /* -1 with errno */
+ssize_t send_raw(int fd, const void *bytes, size_t size, const int *fds, size_t n_fds);
+/* The next packet; its descriptor is closed. */
+GuardMessage receive_raw(int fd);
