@@ -85,15 +85,28 @@ static void emit_events_from(Fake *fake, uint64_t first) {
                         bus_emit_event(fake->bus, event);
 }
 
-static Job *make_job(Fake *fake, const Submitted *s, const Entry *entry) {
-        VmId vm;
+static Job *make_job(Fake *fake, JobOperation operation, const JobSubject *about, const Caller *caller) {
         Job *job = NULL;
-        memcpy(vm.bytes, entry->set_desired->vm.data, ID_SIZE);
-        const Vm *known = registry_find_vm(fake->world->registry, &vm);
-        g_assert_cmpint(jobs_add(&fake->jobs, s->operation, &vm, known ? known->epoch : 0, s->caller.uid,
-                                 s->caller.sender, (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
-        bus_job_added(fake->bus, job);
+        g_assert_cmpint(jobs_add(&fake->jobs, operation, about, caller->uid, caller->sender,
+                                 (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
         return job;
+}
+
+/* Of the kinds of entries that become jobs. */
+static JobSubject subject_of(const Fake *fake, const Entry *entry) {
+        JobSubject about = {};
+        if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE) {
+                memcpy(about.node.bytes, entry->drain_node->node.data, ID_SIZE);
+                return about;
+        }
+        bool moves = entry->command_case == GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
+        g_assert_true(moves || entry->command_case == GPUPOOL1__ENTRY__COMMAND_SET_DESIRED);
+        memcpy(about.vm.bytes, moves ? entry->move_vm->vm.data : entry->set_desired->vm.data, ID_SIZE);
+        if (moves && entry->move_vm->node.len == ID_SIZE)
+                memcpy(about.target.bytes, entry->move_vm->node.data, ID_SIZE);
+        const Vm *vm = registry_find_vm(fake->world->registry, &about.vm);
+        about.from_epoch = vm ? vm->epoch : 0;
+        return about;
 }
 
 /* Tells the caller, whoever it is. */
@@ -123,8 +136,11 @@ static void complete(Submitted *s) {
                 fake_world_apply(fake->world, entry, &result);
                 bus_invalidate(fake->bus);
                 emit_events_from(fake, first);
-                if (result.verdict == VERDICT_DONE && s->operated)
-                        job = make_job(fake, s, entry);
+                if (result.verdict == VERDICT_DONE && s->operated) {
+                        const JobSubject about = subject_of(fake, entry);
+                        job = make_job(fake, s->operation, &about, &s->caller);
+                        bus_job_added(fake->bus, job);
+                }
         }
         answer(s, fake->outcome, &result, job);
         result_clear(&result);
@@ -195,6 +211,20 @@ static int operate(void *userdata, Entry *entry, JobOperation operation, const C
         return 0;
 }
 
+static int try_drain(void *userdata, const NodeId *node, const Caller *caller, const Job **ret_job) {
+        Fake *fake = userdata;
+        Moves plan = {};
+        if (running_jobs(fake, caller->uid) >= fake->jobs.per_user_max)
+                return -EUSERS;
+        g_assert_cmpint(moves_of_drain(&fake->world->world, node, &plan), ==, 0);
+        Job *job = make_job(fake, JOB_DRAIN, &(JobSubject) { .node = *node }, caller);
+        g_assert_cmpint(job_end_with_plan(job, &fake->world->world, &plan, 1), ==, 0);
+        bus_job_added(fake->bus, job);
+        bus_job_ended(fake->bus, job);
+        *ret_job = job;
+        return 0;
+}
+
 static int cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback, void *callback_userdata) {
         Fake *fake = userdata;
         if (fake->cancel_is_late)
@@ -227,13 +257,11 @@ static int invite(void *userdata, Entry *entry, uint64_t lifetime_ms, InviteCall
 static int join(void *userdata, const char *token, const Caller *caller, const Job **ret_job, const char **ret_error,
                 char **ret_sentence) {
         Fake *fake = userdata;
-        Job *job = NULL;
         if (!g_str_equal(token, "gp1-good")) {
                 *ret_error = ERROR_INVALID_ARGUMENT;
                 return text_set(ret_sentence, "the token was changed on its way; nothing was changed");
         }
-        g_assert_cmpint(jobs_add(&fake->jobs, JOB_JOIN, NULL, 0, caller->uid, caller->sender,
-                                 (uint64_t) g_get_real_time(), &job), ==, JOB_MADE);
+        Job *job = make_job(fake, JOB_JOIN, &(JobSubject) {}, caller);
         bus_job_added(fake->bus, job);
         *ret_job = job;
         return 0;
@@ -294,6 +322,7 @@ static const Service service = {
         .jobs = get_jobs,
         .submit = submit,
         .operate = operate,
+        .try_drain = try_drain,
         .cancel_job = cancel_job,
         .invite = invite,
         .join = join,
@@ -345,10 +374,57 @@ static void command_quorate(Fake *fake, const char *argument) {
         bus_invalidate(fake->bus);
 }
 
-/* One more node, that supports the level. */
+/* LEVEL [GPUS]: one more node, that supports the level. */
 static void command_admit(Fake *fake, const char *argument) {
-        fake_world_admit(fake->world, (uint32_t) g_ascii_strtoull(argument, NULL, 10));
+        char *rest;
+        uint32_t level = (uint32_t) g_ascii_strtoull(argument, &rest, 10);
+        fake_world_admit(fake->world, level, (size_t) g_ascii_strtoull(rest, NULL, 10));
         bus_invalidate(fake->bus);
+}
+
+/* VM NODE: it runs there. */
+static void command_run(Fake *fake, const char *argument) {
+        g_auto(GStrv) words = g_strsplit(argument, " ", 2);
+        fake_world_run(fake->world, words[0], words[1]);
+        bus_invalidate(fake->bus);
+}
+
+/* VM: it has stopped. */
+static void command_ended(Fake *fake, const char *argument) {
+        fake_world_end(fake->world, argument);
+        bus_invalidate(fake->bus);
+}
+
+/* NODE FENCE-AGENT-PARAMETER: what the registry knows of it, and nobody on the bus is told. */
+static void command_parameter(Fake *fake, const char *argument) {
+        g_auto(GStrv) words = g_strsplit(argument, " ", 2);
+        const Fence *fence = &registry_find_node_name(fake->world->registry, words[0])->fence;
+        for (size_t i = 0; i < fence->n_parameters; i++)
+                if (g_str_equal(fence->parameters[i].name, words[1]))
+                        (void) printf("%s\n", fence->parameters[i].value);
+}
+
+/* NODE MICROSECONDS */
+static void command_watchdog(Fake *fake, const char *argument) {
+        fake->world->nodes[argument[0] - 'a']->watchdog_us = g_ascii_strtoull(argument + 2, NULL, 10);
+        bus_invalidate(fake->bus);
+}
+
+/* What entries have made of the registry: "frozen 0 ms, a: drained 60000 ms, bert: shutdown 60000 ms to b" */
+static void command_failover(Fake *fake, const char *argument) {
+        const Registry *registry = fake->world->registry;
+        (void) printf("frozen %" G_GUINT64_FORMAT " ms", registry->frozen_ms);
+        ARRAY_EACH(node, &registry->nodes)
+                if (node->drain != DRAIN_NONE || node->bring_home)
+                        (void) printf(", %s: %s %" G_GUINT64_FORMAT " ms", node->name,
+                                      node->bring_home ? "brings home" : "drained", node->drain_timeout_ms);
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->assignment.phase == ASSIGNMENT_STOPPING)
+                        (void) printf(", %s: %s %" G_GUINT64_FORMAT " ms to %s", vm->name,
+                                      vm->stop_kind == VM_SHUTDOWN ? "shutdown" : "stop", vm->stop_timeout_ms,
+                                      id_is_null(vm->target.bytes) ? "anywhere" :
+                                      world_node_name(&fake->world->world, &vm->target));
+        (void) puts("");
 }
 
 /* NODE voter|standby|reader|silent|heard */
@@ -472,6 +548,12 @@ static void command_end_job(Fake *fake, const char *argument) {
         bus_job_ended(fake->bus, job);
 }
 
+/* Somebody else made it. */
+static void command_disown(Fake *fake, const char *argument) {
+        find_job(fake, argument)->uid = 4242;
+        bus_invalidate(fake->bus);
+}
+
 static void command_forget_job(Fake *fake, const char *argument) {
         Job *job = find_job(fake, argument);
         bus_job_forgotten(fake->bus, job);
@@ -535,6 +617,11 @@ static const struct {
         { "hypervisor", command_hypervisor },
         { "quorate", command_quorate },
         { "admit", command_admit },
+        { "run", command_run },
+        { "ended", command_ended },
+        { "parameter", command_parameter },
+        { "watchdog", command_watchdog },
+        { "failover", command_failover },
         { "life", command_life },
         { "removed", command_removed },
         { "busy", command_busy },
@@ -550,6 +637,7 @@ static const struct {
         { "progress", command_progress },
         { "end-job", command_end_job },
         { "forget-job", command_forget_job },
+        { "disown", command_disown },
         { "device-event", command_device_event },
         { "count", command_count },
         { "flush", command_flush },

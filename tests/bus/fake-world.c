@@ -171,9 +171,9 @@ FakeWorld *fake_world_new(size_t n_gpus) {
         return world;
 }
 
-void fake_world_admit(FakeWorld *world, uint32_t level) {
+void fake_world_admit(FakeWorld *world, uint32_t level, size_t n_gpus) {
         g_assert_cmpuint(world->n_nodes, <, FAKE_NODES_MAX);
-        world->nodes[world->n_nodes] = make_node(world->n_nodes, 0);
+        world->nodes[world->n_nodes] = make_node(world->n_nodes, n_gpus);
         admit(world, world->n_nodes++, level);
         look_at_nodes(world);
 }
@@ -230,14 +230,87 @@ void fake_world_unplug(FakeWorld *world, const char *address) {
         facts->n_gpus--;
 }
 
-void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret) {
+static void apply_as(FakeWorld *world, const NodeId *node, const Entry *entry, Result *ret) {
         EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
         if (entry->author)
                 author = *entry->author;
-        author.node = bytes_of(world->nodes[0]->node.bytes);
+        author.node = bytes_of(node->bytes);
         Entry whole = *entry;
         whole.author = &author;
         whole.format = ENTRY_FORMAT;
+        whole.level = entry_level(entry);
         whole.time_ms = (uint64_t) g_get_real_time() / 1000;
         g_assert_cmpint(registry_apply(world->registry, world->registry->index + 1, &whole, ret), ==, 0);
+}
+
+void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret) {
+        apply_as(world, &world->nodes[0]->node, entry, ret);
+}
+
+static void apply_done_as(FakeWorld *world, const NodeId *node, const Entry *entry) {
+        Result result;
+        apply_as(world, node, entry, &result);
+        if (result.verdict != VERDICT_DONE)
+                g_error("%s", result.sentence);
+}
+
+static const Vm *find_vm(const FakeWorld *world, const char *name) {
+        const Vm *vm = registry_find_vm_name(world->registry, name);
+        g_assert_nonnull(vm);
+        return vm;
+}
+
+static void assign(FakeWorld *world, const Vm *vm, const NodeFacts *facts) {
+        Gpupool1__Gpu gpus[FAKE_VM_GPUS_MAX];
+        Gpupool1__AssignedGpu items[FAKE_VM_GPUS_MAX], *pointers[FAKE_VM_GPUS_MAX];
+        char addresses[FAKE_VM_GPUS_MAX][PCI_ADDRESS_TEXT_SIZE];
+        Gpupool1__Assign command = GPUPOOL1__ASSIGN__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        g_assert_cmpuint(vm->count, <=, FAKE_VM_GPUS_MAX);
+        g_assert_cmpuint(vm->count, <=, facts->n_gpus);
+        for (uint32_t i = 0; i < vm->count; i++) {
+                gpu_message_borrow(&facts->gpus[i].identity, addresses[i], gpus + i);
+                items[i] = (Gpupool1__AssignedGpu) GPUPOOL1__ASSIGNED_GPU__INIT;
+                items[i].gpu = gpus + i;
+                items[i].iommu_group = facts->gpus[i].iommu_group;
+                pointers[i] = items + i;
+        }
+        command.vm = bytes_of(vm->id.bytes);
+        command.node = bytes_of(facts->node.bytes);
+        command.incarnation = facts->incarnation;
+        command.epoch = vm->epoch + 1;
+        command.gpus = pointers;
+        command.n_gpus = vm->count;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_ASSIGN;
+        entry.assign = &command;
+        apply_done_as(world, &world->nodes[0]->node, &entry);
+}
+
+void fake_world_run(FakeWorld *world, const char *vm_name, const char *node) {
+        const NodeFacts *facts = world->nodes[node[0] - 'a'];
+        const Vm *vm = find_vm(world, vm_name);
+        Gpupool1__ReportRunning report = GPUPOOL1__REPORT_RUNNING__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        assign(world, vm, facts);
+        report.vm = bytes_of(vm->id.bytes);
+        report.node = bytes_of(facts->node.bytes);
+        report.incarnation = facts->incarnation;
+        report.epoch = vm->epoch;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING;
+        entry.report_running = &report;
+        apply_done_as(world, &facts->node, &entry);
+}
+
+void fake_world_end(FakeWorld *world, const char *vm_name) {
+        const Vm *vm = find_vm(world, vm_name);
+        NodeId node = vm->assignment.node;
+        Gpupool1__ReportEnded report = GPUPOOL1__REPORT_ENDED__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        report.vm = bytes_of(vm->id.bytes);
+        report.node = bytes_of(node.bytes);
+        report.incarnation = vm->assignment.incarnation;
+        report.epoch = vm->epoch;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED;
+        entry.report_ended = &report;
+        apply_done_as(world, &node, &entry);
 }

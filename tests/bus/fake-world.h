@@ -7,6 +7,7 @@
 
 #define FAKE_GPUS_PER_NODE 250U
 #define FAKE_NODES_MAX 16U
+#define FAKE_VM_GPUS_MAX 4U
 
 typedef struct FakeWorld {
         Registry *registry;
@@ -26,10 +27,14 @@ void fake_world_plug(FakeWorld *world, const char *address);
 void fake_world_unplug(FakeWorld *world, const char *address);
 GpuFacts *fake_world_find(FakeWorld *world, const char *address);
 
-/* One more node, without GPUs, that works at @level at most. Until fake_world_live() says otherwise it is a voter. */
-void fake_world_admit(FakeWorld *world, uint32_t level);
+/* One more node that works at @level at most. Until fake_world_live() says otherwise it is a voter. */
+void fake_world_admit(FakeWorld *world, uint32_t level, size_t n_gpus);
 /* The node of that name. */
 NodeLife *fake_world_live(FakeWorld *world, const char *name);
 
 /* Applies a copy of @entry, as node a's; the caller clears *ret. */
 void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret);
+
+/* The VM, which is wanted to run, runs on the first GPUs of that node; and it has stopped there. */
+void fake_world_run(FakeWorld *world, const char *vm, const char *node);
+void fake_world_end(FakeWorld *world, const char *vm);

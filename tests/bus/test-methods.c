@@ -610,28 +610,9 @@ static void test_check_finds_what_is_in_the_way(void) {
 
 static void test_what_comes_later_says_so(void) {
         HOST(host);
-        make_pool(host, "training", NULL);
-        make_vm(host, "bert", "training");
-        const struct {
-                const char *path, *method, *arguments, *asked;
-        } rows[] = {
-                { ROOT, "Manager.Plan", "(" NO_OPTIONS ",)", "" },
-                { ROOT, "Manager.Freeze", "(uint64 5, " NO_OPTIONS ")", "manage-cluster verb=freeze" },
-                { ROOT, "Manager.Thaw", "(" NO_OPTIONS ",)", "manage-cluster verb=thaw" },
-                { NODE_A, "Node.Drain", "(" NO_OPTIONS ",)", "manage-node node=a verb=drain" },
-                { NODE_A, "Node.Resume", "(" NO_OPTIONS ",)", "manage-node node=a verb=resume" },
-                { NODE_A, "Node.SetFencing", "('x', @a{ss} {}, " NO_OPTIONS ")",
-                  "manage-cluster node=a verb=set-fencing" },
-                { NODE_A, "Node.ConfirmDown", "(" NO_OPTIONS ",)", "manage-cluster node=a verb=confirm-down" },
-                { VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")",
-                  "operate-vm pool=training vm=bert verb=move owner=root" },
-        };
-        for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-                expect_error(host, rows[i].path, rows[i].method, rows[i].arguments, "NotSupported",
-                             "does not carry out");
-                g_autofree char *asked = mock_polkit_take(host->polkit);
-                g_assert_cmpstr(asked, ==, rows[i].asked);
-        }
+        expect_error(host, ROOT, "Manager.Plan", "(" NO_OPTIONS ",)", "NotSupported", "does not carry out");
+        g_autofree char *asked = mock_polkit_take(host->polkit);
+        g_assert_cmpstr(asked, ==, "");
 }
 
 #define TEST(suite, name, function) g_test_add_func("/" suite "/" name, function)

@@ -92,9 +92,9 @@ static void test_every_declared_property_can_be_read(void) {
                 const char *path, *interface;
                 unsigned n;
         } kinds[] = {
-                { ROOT, "Manager", 11 }, { NODE_A, "Node", 18 }, { GPU("01"), "Gpu", 31 },
+                { ROOT, "Manager", 12 }, { NODE_A, "Node", 20 }, { GPU("01"), "Gpu", 31 },
                         { POOL("training"), "Pool", 13 },
-                { VM_PATH, "VM", 15 }, { ROOT "/job/1", "Job", 11 },
+                { VM_PATH, "VM", 15 }, { ROOT "/job/1", "Job", 12 },
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
                 g_autofree char *arguments = g_strdup_printf("('org.gpupool1.%s',)", kinds[i].interface);

@@ -210,7 +210,7 @@ static void test_an_operator_runs_the_vms_of_the_delegated_pool(void) {
         expect_as(&machine, OPERATOR, VM_PATH, "VM.Restart", "(" NO_OPTIONS ",)", "(objectpath '" ROOT "/job/2',)");
         expect_as(&machine, OPERATOR, VM_PATH, "VM.Stop", "(" NO_OPTIONS ",)", "(objectpath '" ROOT "/job/3',)");
         expect_as(&machine, OPERATOR, VM_PATH, "VM.GetXML", "(" NO_OPTIONS ",)", "('<domain");
-        expect_as(&machine, OPERATOR, VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")", "NotSupported");
+        expect_as(&machine, OPERATOR, VM_PATH, "VM.Move", "('a', " NO_OPTIONS ")", "LevelTooLow");
 }
 
 static void test_an_operator_does_nothing_to_other_pools(void) {
@@ -234,6 +234,12 @@ static void test_an_operator_does_not_change_what_there_is(void) {
         expect_as(&machine, OPERATOR, VM_PATH, "VM.SetRequirement", "('other', uint32 1, " NO_OPTIONS ")", INTERACTIVE);
         expect_as(&machine, OPERATOR, GPU("01"), "Gpu.Quarantine", "('why', " NO_OPTIONS ")", INTERACTIVE);
         expect_as(&machine, OPERATOR, NODE_A, "Node.Drain", "(" NO_OPTIONS ",)", INTERACTIVE);
+        expect_as(&machine, OPERATOR, NODE_A, "Node.Drain", "({'dry-run': <true>},)", INTERACTIVE);
+        expect_as(&machine, OPERATOR, NODE_A, "Node.Resume", "(" NO_OPTIONS ",)", INTERACTIVE);
+        expect_as(&machine, OPERATOR, NODE_A, "Node.SetFencing", "('', @a{ss} {}, " NO_OPTIONS ")", INTERACTIVE);
+        expect_as(&machine, OPERATOR, NODE_A, "Node.ConfirmDown", "(" NO_OPTIONS ",)", INTERACTIVE);
+        expect_as(&machine, OPERATOR, ROOT, "Manager.Freeze", "(uint64 5, " NO_OPTIONS ")", INTERACTIVE);
+        expect_as(&machine, OPERATOR, ROOT, "Manager.Thaw", "(" NO_OPTIONS ",)", INTERACTIVE);
 }
 
 static void test_the_owner_of_a_vm_is_who_defined_it(void) {

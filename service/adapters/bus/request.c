@@ -236,7 +236,9 @@ bool request_is_known(Bus *bus, const RequestOption *id) {
 
 bool request_is_same(Bus *bus, const RequestOption *id, const Entry *entry) {
         const RequestRecord *known = find_known(bus, id);
-        return known && known->fingerprint == entry_fingerprint(entry);
+        Entry whole = *entry;
+        whole.format = ENTRY_FORMAT;
+        return known && known->fingerprint == entry_fingerprint(&whole);
 }
 
 int request_submit(Bus *bus, sd_bus_message *m, const Caller *caller, const char *action, const RequestOption *id,
