@@ -227,7 +227,7 @@ const char *object_kind_to_text(ObjectKind kind);
 /* The whole state as bytes of a Snapshot (interfaces/registry.proto), and back. 0, -ENOMEM, or -E2BIG over
  * SNAPSHOT_SIZE_MAX: nobody could read it back. */
 int registry_encode(const Registry *registry, uint8_t **ret_bytes, size_t *ret_size);
-/* The same without what an import does not take: the journal, requests, invitations, removed nodes. */
+/* The same without what an import does not take: the journal, requests, invitations, removed nodes, fencing. */
 int registry_encode_backup(const Registry *registry, uint8_t **ret_bytes, size_t *ret_size);
 
 typedef enum SnapshotVerdict {

@@ -154,10 +154,17 @@ static void tell_any_assign(Chronicle *c, GRand *random) {
         (void) tell_assign(c, &claim);
 }
 
+/* Mostly the node itself: from another it does not count. */
+static void speak_for_yourself(Chronicle *c, GRand *random) {
+        if (pick(random, 6))
+                c->author = (NodeId) {};
+}
+
 static void tell_any_report(Chronicle *c, GRand *random) {
         unsigned number = pick_vm(random);
         if (!vm_told(c, number))
                 return;
+        speak_for_yourself(c, random);
         if (pick(random, 2))
                 (void) tell_running(c, number);
         else
@@ -170,6 +177,7 @@ static void tell_any_node(Chronicle *c, GRand *random) {
         NodeId id = NODE(node);
         const NodeRecord *record = registry_find_node(c->registry, &id);
         uint64_t incarnation = (record ? record->incarnation : 1) + (pick(random, 4) ? 0 : pick(random, 3));
+        speak_for_yourself(c, random);
         (void) tell_node(c, node, names[pick(random, 4) ? node - 1 : pick(random, 3)], incarnation,
                          pick(random, 2) ? (record ? record->boot_id : "boot-1") : pick_text(random));
 }
@@ -235,7 +243,81 @@ static void tell_any_membership(Chronicle *c, GRand *random) {
                 (void) tell_node_removed(c, pick(random, 8) ? 4 + pick(random, 2) : 1 + pick(random, 3));
                 break;
         default:
-                (void) tell_level(c, pick(random, 4));
+                (void) tell_level(c, pick(random, 5));
+                break;
+        }
+}
+
+static void tell_any_lease(Chronicle *c, GRand *random) {
+        static const uint32_t times[] = { 0, 1, 600, 3000, LEASE_MS_MAX, LEASE_MS_MAX + 1 };
+        unsigned node = 1 + pick(random, 3);
+        if (!node_told(c, node))
+                return;
+        speak_for_yourself(c, random);
+        uint32_t lease = times[pick(random, 4) ? 3 : pick(random, ELEMENTS(times))];
+        (void) tell_lease(c, node, lease, times[pick(random, 6) ? 2 : pick(random, ELEMENTS(times))]);
+}
+
+static void tell_any_loss(Chronicle *c, GRand *random) {
+        unsigned node = 1 + pick(random, 5);
+        if (pick(random, 2))
+                (void) tell_lost(c, node, (LossEvidence) pick(random, LOSS_EVIDENCE_COUNT + 1));
+        else if (node_told(c, node)) {
+                speak_for_yourself(c, random);
+                (void) tell_back(c, node, pick(random, 2));
+        }
+}
+
+static void tell_any_fencing(Chronicle *c, GRand *random) {
+        static const char *const agents[] = { "", "fence_ipmilan", "../bin/sh", "a b" };
+        static const char *const names[] = { NULL, "ip", "pass-word", "", "a=b" };
+        (void) tell_fencing(c, 1 + pick(random, 4), agents[pick(random, ELEMENTS(agents))],
+                            names[pick(random, ELEMENTS(names))], pick_text(random));
+}
+
+static void tell_any_freeze(Chronicle *c, GRand *random) {
+        static const uint64_t times[] = { 0, 1, 60000, FREEZE_MS_MAX, (uint64_t) FREEZE_MS_MAX + 1 };
+        switch (pick(random, 3)) {
+        case 0:
+                (void) tell_freeze(c, times[pick(random, ELEMENTS(times))]);
+                break;
+        case 1:
+                (void) tell_thaw(c, pick(random, 2) ? c->registry->freezes : pick(random, 3));
+                break;
+        default:
+                speak_for_yourself(c, random);
+                (void) tell_thawed(c, 1 + pick(random, 4));
+                break;
+        }
+}
+
+static void tell_any_of_failover(Chronicle *c, GRand *random) {
+        if (pick(random, 10) == 0)
+                c->later_ms += FLAP_MS / 2;
+        switch (pick(random, 10)) {
+        case 0:
+                tell_any_lease(c, random);
+                break;
+        case 1:
+        case 2:
+                tell_any_loss(c, random);
+                break;
+        case 3:
+                (void) tell_drained(c, 1 + pick(random, 5), pick(random, 2) * 60000);
+                break;
+        case 4:
+        case 5:
+                (void) tell_resumed(c, 1 + pick(random, 5), pick(random, 2));
+                break;
+        case 6:
+        case 7:
+                (void) tell_moved(c, pick_vm(random), pick(random, 5), pick(random, 2));
+                break;
+        case 8:
+                tell_any_fencing(c, random);
+                break;
+        default:
+                tell_any_freeze(c, random);
                 break;
         }
 }
@@ -255,13 +337,13 @@ void tell_anything(Chronicle *c, GRand *random) {
                 c->request = REQUEST(1 + pick(random, 200));
         if (pick(random, 20) == 0)
                 c->not_after = c->index + pick(random, 3);
-        c->level = pick(random, 10) == 0 ? 2 : pick(random, 2);
+        c->level = pick(random, 10) == 0 ? 2 + pick(random, 2) : pick(random, 2);
         c->author = pick_author(c, random);
         if (!vm_told(c, vm) && pick(random, 2)) {
                 (void) tell_vm(c, vm, pick_name(random), "training", 1 + pick(random, 2));
                 return;
         }
-        switch (pick(random, 32)) {
+        switch (pick(random, 40)) {
         case 0:
                 if (id_is_null(c->registry->cluster.bytes) || pick(random, 8) == 0)
                         (void) tell_init_at(c, "lab", pick(random, 5) ? pick(random, 3) : pick(random, 4));
@@ -333,6 +415,16 @@ void tell_anything(Chronicle *c, GRand *random) {
                 break;
         case 27:
                 tell_any_import(c, random);
+                break;
+        case 28:
+        case 29:
+        case 30:
+        case 31:
+        case 32:
+        case 33:
+        case 34:
+        case 35:
+                tell_any_of_failover(c, random);
                 break;
         default:
                 (void) tell_release(c, &gpu);

@@ -28,6 +28,27 @@ Chronicle chronicle_of_a_vm(uint32_t count) {
         return c;
 }
 
+Chronicle chronicle_of_a_pair(void) {
+        Chronicle c = chronicle_empty();
+        ASSERT_DONE(tell_init_at(&c, "lab", LEVEL_FAILOVER));
+        for (unsigned node = 1; node <= 2; node++) {
+                ASSERT_DONE(tell_node(&c, node, node == 1 ? "a" : "b", 1, "boot-1"));
+                ASSERT_DONE(tell_lease(&c, node, TEST_LEASE_MS, TEST_DEATH_MS));
+        }
+        ASSERT_DONE(tell_thawed(&c, 1));        /* it was alone */
+        ASSERT_DONE(tell_pool(&c, "training", 1, 4));
+        for (unsigned i = 0; i < 4; i++) {
+                GpuIdentity gpu = GPU(2, i);
+                ASSERT_DONE(tell_pool_add(&c, "training", &gpu));
+        }
+        ASSERT_DONE(tell_vm(&c, 1, "bert", "training", 2));
+        ASSERT_DONE(tell_desired(&c, 1, VM_RUN, 0));
+        Claim claim = claim_of(&c, 1, 1, 0, 2);
+        ASSERT_DONE(tell_assign(&c, &claim));
+        ASSERT_DONE(tell_running(&c, 1));
+        return c;
+}
+
 void chronicle_clear(Chronicle *c) {
         registry_free(c->registry);
         registry_free(c->twin);
@@ -116,6 +137,7 @@ static void assert_assignment_is_sound(const Registry *registry, const Vm *vm) {
         const NodeRecord *node = registry_find_node(registry, &assignment->node);
         g_assert_nonnull(node);
         g_assert_cmpuint(node->incarnation, ==, assignment->incarnation);
+        g_assert_false(node->lost);
         g_assert_cmpuint(assignment->n_gpus, >=, 1);
         g_assert_cmpuint(vm->epoch, >=, 1);
         for (size_t i = 0; i < assignment->n_gpus; i++) {
@@ -179,7 +201,19 @@ static void assert_sizes_are_sound(const Registry *registry) {
         g_assert_cmpuint(texts, <=, XML_TOTAL_MAX);
 }
 
+/* While the cluster is frozen nobody is waited for less long than the freeze lets it live. */
+static void assert_leases_are_sound(const Registry *registry) {
+        ARRAY_EACH(node, &registry->nodes) {
+                uint64_t longest = node_record_longest_lease_ms(node);
+                g_assert_cmpuint(longest, >=, node->lease_ms);
+                if (registry->frozen_ms > 0 && node->lease_ms > 0 && !node->lost)
+                        g_assert_cmpuint(longest, >=, registry->frozen_ms + node->lease_ms);
+                g_assert_true(!node->lost || node->n_losses > 0);
+        }
+}
+
 void assert_registry_is_sound(const Registry *registry) {
+        assert_leases_are_sound(registry);
         ARRAY_EACH(node, &registry->nodes) {
                 if (node > registry->nodes.items)
                         g_assert_cmpint(ID_COMPARE(&node[-1].id, &node->id), <, 0);
@@ -197,6 +231,32 @@ void assert_registry_is_sound(const Registry *registry) {
         g_assert_cmpuint(registry->events.n, <=, EVENTS_MAX);
         g_assert_cmpuint(registry->requests.n, <=, REQUESTS_MAX);
         assert_sizes_are_sound(registry);
+        g_assert_cmpint(registry_check(registry), ==, 0);
+}
+
+/* P1: an assignment stands until its node has said that the VM is dead, or the node itself is held for dead. */
+static void assert_nothing_ended_without_word(const Chronicle *c, const Entry *entry, const GArray *assigned) {
+        for (guint i = 0; i < assigned->len; i++) {
+                const VmId *id = &g_array_index(assigned, VmId, i);
+                const Vm *vm = registry_find_vm(c->registry, id);
+                if (vm && vm->assignment.phase != ASSIGNMENT_NONE)
+                        continue;
+                if (c->registry->level >= LEVEL_FAILOVER &&
+                    entry->command_case == GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED)
+                        g_assert_cmpmem(entry->author->node.data, entry->author->node.len,
+                                        entry->report_ended->node.data, entry->report_ended->node.len);
+                g_assert_true(entry->command_case == GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED ||
+                              entry->command_case == GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE ||
+                              entry->command_case == GPUPOOL1__ENTRY__COMMAND_LOSE_NODE);
+        }
+}
+
+static GArray *list_assigned(const Registry *registry) {
+        GArray *assigned = g_array_new(false, false, sizeof(VmId));
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE)
+                        g_array_append_val(assigned, vm->id);
+        return assigned;
 }
 
 /* ---- telling */
@@ -245,6 +305,8 @@ static uint64_t members_print(const Registry *registry) {
                 print = mix(mix(print, node->id.bytes, ID_SIZE), node->key, HASH_SIZE);
                 print = mix(mix(print, node->name, strlen(node->name)), node->boot_id, strlen(node->boot_id));
                 print = print * 31 + node->incarnation * 8 + node->level * 4 + node->has_key * 2U + node->witness;
+                print = print * 31 + node->lease_ms * 4 + node->death_ms + node->long_lease_ms * 2 + node->lost;
+                print = print * 31 + node->drain * 2U + node->bring_home;
                 for (size_t i = 0; i < node->addresses.n; i++)
                         print = mix(print, node->addresses.items[i], strlen(node->addresses.items[i]));
         }
@@ -259,6 +321,7 @@ Verdict tell_entry(Chronicle *c, const Entry *entry) {
         _cleanup_free_ uint8_t *before = c->quick ? NULL : state_bytes(c->registry, &size);
         Result result = {};
         uint64_t members = members_print(c->registry);
+        g_autoptr(GArray) assigned = c->quick ? NULL : list_assigned(c->registry);
         int r = registry_apply(c->registry, ++c->index, read, &result);
         if (members != members_print(c->registry))
                 g_assert_cmpuint(c->registry->members_index, ==, c->index);
@@ -275,6 +338,7 @@ Verdict tell_entry(Chronicle *c, const Entry *entry) {
                 tell_twin(c, read);
         if (c->quick)
                 return c->verdict;
+        assert_nothing_ended_without_word(c, read, assigned);
 
         if (c->verdict == VERDICT_DONE)
                 g_assert_null(c->sentence);
@@ -294,7 +358,7 @@ Verdict tell(Chronicle *c, Gpupool1__Entry__CommandCase kind, const void *comman
         author.action = (char *) ACTION_OPERATE_VM;
         entry.format = ENTRY_FORMAT;
         entry.author = &author;
-        entry.time_ms = 1700000000000 + c->index;
+        entry.time_ms = 1700000000000 + c->index + c->later_ms;
         entry.level = c->level;
         entry.not_after_index = c->not_after;
         if (!id_is_null(c->request.bytes))
@@ -322,6 +386,26 @@ Verdict tell_init(Chronicle *c, const char *name) {
         return tell_init_at(c, name, 0);
 }
 
+/* What a node says of itself comes from that node, where the test does not have it otherwise. */
+static Verdict tell_from(Chronicle *c, const NodeId *node, Gpupool1__Entry__CommandCase kind, const void *command) {
+        NodeId author = c->author;
+        c->author = id_is_null(author.bytes) ? *node : author;
+        Verdict verdict = tell(c, kind, command);
+        c->author = author;
+        return verdict;
+}
+
+static Verdict tell_at_failover(Chronicle *c, Gpupool1__Entry__CommandCase kind, const void *command) {
+        uint32_t level = c->level;
+        c->level = level > LEVEL_FAILOVER ? level : LEVEL_FAILOVER;
+        Verdict verdict = tell(c, kind, command);
+        c->level = level;
+        return verdict;
+}
+
+#define TELL_AT_FAILOVER(c, kind, command) tell_at_failover((c), GPUPOOL1__ENTRY__COMMAND_##kind, &(command))
+
+/* Its lease and whether it is a witness stay as they were. */
 static Verdict announce(Chronicle *c, unsigned node, const char *name, uint64_t incarnation, const char *boot_id) {
         Gpupool1__AnnounceNode m = GPUPOOL1__ANNOUNCE_NODE__INIT;
         NodeId id = NODE(node);
@@ -333,7 +417,17 @@ static Verdict announce(Chronicle *c, unsigned node, const char *name, uint64_t 
         m.addresses = addresses;
         m.n_addresses = 1;
         m.level = LEVEL_SUPPORTED;
-        return TELL(c, ANNOUNCE_NODE, m);
+
+        const NodeRecord *record = node_told(c, node);
+        uint32_t level = c->level;
+        if (record && record->lease_ms > 0) {
+                m.lease_ms = record->lease_ms;
+                m.death_ms = record->death_ms;
+                c->level = level > LEVEL_FAILOVER ? level : LEVEL_FAILOVER;
+        }
+        Verdict verdict = tell_from(c, &id, GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE, &m);
+        c->level = level;
+        return verdict;
 }
 
 Verdict tell_node(Chronicle *c, unsigned node, const char *name, uint64_t incarnation, const char *boot_id) {
@@ -629,7 +723,7 @@ Verdict tell_running(Chronicle *c, unsigned vm) {
         m.node = BORROW(node);
         m.incarnation = record->assignment.incarnation;
         m.epoch = record->epoch;
-        return TELL(c, REPORT_RUNNING, m);
+        return tell_from(c, &node, GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING, &m);
 }
 
 Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms) {
@@ -643,7 +737,133 @@ Verdict tell_ended(Chronicle *c, unsigned vm, EndCause cause, uint64_t ran_ms) {
         m.epoch = record->epoch;
         m.cause = (Gpupool1__EndCause) cause;
         m.ran_ms = ran_ms;
-        return TELL(c, REPORT_ENDED, m);
+        uint32_t level = c->level;
+        if ((cause == END_LEASE_ENDED || cause == END_GUARD_LOST) && level < LEVEL_FAILOVER)
+                c->level = LEVEL_FAILOVER;
+        Verdict verdict = tell_from(c, &node, GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED, &m);
+        c->level = level;
+        return verdict;
+}
+
+/* ---- failover */
+
+Verdict tell_lease(Chronicle *c, unsigned node, uint32_t lease_ms, uint32_t death_ms) {
+        Gpupool1__AnnounceNode m = GPUPOOL1__ANNOUNCE_NODE__INIT;
+        const NodeRecord *record = node_told(c, node);
+        NodeId id = NODE(node);
+        uint32_t level = c->level;
+        m.node = BORROW(id);
+        m.name = record->name;
+        m.incarnation = record->incarnation;
+        m.boot_id = record->boot_id;
+        m.addresses = record->addresses.items;
+        m.n_addresses = record->addresses.n;
+        m.level = record->level;
+        m.lease_ms = lease_ms;
+        m.death_ms = death_ms;
+        c->level = level > LEVEL_FAILOVER ? level : LEVEL_FAILOVER;
+        Verdict verdict = tell_from(c, &id, GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE, &m);
+        c->level = level;
+        return verdict;
+}
+
+Verdict tell_lost(Chronicle *c, unsigned node, LossEvidence evidence) {
+        Gpupool1__LoseNode m = GPUPOOL1__LOSE_NODE__INIT;
+        const NodeRecord *record = node_told(c, node);
+        NodeId id = NODE(node);
+        m.node = BORROW(id);
+        m.incarnation = record ? record->incarnation : 1;
+        m.evidence = (Gpupool1__LossEvidence) evidence;
+        return TELL_AT_FAILOVER(c, LOSE_NODE, m);
+}
+
+Verdict tell_back(Chronicle *c, unsigned node, bool new_boot) {
+        const NodeRecord *record = node_told(c, node);
+        g_autofree char *name = g_strdup(record->name), *boot = NULL;
+        boot = new_boot ? g_strdup_printf("boot-%u", (unsigned) record->incarnation + 1) : g_strdup(record->boot_id);
+        return tell_node(c, node, name, record->incarnation + 1, boot);
+}
+
+Verdict tell_drained(Chronicle *c, unsigned node, uint64_t timeout_ms) {
+        Gpupool1__DrainNode m = GPUPOOL1__DRAIN_NODE__INIT;
+        NodeId id = NODE(node);
+        m.node = BORROW(id);
+        m.timeout_ms = timeout_ms;
+        return TELL_AT_FAILOVER(c, DRAIN_NODE, m);
+}
+
+Verdict tell_resumed(Chronicle *c, unsigned node, bool bring_home) {
+        Gpupool1__ResumeNode m = GPUPOOL1__RESUME_NODE__INIT;
+        NodeId id = NODE(node);
+        m.node = BORROW(id);
+        m.bring_home = bring_home;
+        return TELL_AT_FAILOVER(c, RESUME_NODE, m);
+}
+
+Verdict tell_moved(Chronicle *c, unsigned vm, unsigned target, bool home) {
+        Gpupool1__MoveVm m = GPUPOOL1__MOVE_VM__INIT;
+        VmId id = VM(vm);
+        NodeId node = NODE(target);
+        m.vm = BORROW(id);
+        if (target > 0)
+                m.node = BORROW(node);
+        m.shutdown = home;
+        m.timeout_ms = home ? 60000 : 0;
+        m.home = home;
+        return TELL_AT_FAILOVER(c, MOVE_VM, m);
+}
+
+Verdict tell_fencing(Chronicle *c, unsigned node, const char *agent, const char *name, const char *value) {
+        Gpupool1__SetFencing m = GPUPOOL1__SET_FENCING__INIT;
+        Gpupool1__FenceParameter parameter = GPUPOOL1__FENCE_PARAMETER__INIT, *pointer = &parameter;
+        NodeId id = NODE(node);
+        parameter.name = (char *) (name ? name : "");
+        parameter.value = (char *) (value ? value : "");
+        m.node = BORROW(id);
+        m.agent = (char *) agent;
+        m.parameters = &pointer;
+        m.n_parameters = name ? 1 : 0;
+        return TELL_AT_FAILOVER(c, SET_FENCING, m);
+}
+
+Verdict tell_freeze(Chronicle *c, uint64_t duration_ms) {
+        Gpupool1__Freeze m = GPUPOOL1__FREEZE__INIT;
+        m.duration_ms = duration_ms;
+        return TELL_AT_FAILOVER(c, FREEZE, m);
+}
+
+Verdict tell_thaw(Chronicle *c, uint64_t freezes) {
+        Gpupool1__Thaw m = GPUPOOL1__THAW__INIT;
+        m.freezes = freezes;
+        return TELL_AT_FAILOVER(c, THAW, m);
+}
+
+Verdict tell_thawed(Chronicle *c, unsigned node) {
+        Gpupool1__ReportThawed m = GPUPOOL1__REPORT_THAWED__INIT;
+        const NodeRecord *record = node_told(c, node);
+        NodeId id = NODE(node);
+        uint32_t level = c->level;
+        m.node = BORROW(id);
+        m.incarnation = record ? record->incarnation : 1;
+        m.freezes = c->registry->freezes;
+        c->level = level > LEVEL_FAILOVER ? level : LEVEL_FAILOVER;
+        Verdict verdict = tell_from(c, &id, GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED, &m);
+        c->level = level;
+        return verdict;
+}
+
+/* ---- asking */
+
+const NodeRecord *node_told(const Chronicle *c, unsigned node) {
+        NodeId id = NODE(node);
+        return registry_find_node(c->registry, &id);
+}
+
+const Event *event_told(const Chronicle *c, const char *kind) {
+        for (size_t i = c->registry->events.n; i > 0; i--)
+                if (text_equal(c->registry->events.items[i - 1].kind, kind))
+                        return c->registry->events.items + i - 1;
+        return NULL;
 }
 
 const Vm *vm_told(const Chronicle *c, unsigned vm) {

@@ -18,7 +18,8 @@ typedef struct Chronicle {
         char *sentence;         /* ... and what it said; NULL: nothing */
         RequestId request;      /* of the next command; null: it has none */
         uint32_t level;         /* that the next command needs */
-        NodeId author;          /* of the next commands; null: NODE(1) */
+        NodeId author;          /* of the next commands; null: NODE(1), and of what a node says of itself that node */
+        uint64_t later_ms;      /* so much later than the index alone says the next commands are given */
         uint64_t not_after;     /* the index after which the next command is too late; 0: none */
         bool stopped;           /* the last command was beyond this build: -ENOTSUP */
         GByteArray *log;        /* where there is one: each entry, behind its size in two bytes, low first */
@@ -30,6 +31,9 @@ Chronicle chronicle_empty(void);
 Chronicle chronicle_of_a_pool(void);
 /* The same with VM(1) "bert", which needs @count of training and is to run. */
 Chronicle chronicle_of_a_vm(uint32_t count);
+/* At the level of failover: nodes "a" = NODE(1) and "b" = NODE(2), both with a lease; pool "training" with GPUs 0 to 3
+ * of each; VM(1) "bert", which needs 2 of training and runs on a. */
+Chronicle chronicle_of_a_pair(void);
 void chronicle_clear(Chronicle *c);
 
 /* ---- things with numbers */
@@ -60,6 +64,22 @@ Verdict tell_invite(Chronicle *c, unsigned invite, uint64_t expires_ms);
 Verdict tell_invite_revoked(Chronicle *c, unsigned invite);
 Verdict tell_node_removed(Chronicle *c, unsigned node);
 Verdict tell_level(Chronicle *c, uint32_t level);
+
+/* What failover needs, told at its level. The node says what it said before, with these times of its lease. */
+#define TEST_LEASE_MS 3000U
+#define TEST_DEATH_MS 600U
+Verdict tell_lease(Chronicle *c, unsigned node, uint32_t lease_ms, uint32_t death_ms);
+Verdict tell_lost(Chronicle *c, unsigned node, LossEvidence evidence);
+/* The node is back: what it ran is dead, or it booted anew. */
+Verdict tell_back(Chronicle *c, unsigned node, bool new_boot);
+Verdict tell_drained(Chronicle *c, unsigned node, uint64_t timeout_ms);
+Verdict tell_resumed(Chronicle *c, unsigned node, bool bring_home);
+/* @target 0: wherever there is room. */
+Verdict tell_moved(Chronicle *c, unsigned vm, unsigned target, bool home);
+Verdict tell_fencing(Chronicle *c, unsigned node, const char *agent, const char *name, const char *value);
+Verdict tell_freeze(Chronicle *c, uint64_t duration_ms);
+Verdict tell_thaw(Chronicle *c, uint64_t freezes);
+Verdict tell_thawed(Chronicle *c, unsigned node);
 
 /* An admission in all its parts, to be bent before it is told. */
 typedef struct Admission {
@@ -125,6 +145,9 @@ void tell_anything(Chronicle *c, GRand *random);
 /* ---- asking */
 
 const Vm *vm_told(const Chronicle *c, unsigned vm);
+const NodeRecord *node_told(const Chronicle *c, unsigned node);
+/* The last event of this kind, or NULL. */
+const Event *event_told(const Chronicle *c, const char *kind);
 /* The state as bytes, without index, requests and a backup that is coming in: what a refusal leaves alone. Owned by
  * the caller. */
 uint8_t *state_bytes(const Registry *registry, size_t *ret_size);

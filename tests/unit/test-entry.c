@@ -230,6 +230,48 @@ static void test_another_request_has_another_fingerprint(void) {
         g_assert_cmpuint(entry_fingerprint(&d->entry), !=, first);
 }
 
+/* ---- levels */
+
+static void test_every_command_of_failover_needs_its_level(void) {
+        g_autofree Draft *d = draft_new();
+        static const Gpupool1__Entry__CommandCase commands[] = {
+                GPUPOOL1__ENTRY__COMMAND_LOSE_NODE,   GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE,
+                GPUPOOL1__ENTRY__COMMAND_RESUME_NODE, GPUPOOL1__ENTRY__COMMAND_MOVE_VM,
+                GPUPOOL1__ENTRY__COMMAND_SET_FENCING, GPUPOOL1__ENTRY__COMMAND_FREEZE,
+                GPUPOOL1__ENTRY__COMMAND_THAW,        GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED,
+        };
+        for (size_t i = 0; i < ELEMENTS(commands); i++) {
+                d->entry.command_case = commands[i];
+                g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_FAILOVER);
+        }
+        d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_DELETE_POOL;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_OLDEST);
+}
+
+static void test_a_lease_or_what_it_ends_needs_the_level_of_failover(void) {
+        g_autofree Draft *d = draft_new();
+        Gpupool1__AnnounceNode announce = GPUPOOL1__ANNOUNCE_NODE__INIT;
+        Gpupool1__ReportEnded ended = GPUPOOL1__REPORT_ENDED__INIT;
+        d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
+        d->entry.announce_node = &announce;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_OLDEST);
+        announce.witness = true;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_WITNESS);
+        announce.lease_ms = 1;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_FAILOVER);
+        announce.lease_ms = 0;
+        announce.death_ms = 1;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_FAILOVER);
+
+        d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED;
+        d->entry.report_ended = &ended;
+        for (EndCause cause = 0; cause < END_CAUSE_COUNT; cause++) {
+                bool by_lease = cause == END_LEASE_ENDED || cause == END_GUARD_LOST;
+                ended.cause = (Gpupool1__EndCause) cause;
+                g_assert_cmpuint(entry_level(&d->entry), ==, by_lease ? LEVEL_FAILOVER : LEVEL_OLDEST);
+        }
+}
+
 /* ---- GPUs */
 
 static void test_a_gpu_comes_back_as_it_went(void) {
@@ -296,6 +338,8 @@ int main(int argc, char **argv) {
         TEST(as_many_gpus_as_one_call_may_name_fit_an_entry);
         TEST(a_request_sent_again_has_the_same_fingerprint);
         TEST(another_request_has_another_fingerprint);
+        TEST(every_command_of_failover_needs_its_level);
+        TEST(a_lease_or_what_it_ends_needs_the_level_of_failover);
         TEST(a_gpu_comes_back_as_it_went);
         TEST(a_gpu_with_a_bad_part_is_none);
         return g_test_run();

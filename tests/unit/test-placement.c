@@ -181,6 +181,71 @@ static void test_a_node_that_is_not_ready_is_not_chosen(void) {
         ASSERT_REASONS(w, "bert", "d", "level: its gpupool supports level 1 and the cluster is at level 2");
 }
 
+static void test_a_lost_node_takes_no_vm_and_says_how_it_comes_back(void) {
+        static const struct {
+                LossEvidence evidence;
+                const char *reasons;
+        } cases[] = {
+                { LOSS_BY_LEASE, "node-lost: it was lost: its lease ran out" },
+                { LOSS_BY_POWER_OFF, "node-lost: it was lost: a fence agent switched it off" },
+                { LOSS_BY_WORD, "node-lost: it was lost: an administrator confirmed that it is off" },
+        };
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "a");
+        vm_of(w, "bert", "training", 1);
+        node_named(w, "a")->lost = true;
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                node_named(w, "a")->evidence = cases[i].evidence;
+                ASSERT_REASONS(w, "bert", "a", cases[i].reasons);
+        }
+        ASSERT_PLACE(w, "bert", "node-lost");
+        assert_summary(w, "bert", "vm bert waits: on a it was lost: an administrator confirmed that it is off. Start a "
+                                  "again, or see there: systemctl status gpupoold");
+}
+
+static void test_a_drained_node_takes_no_vm_and_says_whose_wish_it_is(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
+        with_gpus(w, "a", 2);
+        with_gpus(w, "b", 1);
+        pool_of(w, "training", "a b");
+        vm_of(w, "bert", "training", 1);
+        vm_of(w, "huge", "training", 2);
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        ASSERT_PLACE(w, "bert", "b: 41");
+        ASSERT_REASONS(w, "bert", "a", "draining: it is drained");
+        Event event = { .sequence = 1, .kind = strdup("node-draining"), .object_kind = OBJECT_KIND_NODE,
+                        .object = g_malloc(ID_TEXT_SIZE), .user = strdup("anna"), .action = strdup(""),
+                        .message = strdup("") };
+        id_to_text(node_named(w, "a")->id.bytes, event.object);
+        g_assert_cmpint(array_append(&w->registry->events, &event), ==, 0);
+        ASSERT_REASONS(w, "bert", "a", "draining: it is drained, by anna");
+        assert_summary(w, "huge", "vm huge waits: on a it is drained, by anna. Resume it (gpupoolctl node resume a)");
+        node_named(w, "a")->drain = DRAIN_FLAPPING;
+        ASSERT_REASONS(w, "bert", "a", "draining: it was lost 3 times within an hour and takes no VM until it is "
+                                       "resumed");
+        node_named(w, "a")->drain = DRAIN_NONE;
+        ASSERT_PLACE(w, "huge", "a: 41 42");
+}
+
+/* What if a node were lost leaves one that is lost as it is. */
+static void test_a_lost_node_stays_lost_whatever_is_imagined(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "a");
+        node_named(w, "a")->lost = true;
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        g_assert_false(inventory_node_takes_vms(inventory, 0));
+        inventory_lose_node(inventory, 0);
+        inventory_find_node_again(inventory, 0);
+        g_assert_false(inventory_node_takes_vms(inventory, 0));
+        inventory_lose_node(inventory, 1);
+        g_assert_false(inventory_node_takes_vms(inventory, 1));
+        inventory_find_node_again(inventory, 1);
+        g_assert_true(inventory_node_takes_vms(inventory, 1));
+}
+
 static void test_every_reason_is_told(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
         with_gpus(w, "a", 1);
@@ -334,6 +399,21 @@ static void test_preferred_nodes_come_first_in_their_order(void) {
         ASSERT_REASONS(w, "bert", "a", "fits: fits too; c is taken first: preferred");
         runs(w, "render", "c", "0 1");
         ASSERT_PLACE(w, "bert", "b: 41 42");
+}
+
+static void test_who_is_moved_goes_where_it_is_sent_if_there_is_room(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(3);
+        for (const char *node = "abc"; *node; node++)
+                with_gpus(w, (char[]) { *node, 0 }, 2);
+        pool_of(w, "training", "a b c");
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "render", "training", 2);
+        prefers(w, "bert", "c");
+        vm_named(w, "bert")->target = node_named(w, "b")->id;
+        ASSERT_PLACE(w, "bert", "b: 41 42");
+        ASSERT_REASONS(w, "bert", "b", "chosen: 2 GPUs of training on one NUMA node; before c: it is moved there");
+        runs(w, "render", "b", "0 1");
+        ASSERT_PLACE(w, "bert", "c: 41 42");
 }
 
 static void test_pack_fills_a_node_before_the_next(void) {
@@ -734,6 +814,9 @@ int main(int argc, char *argv[]) {
         TEST(a_vm_is_placed_as_if_it_had_no_place);
         TEST(an_absent_blocked_or_quarantined_gpu_is_not_given);
         TEST(a_node_that_is_not_ready_is_not_chosen);
+        TEST(a_lost_node_takes_no_vm_and_says_how_it_comes_back);
+        TEST(a_drained_node_takes_no_vm_and_says_whose_wish_it_is);
+        TEST(a_lost_node_stays_lost_whatever_is_imagined);
         TEST(every_reason_is_told);
         TEST(with_binds_to_the_node_of_the_other);
         TEST(apart_binds_whoever_declares_it);
@@ -746,6 +829,7 @@ int main(int argc, char *argv[]) {
         TEST(a_pool_that_is_not_there);
         TEST(the_most_gpus_that_a_vm_may_have);
         TEST(preferred_nodes_come_first_in_their_order);
+        TEST(who_is_moved_goes_where_it_is_sent_if_there_is_room);
         TEST(pack_fills_a_node_before_the_next);
         TEST(spread_takes_the_least_used_node);
         TEST(gpus_behind_one_switch_come_first);

@@ -90,6 +90,35 @@ static void test_three_nodes_survive_one_when_there_is_room(void) {
         ASSERT_SURVIVES(w, 1, "bert");
 }
 
+static void test_what_is_lost_already_cannot_be_lost_again(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        vm_of(w, "bert", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        node_named(w, "c")->lost = true;
+        ASSERT_SURVIVES(w, 0, "bert");
+        _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+        g_assert_cmpuint(counts.usable, ==, 4);
+        g_assert_cmpuint(counts.free, ==, 2);
+
+        /* Of five one is lost, and two more of the four may not; of seven another votes in its place. */
+        _cleanup_(world_builder_freep) WorldBuilder *five = pool_across(5, 2), *seven = pool_across(7, 2);
+        node_named(five, "e")->lost = true;
+        node_named(seven, "e")->lost = true;
+        ASSERT_SURVIVES(five, 1, "");
+        ASSERT_SURVIVES(seven, 2, "");
+}
+
+static void test_a_drained_node_is_no_room_for_failover(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "infer", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        runs(w, "infer", "b", "0 1");
+        ASSERT_SURVIVES(w, 1, "bert infer");
+        node_named(w, "c")->drain = DRAIN_BY_HAND;
+        ASSERT_SURVIVES(w, 0, "bert infer");
+}
+
 static void test_who_would_find_no_room_is_at_risk(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
         vm_of(w, "bert", "training", 2)->priority = 50;
@@ -240,6 +269,8 @@ int main(int argc, char *argv[]) {
         TEST(one_node_alone_survives_nothing);
         TEST(a_pair_has_no_majority_left);
         TEST(three_nodes_survive_one_when_there_is_room);
+        TEST(what_is_lost_already_cannot_be_lost_again);
+        TEST(a_drained_node_is_no_room_for_failover);
         TEST(who_would_find_no_room_is_at_risk);
         TEST(the_more_important_get_the_room_first);
         TEST(the_reserve_is_what_failover_takes);

@@ -71,6 +71,25 @@ static void test_a_backup_comes_back(void) {
         ASSERT_DONE(tell_assign(&c, &claim));
 }
 
+static void test_a_backup_has_no_secret_and_sends_no_vm_anywhere(void) {
+        static const char secret[] = "correct horse battery staple";
+        _cleanup_(chronicle_clear) Chronicle lab = chronicle_of_a_pair(), c = chronicle_of_a_new_cluster(1, "a");
+        ASSERT_DONE(tell_fencing(&lab, 1, "fence_ipmilan", "password", secret));
+        ASSERT_DONE(tell_drained(&lab, 1, 0));
+        ASSERT_DONE(tell_moved(&lab, 1, 2, true));
+        _cleanup_(backup_clear) Backup backup = backup_of(lab.registry);
+        g_assert_null(memmem(backup.bytes, backup.size, secret, sizeof(secret) - 1));
+        g_assert_cmpstr(node_told(&lab, 1)->fence.agent, ==, "fence_ipmilan");
+
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_import(&c, backup.bytes, backup.size));
+        ASSERT_DONE(tell_level(&c, LEVEL_FAILOVER));
+        ASSERT_DONE(tell_import(&c, backup.bytes, backup.size));
+        g_assert_true(id_is_null(vm_told(&c, 1)->target.bytes));
+        g_assert_true(id_is_null(vm_told(&c, 1)->home.bytes));
+        g_assert_cmpint(node_told(&c, 1)->drain, ==, DRAIN_NONE);
+        g_assert_null(node_told(&c, 1)->fence.agent);
+}
+
 static void test_a_gpu_goes_to_the_node_that_has_the_name_of_its_node(void) {
         _cleanup_(chronicle_clear) Chronicle lab = chronicle_of_a_lab(), c = chronicle_of_a_new_cluster(11, "b");
         ASSERT_DONE(tell_node(&c, 12, "a", 1, "boot"));
@@ -221,6 +240,7 @@ int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/registry/import/" #name, test_##name)
         TEST(a_backup_comes_back);
+        TEST(a_backup_has_no_secret_and_sends_no_vm_anywhere);
         TEST(a_gpu_goes_to_the_node_that_has_the_name_of_its_node);
         TEST(a_node_with_another_name_now_is_known_by_its_id);
         TEST(two_nodes_of_a_backup_never_become_one);

@@ -17,7 +17,7 @@
 
 static uint64_t current_seed;
 static const char *program;
-static uint64_t n_events, n_assigned;
+static uint64_t n_events, n_assigned, n_lost, n_moved;
 
 static void on_abort(int signal_number) {
         char line[512];
@@ -65,6 +65,17 @@ static void assert_epochs_follow_each_other(const Chronicle *c, Before before[st
         }
 }
 
+static void count_failovers(const Chronicle *c) {
+        const Event *last = c->registry->events.n ? c->registry->events.items + c->registry->events.n - 1 : NULL;
+        static uint64_t seen;
+        if (last && last->sequence != seen) {
+                n_moved += text_equal(last->kind, "vm-moving");
+                ARRAY_EACH(node, &c->registry->nodes)
+                        n_lost += node->lost;
+        }
+        seen = last ? last->sequence : 0;
+}
+
 static void run_history(uint64_t seed) {
         /* Some histories begin with nothing. */
         bool from_nothing = seed % 8 == 0;
@@ -73,11 +84,15 @@ static void run_history(uint64_t seed) {
         Before before[7] = {};
         current_seed = seed;
         g_assert_cmpint(registry_new(&c.twin), ==, 0);
-        if (!from_nothing)
+        if (!from_nothing) {
                 twin_begins_from(&c, c.registry);
+                if (seed % 3 > 0)
+                        ASSERT_DONE(tell_level(&c, LEVEL_FAILOVER));
+        }
         for (unsigned i = 0; i < STEPS; i++) {
                 tell_anything(&c, random);
                 assert_epochs_follow_each_other(&c, before);
+                count_failovers(&c);
                 if (g_rand_int_range(random, 0, 50) == 0)
                         twin_begins_from(&c, c.twin);
         }
@@ -94,9 +109,11 @@ static void test_whatever_is_asked_no_promise_is_broken(void) {
         uint64_t last = one ? first : many ? g_ascii_strtoull(many, NULL, 10) : SEEDS;
         for (uint64_t seed = first; seed <= last; seed++)
                 run_history(seed);
-        g_test_message("%" G_GUINT64_FORMAT " events, %" G_GUINT64_FORMAT " assignments", n_events, n_assigned);
+        g_test_message("%" G_GUINT64_FORMAT " events, %" G_GUINT64_FORMAT " assignments, %" G_GUINT64_FORMAT
+                       " moves", n_events, n_assigned, n_moved);
         /* Or it would prove nothing. */
         g_assert_cmpuint(n_assigned, >, last - first);
+        g_assert_true(one || (n_lost > 0 && n_moved > 0));
 }
 
 int main(int argc, char **argv) {

@@ -43,7 +43,7 @@ static void test_an_empty_registry_comes_back(void) {
         assert_comes_back_as_it_went(c.registry);
 }
 
-#define GOLDEN UINT64_C(0x92aeb5f2f71d1195)
+#define GOLDEN UINT64_C(0x1030d406ae03ed8d)
 
 /* Something of everything. */
 static Chronicle chronicle_of_everything(void) {
@@ -80,6 +80,20 @@ static Chronicle chronicle_of_everything(void) {
         ASSERT_DONE(tell_admission(&c, &witness));
         ASSERT_DONE(tell_invite(&c, 2, 1800000000000));
         c.level = 0;
+
+        ASSERT_DONE(tell_level(&c, LEVEL_FAILOVER));
+        ASSERT_DONE(tell_node(&c, 6, "f", 1, "boot"));
+        ASSERT_DONE(tell_lease(&c, 1, TEST_LEASE_MS, TEST_DEATH_MS));
+        ASSERT_DONE(tell_vm(&c, 3, "kermit", "training", 1));
+        ASSERT_DONE(tell_desired(&c, 3, VM_RUN, 0));
+        claim = claim_of(&c, 3, 1, 2, 1);
+        ASSERT_DONE(tell_assign(&c, &claim));
+        ASSERT_DONE(tell_drained(&c, 1, 5000));
+        ASSERT_DONE(tell_moved(&c, 3, 6, true));
+        ASSERT_DONE(tell_fencing(&c, 1, "fence_ipmilan", "password", "s3cret"));
+        ASSERT_DONE(tell_resumed(&c, 6, true));
+        ASSERT_DONE(tell_lost(&c, 2, LOSS_BY_WORD));
+        ASSERT_DONE(tell_freeze(&c, 60000));
         return c;
 }
 
@@ -327,6 +341,56 @@ static void test_members_keep_their_limits(void) {
         g_assert_cmpuint(m->nodes[1]->joined_index, >, 0);
 }
 
+static void test_what_failover_knows_keeps_its_limits(void) {
+        MESSAGE_OF_EVERYTHING(m);
+        Gpupool1__NodeRecord *a = m->nodes[0], *lost = m->nodes[1], *witness = m->nodes[2];
+        g_autofree char *longer = g_strnfill(TEXT_LENGTH_MAX + 1, 'x');
+        uint64_t many[FLAP_LOSSES + 1] = { 1, 2, 3, 4 }, *kept = lost->losses_ms;
+        g_assert_cmpuint(a->lease_ms, ==, TEST_LEASE_MS);
+        g_assert_true(lost->lost);
+        g_assert_cmpuint(m->vms[2]->target.len, ==, ID_SIZE);
+        g_assert_cmpuint(m->vms[2]->home.len, ==, ID_SIZE);
+        g_assert_true(m->vms[2]->leased);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->lease_ms, LEASE_MS_MAX + 1);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->lease_ms, 0);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->death_ms, 0);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->witness, true);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->long_lease_ms, a->long_lease_ms - 1);          /* it is frozen */
+        ASSERT_GARBAGE_WITH(m, nodes[0]->long_lease_ms, LEASE_ALONE_MS + 1);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->lost, true);                                   /* and has VMs */
+        ASSERT_GARBAGE_WITH(m, nodes[1]->n_losses_ms, 0);
+        ASSERT_GARBAGE_WITH(m, nodes[1]->long_lease_ms, 1);
+        ASSERT_GARBAGE_WITH(m, nodes[1]->evidence, (Gpupool1__LossEvidence) LOSS_EVIDENCE_COUNT);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->drain, (Gpupool1__DrainCause) DRAIN_CAUSE_COUNT);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->fence_agent, (char *) "");
+        ASSERT_GARBAGE_WITH(m, nodes[0]->fence_agent, (char *) "../fence");
+        ASSERT_GARBAGE_WITH(m, nodes[0]->fence_parameters[0]->name, (char *) "a b");
+        ASSERT_GARBAGE_WITH(m, nodes[0]->fence_parameters[0]->value, longer);
+        ASSERT_GARBAGE_WITH(m, vms[2]->target.len, 3);
+        ASSERT_GARBAGE_WITH(m, vms[2]->home.len, 3);
+        ASSERT_GARBAGE_WITH(m, freezes, 0);
+        ASSERT_GARBAGE_WITH(m, frozen_ms, (uint64_t) FREEZE_MS_MAX + 1);
+        ASSERT_GARBAGE_WITH(m, level, LEVEL_FAILOVER - 1);
+        lost->losses_ms = many;
+        ASSERT_GARBAGE_WITH(m, nodes[1]->n_losses_ms, ELEMENTS(many));
+        lost->losses_ms = kept;
+        witness->lease_ms = witness->death_ms = 1;
+        g_assert_cmpint(verdict_on_message(m), ==, SNAPSHOT_GARBAGE);
+        witness->lease_ms = witness->death_ms = 0;
+}
+
+static void test_below_its_level_nothing_of_failover_is_known(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
+        Claim claim = claim_of(&c, 1, 1, 0, 1);
+        ASSERT_DONE(tell_assign(&c, &claim));
+        _cleanup_(message_freep) Message *m = message_of(c.registry);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->drain, GPUPOOL1__DRAIN_CAUSE__DRAIN_CAUSE_BY_HAND);
+        ASSERT_GARBAGE_WITH(m, nodes[0]->fence_agent, (char *) "fence_x");
+        ASSERT_GARBAGE_WITH(m, nodes[0]->long_lease_ms, 1);
+        ASSERT_GARBAGE_WITH(m, vms[0]->leased, true);
+        ASSERT_GARBAGE_WITH(m, freezes, 1);
+}
+
 static void test_invitations_and_removed_nodes_keep_their_limits(void) {
         MESSAGE_OF_EVERYTHING(m);
         g_assert_cmpuint(m->n_invites, >=, 2);
@@ -432,6 +496,8 @@ int main(int argc, char **argv) {
         TEST(assignments_keep_their_promises);
         TEST(a_shared_gpu_or_group_is_garbage);
         TEST(members_keep_their_limits);
+        TEST(what_failover_knows_keeps_its_limits);
+        TEST(below_its_level_nothing_of_failover_is_known);
         TEST(invitations_and_removed_nodes_keep_their_limits);
         TEST(an_import_keeps_its_limits);
         TEST(what_people_are_shown_is_printable);

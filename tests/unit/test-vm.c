@@ -47,6 +47,8 @@ static void test_every_end_has_its_consequence(void) {
                 { END_DESTROYED, VM_STATE_BACKOFF, VM_STATE_BACKOFF, VM_STATE_STOPPED },
                 { END_GPU_LOST, VM_STATE_BACKOFF, VM_STATE_BACKOFF, VM_STATE_STOPPED },
                 { END_NODE_LOST, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_STOPPED },
+                { END_LEASE_ENDED, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_STOPPED },
+                { END_GUARD_LOST, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_STOPPED },
         };
         g_assert_cmpuint(ELEMENTS(rows), ==, END_CAUSE_COUNT);
         for (size_t i = 0; i < ELEMENTS(rows); i++) {
@@ -91,10 +93,14 @@ static void test_who_ran_long_enough_counts_anew(void) {
 }
 
 static void test_a_lost_node_is_not_the_vms_fault(void) {
-        _cleanup_(vm_clear) Vm vm = { .restart = RESTART_ALWAYS, .run = true, .attempts = 2 };
-        g_assert_cmpint(vm_ended(&vm, END_NODE_LOST, NULL, 0), ==, 0);
-        g_assert_cmpuint(vm.attempts, ==, 2);
-        g_assert_true(vm_lost_its_place(&vm));
+        static const EndCause causes[] = { END_NODE_LOST, END_LEASE_ENDED, END_GUARD_LOST };
+        for (size_t i = 0; i < ELEMENTS(causes); i++) {
+                _cleanup_(vm_clear) Vm vm = { .restart = RESTART_ALWAYS, .run = true, .attempts = 2 };
+                g_assert_cmpint(vm_ended(&vm, causes[i], NULL, 0), ==, 0);
+                g_assert_cmpuint(vm.attempts, ==, 2);
+                g_assert_nonnull(vm.reason);
+                g_assert_true(vm_lost_its_place(&vm));
+        }
 }
 
 static void test_who_crashed_did_not_lose_its_place(void) {

@@ -173,6 +173,36 @@ static void test_nodes_have_names(void) {
         g_assert_true(world_find_facts(world_now(w), &node_named(w, "b")->id) == facts_of(w, "b"));
 }
 
+#define ASSERT_STATE(w, node, text) \
+        g_assert_cmpstr(node_state_to_text(world_node_state(world_now(w), &node_named((w), (node))->id)), ==, (text))
+
+static void test_the_state_of_a_node_is_the_worst_that_is_known(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
+        NodeLife lives[2] = { { .node = node_named(w, "a")->id }, { .node = node_named(w, "b")->id } };
+        w->world.lives = lives;
+        w->world.n_lives = ELEMENTS(lives);
+        with_gpus(w, "b", 1);
+        pool_of(w, "training", "b");
+        vm_of(w, "bert", "training", 1);
+        ASSERT_STATE(w, "b", "online");
+        node_named(w, "b")->drain = DRAIN_FLAPPING;
+        ASSERT_STATE(w, "b", "drained");
+        runs(w, "bert", "b", "0");
+        ASSERT_STATE(w, "b", "draining");
+        vm_named(w, "bert")->assignment.node = node_named(w, "a")->id;
+        ASSERT_STATE(w, "b", "drained");
+        forget_facts(w, "b");
+        ASSERT_STATE(w, "b", "joining");
+        lives[1].silent = true;
+        ASSERT_STATE(w, "b", "silent");
+        node_named(w, "b")->lost = true;
+        ASSERT_STATE(w, "b", "lost");
+        w->world.local = node_named(w, "b")->id;
+        w->world.removed = true;
+        ASSERT_STATE(w, "b", "removed");
+        ASSERT_STATE(w, "a", "online");
+}
+
 static void test_an_empty_world_has_no_gpus(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_of(0);
         _cleanup_(gpu_views_clear) GpuViews views = list(w);
@@ -191,6 +221,7 @@ int main(int argc, char *argv[]) {
         TEST(our_own_vm_is_no_blocker);
         TEST(gpus_are_in_the_order_of_node_and_address);
         TEST(nodes_have_names);
+        TEST(the_state_of_a_node_is_the_worst_that_is_known);
         TEST(an_empty_world_has_no_gpus);
 #undef TEST
         return g_test_run();
