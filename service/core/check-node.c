@@ -93,12 +93,12 @@ static int check_lease(const Subject *subject, const NodeRecord *node) {
         if (loss_ms <= LOSS_MS_MAX)
                 return 0;
         int r = add_finding(subject, CHECK_WARNING, "lease-long",
-                            "it takes up to %" PRIu64 ".%" PRIu64 " s until the VMs of node %s are known to be dead when "
-                            "it fails (lease %" PRIu32 " ms, and %" PRIu32 " ms until all is surely ended): they do not "
-                            "run elsewhere within 10 s", loss_ms / 1000, loss_ms / 100 % 10, node->name,
+                            "it takes up to %" PRIu64 ".%" PRIu64 " s until the VMs of node %s are known to be dead "
+                            "when it fails (lease %" PRIu32 " ms, and %" PRIu32 " ms until all is surely ended): they "
+                            "do not run elsewhere within 10 s", loss_ms / 1000, loss_ms / 100 % 10, node->name,
                             node->lease_ms, node->death_ms);
-        return r < 0 ? r : add_remedy(subject, "shorten its times ([Lease] in gpupoold.conf on %s), unless that is meant "
-                                      "to be so", node->name);
+        return r < 0 ? r : add_remedy(subject, "shorten its times ([Lease] in gpupoold.conf on %s), unless that is "
+                                      "meant to be so", node->name);
 }
 
 /* A host that stands still as a whole, its guard included, is proven to be dead by nothing else. */
@@ -157,8 +157,8 @@ static int check_lost(const Subject *subject, const NodeRecord *node) {
                 [LOSS_BY_NEW_BOOT] = "it booted anew",
                 [LOSS_BY_WORD] = "an administrator confirmed that it is off",
         };
-        int r = add_finding(subject, CHECK_ERROR, "node-lost", "node %s is lost: %s; its VMs run elsewhere, where there "
-                            "is room", node->name, grounds[node->evidence]);
+        int r = add_finding(subject, CHECK_ERROR, "node-lost", "node %s is lost: %s; its VMs run elsewhere, where "
+                            "there is room", node->name, grounds[node->evidence]);
         return r < 0 ? r : add_remedy(subject,
                                       "switch it on, and see there: systemctl status gpupoold gpupool-guard; one that "
                                       "never comes back is taken out by gpupoolctl node remove %s", node->name);

@@ -257,8 +257,8 @@ static int check_lease_lengths(const World *world, CheckFindings *findings) {
         r = add_finding(&subject, CHECK_NOTE, "leases-differ",
                         "the nodes' leases are not of one length (%s), so how fast a VM runs again depends on where it "
                         "ran", lengths);
-        return r < 0 ? r : add_remedy(&subject, "set the same times on all nodes ([Lease] in gpupoold.conf), unless that "
-                                      "is meant to be so");
+        return r < 0 ? r : add_remedy(&subject, "set the same times on all nodes ([Lease] in gpupoold.conf), unless "
+                                      "that is meant to be so");
 }
 
 /* What nobody needs yet may wait, and is not a fault. */
@@ -354,8 +354,8 @@ static int check_unleased(const World *world, const Vm *vm, CheckFindings *findi
             vm->assignment.leased || world->registry->nodes.n == 1)
                 return 0;
         int r = add_finding(&subject, CHECK_WARNING, "vm-unleased",
-                            "vm %s was started before the cluster worked at level %u: when node %s fails, neither it nor "
-                            "any other VM there starts elsewhere by itself", vm->name, LEVEL_FAILOVER,
+                            "vm %s was started before the cluster worked at level %u: when node %s fails, neither it "
+                            "nor any other VM there starts elsewhere by itself", vm->name, LEVEL_FAILOVER,
                             world_node_name(world, &vm->assignment.node));
         return r < 0 ? r : add_remedy(&subject, "restart it when that suits: gpupoolctl vm restart %s, or move it",
                                       vm->name);

@@ -221,8 +221,8 @@ static int say_stuck(const World *world, const NodeId *node, const Moves *moves,
         if (n == 0)
                 return 0;
         if (n == 1)
-                return text_printf(ret, "vm %s cannot leave node %s (%s). Make room for it there, or stop it (gpupoolctl "
-                                        "vm shutdown %s)", vm_name(world, &first->vm), name, first->why,
+                return text_printf(ret, "vm %s cannot leave node %s (%s). Make room for it there, or stop it "
+                                        "(gpupoolctl vm shutdown %s)", vm_name(world, &first->vm), name, first->why,
                                    vm_name(world, &first->vm));
         int r = n > NAMED_MAX ? text_append(&list, " and %u more", n - NAMED_MAX) : 0;
         return r < 0 ? r : text_printf(ret, "%u VMs cannot leave node %s: %s. Make room for them there, or stop them "
@@ -261,8 +261,8 @@ int moves_say(const World *world, const NodeId *node, const Moves *moves, char *
                            stuck ? stuck : "");
 }
 
-/* One after the other: the next one leaves when the one before has a place. 1: so it is, in *ret or with NULL because it
- * finds one soon; 0: nobody is in between; or -ENOMEM. */
+/* One after the other: the next one leaves when the one before has a place. 1: one has left and has none yet, and *ret
+ * says why, or nothing where it gets one soon; 0: nobody is in between; or -ENOMEM. */
 static int find_in_between(const World *world, const NodeId *node, char **ret) {
         ARRAY_EACH(vm, &world->registry->vms) {
                 bool here = vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node);

@@ -308,9 +308,9 @@ static Status append_words(Ctl *ctl, Request *request, const Args *args) {
         for (size_t i = 2; i < args->words.n; i++) {
                 const char *word = args->words.items[i];
                 if (is_secret(word))
-                        return ctl_refuse_usage(ctl, "%.*s is a secret, and every user of this host can read what is on "
-                                                "a command line: put it into a file, or into standard input, as a line "
-                                                "KEY=VALUE, and say --parameters FILE or --parameters -.",
+                        return ctl_refuse_usage(ctl, "%.*s is a secret, and every user of this host can read what is "
+                                                "on a command line: put it into a file, or into standard input, as a "
+                                                "line KEY=VALUE, and say --parameters FILE or --parameters -.",
                                                 (int) strcspn(word, "="), word);
                 _cleanup_free_ char *text = must_copy(word), *where = must_printf("\"%s\"", word);
                 Status status = append_parameter(ctl, request, text, where);
@@ -364,8 +364,8 @@ static char *warn_of_word(const Objects *objects, const NodeObject *node) {
                         must_append(&vms, "%s%s", n++ > 0 ? ", " : "", vm->name);
         if (n == 0)
                 return must_printf("Node %s is held for off then. No VM is assigned to it.", node->name);
-        return must_printf("Node %s is held for off then, and its VM%s (%s) start%s elsewhere at once. If it is not off, "
-                           "but only cut off, %s twice at the same time, and the disks are destroyed. Look at the "
+        return must_printf("Node %s is held for off then, and its VM%s (%s) start%s elsewhere at once. If it is not "
+                           "off, but only cut off, %s twice at the same time, and the disks are destroyed. Look at the "
                            "machine, or at its power supply, first.", node->name, plural(n), vms, n == 1 ? "s" : "",
                            n == 1 ? "it runs" : "they run");
 }

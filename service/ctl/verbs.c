@@ -200,8 +200,8 @@ const Verb verbs[] = {
           "  gpupoolctl node show a", verb_node_show },
         { "node", "drain", "NODE [OPTION]...", 1, 1, node_drain_options, "move every VM away, for work on the host",
           "One VM at a time: shut down cleanly, started elsewhere. None is placed there until it is resumed. What has\n"
-          "no place elsewhere stays, and is told (exit status 3); it leaves by itself when there is room. --dry-run says\n"
-          "what would go where.\n\n"
+          "no place elsewhere stays, and is told (exit status 3); it leaves by itself when there is room. --dry-run\n"
+          "says what would go where.\n\n"
           "  gpupoolctl node drain a --dry-run\n"
           "  gpupoolctl node drain a", verb_node_drain },
         { "node", "resume", "NODE [--bring-home]", 1, 1, node_resume_options, "let VMs be placed there again",
@@ -221,9 +221,9 @@ const Verb verbs[] = {
         { "node", "fence-clear", "NODE", 1, 1, NULL, "forget how a node can be switched off",
           "  gpupoolctl node fence-clear b", verb_node_fence_clear },
         { "node", "confirm-down", "NODE", 1, 1, NULL, "vouch that a silent node is off",
-          "Its VMs start elsewhere at once. If it is not off, a VM may run twice and its disks be destroyed: look at the\n"
-          "machine first. On a terminal the node's name must be typed; a script says --yes. Mostly there is no need for\n"
-          "it: a silent node is lost by itself when its lease has run out.\n\n"
+          "Its VMs start elsewhere at once. If it is not off, a VM may run twice and its disks be destroyed: look at\n"
+          "the machine first. On a terminal the node's name must be typed; a script says --yes. Mostly there is no\n"
+          "need for it: a silent node is lost by itself when its lease has run out.\n\n"
           "  gpupoolctl node confirm-down b", verb_node_confirm_down },
 
         { "job", "list", "", 0, 0, NULL, "the jobs that run, and those that ended a minute ago",

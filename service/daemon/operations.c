@@ -339,11 +339,10 @@ static void on_canceled(SubmitOutcome outcome, const Result *result, void *userd
         Operations *operations = cancel->operations;
         Job *job = jobs_find(&operations->jobs, cancel->job);
         if (job && job->result == JOB_PENDING && outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE) {
-                job_finish(job, JOB_CANCELED, NULL,
-                           job->operation == JOB_DRAIN ?
-                                   "it was canceled; VMs are placed on the node again, and those that left it stay away" :
-                                   "it was canceled; the VM is stopped again",
-                           now_us(operations, CLOCK_BOOTTIME));
+                const char *message = job->operation == JOB_DRAIN ?
+                                "it was canceled; VMs are placed on the node again, and those that left stay away" :
+                                "it was canceled; the VM is stopped again";
+                job_finish(job, JOB_CANCELED, NULL, message, now_us(operations, CLOCK_BOOTTIME));
                 announce_end(operations, job);
         }
         cancel->callback(outcome, result, cancel->userdata);

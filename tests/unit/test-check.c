@@ -177,8 +177,8 @@ static void test_below_its_level_there_is_no_failover(void) {
                 facts_of(w, node->name)->watchdog_us = 0;
         }
         g_autofree char *text = findings_of(w);
-        g_assert_cmpstr(text, ==, "warning no-failover: the cluster works at level 2, and failover begins with level 3: "
-                        "the VMs of a node that fails start nowhere else\n");
+        g_assert_cmpstr(text, ==, "warning no-failover: the cluster works at level 2, and failover begins with level "
+                        "3: the VMs of a node that fails start nowhere else\n");
         g_autofree char *alone = findings_of(one);
         g_assert_null(strstr(alone, "no-failover"));
 }
@@ -232,11 +232,11 @@ static void test_leases_of_different_or_great_length_are_told(void) {
         NodeRecord *b = node_named(w, "b");
         b->lease_ms = 4400;             /* with 0.5 s between requests, and 3.1 s to die: 8.0 s */
         g_autofree char *text = findings_of(w);
-        g_assert_cmpstr(text, ==, "note leases-differ: the nodes' leases are not of one length (a 3000 ms, b 4400 ms), so "
-                        "how fast a VM runs again depends on where it ran\n");
+        g_assert_cmpstr(text, ==, "note leases-differ: the nodes' leases are not of one length (a 3000 ms, b 4400 ms), "
+                        "so how fast a VM runs again depends on where it ran\n");
         b->lease_ms = 4500;
-        expect_finding(w, "warning lease-long: it takes up to 8.1 s until the VMs of node b are known to be dead when it "
-                       "fails (lease 4500 ms, and 3100 ms until all is surely ended): ");
+        expect_finding(w, "warning lease-long: it takes up to 8.1 s until the VMs of node b are known to be dead when "
+                       "it fails (lease 4500 ms, and 3100 ms until all is surely ended): ");
         b->lease_ms = b->death_ms = 0;
         expect_finding(w, "warning lease-unknown: node b has not said how long its leases are");
 }
@@ -246,8 +246,8 @@ static void test_no_more_than_a_few_lengths_of_leases_are_named(void) {
         uint32_t lease_ms = 1000;
         ARRAY_EACH(node, &w->registry->nodes)
                 node->lease_ms = lease_ms += 100;
-        expect_finding(w, "note leases-differ: the nodes' leases are not of one length (a 1100 ms, b 1200 ms, c 1300 ms, "
-                       "d 1400 ms, ...), so");
+        expect_finding(w, "note leases-differ: the nodes' leases are not of one length (a 1100 ms, b 1200 ms, c 1300 "
+                       "ms, d 1400 ms, ...), so");
 }
 
 static void test_a_vm_from_before_there_were_leases_is_told(void) {

@@ -72,8 +72,8 @@ static void test_who_has_no_place_stays_and_the_others_say_why(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = small_cluster();
         facts_of(w, "b")->guard_connected = false;
         g_autofree char *plan = plan_of(w, "a"), *said = said_of(w, "a");
-        g_assert_cmpstr(plan, ==, "bert stays: b: the guard does not answer, and without it no VM is started; c: 1 usable "
-                        "GPU of training in all\nernie to c: 1 GPU of training\n");
+        g_assert_cmpstr(plan, ==, "bert stays: b: the guard does not answer, and without it no VM is started; c: 1 "
+                        "usable GPU of training in all\nernie to c: 1 GPU of training\n");
         g_assert_cmpstr(said, ==, "1 VM would leave node a: ernie to c. vm bert cannot leave node a (b: the guard does "
                         "not answer, and without it no VM is started; c: 1 usable GPU of training in all). Make room "
                         "for it there, or stop it (gpupoolctl vm shutdown bert)");
@@ -109,9 +109,9 @@ static void test_many_are_not_all_named(void) {
                 runs(w, name, "a", gpu);
         }
         g_autofree char *said = said_of(w, "a");
-        g_assert_cmpstr(said, ==, "5 VMs cannot leave node a: vm0 (b: no GPU of training), vm1 (b: no GPU of training), "
-                        "vm2 (b: no GPU of training) and 2 more. Make room for them there, or stop them (gpupoolctl vm "
-                        "shutdown VM)");
+        g_assert_cmpstr(said, ==, "5 VMs cannot leave node a: vm0 (b: no GPU of training), vm1 (b: no GPU of "
+                        "training), vm2 (b: no GPU of training) and 2 more. Make room for them there, or stop them "
+                        "(gpupoolctl vm shutdown VM)");
 }
 
 /* ---- one VM */
@@ -147,8 +147,8 @@ static void test_a_vm_without_another_place_is_told_why(void) {
         expect_no_place(w, "bert", "c", "node c cannot take vm bert now: 1 usable GPU of training in all. To change "
                         "that: add GPUs of c (gpupoolctl pool add training GPU)");
         facts_of(w, "b")->guard_connected = false;
-        expect_no_place(w, "bert", NULL, "no other node can take vm bert now (b: the guard does not answer, and without "
-                        "it no VM is started; c: 1 usable GPU of training in all). See what would change that: "
+        expect_no_place(w, "bert", NULL, "no other node can take vm bert now (b: the guard does not answer, and "
+                        "without it no VM is started; c: 1 usable GPU of training in all). See what would change that: "
                         "gpupoolctl vm explain bert");
 }
 
