@@ -64,6 +64,8 @@ static const Setting settings[] = {
         { "Lease", "KillTime", NULL, SETTING_TIME, AT(lease_times.kill_us), 1000, 60 * SECOND_US },
         { "Lease", "Drift", "1000", SETTING_NUMBER, AT(lease_drift_ppm), 1, 1000000 },
         { "Lease", "OnLeaseEnd", "kill", SETTING_LEASE_END, AT(lease_times.hold_us), 0, 0 },
+        { "Fencing", "AgentDirectory", "/usr/sbin", SETTING_PATH, AT(fence_directory), 0, 0 },
+        { "Fencing", "Timeout", "40s", SETTING_TIME, AT(fence_timeout_us), SECOND_US, 600 * SECOND_US },
         { "Log", "Level", "info", SETTING_LOG_LEVEL, AT(log_level), 0, 0 },
 };
 
@@ -73,6 +75,7 @@ void conf_clear(Conf *conf) {
         free(conf->libvirt_uri);
         free(conf->guard_socket);
         free(conf->probe_socket);
+        free(conf->fence_directory);
         text_list_clear(&conf->listen);
         text_list_clear(&conf->addresses);
         *conf = (Conf) {};

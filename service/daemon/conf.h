@@ -36,6 +36,8 @@ typedef struct Conf {
         bool lease_fast;                /* [Lease] Profile */
         uint32_t lease_drift_ppm;
         LeaseTimes lease_times;         /* complete: what the file leaves open is the profile's */
+        char *fence_directory;          /* [Fencing] */
+        uint64_t fence_timeout_us;
         int log_level;                  /* [Log] */
 } Conf;
 

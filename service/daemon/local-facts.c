@@ -201,3 +201,9 @@ void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const 
 void local_facts_set_guard(LocalFacts *facts, bool connected) {
         facts->facts.guard_connected = connected;
 }
+
+bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us) {
+        bool news = facts->facts.watchdog_us != watchdog_us;
+        facts->facts.watchdog_us = watchdog_us;
+        return news;
+}

@@ -31,3 +31,5 @@ bool local_facts_are_complete(const LocalFacts *facts);
 
 void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const char *libvirt_version);
 void local_facts_set_guard(LocalFacts *facts, bool connected);
+/* Within what time its watchdog resets a host that hangs; 0: it has none. True: that is news. */
+bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us);

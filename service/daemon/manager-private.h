@@ -7,6 +7,7 @@
 #include "adapters/bus/bus.h"
 #include "adapters/guard/guard-link.h"
 #include "adapters/libvirt/hypervisor.h"
+#include "daemon/fencing.h"
 #include "daemon/history.h"
 #include "daemon/joining.h"
 #include "daemon/leader.h"
@@ -36,6 +37,7 @@ struct Manager {
         Runner runner;
         Steps *steps;
         Leases leases;
+        Fencing fencing;
         Leader leader;
         Member member;
         Network network;

@@ -203,14 +203,27 @@ static int stop_turn(Manager *manager, uint64_t now) {
         return !status.is_leader || now >= manager->stop_by_us ? sd_event_exit(manager->event, 0) : 0;
 }
 
+/* Only the guard knows its watchdog. */
+static void follow_watchdog(Manager *manager) {
+        GuardState state;
+        guard_get_state(manager->guard, &state);
+        if (!guard_link_is_connected(manager->guard) || !local_facts_set_watchdog(manager->facts, state.watchdog_us))
+                return;
+        network_facts_changed(&manager->network);
+        bus_invalidate(manager->bus);
+}
+
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
         uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
 
+        follow_watchdog(manager);
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
         manager->runner.first_of_boot = manager->member.began_boot;
         manager_failed(manager, leases_turn(&manager->leases, world, &other));
+        earlier(&due, other);
+        manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &other));
         earlier(&due, other);
         manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
         earlier(&due, other);
@@ -444,6 +457,10 @@ static int start_own(Manager *manager) {
                                 .witness = conf->witness, .changed = on_something, .userdata = manager };
         leases_init(&manager->leases, &leases);
         manager->network.leases = &manager->leases;
+        FencingConfig fencing = { .event = manager->event, .history = manager->history,
+                                  .directory = conf->fence_directory, .timeout_us = conf->fence_timeout_us,
+                                  .changed = on_something, .userdata = manager };
+        fencing_init(&manager->fencing, &fencing);
         manager->leader = (Leader) { .event = manager->event, .history = manager->history,
                                      .book = &manager->leases.book, .decided = on_something, .userdata = manager };
         manager->member = (Member) { .event = manager->event, .history = manager->history, .decided = on_something,
@@ -545,6 +562,7 @@ Manager *manager_free(Manager *manager) {
         operations_free(manager->operations);
         leader_clear(&manager->leader);
         leases_clear(&manager->leases);
+        fencing_clear(&manager->fencing);
         member_clear(&manager->member);
         runner_clear(&manager->runner);
         local_facts_free(manager->facts);

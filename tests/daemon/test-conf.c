@@ -176,6 +176,8 @@ static void test_the_installed_file_shows_the_defaults(void) {
         g_assert_cmpuint(shown.snapshot_entries, ==, preset.snapshot_entries);
         g_assert_cmpuint(shown.call_timeout_us, ==, preset.call_timeout_us);
         g_assert_cmpint(shown.log_level, ==, preset.log_level);
+        g_assert_cmpstr(shown.fence_directory, ==, preset.fence_directory);
+        g_assert_cmpuint(shown.fence_timeout_us, ==, preset.fence_timeout_us);
         g_assert_cmpint(shown.lease_fast, ==, preset.lease_fast);
         g_assert_cmpmem(&shown.lease_times, sizeof(LeaseTimes), &preset.lease_times, sizeof(LeaseTimes));
 }
