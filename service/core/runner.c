@@ -239,9 +239,10 @@ static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t
         }
         if (!is_dead(runner, run, now_us, wake_us))
                 return decide_death(runner, run, now_us, wake_us, ret);
-        if (run->held) {
+        /* A guard that is gone is not waited for: others wait for the GPUs. If it is back, it lets go of the dead. */
+        if (run->held && runner->guard_usable) {
                 *ret = RUN_RELEASE;
-                return runner->guard_usable;
+                return true;
         }
         *ret = RUN_REPORT_ENDED;
         return !run->end_reported;

@@ -392,6 +392,24 @@ static void test_a_new_guard_is_given_what_runs(void) {
         g_assert_true(run_of(s)->held);
 }
 
+static void test_a_death_is_reported_though_the_guard_is_gone_and_let_go_of_when_it_is_back(void) {
+        STAGE s = stage_of_a_running_vm();
+        runner_guard_lost(&s->runner);
+        g_assert_cmpint(runner_end_all(&s->runner, END_CRASHED, "the guard of its node was gone"), ==, 0);
+        ASSERT_DOES(s, RUN_DESTROY);
+        process_dies(s);
+        ASSERT_TAKES(s, RUN_REPORT_ENDED);
+        ASSERT_DONE(tell_ended(&s->c, 1, s->task.cause, 0));
+        answers(s, RUN_ANSWER_DONE);
+        ASSERT_RESTS(s);
+        /* It only hung, and holds the dead process still. */
+        guard_holds(s, 1, false);
+        s->runner.guard_usable = s->runner.guard_listed = true;
+        ASSERT_DOES(s, RUN_RELEASE);
+        ASSERT_RESTS(s);
+        g_assert_null(run_of(s));
+}
+
 static void test_a_running_vm_outlives_a_guard_that_refuses_it(void) {
         STAGE s = stage_of_a_running_vm();
         runner_guard_anew(&s->runner);
@@ -661,6 +679,7 @@ int main(int argc, char **argv) {
         TEST(an_answer_to_a_step_that_is_over_changes_nothing);
         TEST(the_next_epoch_waits_for_the_end_of_the_last);
         TEST(a_new_guard_is_given_what_runs);
+        TEST(a_death_is_reported_though_the_guard_is_gone_and_let_go_of_when_it_is_back);
         TEST(a_running_vm_outlives_a_guard_that_refuses_it);
         TEST(a_restarted_service_goes_on_before_the_start);
         TEST(a_process_that_was_not_found_is_looked_for_again);
