@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over ends;
- * VMs that are to run get a place, by priority; those of a node that is drained leave it, one after the other, and come
- * home; GPUs that a pool's rule matches come into the pool. It looks at the world as it is (no events to miss), proposes one entry at a time, and
+/* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over
+ * ends; VMs that are to run get a place, by priority; those of a node that is drained leave it, one after the other, and
+ * come home; GPUs that a pool's rule matches come into the pool. It looks at the world as it is (no events to miss), proposes one entry at a time, and
  * remembers nothing but when a VM that failed may be tried again; a new leader starts that anew. */
 
 #include "core/lease-book.h"
