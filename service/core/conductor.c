@@ -99,7 +99,7 @@ static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n
 
 /* ---- who leaves a node that is drained, and who comes home */
 
-/* Is there a place for @vm on another node than its own: on @target, or where that is null, anywhere? 1, 0 or -ENOMEM. */
+/* Is there a place for @vm on another node than its own: on @target, or anywhere if that is null? 1, 0 or -ENOMEM. */
 static int would_fit(Inventory *inventory, const Vm *vm, const NodeId *target) {
         _cleanup_(placement_clear) Placement placement = {};
         Vm moved = *vm;                 /* borrowed, as a whole */

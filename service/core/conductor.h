@@ -2,9 +2,9 @@
 #pragma once
 
 /* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over
- * ends; VMs that are to run get a place, by priority; those of a node that is drained leave it, one after the other, and
- * come home; GPUs that a pool's rule matches come into the pool. It looks at the world as it is (no events to miss), proposes one entry at a time, and
- * remembers nothing but when a VM that failed may be tried again; a new leader starts that anew. */
+ * ends; VMs that are to run get a place, by priority; those of a node that is drained leave it, one by one, and come
+ * home; GPUs that a pool's rule matches come into the pool. It looks at the world as it is (no events to miss), proposes
+ * one entry at a time, and remembers nothing but when a VM that failed may be tried again; a new leader starts anew. */
 
 #include "core/lease-book.h"
 #include "core/placement.h"
@@ -65,11 +65,11 @@ typedef enum ConductorVerdict {
         CONDUCTOR_PROPOSES,             /* commit *ret_proposal, then ask again */
 } ConductorVerdict;
 
-/* @now_us: boottime. @book: followed just before; who is proposed as lost is condemned in it. *ret_wake_us (UINT64_MAX: not by time) is set with CONDUCTOR_IDLE. Returns a ConductorVerdict or
- * -ENOMEM. */
+/* @now_us: boottime. @book: followed just before; who is proposed as lost is condemned in it. *ret_wake_us (UINT64_MAX:
+ * not by time) is set with CONDUCTOR_IDLE. Returns a ConductorVerdict or -ENOMEM. */
 int conductor_next(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret_proposal,
                    uint64_t *ret_wake_us);
 
-/* The last proposal was refused or not committed. @surely: it never will be. Out of memory it is proposed again a little
- * too early, no more. */
+/* The last proposal was refused or not committed. @surely: it never will be. Out of memory it is proposed again a
+ * little too early, no more. */
 void conductor_refused(Conductor *conductor, LeaseBook *book, bool surely, uint64_t now_us);

@@ -11,8 +11,8 @@
  *  - Who is about to be declared lost gets no grant any more: what was granted before is in the book.
  *  - Nobody is declared lost by time while the cluster is frozen; afterwards each node only by the long lease, until it
  *    has said that its guard goes by an ordinary one again. A cluster of one node is as good as frozen for ever: its
- *    lease is LEASE_ALONE_MS long, so that it may be stopped and upgraded without harm, and the first node that joins it
- *    is like a thaw.
+ *    lease is LEASE_ALONE_MS long, so that it may be stopped and upgraded without harm, and the first node that joins
+ *    it is like a thaw.
  *
  * All times are this leader's CLOCK_BOOTTIME. */
 
@@ -70,15 +70,15 @@ typedef struct Loss {
         LossEvidence evidence;
 } Loss;
 
-/* Who can be declared lost now. True: commit LoseNode, after lease_book_condemn(). Otherwise *ret_wake_us says when time
- * alone brings one (UINT64_MAX: never). */
+/* Who can be declared lost now. True: commit LoseNode, after lease_book_condemn(). Otherwise *ret_wake_us says when
+ * time alone brings one (UINT64_MAX: never). */
 bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint64_t now_us, Loss *ret,
                           uint64_t *ret_wake_us);
 void lease_book_condemn(LeaseBook *book, const NodeId *node);
 /* The entry surely did not and will not happen: it may get leases again. */
 void lease_book_spare(LeaseBook *book, const NodeId *node);
 
-/* For how long nothing was asked for by a node that has leases; 0: it has none, or asks. For fencing, and for people. */
+/* For how long a node that has leases has not asked for one; 0: it has none, or asks. For fencing. */
 uint64_t lease_book_silent_us(const LeaseBook *book, const NodeId *node, uint64_t now_us);
 
 /* Is a freeze over, so that Thaw should be committed? Otherwise *ret_wake_us, as above. */

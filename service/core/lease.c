@@ -59,7 +59,7 @@ int lease_times_check(const LeaseTimes *times, char **ret_sentence) {
         if (times->watchdog_us > 0 && times->watchdog_us < WATCHDOG_LEAST_US)
                 return refuse(ret_sentence, "the watchdog's period is below a second, and no device is that fast");
         if (times->drift_ppm > DRIFT_MOST_PPM)
-                return refuse(ret_sentence, "Drift is over 10000 parts in a million: such a clock is broken, repair it");
+                return refuse(ret_sentence, "Drift is over 10000 parts in a million: a clock like that is broken");
         if (times->hold_us > HOLD_MOST_US)
                 return refuse(ret_sentence, "OnLeaseEnd: stopped VMs are held for ten minutes at most");
         if (times->lease_us > LOSS_MOST_US || lease_times_death_us(times) > LOSS_MOST_US - times->lease_us)

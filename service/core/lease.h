@@ -29,7 +29,7 @@
 typedef struct LeaseTimes {
         uint64_t request_us;            /* between two requests */
         uint64_t lease_us;
-        uint64_t kill_us;               /* the guard has killed everything, and proved it, this long after the deadline */
+        uint64_t kill_us;               /* so long after the deadline the guard has killed everything, and proved it */
         uint64_t watchdog_us;           /* then, at the latest, a host that hangs is reset; 0: no watchdog is armed */
         uint64_t drift_ppm;             /* no clock of a node runs faster or slower by more */
         uint64_t hold_us;               /* at the lease's end VMs are stopped, and killed only after this; 0: killed */
@@ -50,8 +50,8 @@ uint64_t lease_times_death_us(const LeaseTimes *times);
 /* Requests whose answers may still come. */
 #define LEASE_ASKED_MAX 32U
 
-/* A guard that is gone is given a third of a lease to come back (systemd restarts it); then everything ends, by libvirt,
- * while the lease still runs. */
+/* A guard that is gone is given a third of a lease to come back (systemd restarts it); then everything ends, by
+ * libvirt, while the lease still runs. */
 #define LEASE_GUARD_PATIENCE(times) ((times)->lease_us / 3)
 
 typedef struct LeaseAsked {

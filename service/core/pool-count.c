@@ -193,8 +193,8 @@ static void survival_clear(Survival *survival) {
         free(survival->at_risk);
 }
 
-/* As many nodes, whichever they are, as leave a majority of the voters. Those that are lost do not vote; where there are
- * others, they do instead. */
+/* As many nodes, whichever they are, as leave a majority of the voters. Those that are lost do not vote; where there
+ * are others, they do instead. */
 static uint32_t count_dispensable(const Inventory *inventory) {
         size_t n_nodes = inventory->nodes.n, living = n_nodes;
         ARRAY_EACH(node, &inventory->nodes)

@@ -178,7 +178,8 @@ static void on_told(GuardResult result, void *userdata) {
 
 static void tell(Leases *leases, uint64_t until_us, uint64_t now) {
         leases->told_us = now;
-        leases->telling = guard_lease(leases->config.guard, until_us, leases->config.times.hold_us, on_told, leases) >= 0;
+        uint64_t hold_us = leases->config.times.hold_us;
+        leases->telling = guard_lease(leases->config.guard, until_us, hold_us, on_told, leases) >= 0;
 }
 
 /* The guard's deadline is to be the lease's end, whenever it has everything; and now, when this life is over. */
@@ -220,8 +221,8 @@ static void take_grant(Leases *leases, const LeaseGrant *grant) {
                 tell_guard(leases, &view, true, &wake_us);
                 break;
         case LEASE_NEWS_CLOCK_BEHIND:
-                log_warning("this host's clock stood still for a while, as if it had been paused with all its clocks: its "
-                            "VMs may run elsewhere by now, so they end here");
+                log_warning("this host's clock stood still for a while, as if it had been paused with all its clocks: "
+                            "its VMs may run elsewhere by now, so they end here");
                 r = end_all(leases, END_LEASE_ENDED, "its host stood still, clock and all");
                 tell_guard(leases, &view, true, &wake_us);
                 break;
@@ -286,9 +287,10 @@ static void look(Leases *leases, const World *world, uint64_t now, LeaseView *re
         view.guarded = runner_is_guarded(runner) && answers;
         view.anything_lives = runner_anything_lives(runner);
         if (self) {
-                uint64_t most_us = (is_ordinary(registry) ? self->lease_ms : node_record_longest_lease_ms(self)) * MS_US;
-                bool own = is_ordinary(registry) && leases->config.times.lease_us < most_us;
-                view.longest_us = own ? leases->config.times.lease_us : most_us;
+                bool ordinary = is_ordinary(registry);
+                uint64_t most_us = (ordinary ? self->lease_ms : node_record_longest_lease_ms(self)) * MS_US;
+                bool shorter = ordinary && leases->config.times.lease_us < most_us;
+                view.longest_us = shorter ? leases->config.times.lease_us : most_us;
         }
         *ret = view;
 }
@@ -324,8 +326,8 @@ static void on_thaw_reported(SubmitOutcome outcome, const Result *result, void *
 /* Once the guard goes by ordinary leases, everybody may count on it. */
 static void report_thaw(Leases *leases, const World *world, const LeaseView *view, uint64_t *wake_us) {
         const NodeRecord *self = registry_find_node(world->registry, &leases->config.node);
-        if (!self || self->long_lease_ms == 0 || !is_ordinary(world->registry) || view->incarnation == 0 || view->lost ||
-            !leases->shorter_is_kept || leases->reporting_thaw)
+        if (!self || self->long_lease_ms == 0 || !is_ordinary(world->registry) || view->incarnation == 0 ||
+            view->lost || !leases->shorter_is_kept || leases->reporting_thaw)
                 return;
         if (view->now_us < leases->report_not_before_us) {
                 earlier(wake_us, leases->report_not_before_us);

@@ -2,8 +2,8 @@
 #pragma once
 
 /* Member: makes this node what the registry says of it: begins a cluster where there is none, joins it as a member, and
- * tells a new name, address or boot, or that a node which was lost is clean and begins anew. Until the registry knows this boot, the node runs no VM: what it says of the
- * node's assignments is of another boot. */
+ * tells a new name, address or boot, or that a node which was lost is clean and begins anew. Until the registry knows
+ * this boot, the node runs no VM: what it says of the node's assignments is of another boot. */
 
 #include "core/world.h"
 #include "daemon/history.h"
@@ -17,7 +17,7 @@ typedef struct Member {
         bool witness;
         const Leases *leases;           /* whose times are announced; borrowed, as the next */
         const Runner *runner;           /* a lost node comes back when nothing of its last life lives */
-        bool began_boot;                /* this program announced the host's boot: before it nothing was started in it */
+        bool began_boot;                /* this program announced the host's boot: nothing was started in it before */
         bool announces_boot;            /* the entry that is on its way does */
         bool announcing;                /* an entry is on its way */
         uint64_t not_before_us;         /* after one that was refused */

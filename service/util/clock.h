@@ -2,8 +2,8 @@
 #pragma once
 
 /* Clock: what time it is at this very moment. Most code goes by the time of its loop's turn (sd_event_now()), which is
- * that of its beginning; where somebody else's deadline hangs on it, that may be too early by as long as this process was
- * held up since. */
+ * that of its beginning; where somebody else's deadline hangs on it, that may be too early by as long as this process
+ * was held up since. */
 
 #include <stdint.h>
 #include <time.h>
