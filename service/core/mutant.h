@@ -31,8 +31,9 @@
         X(GPU_TWICE, "gpu-twice")                               /* the registry takes a GPU that is taken */ \
         X(ASSIGN_TWICE, "assign-twice")                         /* ... and a VM that is assigned */ \
         X(ASSIGN_TO_LOST, "assign-to-lost")                     /* ... and a node that is lost */ \
-        X(GUARD_DEADLINE_STAYS, "guard-deadline-stays")         /* told that it is lost, a node lives on to its deadline */ \
+        X(GUARD_DEADLINE_STAYS, "guard-deadline-stays")         /* a lost node lives on to its deadline */ \
         X(LEASE_UNPROLONGED, "lease-unprolonged")               /* the guard is never told of a new lease: P4, P5 */ \
+        X(DECIDE_ANYWHERE, "decide-anywhere")                   /* what a leader decided, its successor commits */ \
         X(NO_LOSS, "no-loss")                                   /* nobody is ever declared lost: P4 */
 
 enum {

@@ -108,6 +108,11 @@ uint64_t history_starts(const History *history);        /* how often the service
  * and later. 0, -E2BIG, or another -errno (then no callback comes). */
 int history_submit(History *history, Entry *entry, SubmitCallback callback, void *userdata);
 
+/* The same for what a leader decides by itself, from what it alone knows (who asked for leases, and when): by its own
+ * engine in its own term, or not at all. Handed to its successor it would be decided by one who knows other things: a
+ * leader that stood still would have nodes declared lost that its successor has granted leases to. */
+int history_decide(History *history, Entry *entry, SubmitCallback callback, void *userdata);
+
 /* Asks the leader for its word (design, 5.5), and waits until this node has applied all that was committed when it was
  * asked. Then what the registry says here is not older than the question. @callback comes exactly once and later. 0;
  * -ENOTCONN: no leader is known; or another -errno. */

@@ -16,7 +16,8 @@ static void on_decided(SubmitOutcome outcome, const Result *result, void *userda
         if (outcome != SUBMIT_COMMITTED || result->verdict != VERDICT_DONE) {
                 uint64_t now = 0;
                 (void) sd_event_now(leader->event, CLOCK_BOOTTIME, &now);
-                bool surely = outcome == SUBMIT_COMMITTED || outcome == SUBMIT_NO_QUORUM || outcome == SUBMIT_STORAGE_FULL;
+                bool surely = outcome == SUBMIT_COMMITTED || outcome == SUBMIT_NO_QUORUM ||
+                              outcome == SUBMIT_STORAGE_FULL;
                 conductor_refused(&leader->conductor, leader->book, surely, now);
                 if (outcome == SUBMIT_COMMITTED)
                         log_debug("the registry refused a proposal: %s", result->sentence);
@@ -122,7 +123,7 @@ static int propose_assign(Leader *leader, const World *world, const Proposal *pr
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_ASSIGN;
         entry.assign = &assign;
-        return history_submit(leader->history, &entry, on_decided, leader);
+        return history_decide(leader->history, &entry, on_decided, leader);
 }
 
 static int propose_pool_gpus(Leader *leader, const Proposal *proposal) {
@@ -141,7 +142,7 @@ static int propose_pool_gpus(Leader *leader, const Proposal *proposal) {
         Entry entry = GPUPOOL1__ENTRY__INIT;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS;
         entry.change_pool_gpus = &change;
-        return history_submit(leader->history, &entry, on_decided, leader);
+        return history_decide(leader->history, &entry, on_decided, leader);
 }
 
 static int propose_loss(Leader *leader, const World *world, const Proposal *proposal) {
@@ -154,7 +155,7 @@ static int propose_loss(Leader *leader, const World *world, const Proposal *prop
         loss.evidence = (Gpupool1__LossEvidence) proposal->loss.evidence;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_LOSE_NODE;
         entry.lose_node = &loss;
-        return history_submit(leader->history, &entry, on_decided, leader);
+        return history_decide(leader->history, &entry, on_decided, leader);
 }
 
 static int propose_thaw(Leader *leader, const World *world) {
@@ -163,7 +164,7 @@ static int propose_thaw(Leader *leader, const World *world) {
         thaw.freezes = world->registry->freezes;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_THAW;
         entry.thaw = &thaw;
-        return history_submit(leader->history, &entry, on_decided, leader);
+        return history_decide(leader->history, &entry, on_decided, leader);
 }
 
 static int propose_move(Leader *leader, const Proposal *proposal) {
@@ -178,7 +179,7 @@ static int propose_move(Leader *leader, const Proposal *proposal) {
         move.home = proposal->home;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
         entry.move_vm = &move;
-        return history_submit(leader->history, &entry, on_decided, leader);
+        return history_decide(leader->history, &entry, on_decided, leader);
 }
 
 static int commit(Leader *leader, const World *world, const Proposal *proposal) {

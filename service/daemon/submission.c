@@ -9,6 +9,7 @@
 #include <systemd/sd-id128.h>
 #include <time.h>
 
+#include "core/mutant.h"
 #include "core/names.h"
 #include "daemon/history-private.h"
 #include "util/clock.h"
@@ -30,6 +31,7 @@ struct Submission {
         SubmissionStage stage;
         uint8_t *bytes;
         size_t size;
+        bool here;                      /* only in this node's own engine, once (history_decide()) */
         bool maybe;                     /* an earlier try may have happened */
         SubmitOutcome last;             /* why the last try came to nothing */
         uint64_t patience_us;           /* until then a try that surely came to nothing is repeated */
@@ -228,7 +230,7 @@ static void try(Submission *submission) {
                                 &submission->proposal);
         if (r == RAFT_SUBMIT_TAKEN)
                 submission->stage = SUBMISSION_LOCAL;
-        else if (r == RAFT_SUBMIT_NOT_LEADER) {
+        else if (r == RAFT_SUBMIT_NOT_LEADER && !submission->here) {
                 Lead lead;
                 history_lead(history, &lead);
                 try_remote(submission, &lead);
@@ -246,7 +248,9 @@ static bool is_hopeless(const Submission *submission, uint64_t now) {
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
         Submission *submission = userdata;
-        if (!submission->maybe && is_hopeless(submission, history_now_us(submission->history)))
+        if (submission->here)
+                submission_end(submission, submission->maybe ? SUBMIT_OUTCOME_UNKNOWN : submission->last);
+        else if (!submission->maybe && is_hopeless(submission, history_now_us(submission->history)))
                 submission_end(submission, submission->last);
         else
                 try(submission);
@@ -346,7 +350,7 @@ static int encode(const History *history, const Entry *entry, uint8_t **ret_byte
         return entry_encode(&filled, ret_bytes, ret_size);
 }
 
-int history_submit(History *history, Entry *entry, SubmitCallback callback, void *userdata) {
+static int begin(History *history, Entry *entry, bool here, SubmitCallback callback, void *userdata) {
         _cleanup_free_ uint8_t *bytes = NULL;
         size_t size;
         int r = encode(history, entry, &bytes, &size);
@@ -357,7 +361,7 @@ int history_submit(History *history, Entry *entry, SubmitCallback callback, void
         if (!submission)
                 return -ENOMEM;
         *submission = (Submission) { .history = history, .next = history->submissions, .bytes = STEAL(bytes),
-                                     .size = size, .last = SUBMIT_NO_QUORUM, .callback = callback,
+                                     .size = size, .here = here, .last = SUBMIT_NO_QUORUM, .callback = callback,
                                      .patience_us = history_now_us(history) + PATIENCE_US, .userdata = userdata };
         history->submissions = submission;
         r = sd_event_add_time_relative(history->event, &submission->deadline, CLOCK_BOOTTIME,
@@ -372,4 +376,12 @@ int history_submit(History *history, Entry *entry, SubmitCallback callback, void
         (void) sd_event_source_set_enabled(submission->retry, SD_EVENT_OFF);
         try(submission);
         return 0;
+}
+
+int history_submit(History *history, Entry *entry, SubmitCallback callback, void *userdata) {
+        return begin(history, entry, false, callback, userdata);
+}
+
+int history_decide(History *history, Entry *entry, SubmitCallback callback, void *userdata) {
+        return begin(history, entry, !MUTANT(DECIDE_ANYWHERE), callback, userdata);
 }

@@ -10,7 +10,7 @@
 #include <systemd/sd-id128.h>
 #include <time.h>
 
-#include "daemon/local-facts.h"
+#include "adapters/udev/udev-watch.h"
 #include "daemon/node-id.h"
 #include "daemon/reset.h"
 #include "heart.h"
@@ -159,14 +159,14 @@ void log_message(int of, const char *format, ...) {
         heart_say(heart_alive, "%s: %s", host ? host->name : "-", text);
 }
 
-/* ---- facts of the host */
+/* ---- facts of the host, as udev and sysfs tell them */
 
-struct LocalFacts {
+struct UdevWatch {
         HeartHost *host;
-        LocalFactsConfig config;
-        NodeFacts facts;
+        const UdevWatchEvents *events;
+        void *userdata;
         sd_event_source *look;
-        bool complete;
+        bool host_told;
 };
 
 static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index) {
@@ -185,79 +185,65 @@ static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index) {
         g_assert_cmpint(text_list_add(&gpu->reset_methods, "flr"), >=, 0);
 }
 
-static void look_at_gpus(LocalFacts *facts) {
-        NodeFacts *known = &facts->facts;
-        for (size_t i = 0; i < known->n_gpus; i++)
-                gpu_facts_clear(known->gpus + i);
-        free(known->gpus);
-        known->gpus = calloc(facts->host->n_gpus + 1, sizeof(*known->gpus));
-        known->n_gpus = 0;
-        for (unsigned i = 0; i < facts->host->n_gpus; i++)
-                if (!facts->host->gpu_lost[i])
-                        fill_gpu(known->gpus + known->n_gpus++, &facts->host->id, i);
+static void tell_host(UdevWatch *watch) {
+        HeartHost *host = watch->host;
+        char address[] = "10.0.0.1";
+        NodeFacts facts = {
+                .node = host->id, .memory_total = UINT64_C(512) << 30, .memory_free = UINT64_C(512) << 30,
+                .address_bits = 46, .iommu_present = true, .vfio_present = true, .interrupt_remapping = true,
+                .interrupt_remapping_known = true,
+        };
+        address[7] = (char) ('1' + host->number);
+        g_assert_cmpint(text_set(&facts.boot_id, host->boot_id), >=, 0);
+        g_assert_cmpint(text_set(&facts.virtualization, "none"), >=, 0);
+        g_assert_cmpint(text_list_add(&facts.addresses, address), >=, 0);
+        watch->events->host_changed(watch->userdata, &facts);
+        node_facts_clear(&facts);
+        watch->host_told = true;
 }
 
 static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
-        LocalFacts *facts = userdata;
-        facts->complete = true;
-        look_at_gpus(facts);
-        facts->config.changed(facts->config.userdata);
+        UdevWatch *watch = userdata;
+        GpuFacts gpus[HEART_GPUS_MAX];
+        unsigned n = 0;
+        if (!watch->host_told)
+                tell_host(watch);
+        for (unsigned i = 0; i < watch->host->n_gpus; i++)
+                if (!watch->host->gpu_lost[i])
+                        fill_gpu(gpus + n++, &watch->host->id, i);
+        watch->events->gpus_changed(watch->userdata, gpus, n);
+        while (n > 0)
+                gpu_facts_clear(gpus + --n);
         return 0;
 }
 
-int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *config) {
+int udev_watch_new(UdevWatch **ret, sd_event *event, const UdevWatchConfig *config, const UdevWatchEvents *events,
+                   void *userdata) {
         HeartHost *host = heart_host_current();
-        LocalFacts *facts = g_new0(LocalFacts, 1);
-        SimTime *time = &host->heart->time;
-        char address[] = "10.0.0.1";
-        *facts = (LocalFacts) { .host = host, .config = *config };
-        address[7] = (char) ('1' + host->number);
-        facts->facts = (NodeFacts) {
-                .node = host->id, .incarnation = 1, .memory_total = UINT64_C(512) << 30,
-                .memory_free = UINT64_C(512) << 30, .address_bits = 46, .iommu_present = true, .vfio_present = true,
-                .interrupt_remapping = true, .interrupt_remapping_known = true,
-        };
-        g_assert_cmpint(text_set(&facts->facts.boot_id, host->boot_id), >=, 0);
-        g_assert_cmpint(text_set(&facts->facts.virtualization, "none"), >=, 0);
-        g_assert_cmpint(text_list_add(&facts->facts.addresses, address), >=, 0);
-        (void) sd_event_add_time_relative(event, &facts->look, CLOCK_BOOTTIME,
-                                          sim_between(time, LOOK_LEAST_US, LOOK_MOST_US), 0, on_look, facts);
-        host->facts = facts;
-        *ret = facts;
+        UdevWatch *watch = g_new0(UdevWatch, 1);
+        *watch = (UdevWatch) { .host = host, .events = events, .userdata = userdata };
+        (void) sd_event_add_time_relative(event, &watch->look, CLOCK_BOOTTIME,
+                                          sim_between(&host->heart->time, LOOK_LEAST_US, LOOK_MOST_US), 0, on_look,
+                                          watch);
+        host->udev = watch;
+        *ret = watch;
         return 0;
 }
 
-LocalFacts *local_facts_free(LocalFacts *facts) {
-        if (!facts)
+UdevWatch *udev_watch_free(UdevWatch *watch) {
+        if (!watch)
                 return NULL;
-        facts->host->facts = NULL;
-        node_facts_clear(&facts->facts);
-        sd_event_source_disable_unref(facts->look);
-        g_free(facts);
+        watch->host->udev = NULL;
+        sd_event_source_disable_unref(watch->look);
+        g_free(watch);
         return NULL;
 }
 
-const NodeFacts *local_facts_get(const LocalFacts *facts) {
-        return &facts->facts;
-}
-
-bool local_facts_are_complete(const LocalFacts *facts) {
-        return facts->complete;
-}
-
-void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const char *libvirt_version) {
-        facts->facts.hypervisor = state;
-}
-
-void local_facts_set_guard(LocalFacts *facts, bool connected) {
-        facts->facts.guard_connected = connected;
-}
-
 void heart_facts_changed(HeartHost *host) {
-        if (!host->facts || !host->facts->complete)
+        if (!host->udev || !host->udev->host_told)
                 return;
-        (void) sd_event_source_set_time_relative(host->facts->look, host->conf.coalesce_us);
-        (void) sd_event_source_set_enabled(host->facts->look, SD_EVENT_ONESHOT);
+        (void) sd_event_source_set_time_relative(host->udev->look, host->conf.coalesce_us);
+        (void) sd_event_source_set_enabled(host->udev->look, SD_EVENT_ONESHOT);
 }
 
 /* ---- the bus, which nobody reads: administrators ask what stands behind it */

@@ -3,7 +3,7 @@
 /* What goes wrong, and when. Each world draws its climate: some kinds of trouble never come there, some often.
  *
  * What the service says aloud that it cannot cover (design, 5.10) does not come: on one host, without a watchdog, the
- * guard away and gpupoold or libvirt away with it. */
+ * guard away, and gpupoold, libvirt or the network away with it. */
 
 #include <errno.h>
 #include <signal.h>
@@ -75,7 +75,7 @@ static bool may_trouble_guard(const HeartHost *host, bool watched) {
                 return false;
         if (watched && host->guard.is_armed)
                 return true;
-        return heart_host_has_daemon(host) && !heart_host_is_frozen(host) && host->libvirt.up &&
+        return host->heart->weather.heal.place == 0 && heart_host_has_daemon(host) && !heart_host_is_frozen(host) && host->libvirt.up &&
                host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
 }
 
@@ -178,6 +178,16 @@ static void on_heal(void *userdata) {
         HeartWeather *weather = userdata;
         heart_say(weather->heart, "the network is whole again");
         heart_network_heal(&weather->heart->network);
+}
+
+/* Nobody's guard is away where only it would end what must end when the network goes. */
+static bool may_cut(const HeartWeather *weather) {
+        for (unsigned i = 0; i < weather->heart->n_hosts; i++) {
+                const HeartHost *host = weather->heart->hosts + i;
+                if (is_there(host) && !host->guard.is_armed && host->guard_trouble_until_us > time_of(weather)->now_us)
+                        return false;
+        }
+        return true;
 }
 
 static bool split(HeartWeather *weather) {
@@ -342,14 +352,14 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
         case TROUBLE_PAUSE:
                 return freeze(weather, host, true);
         case TROUBLE_SPLIT:
-                return split(weather);
+                return may_cut(weather) && split(weather);
         case TROUBLE_DEAF:
-                return deafen(weather, any_host(weather));
+                return may_cut(weather) && deafen(weather, any_host(weather));
         case TROUBLE_ONE_WAY:
-                return cut_some_ways(weather);
+                return may_cut(weather) && cut_some_ways(weather);
         case TROUBLE_LEADER_CUT:
                 host = heart_judge_leader(&weather->heart->judge);
-                return host && deafen(weather, host);
+                return host && may_cut(weather) && deafen(weather, host);
         case TROUBLE_DISK_ERROR:
                 fail_disk(weather, host, sim_chance(time_of(weather), 50) ? -ENOSPC : -EIO,
                           soon(weather, 100 * MS, weather->rain_us));

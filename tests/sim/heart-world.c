@@ -165,17 +165,19 @@ static void on_scene(void *userdata) {
 
 /* ---- birth and death */
 
+/* What is given takes nothing of the seed, so that a world told with all its sizes is the same again. */
 static void draw_options(Heart *heart) {
         HeartOptions *options = &heart->options;
         SimTime *time = &heart->time;
         unsigned nodes = 3 + sim_pick(time, 4), gpus = 1 + sim_pick(time, 4);
         bool fast = sim_chance(time, 25);
+        unsigned vms = (unsigned) sim_random(time);
         if (options->nodes == 0)
                 options->nodes = nodes;
         if (options->gpus == 0)
                 options->gpus = gpus;
         if (options->vms == 0)
-                options->vms = 1 + sim_pick(time, options->nodes * options->gpus);
+                options->vms = 1 + vms % (options->nodes * options->gpus);
         if (!options->fast_is_set)
                 options->fast = fast;
 }

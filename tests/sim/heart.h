@@ -5,7 +5,7 @@
  * to where the outside begins. What stands outside is made here, and all that is random comes from the seed:
  *
  *      the service's own                         made here
- *      daemon/ (all but main and local facts)    heart-files     its files, its bus, the facts of its host, realtime
+ *      daemon/ (all but main)                    heart-files     its files, its bus, what udev tells, realtime
  *      core/, with mutants                       heart-net       adapters/peer/peer.h: connections, frames, beats
  *      store/ raft engine on libraft             sim-disk        log-file.h and writer.h
  *      libvirt/hypervisor.c                      heart-libvirt   worker.h and exchange.h: libvirt's daemon
@@ -177,7 +177,7 @@ struct HeartHost {
         unsigned lives;
         SimAlarm start, end;
         PeerNet *net;
-        struct LocalFacts *facts;
+        struct UdevWatch *udev;
         Bus *bus;
 
         HeartGuard guard;
