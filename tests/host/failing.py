@@ -18,10 +18,25 @@ class Case(cluster.Case):
     def setUp(self):
         super().setUp()
         self.rig, self.watch = self.cluster.rig, self.cluster.watch
+        self.logged = {path: path.stat().st_size for path in self.logs()}
         self.addCleanup(self.watch.check)
         self.addCleanup(self.cluster.heal)
+        self.addCleanup(self.tell_if_it_failed)
         # Default times: the failure, at most 4 s until the loss, an election beside it, a start. Sanitizers are slow.
         self.back_s = 20 if self.hosts[1].is_sanitized() else 10
+
+    def logs(self):
+        return [host.folder / "log" / f"{name}.log" for host in self.hosts.values() for name in ("gpupoold", "guard")]
+
+    def tell_if_it_failed(self):
+        """What was logged meanwhile, as it goes away with the rig."""
+        result = self._outcome.result
+        if any(test is self for test, _ in result.errors + result.failures):
+            for path in self.logs():
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    file.seek(self.logged[path])
+                    print("".join(f"#   {path.parts[-3]} {path.stem}: {line}" for line in file), flush=True)
+            print("".join(f"#   {run}\n" for run in self.watch.runs()[-8:]), flush=True)
 
     # ---- VMs
 
@@ -42,6 +57,11 @@ class Case(cluster.Case):
     @staticmethod
     def asks(host, kind, name):
         return name in host.ctl(kind)
+
+    def move(self, vm, number):
+        """At once, as soon as the host can take it."""
+        wait_until(lambda: self.hosts[number].run("gpupoolctl", "vm", "move", vm, f"host{number}", "--stop",
+                                                  check=False).returncode == 0, SLOW_S, f"{vm} cannot move")
 
     def other_than(self, *numbers):
         return next(number for number in self.hosts if number not in numbers)
