@@ -173,6 +173,7 @@ class TapResult(unittest.TestResult):
 
 def run_as_tap(module="__main__"):
     """Runs the tests of the module, or those named on the command line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # when it took too long: its rigs go with it
     loader = unittest.TestLoader()
     module = sys.modules[module]
     suite = loader.loadTestsFromNames(sys.argv[1:], module) if sys.argv[1:] else loader.loadTestsFromModule(module)
