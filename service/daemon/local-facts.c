@@ -85,6 +85,8 @@ static void on_host_changed(void *userdata, const NodeFacts *host) {
         changed.node = old->node;
         changed.hypervisor = old->hypervisor;
         changed.guard_connected = old->guard_connected;
+        changed.watchdog_us = old->watchdog_us;
+        changed.registry_stuck = old->registry_stuck;
         changed.versions = old->versions;
         changed.gpus = old->gpus;
         changed.n_gpus = old->n_gpus;
@@ -205,5 +207,11 @@ void local_facts_set_guard(LocalFacts *facts, bool connected) {
 bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us) {
         bool news = facts->facts.watchdog_us != watchdog_us;
         facts->facts.watchdog_us = watchdog_us;
+        return news;
+}
+
+bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck) {
+        bool news = facts->facts.registry_stuck != stuck;
+        facts->facts.registry_stuck = stuck;
         return news;
 }

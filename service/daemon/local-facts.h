@@ -33,3 +33,5 @@ void local_facts_set_hypervisor(LocalFacts *facts, HypervisorState state, const 
 void local_facts_set_guard(LocalFacts *facts, bool connected);
 /* Within what time its watchdog resets a host that hangs; 0: it has none. True: that is news. */
 bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us);
+/* Its registry cannot be written. True: that is news. */
+bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck);

@@ -203,11 +203,16 @@ static int stop_turn(Manager *manager, uint64_t now) {
         return !status.is_leader || now >= manager->stop_by_us ? sd_event_exit(manager->event, 0) : 0;
 }
 
-/* Only the guard knows its watchdog. */
-static void follow_watchdog(Manager *manager) {
-        GuardState state;
-        guard_get_state(manager->guard, &state);
-        if (!guard_link_is_connected(manager->guard) || !local_facts_set_watchdog(manager->facts, state.watchdog_us))
+/* Only the guard knows its watchdog, and only the engine whether the disk takes what it writes. */
+static void follow_own_state(Manager *manager) {
+        GuardState guard;
+        RaftStatus engine;
+        guard_get_state(manager->guard, &guard);
+        history_status(manager->history, &engine);
+        bool news = guard_link_is_connected(manager->guard) &&
+                    local_facts_set_watchdog(manager->facts, guard.watchdog_us);
+        news = local_facts_set_registry_stuck(manager->facts, engine.store_error < 0) || news;
+        if (!news)
                 return;
         network_facts_changed(&manager->network);
         bus_invalidate(manager->bus);
@@ -217,7 +222,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
         uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
 
-        follow_watchdog(manager);
+        follow_own_state(manager);
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
         manager->runner.first_of_boot = manager->member.began_boot;
