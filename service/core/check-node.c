@@ -7,6 +7,7 @@
 
 #include "core/check-internal.h"
 #include "core/lease.h"
+#include "core/move.h"
 
 /* ---- what it needs to run VMs */
 
@@ -164,8 +165,23 @@ static int check_lost(const Subject *subject, const NodeRecord *node) {
                                       "never comes back is taken out by gpupoolctl node remove %s", node->name);
 }
 
-static int check_drain(const Subject *subject, const NodeRecord *node) {
-        int r = 0;
+/* What a drain waits for. */
+static int check_obstacle(const World *world, const Subject *subject, const NodeRecord *node) {
+        _cleanup_free_ char *obstacle = NULL;
+        if (world_node_state(world, &node->id) != NODE_STATE_DRAINING)
+                return 0;
+        int r = drain_obstacle(world, &node->id, &obstacle);
+        if (r < 0 || !obstacle)
+                return r;
+        r = add_finding(subject, CHECK_WARNING, "drain-waits", "node %s is not drained yet: %s", node->name, obstacle);
+        return r < 0 ? r : add_remedy(subject, "see what would give them a place (gpupoolctl vm explain VM), or let VMs "
+                                      "stay: gpupoolctl node resume %s", node->name);
+}
+
+static int check_drain(const World *world, const Subject *subject, const NodeRecord *node) {
+        int r = check_obstacle(world, subject, node);
+        if (r < 0)
+                return r;
         switch (node->drain) {
         case DRAIN_BY_HAND:
                 r = add_finding(subject, CHECK_NOTE, "node-drained", "node %s is drained: no VM is placed on it",
@@ -230,7 +246,7 @@ int check_node(const World *world, const NodeRecord *node, CheckFindings *findin
         const NodeFacts *facts = world_find_facts(world, &node->id);
         int r = check_level(world, &subject, node);
         if (r >= 0)
-                r = check_drain(&subject, node);
+                r = check_drain(world, &subject, node);
         if (r < 0)
                 return r;
         switch (world_node_state(world, &node->id)) {

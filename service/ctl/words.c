@@ -162,13 +162,14 @@ char *user_to_text(uint32_t uid) {
 }
 
 NodeCount node_count(const Objects *objects, const NodeObject *node) {
+        bool takes_vms = text_equal(node->state, "online") || text_is_empty(node->state);
         NodeCount count = {};
         ARRAY_EACH(gpu, &objects->gpus) {
                 if (!text_equal(gpu->node, node->path))
                         continue;
                 const char *condition = gpu_condition(gpu);
                 count.gpus++;
-                count.free += text_equal(condition, "ready");
+                count.free += takes_vms && text_equal(condition, "ready");
                 count.blocked += text_equal(condition, "blocked");
                 count.quarantined += text_equal(condition, "quarantined");
         }

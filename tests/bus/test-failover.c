@@ -128,6 +128,24 @@ static void test_at_most_64_parameters_are_taken(void) {
         expect_error(host, NODE_B, "Node.SetFencing", more, INVALID, "at most 64");
 }
 
+/* Text cannot say it: a dictionary in text has each key once. */
+static void test_a_parameter_that_stands_twice_is_refused(void) {
+        HOST(host);
+        prepare(host);
+        GVariantBuilder parameters, options;
+        g_autoptr(GError) error = NULL;
+        g_variant_builder_init(&parameters, G_VARIANT_TYPE("a{ss}"));
+        g_variant_builder_add(&parameters, "{ss}", "ip", "10.0.0.1");
+        g_variant_builder_add(&parameters, "{ss}", "ip", "10.0.0.2");
+        g_variant_builder_init(&options, G_VARIANT_TYPE("a{sv}"));
+        g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
+                host->client, "org.gpupool1", NODE_B, "org.gpupool1.Node", "SetFencing",
+                g_variant_new("(sa{ss}a{sv})", "fence_x", &parameters, &options), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
+                &error);
+        g_assert_null(reply);
+        g_assert_nonnull(strstr(error->message, "parameter ip stands twice"));
+}
+
 static void test_below_its_level_each_says_what_to_do(void) {
         HOST(host);
         make_pool(host, "training", "['" GPU("01") "']");
@@ -418,6 +436,7 @@ int main(int argc, char **argv) {
         TEST("input", "bad arguments are refused before anybody is asked",
              test_bad_arguments_are_refused_before_anybody_is_asked);
         TEST("input", "at most 64 parameters are taken", test_at_most_64_parameters_are_taken);
+        TEST("input", "a parameter that stands twice is refused", test_a_parameter_that_stands_twice_is_refused);
         TEST("level", "below its level each says what to do", test_below_its_level_each_says_what_to_do);
         TEST("level", "what can fail over is a feature", test_what_can_fail_over_is_a_feature);
         TEST("freeze", "a freeze is shown and ends", test_a_freeze_is_shown_and_ends);

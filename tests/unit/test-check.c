@@ -208,6 +208,18 @@ static void test_a_drained_node_says_who_drained_it(void) {
         expect_finding(w, "warning node-flapping: node b was lost 3 times within an hour");
 }
 
+static void test_a_drain_that_gets_no_further_is_a_warning(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        vm_of(w, "bert", "training", 2);
+        runs_leased(w, "bert", "a", "0 1");
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        g_autofree char *soon = findings_of(w);
+        g_assert_null(strstr(soon, "drain-waits"));
+        unplugged(w, "b", 1);
+        expect_finding(w, "warning drain-waits: node a is not drained yet: vm bert cannot leave node a (b: 1 usable");
+        expect_finding(w, "note node-drained: node a is drained");
+}
+
 static void test_a_lost_node_says_on_what_evidence(void) {
         static const char *const grounds[LOSS_EVIDENCE_COUNT] = {
                 [LOSS_BY_LEASE] = "its last possible lease has run out",
@@ -367,6 +379,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/check/a node that nothing stops from outside is a warning",
                         test_a_node_that_nothing_stops_from_outside_is_a_warning);
         g_test_add_func("/check/a drained node says who drained it", test_a_drained_node_says_who_drained_it);
+        g_test_add_func("/check/a drain that gets no further is a warning",
+                        test_a_drain_that_gets_no_further_is_a_warning);
         g_test_add_func("/check/a lost node says on what evidence", test_a_lost_node_says_on_what_evidence);
         g_test_add_func("/check/leases of different or great length are told",
                         test_leases_of_different_or_great_length_are_told);
