@@ -279,11 +279,17 @@ static void look_for_process(Runner *runner, Run *run, uint64_t now_us, uint64_t
         (void) wait_until(run->look_again_us, now_us, wake_us);
 }
 
+/* What must end does not wait for a word of the registry, which may be long in coming: the answer is passed over. */
+static bool is_busy(const Run *run) {
+        bool waits_for_word = run->step == RUN_PERMIT || run->step == RUN_REPORT_RUNNING;
+        return run->busy && !(run->ending && waits_for_word);
+}
+
 static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
         const Vm *vm = find_assigned(world, &run->vm, run->epoch);
         bool ask;
 
-        if (run->busy || wait_until(run->not_before_us, now_us, wake_us))
+        if (is_busy(run) || wait_until(run->not_before_us, now_us, wake_us))
                 return false;
         forget_stop(runner, run, now_us, wake_us);
         look_for_process(runner, run, now_us, wake_us);
