@@ -341,6 +341,9 @@ static void test_a_move_that_is_sent_again_is_done_once(void) {
                 expect_reply(host, VM_PATH, "VM.Move", targets[i], IS_JOB("3"));
                 expect_said(host, "failover", "frozen 0 ms\n");
                 expect_property(host, VM_PATH, "VM.Node", "objectpath '" NODE_B "'");
+                told(host, "life b silent");    /* it could not go there any more */
+                expect_reply(host, VM_PATH, "VM.Move", targets[i], IS_JOB("4"));
+                expect_said(host, "failover", "frozen 0 ms\n");
         }
 }
 
