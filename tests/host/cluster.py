@@ -204,16 +204,20 @@ class Cluster:
     def heal(self):
         """The same where anything may be wrong: with the network, a disk, a host, a service. All are members, and none
         is drained."""
-        self.rig.heal()
-        for host in self.rig.status()["hosts"]:
-            if host["state"] == "frozen":
-                self.rig.rig("thaw", host["number"])
+        hosts = self.rig.status()["hosts"]
+        if any(trouble for host in hosts for trouble in host["cable"].values()):
+            self.rig.heal()
+        for host in hosts:
             if host["disk_full"]:
                 self.rig.disk_free(host["number"])
+            if host["state"] == "frozen":
+                self.rig.rig("thaw", host["number"])
             if host["state"] == "down":
                 self.power_on(host["number"])
-        for host in self.rig.status()["hosts"]:
             self.let_go_on(host["number"])
+        if any(host["state"] != "up" for host in hosts):
+            hosts = self.rig.status()["hosts"]
+        for host in hosts:
             for name, service in host["services"].items():
                 if service["state"] in ("off", "failed"):
                     self.hosts[host["number"]].service("start", name)

@@ -5,6 +5,7 @@ judge who sees every process (watch.py). Whatever a test does, no VM ever runs t
 import time
 
 import cluster
+import product
 from product import H100, SLOW_S, wait_until
 
 VM, POOL = "bert", "training"
@@ -42,21 +43,19 @@ class Case(cluster.Case):
 
     def run_on(self, number, vm=VM, **policy):
         """The VM runs on that host, and was started by another one; the run."""
-        asked = self.hosts[self.other_than(number)]
-        if not self.asks(asked, "pool", POOL):
-            asked.ctl("pool", "create", POOL, "--match", "10de:*")
-            self.cluster.wait_same_view()
-        options = [word for key, value in policy.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-        asked.define(vm, POOL, 1, "--prefer", f"host{number}", *options)
+        bus = (asked := self.hosts[self.other_than(number)]).bus()
+        if not any(product.POOL in interfaces for interfaces in asked.objects().values()):
+            gpus = [path for path, interfaces in asked.objects().items() if product.GPU in interfaces]
+            bus.call(product.ROOT, product.MANAGER, "CreatePool", "sa{sv}", POOL, {"gpus": ["ao", gpus]})
+        options = {"preferred-nodes": ["as", [f"host{number}"]],
+                   **{key: ["i" if isinstance(value, int) else "s", value] for key, value in policy.items()}}
+        path, = bus.call(product.ROOT, product.MANAGER, "DefineVM", "ssua{sv}", asked.xml(vm), POOL, 1, options)
         since = time.monotonic()
-        asked.ctl("vm", "start", vm)
+        bus.call(path, product.VM, "Start", "a{sv}", {})
         run = self.wait_for_run(vm, since)
         self.assertEqual(run.host, number)
+        asked.wait_for_vm(vm, "running")
         return run
-
-    @staticmethod
-    def asks(host, kind, name):
-        return name in host.ctl(kind)
 
     def move(self, vm, number):
         """At once, as soon as the host can take it."""
