@@ -135,6 +135,7 @@ int apply_lose_node(Apply *apply, const Gpupool1__LoseNode *command) {
         if (r < 0)
                 return r;
         node_note_loss(node, (LossEvidence) command->evidence, apply->entry->time_ms);
+        node->lost_idle = registry_node_is_idle(apply->registry, node);
         node->lost = true;
         node->long_lease_ms = 0;
         touch_members(apply);
@@ -277,8 +278,8 @@ static int refuse_fence(Apply *apply, const NodeRecord *node, const Gpupool1__Se
                                     "node %s: parameters are of a fence agent, and none is named", node->name);
         if (!fence_word_is_valid(command->agent))
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
-                                    "node %s: a fence agent is named by its program, as fence_ipmilan: 1 to %u letters, "
-                                    "digits, dashes and underscores", node->name, NAME_LENGTH_MAX);
+                                    "node %s: a fence agent is named by its program, as fence_ipmilan: 1 to %u "
+                                    "letters, digits, dashes and underscores", node->name, NAME_LENGTH_MAX);
         return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
                             "node %s: %s takes at most %u parameters, each once: a name of 1 to %u letters, digits, "
                             "dashes and underscores, and a printable value of at most %u bytes", node->name,
@@ -314,15 +315,9 @@ int apply_set_fencing(Apply *apply, const Gpupool1__SetFencing *command) {
 
 /* ---- freezing */
 
-/* It is the only member there is, or is about to be. */
-static bool is_alone(const Registry *registry, const NodeRecord *node) {
-        return registry->nodes.n == 0 ||
-               (registry->nodes.n == 1 && ID_EQUAL(&registry->nodes.items[0].id, &node->id));
-}
-
 void node_freeze(const Registry *registry, NodeRecord *node) {
-        bool alone = is_alone(registry, node);
-        if ((registry->frozen_ms == 0 && !alone) || node->lease_ms == 0 || node->lost)
+        bool alone = registry->nodes.n <= LEASE_ALONE_NODES;
+        if (registry_has_ordinary_leases(registry) || node->lease_ms == 0 || node->lost)
                 return;
         uint64_t long_ms = alone ? LEASE_ALONE_MS : registry->frozen_ms + node->lease_ms;
         if (node->long_lease_ms < long_ms)
@@ -341,8 +336,8 @@ static void say_duration(uint64_t ms, char *ret, size_t size) {
 int apply_freeze(Apply *apply, const Gpupool1__Freeze *command) {
         Registry *registry = apply->registry;
         if (command->duration_ms == 0 || command->duration_ms > FREEZE_MS_MAX)
-                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "a cluster is frozen for at most %u hours, and not "
-                                    "for no time", FREEZE_MS_MAX / 3600000U);
+                return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "a cluster is frozen for at most %u hours, and "
+                                    "not for no time", FREEZE_MS_MAX / 3600000U);
 
         registry->freezes++;
         registry->frozen_ms = command->duration_ms;
@@ -381,8 +376,9 @@ int apply_report_thawed(Apply *apply, const Gpupool1__ReportThawed *command) {
                 return apply_refuse(apply, VERDICT_CONFLICT, "node %s is in another incarnation by now", node->name);
         if (registry->frozen_ms > 0 || command->freezes != registry->freezes)
                 return apply_refuse(apply, VERDICT_CONFLICT, "cluster %s was frozen anew", registry->name);
-        if (is_alone(registry, node))
-                return apply_refuse(apply, VERDICT_CONFLICT, "node %s is alone", node->name);
+        if (!registry_has_ordinary_leases(registry))
+                return apply_refuse(apply, VERDICT_CONFLICT, "cluster %s has too few nodes for ordinary leases",
+                                    registry->name);
 
         node->long_lease_ms = 0;
         touch_members(apply);

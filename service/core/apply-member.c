@@ -114,6 +114,7 @@ static void keep_what_was_decided(NodeRecord *node, NodeRecord *record) {
         }
         node->long_lease_ms = record->long_lease_ms;
         node->lost = record->lost;
+        node->lost_idle = record->lost_idle;
         node->evidence = record->evidence;
         memcpy(node->losses_ms, record->losses_ms, sizeof(node->losses_ms));
         node->n_losses = record->n_losses;
@@ -154,7 +155,7 @@ static int begin_incarnation(Apply *apply, NodeRecord *node, const NodeRecord *o
         bool lost_unnoticed = has_assignments(apply->registry, &node->id);
         const char *what = new_boot ? "booted anew" : "began anew";
         int r = 0;
-        node->lost = false;
+        node->lost = node->lost_idle = false;
         node->long_lease_ms = 0;
         node_freeze(apply->registry, node);
         if (lost_unnoticed) {
@@ -476,8 +477,8 @@ int apply_remove_node(Apply *apply, const Gpupool1__RemoveNode *command) {
         node_record_clear(node);
         array_remove(&registry->nodes, place);
         registry->members_index = registry->index;
-        if (registry->nodes.n == 1)
-                node_freeze(registry, registry->nodes.items);
+        ARRAY_EACH(other, &registry->nodes)
+                node_freeze(registry, other);
         return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/mutant.h"
+#include "core/names.h"
 
 #define MS_US UINT64_C(1000)
 
@@ -118,9 +119,9 @@ static uint64_t frozen_until_us(const LeaseBook *book, const Registry *registry)
         return registry->frozen_ms > 0 ? book->frozen_since_us + registry->frozen_ms * MS_US : 0;
 }
 
-/* A node that is alone has the longest there is: nobody else could start its VMs. */
+/* Where nobody else could start its VMs, a node has the longest there is. */
 static uint64_t length_us(const LeaseBook *book, const Registry *registry, const NodeRecord *record, uint64_t now_us) {
-        if (registry->nodes.n == 1)
+        if (registry->nodes.n <= LEASE_ALONE_NODES)
                 return node_record_longest_lease_ms(record) * MS_US;
         uint64_t until_us = frozen_until_us(book, registry);
         uint64_t length = record->lease_ms * MS_US + (until_us > now_us ? until_us - now_us : 0);

@@ -10,9 +10,9 @@
  *  - So a new leader, who knows of no grant, waits from its election for as long as any lease can last.
  *  - Who is about to be declared lost gets no grant any more: what was granted before is in the book.
  *  - Nobody is declared lost by time while the cluster is frozen; afterwards each node only by the long lease, until it
- *    has said that its guard goes by an ordinary one again. A cluster of one node is as good as frozen for ever: its
- *    lease is LEASE_ALONE_MS long, so that it may be stopped and upgraded without harm, and the first node that joins
- *    it is like a thaw.
+ *    has said that its guard goes by an ordinary one again. A cluster of one or two nodes is as good as frozen forever:
+ *    none of them could get a majority without the other and start its VMs, so leases are LEASE_ALONE_MS long, services
+ *    may be stopped without harm, and a VM of a pair outlives the loss of the other one. The third node is like a thaw.
  *
  * All times are this leader's CLOCK_BOOTTIME. */
 

@@ -98,5 +98,6 @@
 #define FREEZE_MS_MAX (24U * 60U * 60U * 1000U)
 #define FENCE_PARAMETERS_MAX 64U
 #define FENCE_TOTAL_MAX (4U * 1024U * 1024U)            /* parameters of all nodes together */
-#define LEASE_ALONE_MS (UINT64_C(10) * 365 * 24 * 60 * 60 * 1000)   /* of the only node of a cluster */
+#define LEASE_ALONE_NODES 2U            /* with so many nodes or fewer, nobody can start another one's VMs ... */
+#define LEASE_ALONE_MS (UINT64_C(10) * 365 * 24 * 60 * 60 * 1000)       /* ... so their leases are this long */
 #define LEASE_MS_MAX (10U * 60U * 1000U)        /* announced lease and death times; longer is a mistake */

@@ -99,7 +99,7 @@ int apply_report_thawed(Apply *apply, const Gpupool1__ReportThawed *command);
 void node_note_loss(NodeRecord *node, LossEvidence evidence, uint64_t time_ms);
 /* Lost so often in so short a time that it comes back drained. */
 bool node_flaps(const NodeRecord *node);
-/* While the cluster is frozen its leases are longer, and so is what must be waited for. */
+/* While the cluster is frozen, or too small, its leases are longer, and so is what must be waited for. */
 void node_freeze(const Registry *registry, NodeRecord *node);
 
 /* Does all of it fit together? 0, -EINVAL or -ENOMEM. */

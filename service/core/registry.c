@@ -262,6 +262,19 @@ const char *verdict_to_error(Verdict verdict) {
         return NULL;
 }
 
+bool registry_has_ordinary_leases(const Registry *registry) {
+        return registry->frozen_ms == 0 && registry->nodes.n > LEASE_ALONE_NODES;
+}
+
+bool registry_node_is_idle(const Registry *registry, const NodeRecord *node) {
+        if (node->lost)
+                return node->lost_idle;
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, &node->id))
+                        return false;
+        return true;
+}
+
 uint64_t node_record_longest_lease_ms(const NodeRecord *node) {
         return node->long_lease_ms > node->lease_ms ? node->long_lease_ms : node->lease_ms;
 }

@@ -60,8 +60,9 @@ typedef struct NodeRecord {
         uint32_t lease_ms;              /* of its leases; 0: it has none, so no time proves that its VMs are dead */
         uint32_t death_ms;              /* after the end of a lease its VMs are dead within this */
         uint64_t long_lease_ms;         /* it may have a lease of this length because of a freeze, or because it is or
-                                         * was alone (LEASE_ALONE_MS); 0: no */
+                                         * was one of LEASE_ALONE_NODES; 0: no */
         bool lost;                      /* in this incarnation: gets no lease and no VM until it has a greater one */
+        bool lost_idle;                 /* and had no VM then: nothing has to be proven before it comes back */
         LossEvidence evidence;          /* of the present or last loss */
         uint64_t losses_ms[FLAP_LOSSES];        /* when it was lost; the first n_losses, oldest first */
         uint32_t n_losses;
@@ -217,6 +218,11 @@ const Quarantine *registry_find_quarantine(const Registry *registry, const GpuId
 /* Who keeps the cluster from working at @level: adds a sentence for each member. 0 or -ENOMEM. */
 int registry_level_obstacles(const Registry *registry, uint32_t level, TextList *ret);
 
+/* Ordinary leases are in force: the cluster is not frozen, and it has a majority without any one of its nodes, which
+ * could start that one's VMs. */
+bool registry_has_ordinary_leases(const Registry *registry);
+/* By what the registry knows nothing of this node runs: no VM is assigned to it, and none was when it was lost. */
+bool registry_node_is_idle(const Registry *registry, const NodeRecord *node);
 /* The longest lease that this node may have been granted, in ms; 0: it has none. */
 uint64_t node_record_longest_lease_ms(const NodeRecord *node);
 const char *loss_evidence_to_text(LossEvidence evidence);       /* "lease", "power-off", "new-boot", "confirmed" */

@@ -601,7 +601,7 @@ int runner_end_all(Runner *runner, EndCause cause, const char *sentence) {
 
 /* Has anybody who would know said what there is? */
 static bool is_known(const Runner *runner) {
-        return runner->domains_known || runner->first_of_boot || (runner->guard_listed && runner->guard_trusted);
+        return runner->domains_known || runner->nothing_before || (runner->guard_listed && runner->guard_trusted);
 }
 
 static bool may_live(const Run *run) {
@@ -630,7 +630,7 @@ bool runner_anything_lives(const Runner *runner) {
 bool runner_is_clean(const Runner *runner) {
         if (MUTANT(RETURN_UNPROVEN))
                 return true;
-        if (!runner->guard_listed || !(runner->domains_known || runner->first_of_boot))
+        if (!runner->nothing_before && !(runner->guard_listed && runner->domains_known))
                 return false;
         ARRAY_EACH(run, &runner->runs)
                 if (may_live(run) || run->busy)

@@ -91,7 +91,7 @@ typedef struct Runner {
         bool guard_usable;
         bool guard_listed;      /* the guard has said what it holds since the last connection */
         bool guard_trusted;     /* the guard has had a deadline: it was given all that ran */
-        bool first_of_boot;     /* nothing was started in this boot of the host before this program was */
+        bool nothing_before;    /* nothing that was started before this program was, lives */
         bool lease_needed;      /* nothing is started or resumed without one */
         bool lease_runs;        /* there is one, with time left */
         bool relist;            /* a domain may stand that no run explains: list again; the caller resets it */

@@ -47,6 +47,7 @@ static int read_node_fate(const Gpupool1__NodeRecord *m, NodeRecord *ret) {
         ret->death_ms = m->death_ms;
         ret->long_lease_ms = m->long_lease_ms;
         ret->lost = m->lost;
+        ret->lost_idle = m->lost_idle;
         ret->evidence = (LossEvidence) m->evidence;
         for (; ret->n_losses < m->n_losses_ms; ret->n_losses++)
                 ret->losses_ms[ret->n_losses] = m->losses_ms[ret->n_losses];

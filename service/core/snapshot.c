@@ -106,6 +106,7 @@ static int write_node_fate(Pieces *pieces, const NodeRecord *node, Gpupool1__Nod
         ret->death_ms = node->death_ms;
         ret->long_lease_ms = node->long_lease_ms;
         ret->lost = node->lost;
+        ret->lost_idle = node->lost_idle;
         ret->evidence = (Gpupool1__LossEvidence) node->evidence;
         ret->n_losses_ms = node->n_losses;
         ret->losses_ms = (uint64_t *) node->losses_ms;

@@ -261,11 +261,6 @@ void leases_answered(Leases *leases, const Gpupool1__LeaseAnswer *answer) {
 
 /* ---- the turn */
 
-/* Ordinary leases are in force: nobody froze the cluster, and there are others who could start this node's VMs. */
-static bool is_ordinary(const Registry *registry) {
-        return registry->frozen_ms == 0 && registry->nodes.n > 1;
-}
-
 static void look(Leases *leases, const World *world, uint64_t now, LeaseView *ret) {
         const Registry *registry = world->registry;
         const NodeRecord *self = registry_find_node(registry, &leases->config.node);
@@ -287,7 +282,7 @@ static void look(Leases *leases, const World *world, uint64_t now, LeaseView *re
         view.guarded = runner_is_guarded(runner) && answers;
         view.anything_lives = runner_anything_lives(runner);
         if (self) {
-                bool ordinary = is_ordinary(registry);
+                bool ordinary = registry_has_ordinary_leases(registry);
                 uint64_t most_us = (ordinary ? self->lease_ms : node_record_longest_lease_ms(self)) * MS_US;
                 bool shorter = ordinary && leases->config.times.lease_us < most_us;
                 view.longest_us = shorter ? leases->config.times.lease_us : most_us;
@@ -326,8 +321,8 @@ static void on_thaw_reported(SubmitOutcome outcome, const Result *result, void *
 /* Once the guard goes by ordinary leases, everybody may count on it. */
 static void report_thaw(Leases *leases, const World *world, const LeaseView *view, uint64_t *wake_us) {
         const NodeRecord *self = registry_find_node(world->registry, &leases->config.node);
-        if (!self || self->long_lease_ms == 0 || !is_ordinary(world->registry) || view->incarnation == 0 ||
-            view->lost || !leases->shorter_is_kept || leases->reporting_thaw)
+        bool due = self && self->long_lease_ms > 0 && registry_has_ordinary_leases(world->registry);
+        if (!due || view->incarnation == 0 || view->lost || !leases->shorter_is_kept || leases->reporting_thaw)
                 return;
         if (view->now_us < leases->report_not_before_us) {
                 earlier(wake_us, leases->report_not_before_us);

@@ -218,6 +218,14 @@ static void follow_own_state(Manager *manager) {
         bus_invalidate(manager->bus);
 }
 
+/* Once this program knows all that was decided, and nothing of that is a VM of this node, or it has itself told the
+ * others of this boot, then whatever runs here from now on it has started itself. */
+static void note_idleness(Manager *manager, const World *world) {
+        const NodeRecord *self = registry_find_node(world->registry, &manager->node);
+        bool idle = manager->caught_up && self && registry_node_is_idle(world->registry, self);
+        manager->runner.nothing_before = manager->runner.nothing_before || manager->member.began_boot || idle;
+}
+
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
         uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
@@ -225,7 +233,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         follow_own_state(manager);
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
-        manager->runner.first_of_boot = manager->member.began_boot;
+        note_idleness(manager, world);
         manager_failed(manager, leases_turn(&manager->leases, world, &other));
         earlier(&due, other);
         manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &other));
