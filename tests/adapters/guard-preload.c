@@ -74,7 +74,7 @@ PUBLIC int pidfd_send_signal(int fd, int number, siginfo_t *info, unsigned flags
 
 PUBLIC int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
         memory_is_out = getenv("GUARD_TEST_NO_MEMORY") != NULL;
-        return (int) syscall(SYS_epoll_pwait, fd, events, most, timeout, mask, 8);
+        return (int) syscall(SYS_epoll_pwait, fd, events, most, timeout, mask, (size_t) 8);
 }
 
 static void spend(const char *name) {
