@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the tests of failing hosts have in common: three hosts with a GPU each, one VM that any of them can run, and a
-judge who sees every process (watch.py). Whatever a test does, no VM ever runs twice, and afterwards all is well again."""
+"""What the tests of failing hosts have in common: three hosts with a GPU each, a VM that any of them can run, and a
+judge who sees every process (watch.py). Whatever a test does, no VM runs twice, and afterwards all is well again."""
 
 import time
 
@@ -106,7 +106,7 @@ class Case(cluster.Case):
             self.assertEqual(node["Evidence"], evidence)
 
     def wait_until_returned(self, number):
-        """It is a member like all others again, and got nothing that it should not have. What ran elsewhere still does."""
+        """It is a member like all others again, and got nothing that it should not have; what ran elsewhere does."""
         before = self.watch.living()
         wait_until(lambda: all(self.state_of(number, asked) in ("online", "drained") for asked in self.hosts), SLOW_S,
                    f"host {number} does not come back")
