@@ -174,8 +174,8 @@ static int check_obstacle(const World *world, const Subject *subject, const Node
         if (r < 0 || !obstacle)
                 return r;
         r = add_finding(subject, CHECK_WARNING, "drain-waits", "node %s is not drained yet: %s", node->name, obstacle);
-        return r < 0 ? r : add_remedy(subject, "see what would give them a place (gpupoolctl vm explain VM), or let VMs "
-                                      "stay: gpupoolctl node resume %s", node->name);
+        return r < 0 ? r : add_remedy(subject, "see what would give them a place (gpupoolctl vm explain VM), or let "
+                                      "them stay: gpupoolctl node resume %s", node->name);
 }
 
 static int check_drain(const World *world, const Subject *subject, const NodeRecord *node) {
