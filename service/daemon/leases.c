@@ -11,6 +11,8 @@
 #define MS_US UINT64_C(1000)
 #define WAITS_MAX (2 * NODES_MAX)       /* a bound on memory; who finds no room asks again */
 #define RETRY_US 500000U
+#define UNANSWERED 2U                   /* requests in a row, and others are asked too: so many */
+#define DETOURS 2U
 #define START_MARGIN_US 200000U         /* with less left nothing is started that the guard would end again */
 
 static void earlier(uint64_t *wake_us, uint64_t due) {
@@ -149,6 +151,19 @@ void leases_asked(Leases *leases, const NodeId *from, const Gpupool1__LeaseReque
 
 /* ---- this node's own lease */
 
+/* Whoever is connected with the leader hands it on; that the same is asked twice does no harm. */
+static void ask_around(const Leases *leases, const Lead *lead, Gpupool1__Frame *frame) {
+        const Registry *registry = history_registry(leases->config.history);
+        unsigned asked = 0;
+        for (size_t i = 0; i < registry->nodes.n && asked < DETOURS; i++) {
+                /* Another one each time, and not the same for all. */
+                size_t at = (i + leases->lease.sequence) % registry->nodes.n;
+                const NodeId *node = &registry->nodes.items[at].id;
+                if (!ID_EQUAL(node, &leases->config.node) && !ID_EQUAL(node, &lead->way))
+                        asked += send_frame(leases, node, frame);
+        }
+}
+
 static void ask(Leases *leases, const LeaseTurn *turn, uint64_t now) {
         Gpupool1__LeaseRequest request = GPUPOOL1__LEASE_REQUEST__INIT;
         Gpupool1__Frame frame = GPUPOOL1__FRAME__INIT;
@@ -166,6 +181,8 @@ static void ask(Leases *leases, const LeaseTurn *turn, uint64_t now) {
         frame.body_case = GPUPOOL1__FRAME__BODY_LEASE_REQUEST;
         frame.lease_request = &request;
         (void) send_frame(leases, &lead.way, &frame);
+        if (now - leases->granted_us > UNANSWERED * leases->config.times.request_us)
+                ask_around(leases, &lead, &frame);
 }
 
 static void on_told(GuardResult result, void *userdata) {
@@ -212,6 +229,7 @@ static void take_grant(Leases *leases, const LeaseGrant *grant) {
         case LEASE_NEWS_NONE:
                 return;
         case LEASE_NEWS_LONGER:
+                leases->granted_us = view.now_us;
                 tell_guard(leases, &view, false, &wake_us);
                 break;
         case LEASE_NEWS_LOST:

@@ -2,7 +2,8 @@
 #pragma once
 
 /* Leases: carries the lease both ways (core/lease.h, core/lease-book.h decide): asks the leader for this node's own and
- * tells the guard, and answers the others while this node leads.
+ * tells the guard, and answers the others while this node leads. A leader that does not answer is asked through others,
+ * too: a connection is given up only after a silence that is as long as a lease.
  *
  *     turn ─► LeaseRequest ─► the leader, or a peer that is connected with it, which hands it on once
  *                             leader: noted with its time ─► history_confirm(), one round for all that wait
@@ -46,6 +47,7 @@ typedef struct Leases {
         ARRAY(LeaseWait) waits;
         size_t n_in_round;              /* the first of them wait for the confirmation that is under way */
         bool confirming;
+        uint64_t granted_us;            /* when the last grant came; 0: never */
         bool telling;                   /* the guard was told and has not answered */
         uint64_t told_us;               /* since then */
         uint64_t tell_not_before_us;    /* after one that it did not take */
