@@ -315,11 +315,14 @@ int apply_set_fencing(Apply *apply, const Gpupool1__SetFencing *command) {
 
 /* ---- freezing */
 
+uint64_t node_long_lease_ms(const Registry *registry, const NodeRecord *node) {
+        return registry->nodes.n <= LEASE_ALONE_NODES ? LEASE_ALONE_MS : registry->frozen_ms + node->lease_ms;
+}
+
 void node_freeze(const Registry *registry, NodeRecord *node) {
-        bool alone = registry->nodes.n <= LEASE_ALONE_NODES;
         if (registry_has_ordinary_leases(registry) || node->lease_ms == 0 || node->lost)
                 return;
-        uint64_t long_ms = alone ? LEASE_ALONE_MS : registry->frozen_ms + node->lease_ms;
+        uint64_t long_ms = node_long_lease_ms(registry, node);
         if (node->long_lease_ms < long_ms)
                 node->long_lease_ms = long_ms;
 }

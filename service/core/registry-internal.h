@@ -101,6 +101,7 @@ void node_note_loss(NodeRecord *node, LossEvidence evidence, uint64_t time_ms);
 bool node_flaps(const NodeRecord *node);
 /* While the cluster is frozen, or too small, its leases are longer, and so is what must be waited for. */
 void node_freeze(const Registry *registry, NodeRecord *node);
+uint64_t node_long_lease_ms(const Registry *registry, const NodeRecord *node);
 
 /* Does all of it fit together? 0, -EINVAL or -ENOMEM. */
 int registry_check(const Registry *registry);

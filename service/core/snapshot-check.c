@@ -84,16 +84,18 @@ static int compare_keys(const void *a, const void *b) {
         return memcmp(x->key, y->key, HASH_SIZE);
 }
 
-/* What is lost was lost at some time and gets no lease, and a lease that a freeze made longer is no shorter than that.
- * Below the level of failover there is nothing of it. */
+/* What is lost was lost at some time and gets no lease, and a lease that a freeze or a small cluster makes longer is no
+ * shorter than that. Below the level of failover there is nothing of it. */
 static bool fate_is_sound(const Registry *registry, const NodeRecord *node) {
         if (registry->level < LEVEL_FAILOVER)
-                return node->lease_ms == 0 && node->long_lease_ms == 0 && !node->lost && node->n_losses == 0 &&
-                       node->drain == DRAIN_NONE && !node->fence.agent;
+                return node->lease_ms == 0 && node->long_lease_ms == 0 && !node->lost && !node->lost_idle &&
+                       node->n_losses == 0 && node->drain == DRAIN_NONE && !node->fence.agent;
         if (node->lost)
                 return node->n_losses > 0 && node->long_lease_ms == 0;
-        return registry->frozen_ms == 0 || node->lease_ms == 0 ||
-               node->long_lease_ms >= registry->frozen_ms + node->lease_ms;
+        if (node->lost_idle)
+                return false;
+        return registry_has_ordinary_leases(registry) || node->lease_ms == 0 ||
+               node->long_lease_ms >= node_long_lease_ms(registry, node);
 }
 
 /* Numbers in the consensus engine, and keys, are one node's each, and every member can what the cluster does. */

@@ -154,6 +154,18 @@ static void tell_any_assign(Chronicle *c, GRand *random) {
         (void) tell_assign(c, &claim);
 }
 
+/* Most often one that has a place. */
+static unsigned pick_assigned_vm(const Chronicle *c, GRand *random) {
+        unsigned vm = pick_vm(random);
+        for (unsigned i = 0; i < 6; i++) {
+                const Vm *record = vm_told(c, vm);
+                if (record && record->assignment.phase != ASSIGNMENT_NONE)
+                        break;
+                vm = pick_vm(random);
+        }
+        return vm;
+}
+
 /* Mostly the node itself: from another it does not count. */
 static void speak_for_yourself(Chronicle *c, GRand *random) {
         if (pick(random, 6))
@@ -161,7 +173,7 @@ static void speak_for_yourself(Chronicle *c, GRand *random) {
 }
 
 static void tell_any_report(Chronicle *c, GRand *random) {
-        unsigned number = pick_vm(random);
+        unsigned number = pick_assigned_vm(c, random);
         if (!vm_told(c, number))
                 return;
         speak_for_yourself(c, random);
@@ -260,9 +272,10 @@ static void tell_any_lease(Chronicle *c, GRand *random) {
 
 static void tell_any_loss(Chronicle *c, GRand *random) {
         unsigned node = 1 + pick(random, 5);
-        if (pick(random, 2))
+        const NodeRecord *record = node_told(c, node);
+        if (!record || (pick(random, 3) == 0) == record->lost)
                 (void) tell_lost(c, node, (LossEvidence) pick(random, LOSS_EVIDENCE_COUNT + 1));
-        else if (node_told(c, node)) {
+        else {
                 speak_for_yourself(c, random);
                 (void) tell_back(c, node, pick(random, 2));
         }
@@ -303,7 +316,8 @@ static void tell_any_of_failover(Chronicle *c, GRand *random) {
                 tell_any_loss(c, random);
                 break;
         case 3:
-                (void) tell_drained(c, 1 + pick(random, 5), pick(random, 2) * 60000);
+                if (pick(random, 2))
+                        (void) tell_drained(c, 1 + pick(random, 5), pick(random, 2) * 60000);
                 break;
         case 4:
         case 5:
@@ -311,7 +325,7 @@ static void tell_any_of_failover(Chronicle *c, GRand *random) {
                 break;
         case 6:
         case 7:
-                (void) tell_moved(c, pick_vm(random), pick(random, 5), pick(random, 2));
+                (void) tell_moved(c, pick_assigned_vm(c, random), pick(random, 4), pick(random, 3) == 0);
                 break;
         case 8:
                 tell_any_fencing(c, random);
@@ -343,7 +357,7 @@ void tell_anything(Chronicle *c, GRand *random) {
                 (void) tell_vm(c, vm, pick_name(random), "training", 1 + pick(random, 2));
                 return;
         }
-        switch (pick(random, 40)) {
+        switch (pick(random, 48)) {
         case 0:
                 if (id_is_null(c->registry->cluster.bytes) || pick(random, 8) == 0)
                         (void) tell_init_at(c, "lab", pick(random, 5) ? pick(random, 3) : pick(random, 4));
@@ -400,6 +414,14 @@ void tell_anything(Chronicle *c, GRand *random) {
         case 19:
         case 20:
         case 21:
+        case 40:
+        case 41:
+        case 42:
+        case 43:
+        case 44:
+        case 45:
+        case 46:
+        case 47:
                 tell_any_assign(c, random);
                 break;
         case 22:

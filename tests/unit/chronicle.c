@@ -28,6 +28,15 @@ Chronicle chronicle_of_a_vm(uint32_t count) {
         return c;
 }
 
+static void admit_witness(Chronicle *c, unsigned node) {
+        ASSERT_DONE(tell_invite(c, node, 0));
+        Admission witness = admission_of(node, node, "w");
+        witness.witness = true;
+        c->level = LEVEL_WITNESS;
+        ASSERT_DONE(tell_admission(c, &witness));
+        c->level = 0;
+}
+
 Chronicle chronicle_of_a_pair(void) {
         Chronicle c = chronicle_empty();
         ASSERT_DONE(tell_init_at(&c, "lab", LEVEL_FAILOVER));
@@ -35,7 +44,9 @@ Chronicle chronicle_of_a_pair(void) {
                 ASSERT_DONE(tell_node(&c, node, node == 1 ? "a" : "b", 1, "boot-1"));
                 ASSERT_DONE(tell_lease(&c, node, TEST_LEASE_MS, TEST_DEATH_MS));
         }
-        ASSERT_DONE(tell_thawed(&c, 1));        /* it was alone */
+        admit_witness(&c, 3);
+        for (unsigned node = 1; node <= 2; node++)
+                ASSERT_DONE(tell_thawed(&c, node));     /* they were too few */
         ASSERT_DONE(tell_pool(&c, "training", 1, 4));
         for (unsigned i = 0; i < 4; i++) {
                 GpuIdentity gpu = GPU(2, i);
@@ -201,13 +212,15 @@ static void assert_sizes_are_sound(const Registry *registry) {
         g_assert_cmpuint(texts, <=, XML_TOTAL_MAX);
 }
 
-/* While the cluster is frozen nobody is waited for less long than the freeze lets it live. */
+/* Nobody is waited for less long than a freeze lets it live, or a cluster that is too small to do without it. */
 static void assert_leases_are_sound(const Registry *registry) {
         ARRAY_EACH(node, &registry->nodes) {
                 uint64_t longest = node_record_longest_lease_ms(node);
                 g_assert_cmpuint(longest, >=, node->lease_ms);
                 if (registry->frozen_ms > 0 && node->lease_ms > 0 && !node->lost)
                         g_assert_cmpuint(longest, >=, registry->frozen_ms + node->lease_ms);
+                if (registry->nodes.n <= LEASE_ALONE_NODES && node->lease_ms > 0 && !node->lost)
+                        g_assert_cmpuint(longest, >=, LEASE_ALONE_MS);
                 g_assert_true(!node->lost || node->n_losses > 0);
         }
 }

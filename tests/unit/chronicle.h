@@ -31,8 +31,8 @@ Chronicle chronicle_empty(void);
 Chronicle chronicle_of_a_pool(void);
 /* The same with VM(1) "bert", which needs @count of training and is to run. */
 Chronicle chronicle_of_a_vm(uint32_t count);
-/* At the level of failover: nodes "a" = NODE(1) and "b" = NODE(2), both with a lease; pool "training" with GPUs 0 to 3
- * of each; VM(1) "bert", which needs 2 of training and runs on a. */
+/* At the level of failover: nodes "a" = NODE(1) and "b" = NODE(2), both with a lease, and "w" = NODE(3), their witness;
+ * pool "training" with GPUs 0 to 3 of a and of b; VM(1) "bert", which needs 2 of training and runs on a. */
 Chronicle chronicle_of_a_pair(void);
 void chronicle_clear(Chronicle *c);
 

@@ -68,14 +68,10 @@ static void test_a_node_announces_the_times_of_its_lease(void) {
 
 static void test_a_witness_has_no_lease(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
-        ASSERT_DONE(tell_invite(&c, 1, 0));
-        Admission witness = admission_of(3, 1, "w");
-        witness.witness = true;
-        c.level = LEVEL_FAILOVER;
-        ASSERT_DONE(tell_admission(&c, &witness));
-
         Gpupool1__AnnounceNode m = GPUPOOL1__ANNOUNCE_NODE__INIT;
         NodeId node = NODE(3);
+        c.author = node;
+        c.level = LEVEL_FAILOVER;
         m.node = BORROW(node);
         m.name = (char *) "w";
         m.boot_id = (char *) "boot";
@@ -83,7 +79,6 @@ static void test_a_witness_has_no_lease(void) {
         m.level = LEVEL_SUPPORTED;
         m.witness = true;
         m.lease_ms = m.death_ms = 1000;
-        c.author = node;
         ASSERT_REFUSED(INVALID_ARGUMENT, TELL(&c, ANNOUNCE_NODE, m));
         m.lease_ms = m.death_ms = 0;
         ASSERT_DONE(TELL(&c, ANNOUNCE_NODE, m));
@@ -92,23 +87,41 @@ static void test_a_witness_has_no_lease(void) {
         ASSERT_REFUSED(CONFLICT, tell_moved(&c, 1, 3, false));
 }
 
-static void test_a_node_that_is_alone_has_a_lease_of_years(void) {
+static void test_where_a_majority_needs_all_leases_are_of_years(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_empty();
         ASSERT_DONE(tell_init_at(&c, "lab", LEVEL_FAILOVER));
-        ASSERT_DONE(tell_node(&c, 1, "a", 1, "boot-1"));
-        ASSERT_DONE(tell_lease(&c, 1, TEST_LEASE_MS, TEST_DEATH_MS));
+        for (unsigned node = 1; node <= LEASE_ALONE_NODES; node++) {
+                ASSERT_DONE(tell_node(&c, node, node == 1 ? "a" : "b", 1, "boot-1"));
+                ASSERT_DONE(tell_lease(&c, node, TEST_LEASE_MS, TEST_DEATH_MS));
+                g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, node)), ==, LEASE_ALONE_MS);
+                ASSERT_REFUSED(CONFLICT, tell_thawed(&c, node));
+        }
+        /* With the first that joins them it is as after a thaw. */
+        ASSERT_DONE(tell_node(&c, 3, "c", 1, "boot-1"));
+        ASSERT_DONE(tell_lease(&c, 3, TEST_LEASE_MS, TEST_DEATH_MS));
         g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, LEASE_ALONE_MS);
-        ASSERT_REFUSED(CONFLICT, tell_thawed(&c, 1));
-        /* With the first that joins it is as after a thaw. */
-        ASSERT_DONE(tell_node(&c, 2, "b", 1, "boot-1"));
-        ASSERT_DONE(tell_lease(&c, 2, TEST_LEASE_MS, TEST_DEATH_MS));
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, LEASE_ALONE_MS);
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 2)), ==, TEST_LEASE_MS);
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 3)), ==, TEST_LEASE_MS);
         ASSERT_DONE(tell_thawed(&c, 1));
         g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, TEST_LEASE_MS);
-        /* Alone again. */
-        ASSERT_DONE(tell_node_removed(&c, 2));
+        /* Too few again. */
+        ASSERT_DONE(tell_node_removed(&c, 3));
         g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, LEASE_ALONE_MS);
+}
+
+static void test_a_lost_node_that_had_no_vm_has_nothing_to_prove(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        g_assert_false(registry_node_is_idle(c.registry, node_told(&c, 1)));
+        g_assert_true(registry_node_is_idle(c.registry, node_told(&c, 2)));
+        ASSERT_DONE(tell_lost(&c, 1, LOSS_BY_LEASE));
+        ASSERT_DONE(tell_lost(&c, 2, LOSS_BY_LEASE));
+        g_assert_false(registry_node_is_idle(c.registry, node_told(&c, 1)));
+        g_assert_true(registry_node_is_idle(c.registry, node_told(&c, 2)));
+        ASSERT_DONE(tell_lease(&c, 2, 2000, 500));
+        g_assert_true(registry_node_is_idle(c.registry, node_told(&c, 2)));
+        ASSERT_DONE(tell_back(&c, 1, false));
+        ASSERT_DONE(tell_back(&c, 2, false));
+        g_assert_true(registry_node_is_idle(c.registry, node_told(&c, 1)));
+        g_assert_false(node_told(&c, 2)->lost_idle);
 }
 
 /* ---- a node's own word */
@@ -479,8 +492,8 @@ static void test_a_home_is_forgotten_when_nobody_is_to_come_back(void) {
 
 static void test_a_home_is_forgotten_when_somebody_sends_the_vm_elsewhere(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_drained_node();
-        ASSERT_DONE(tell_node(&c, 3, "c", 1, "boot"));
-        ASSERT_DONE(tell_moved(&c, 1, 3, false));
+        ASSERT_DONE(tell_node(&c, 4, "d", 1, "boot"));
+        ASSERT_DONE(tell_moved(&c, 1, 4, false));
         g_assert_true(id_is_null(vm_told(&c, 1)->home.bytes));
 }
 
@@ -647,7 +660,7 @@ static void test_all_nodes_together_have_so_much_of_fencing(void) {
         unsigned node = 1;
         do {
                 g_autofree char *name = g_strdup_printf("n%u", node);
-                if (node > 2)
+                if (node > 3)
                         ASSERT_DONE(tell_node(&c, node, name, 1, "boot"));
                 (void) tell_parameters(&c, node++, FENCE_PARAMETERS_MAX, false, value);
         } while (c.verdict == VERDICT_DONE);
@@ -738,17 +751,17 @@ static void test_a_freeze_anew_counts_for_itself(void) {
 static void test_whoever_comes_during_a_freeze_is_frozen_too(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
         ASSERT_DONE(tell_freeze(&c, 60000));
-        ASSERT_DONE(tell_node(&c, 3, "c", 1, "boot"));
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 3)), ==, 0);
-        ASSERT_DONE(tell_lease(&c, 3, 5000, 1000));
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 3)), ==, 65000);
-        ASSERT_DONE(tell_lease(&c, 3, 9000, 1000));
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 3)), ==, 69000);
-        ASSERT_DONE(tell_lease(&c, 3, 2000, 1000));
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 3)), ==, 69000);
+        ASSERT_DONE(tell_node(&c, 4, "d", 1, "boot"));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 4)), ==, 0);
+        ASSERT_DONE(tell_lease(&c, 4, 5000, 1000));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 4)), ==, 65000);
+        ASSERT_DONE(tell_lease(&c, 4, 9000, 1000));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 4)), ==, 69000);
+        ASSERT_DONE(tell_lease(&c, 4, 2000, 1000));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 4)), ==, 69000);
         /* A new boot has nothing of the old lease, and a new one of the freeze. */
-        ASSERT_DONE(tell_back(&c, 3, true));
-        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 3)), ==, 62000);
+        ASSERT_DONE(tell_back(&c, 4, true));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 4)), ==, 62000);
 }
 
 static void test_a_loss_ends_the_long_lease(void) {
@@ -772,7 +785,8 @@ int main(int argc, char **argv) {
         TEST(from_its_level_on_assignments_end_with_a_lease);
         TEST(a_node_announces_the_times_of_its_lease);
         TEST(a_witness_has_no_lease);
-        TEST(a_node_that_is_alone_has_a_lease_of_years);
+        TEST(where_a_majority_needs_all_leases_are_of_years);
+        TEST(a_lost_node_that_had_no_vm_has_nothing_to_prove);
         TEST(nobody_speaks_for_another_node);
         TEST(an_end_by_lease_or_guard_is_reported_and_never_counted);
         TEST(a_lost_node_takes_its_vms_with_it);

@@ -43,7 +43,7 @@ static void test_an_empty_registry_comes_back(void) {
         assert_comes_back_as_it_went(c.registry);
 }
 
-#define GOLDEN UINT64_C(0x1030d406ae03ed8d)
+#define GOLDEN UINT64_C(0x44e7bf1ea864ee16)
 
 /* Something of everything. */
 static Chronicle chronicle_of_everything(void) {
@@ -358,6 +358,7 @@ static void test_what_failover_knows_keeps_its_limits(void) {
         ASSERT_GARBAGE_WITH(m, nodes[0]->long_lease_ms, a->long_lease_ms - 1);          /* it is frozen */
         ASSERT_GARBAGE_WITH(m, nodes[0]->long_lease_ms, LEASE_ALONE_MS + 1);
         ASSERT_GARBAGE_WITH(m, nodes[0]->lost, true);                                   /* and has VMs */
+        ASSERT_GARBAGE_WITH(m, nodes[0]->lost_idle, true);
         ASSERT_GARBAGE_WITH(m, nodes[1]->n_losses_ms, 0);
         ASSERT_GARBAGE_WITH(m, nodes[1]->long_lease_ms, 1);
         ASSERT_GARBAGE_WITH(m, nodes[1]->evidence, (Gpupool1__LossEvidence) LOSS_EVIDENCE_COUNT);
