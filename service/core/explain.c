@@ -634,6 +634,32 @@ static int stalled_reason(const Inventory *inventory, const Vm *vm, const char *
         return r;
 }
 
+/* It is stopped to run elsewhere, at somebody's wish or because its node is drained. */
+static int moving_reason(const World *world, const Vm *vm, const char **ret_code, char **ret_sentence) {
+        const NodeRecord *node = registry_find_node(world->registry, &vm->assignment.node);
+        const NodeRecord *target = registry_find_node(world->registry, &vm->target);
+        if (!vm->run || !node || (!target && id_is_null(vm->home.bytes)))
+                return 0;
+        *ret_code = "moving";
+        return text_printf(ret_sentence, "vm %s moves to %s and stops on %s first", vm->name,
+                           target ? target->name : "another node", node->name);
+}
+
+/* Nobody knows whether it still runs; with leases, that ends by itself. */
+static int silent_reason(const World *world, const Vm *vm, const char **ret_code, char **ret_sentence) {
+        const NodeRecord *node = registry_find_node(world->registry, &vm->assignment.node);
+        if (!node || world_node_state(world, &node->id) != NODE_STATE_SILENT)
+                return 0;
+        *ret_code = "node-silent";
+        bool waits = vm->assignment.leased && registry_has_ordinary_leases(world->registry);
+        return text_printf(ret_sentence,
+                           waits ? "node %s is not heard of: vm %s starts elsewhere as soon as it is known to be dead "
+                                   "there"
+                                 : "node %s is not heard of, and no time proves that vm %s is dead there: bring the "
+                                   "node back, or see that it is off and confirm it (gpupoolctl node confirm-down)",
+                           node->name, vm->name);
+}
+
 int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence) {
         const char *code = "";
         _cleanup_free_ char *sentence = NULL;
@@ -652,8 +678,14 @@ int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret
         case VM_STATE_STARTING:
         case VM_STATE_STOPPING:
                 r = stalled_reason(inventory, vm, &code, &sentence);
+                if (r >= 0 && !sentence)
+                        r = silent_reason(inventory->world, vm, &code, &sentence);
+                if (r >= 0 && !sentence && vm_state(vm) == VM_STATE_STOPPING)
+                        r = moving_reason(inventory->world, vm, &code, &sentence);
                 break;
         case VM_STATE_RUNNING:
+                r = silent_reason(inventory->world, vm, &code, &sentence);
+                break;
         case VM_STATE_COUNT:
                 break;
         }

@@ -637,6 +637,33 @@ static void test_a_vm_that_cannot_go_on_says_why(void) {
         ASSERT_REASON_CODE(w, "bert", "");
 }
 
+static void test_a_vm_that_moves_or_whose_node_is_silent_says_so(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(3);
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "a");
+        Vm *vm = vm_of(w, "bert", "training", 1);
+        runs(w, "bert", "a", "0");
+        vm->assignment.phase = ASSIGNMENT_STOPPING;
+        ASSERT_REASON_CODE(w, "bert", "");
+        vm->home = node_named(w, "a")->id;
+        assert_reason(w, "bert", "vm bert moves to another node and stops on a first");
+        vm->target = node_named(w, "b")->id;
+        assert_reason(w, "bert", "vm bert moves to b and stops on a first");
+        vm->run = false;
+        ASSERT_REASON_CODE(w, "bert", "");
+
+        NodeLife lives[] = { { .node = node_named(w, "a")->id, .silent = true } };
+        w->world.lives = lives;
+        w->world.n_lives = 1;
+        vm->run = true;
+        vm->assignment.phase = ASSIGNMENT_RUNNING;
+        vm->assignment.leased = true;
+        assert_reason(w, "bert", "node a is not heard of: vm bert starts elsewhere as soon as it is known to be dead "
+                                 "there");
+        vm->assignment.leased = false;
+        ASSERT_REASON_CODE(w, "bert", "node-silent");
+}
+
 /* ---- whatever the world: rules that no placement may break */
 
 #define RANDOM_WORLDS 300
@@ -843,6 +870,7 @@ int main(int argc, char *argv[]) {
         TEST(a_small_pool_is_named);
         TEST(the_reason_of_a_vm_follows_its_state);
         TEST(a_vm_that_cannot_go_on_says_why);
+        TEST(a_vm_that_moves_or_whose_node_is_silent_says_so);
         TEST(no_random_world_breaks_the_rules);
         TEST(an_inventory_is_as_before_after_a_question);
 #undef TEST
