@@ -24,8 +24,10 @@ static void write_history(const char *folder, unsigned seed, unsigned n_commands
         _cleanup_(chronicle_clear) Chronicle c = chronicle_empty();
         GRand *random = g_rand_new_with_seed(seed);
         c.log = g_byte_array_new();
-        ASSERT_DONE(tell_init(&c, "lab"));
+        ASSERT_DONE(tell_init_at(&c, "lab", seed % 2 == 0 ? LEVEL_FAILOVER : LEVEL_OLDEST));
         ASSERT_DONE(tell_node(&c, 1, "a", 1, "boot-1"));
+        if (seed % 2 == 0)
+                ASSERT_DONE(tell_lease(&c, 1, TEST_LEASE_MS, TEST_DEATH_MS));
         ASSERT_DONE(tell_pool(&c, "training", 1, 4));
         for (unsigned i = 0; i < n_commands; i++)
                 tell_anything(&c, random);
