@@ -37,26 +37,30 @@ static void admit_witness(Chronicle *c, unsigned node) {
         c->level = 0;
 }
 
-Chronicle chronicle_of_a_pair(void) {
-        Chronicle c = chronicle_empty();
-        ASSERT_DONE(tell_init_at(&c, "lab", LEVEL_FAILOVER));
+void tell_of_a_pair(Chronicle *c) {
+        ASSERT_DONE(tell_init_at(c, "lab", LEVEL_FAILOVER));
         for (unsigned node = 1; node <= 2; node++) {
-                ASSERT_DONE(tell_node(&c, node, node == 1 ? "a" : "b", 1, "boot-1"));
-                ASSERT_DONE(tell_lease(&c, node, TEST_LEASE_MS, TEST_DEATH_MS));
+                ASSERT_DONE(tell_node(c, node, node == 1 ? "a" : "b", 1, "boot-1"));
+                ASSERT_DONE(tell_lease(c, node, TEST_LEASE_MS, TEST_DEATH_MS));
         }
-        admit_witness(&c, 3);
+        admit_witness(c, 3);
         for (unsigned node = 1; node <= 2; node++)
-                ASSERT_DONE(tell_thawed(&c, node));     /* they were too few */
-        ASSERT_DONE(tell_pool(&c, "training", 1, 4));
+                ASSERT_DONE(tell_thawed(c, node));     /* they were too few */
+        ASSERT_DONE(tell_pool(c, "training", 1, 4));
         for (unsigned i = 0; i < 4; i++) {
                 GpuIdentity gpu = GPU(2, i);
-                ASSERT_DONE(tell_pool_add(&c, "training", &gpu));
+                ASSERT_DONE(tell_pool_add(c, "training", &gpu));
         }
-        ASSERT_DONE(tell_vm(&c, 1, "bert", "training", 2));
-        ASSERT_DONE(tell_desired(&c, 1, VM_RUN, 0));
-        Claim claim = claim_of(&c, 1, 1, 0, 2);
-        ASSERT_DONE(tell_assign(&c, &claim));
-        ASSERT_DONE(tell_running(&c, 1));
+        ASSERT_DONE(tell_vm(c, 1, "bert", "training", 2));
+        ASSERT_DONE(tell_desired(c, 1, VM_RUN, 0));
+        Claim claim = claim_of(c, 1, 1, 0, 2);
+        ASSERT_DONE(tell_assign(c, &claim));
+        ASSERT_DONE(tell_running(c, 1));
+}
+
+Chronicle chronicle_of_a_pair(void) {
+        Chronicle c = chronicle_empty();
+        tell_of_a_pair(&c);
         return c;
 }
 

@@ -34,6 +34,7 @@ Chronicle chronicle_of_a_vm(uint32_t count);
 /* At the level of failover: nodes "a" = NODE(1) and "b" = NODE(2), both with a lease, and "w" = NODE(3), their witness;
  * pool "training" with GPUs 0 to 3 of a and of b; VM(1) "bert", which needs 2 of training and runs on a. */
 Chronicle chronicle_of_a_pair(void);
+void tell_of_a_pair(Chronicle *c);      /* the same, to a registry that is empty */
 void chronicle_clear(Chronicle *c);
 
 /* ---- things with numbers */
