@@ -16,8 +16,8 @@
 #define RETRY_MOST_US (5ULL * 1000 * 1000)
 #define TIMER_ACCURACY_US 1000U
 
-/* Threads that hang in libvirt, per kind of work; so a libvirt that hangs for good costs 12 threads, not one per call.
- */
+/* Threads that hang in libvirt, per kind of work, before no more are made: a libvirt that hangs for good does not cost
+ * one per call. */
 #define ABANDONED_MAX 4U
 
 typedef enum WorkKind {
@@ -27,8 +27,11 @@ typedef enum WorkKind {
         WORK_KINDS,
 } WorkKind;
 
-/* How many threads work at once. */
-static const unsigned threads_at_once[WORK_KINDS] = { [WORK_QUERY] = 1, [WORK_START] = 4, [WORK_CONTROL] = 2 };
+/* How many threads work at once. Where the guard is gone all VMs must end before the lease does, and libvirt waits for
+ * each whose memory is long in being given back: they cannot stand in line behind two. */
+#define THREADS_MOST 16U
+static const unsigned threads_at_once[WORK_KINDS] = { [WORK_QUERY] = 1, [WORK_START] = 4,
+                                                      [WORK_CONTROL] = THREADS_MOST };
 
 typedef struct Hand {
         Worker *worker;
@@ -564,7 +567,7 @@ int hypervisor_new(Hypervisor **ret, sd_event *event, const HypervisorConfig *co
         if (r < 0)
                 return r;
         h->config.uri = h->uri;
-        r = array_reserve(&h->abandoned.items, &h->abandoned.allocated, WORK_KINDS * (ABANDONED_MAX + 4),
+        r = array_reserve(&h->abandoned.items, &h->abandoned.allocated, WORK_KINDS * (ABANDONED_MAX + THREADS_MOST),
                           sizeof(Abandoned));
         if (r < 0)
                 return r;
