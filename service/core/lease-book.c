@@ -44,14 +44,11 @@ static uint64_t span_us(const NodeRecord *record, uint64_t lease_ms) {
         return (lease_ms + record->death_ms + more_ms / 49 + (more_ms > 0)) * MS_US;
 }
 
-static void begin_page(const LeaseBook *book, LeasePage *page, const Registry *registry, const NodeRecord *record,
-                       uint64_t now_us) {
+static void begin_page(LeasePage *page, const Registry *registry, const NodeRecord *record, uint64_t now_us) {
         uint64_t longest = longest_ms(registry, record);
         *page = (LeasePage) { .node = record->id, .incarnation = record->incarnation, .begun_us = now_us,
                               .dead_us = now_us + span_us(record, longest), .longest_ms = longest,
                               .death_ms = record->death_ms };
-        if (MUTANT(NO_LEADER_WAIT))
-                page->dead_us = book->since_us;
 }
 
 /* Its times are not as they were. Longer ones count from the beginning, as others may have granted by them. Shorter
@@ -86,12 +83,14 @@ static int follow_node(LeaseBook *book, const Registry *registry, const NodeReco
         if (!page) {
                 LeasePage fresh;
                 size_t i;
-                begin_page(book, &fresh, registry, record, now_us);
+                begin_page(&fresh, registry, record, now_us);
+                if (MUTANT(NO_LEADER_WAIT))
+                        fresh.dead_us = book->since_us;
                 (void) array_find(&book->pages, &record->id, compare_page, &i);
                 return array_insert(&book->pages, i, &fresh);
         }
         if (page->incarnation != record->incarnation)
-                begin_page(book, page, registry, record, now_us);
+                begin_page(page, registry, record, now_us);
         else
                 follow_times(page, registry, record, now_us);
         return 0;

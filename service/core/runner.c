@@ -137,8 +137,8 @@ static bool may_run(const Runner *runner) {
 
 static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
         /* What lives is held, whatever libvirt knows of it. */
-        if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && runner->guard_usable &&
-            runner->guard_listed) {
+        if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && !MUTANT(RESUME_UNGUARDED) &&
+            runner->guard_usable && runner->guard_listed) {
                 *ret = RUN_HOLD;
                 return true;
         }

@@ -4,7 +4,7 @@
  *
  *      gpupool-sim --seed 7 --steps 1000000 --nodes 5 --vms 12 --gpus 4
  *      gpupool-sim --seeds 1-200 --steps 100000                        one after the other
- *      gpupool-sim --seed 7 --mutant no-permit                         with one rule of safety switched off
+ *      gpupool-sim --seeds 1-50 --mutant no-permit                     with a rule of safety switched off, until caught
  *      gpupool-sim --seed 7 --trace                                    told, or --frames: with every frame
  *
  * What is not given is drawn from the seed. Exit status 0: nothing was violated; 1: something was. */
@@ -130,7 +130,8 @@ int main(int argc, char **argv) {
                 (void) signal(signals[i], on_signal);
         for (options.seed = first; options.seed <= last; options.seed++) {
                 running = options;
-                (void) heart_campaign_run(&options, &sums, stderr);
+                if (!heart_campaign_run(&options, &sums, stderr) && options.mutant >= 0)
+                        break;          /* it is caught */
         }
         if (first == last)
                 printf("seed             %" PRIu64 ", trace %016" PRIx64 "\n", first, sums.mark);

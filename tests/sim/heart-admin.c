@@ -359,6 +359,16 @@ static bool has_vms(const HeartAdmin *admin, const NodeId *node) {
         return false;
 }
 
+static unsigned count_sound(const HeartAdmin *admin) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < admin->heart->n_hosts; i++) {
+                const HeartHost *host = admin->heart->hosts + i;
+                n += host->exists && !host->removed && !host->ruined &&
+                     registry_find_node(truth_of(admin), &host->id);
+        }
+        return n;
+}
+
 /* A new host comes, or one that is drained and empty goes. */
 static void change_members(HeartAdmin *admin) {
         Heart *heart = admin->heart;
@@ -381,7 +391,7 @@ static void change_members(HeartAdmin *admin) {
                 heart->n_hosts++;
                 return;
         }
-        if (!host || host->number == 0 || has_vms(admin, &host->id) || truth_of(admin)->nodes.n < 4)
+        if (!host || host->number == 0 || has_vms(admin, &host->id) || count_sound(admin) < (host->ruined ? 3 : 4))
                 return;
         remove.node = id_message_borrow(host->id.bytes);
         ask(admin, GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE, &remove);

@@ -104,6 +104,8 @@ int sim_clock_gettime(clockid_t clock, struct timespec *ret);
 int sim_clock_gettime(clockid_t clock, struct timespec *ret) {
         HeartHost *host = heart_host_current();
         uint64_t us = heart_host_clock(host);
+        if (MUTANT(TURN_TIME))
+                (void) sd_event_now(host->loop, CLOCK_BOOTTIME, &us);
         if (clock == CLOCK_REALTIME)
                 us = UINT64_C(1700000000) * SECOND + host->heart->time.now_us + (uint64_t) host->realtime_us;
         *ret = (struct timespec) { .tv_sec = (time_t) (us / SECOND), .tv_nsec = (long) (us % SECOND * 1000) };
@@ -151,7 +153,7 @@ void log_message(int of, const char *format, ...) {
         char text[400];
         const HeartHost *host = heart_host_current();
         va_list ap;
-        if (of > level || !heart_alive)
+        if ((of > level && heart_alive && heart_alive->options.told < 2) || !heart_alive)
                 return;
         va_start(ap, format);
         (void) vsnprintf(text, sizeof(text), format, ap);

@@ -451,7 +451,9 @@ static void on_bite(void *userdata) {
 
 static void on_start(void *userdata) {
         HeartGuard *guard = userdata;
-        if (guard->host->on && !guard->loop)
+        if (heart_host_is_frozen(guard->host))
+                sim_alarm_set(time_of(guard), &guard->start, guard->host->frozen_until_us + MS);
+        else if (guard->host->on && !guard->loop)
                 heart_guard_start(guard);
 }
 

@@ -100,6 +100,7 @@ static void fill_conf(HeartHost *host) {
         g_assert_cmpint(text_set(&conf->state_directory, host->directory), >=, 0);
         conf->witness = host->witness;
         conf->snapshot_entries = 200;
+        conf->call_timeout_us = host->heart->call_timeout_us;
         conf->lease_times = host->heart->times;
         conf->lease_times.watchdog_us = 0;
         conf->lease_fast = host->heart->options.fast;
@@ -127,7 +128,11 @@ void heart_host_start_daemon(HeartHost *host) {
 }
 
 static void on_start(void *userdata) {
-        heart_host_start_daemon(userdata);
+        HeartHost *host = userdata;
+        if (heart_host_is_frozen(host))
+                sim_alarm_set(time_of(host), &host->start, host->frozen_until_us + MS);
+        else
+                heart_host_start_daemon(host);
 }
 
 const World *heart_host_world(const HeartHost *host) {

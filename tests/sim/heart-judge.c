@@ -61,10 +61,14 @@ static bool is_in_window(const HeartJudge *judge, const Qemu *qemu) {
                now <= host->blind_until_us;
 }
 
+bool heart_judge_is_assigned(const HeartJudge *judge, const VmId *id, uint64_t epoch, const HeartHost *host) {
+        const Vm *vm = registry_find_vm(judge->truth, id);
+        return vm && vm->assignment.phase != ASSIGNMENT_NONE && vm->epoch == epoch &&
+               ID_EQUAL(&vm->assignment.node, &host->id);
+}
+
 static bool is_assigned(const HeartJudge *judge, const Qemu *qemu) {
-        const Vm *vm = registry_find_vm(judge->truth, &qemu->vm);
-        return vm && vm->assignment.phase != ASSIGNMENT_NONE && vm->epoch == qemu->epoch &&
-               ID_EQUAL(&vm->assignment.node, &qemu->host->id);
+        return heart_judge_is_assigned(judge, &qemu->vm, qemu->epoch, qemu->host);
 }
 
 static void begins_to_run(HeartJudge *judge, Qemu *qemu) {
@@ -80,7 +84,11 @@ static void begins_to_run(HeartJudge *judge, Qemu *qemu) {
                 judge->visits.windows++;
                 return;
         }
-        if (other && !other->in_window)
+        if (other && is_in_window(judge, other)) {
+                vm->runs->in_window = true;
+                judge->n_windows++;
+                judge->visits.windows++;
+        } else if (other)
                 sim_broken(time_of(judge), "P1: %s runs on %s (epoch %" PRIu64 ") and on %s (epoch %" PRIu64 ")", vm->name,
                            other->host->name, other->epoch, qemu->host->name, qemu->epoch);
         if (!is_assigned(judge, qemu))
@@ -120,12 +128,11 @@ void heart_judge_new_qemu(HeartJudge *judge, Qemu *qemu) {
         for (const Qemu *other = qemu->next; other; other = other->next)
                 for (unsigned i = 0; !other->gone && i < other->n_gpus; i++)
                         for (unsigned j = 0; j < qemu->n_gpus; j++)
-                                if (other->gpus[i] == qemu->gpus[j])
+                                if (other->gpus[i] == qemu->gpus[j] && is_assigned(judge, other))
                                         sim_broken(time_of(judge), "P2: GPU %u of %s is in %s and in %s",
                                                    qemu->gpus[j], qemu->host->name,
                                                    heart_judge_vm(judge, &other->vm)->name,
                                                    heart_judge_vm(judge, &qemu->vm)->name);
-        /* A process that nobody assigned any more, and that never runs, costs nothing but its GPUs. */
 }
 
 /* After each step: a window does not last. */
@@ -377,8 +384,8 @@ bool heart_judge_fits_elsewhere(HeartJudge *judge, const HeartVm *vm, const Hear
         return false;
 }
 
-/* Who leads, by what is so: the host whose engine says it. */
-HeartHost *heart_judge_leader(HeartJudge *judge) {
+/* The host whose engine says that it leads. */
+static HeartHost *find_leader(HeartJudge *judge, ClusterStatus *ret) {
         for (unsigned i = 0; i < judge->heart->n_hosts; i++) {
                 HeartHost *host = judge->heart->hosts + i;
                 ClusterStatus status = {};
@@ -389,10 +396,21 @@ HeartHost *heart_judge_leader(HeartJudge *judge) {
                 SimTurn turn = sim_loop_begin(host->loop);
                 service->status(userdata, &status);
                 sim_loop_end(turn);
-                if (ID_EQUAL(&status.leader, &host->id) && status.quorate)
-                        return host;
+                if (!ID_EQUAL(&status.leader, &host->id) || !status.quorate)
+                        continue;
+                *ret = status;
+                return host;
         }
         return NULL;
+}
+
+HeartHost *heart_judge_leader(HeartJudge *judge) {
+        ClusterStatus status;
+        return find_leader(judge, &status);
+}
+
+bool heart_judge_status(HeartJudge *judge, ClusterStatus *ret) {
+        return find_leader(judge, ret);
 }
 
 /* NULL: it is as it should be. */

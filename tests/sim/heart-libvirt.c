@@ -196,6 +196,15 @@ static bool find_gpus(const HeartHost *host, const char *xml, unsigned *ret_gpus
         return true;
 }
 
+static bool gpus_are_taken(const HeartLibvirt *libvirt, const unsigned *gpus, unsigned n) {
+        ARRAY_EACH(domain, &libvirt->domains)
+                for (unsigned i = 0; i < (*domain)->qemu->n_gpus; i++)
+                        for (unsigned j = 0; j < n; j++)
+                                if ((*domain)->qemu->gpus[i] == gpus[j])
+                                        return true;
+        return false;
+}
+
 static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer) {
         HeartHost *host = libvirt->host;
         _cleanup_(domain_mark_clear) DomainMark mark = {};
@@ -207,6 +216,12 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
         g_assert_cmpint(domain_xml_mark(call->xml, strlen(call->xml), &mark), ==, DOMAIN_MARK_FOUND);
         if (!find_gpus(host, call->xml, gpus, &n_gpus)) {
                 answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the device is not there");
+                return;
+        }
+        /* libvirt knows which devices its domains have. That two domains were both meant to have one the judge must see. */
+        if (gpus_are_taken(libvirt, gpus, n_gpus) &&
+            !heart_judge_is_assigned(&host->heart->judge, &mark.vm, mark.epoch, host)) {
+                answer_set(answer, HYPERVISOR_CALL_FAILED, "Requested operation is not valid: PCI device is in use");
                 return;
         }
         if (sim_chance(time_of(libvirt), libvirt->fail_percent)) {

@@ -94,13 +94,13 @@ void qemu_kill(Qemu *qemu) {
         Heart *heart = qemu->host->heart;
         const HeartWeather *weather = &heart->weather;
         SimTime *time = time_of(qemu);
-        uint64_t most_us = heart->times.kill_us - 8 * MS;
+        uint64_t most_us = heart->times.kill_us - 3 * MS;
         if (qemu->killed || qemu->gone)
                 return;
         qemu->killed = true;
         uint64_t halts_us = sim_between(time, 0, VCPUS_STOP_MOST_US), ends_us;
         if (weather->slow_deaths)
-                halts_us = sim_between(time, most_us * 9 / 10, most_us);
+                halts_us = sim_chance(time, 50) ? most_us : sim_between(time, most_us / 2, most_us);
         ends_us = halts_us + sim_between(time, MS, PROCESS_ENDS_MOST_US);
         if (ends_us > most_us)
                 ends_us = most_us;

@@ -38,6 +38,7 @@ const char *const heart_trouble_names[TROUBLE_COUNT] = {
         [TROUBLE_GUEST_OFF] = "guest powered off",
         [TROUBLE_GPU_LOST] = "GPUs lost",
         [TROUBLE_CLOCK_STEP] = "realtime stepped",
+        [TROUBLE_NODE_STOP] = "guard and gpupoold stopped",
 };
 
 static SimTime *time_of(const HeartWeather *weather) {
@@ -255,7 +256,7 @@ static bool lose_disk(HeartWeather *weather, HeartHost *host) {
                 if (weather->heart->hosts[i].ruined)
                         return false;
         }
-        if (!is_there(host) || n < 4 || host->witness)
+        if (!is_there(host) || n < 4 || host->witness || weather->heart->admin.open > 0)
                 return false;
         heart_say(weather->heart, "%s: its disk is lost, and the host with it", host->name);
         heart_host_power_off(host, UINT64_MAX);
@@ -326,6 +327,32 @@ static bool step_clock(HeartWeather *weather, HeartHost *host) {
         return true;
 }
 
+static void on_stop(void *userdata) {
+        HeartWeather *weather = userdata;
+        HeartHost *host = weather->stopped;
+        uint64_t until_us = soon(weather, SECOND, 12 * SECOND);
+        if (!is_there(host) || !host->guard.is_armed || !host->guard.loop)
+                return;
+        heart_say(weather->heart, "%s: gpupoold and the guard are stopped", host->name);
+        sim_loop_hold(host->guard.loop, until_us);
+        if (host->loop)
+                sim_loop_hold(host->loop, until_us);
+        note_guard_trouble(host, until_us);
+        note_trouble(host, until_us);
+}
+
+/* Nobody is left to end its VMs but the watchdog. */
+static bool stop_node(HeartWeather *weather, HeartHost *host) {
+        const LeaseTimes *times = &weather->heart->times;
+        if (!is_there(host) || !host->guard.is_armed || weather->stop.place > 0 || !may_cut(weather))
+                return false;
+        (void) deafen(weather, host);
+        weather->stopped = host;
+        sim_alarm_set(time_of(weather), &weather->stop,
+                      soon(weather, times->lease_us - 2 * times->request_us, times->lease_us));
+        return true;
+}
+
 /* ---- the climate */
 
 static bool bring(HeartWeather *weather, HeartTrouble trouble) {
@@ -384,6 +411,8 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
                 return lose_gpu(weather, any_host(weather));
         case TROUBLE_CLOCK_STEP:
                 return step_clock(weather, host);
+        case TROUBLE_NODE_STOP:
+                return stop_node(weather, any_host(weather));
         case TROUBLE_COUNT:
                 break;
         }
@@ -422,6 +451,7 @@ void heart_weather_init(HeartWeather *weather, Heart *heart) {
                 .heart = heart,
                 .next = { .ring = on_next, .userdata = weather },
                 .heal = { .ring = on_heal, .userdata = weather },
+                .stop = { .ring = on_stop, .userdata = weather },
                 .is_sunny = true,
         };
         for (unsigned i = 0; i < TROUBLE_COUNT; i++)
@@ -446,6 +476,7 @@ void heart_weather_start(HeartWeather *weather) {
 void heart_weather_clear(HeartWeather *weather) {
         sim_alarm_unset(time_of(weather), &weather->next);
         sim_alarm_unset(time_of(weather), &weather->heal);
+        sim_alarm_unset(time_of(weather), &weather->stop);
 }
 
 void heart_weather_end(HeartWeather *weather) {
@@ -458,7 +489,7 @@ void heart_weather_end(HeartWeather *weather) {
         heart_network_calm(&heart->network);
         for (unsigned i = 0; i < heart->n_hosts; i++) {
                 HeartHost *host = heart->hosts + i;
-                host->disk->error_until_us = host->disk->stalled_until_us = 0;
+                sim_disk_mend(host->disk);
                 host->libvirt.hung_until_us = 0;
                 host->libvirt.fail_percent = 0;
                 host->libvirt.start_most_us = heart->start_most_us;

@@ -38,16 +38,17 @@ static uint64_t failover_bound_us(const Heart *heart, const HeartHost *victim) {
         return (heart->options.fast ? 6 : 10) * SECOND + watchdog_us;
 }
 
-static bool has_majority_without(const Heart *heart, const HeartHost *victim) {
-        unsigned n = 0, all = 0;
-        for (unsigned i = 0; i < heart->n_hosts; i++) {
-                const HeartHost *host = heart->hosts + i;
-                if (!registry_find_node(heart->judge.truth, &host->id))
-                        continue;
-                all++;
-                n += host != victim && host->on && !host->ruined && !host->removed;
+/* Of those who vote, by the leader's word. */
+static bool has_majority_without(Heart *heart, const HeartHost *victim) {
+        ClusterStatus status = {};
+        unsigned n = 0;
+        if (!heart_judge_status(&heart->judge, &status))
+                return false;
+        for (size_t i = 0; i < status.n_voters; i++) {
+                const HeartHost *host = heart_host_by_id(heart, status.voters + i);
+                n += host && host != victim && host->on && !host->ruined && !host->removed;
         }
-        return all >= 3 && n >= 2 && n * 2 > all;
+        return n * 2 > status.n_voters;
 }
 
 static void fail_one(Heart *heart) {
@@ -212,6 +213,7 @@ Heart *heart_new(const HeartOptions *options) {
         draw_options(heart);
         draw_times(heart);
         heart->start_most_us = START_MOST_US;
+        heart->call_timeout_us = sim_chance(&heart->time, 50) ? 20 * SECOND : sim_between(&heart->time, SECOND, 3 * SECOND);
         heart_judge_init(&heart->judge, heart);
         heart_network_init(&heart->network, heart);
         heart_admin_init(&heart->admin, heart);

@@ -305,6 +305,8 @@ void heart_judge_new_qemu(HeartJudge *judge, Qemu *qemu);
 void heart_judge_applied(HeartJudge *judge, HeartHost *host, uint64_t index, const Entry *entry, const Result *result);
 void heart_judge_queued(HeartJudge *judge, const LogWrite *write);
 void heart_judge_word(HeartJudge *judge, const RequestId *request);
+/* By the history as it is now. */
+bool heart_judge_is_assigned(const HeartJudge *judge, const VmId *id, uint64_t epoch, const HeartHost *host);
 HeartVm *heart_judge_vm(HeartJudge *judge, const VmId *vm);
 /* All is well since the time that P4 and P5 allow: true, or it is broken. */
 void heart_judge_calm(HeartJudge *judge);
@@ -313,6 +315,7 @@ char *heart_judge_missing(HeartJudge *judge);
 void heart_judge_look(HeartJudge *judge);        /* after each step */
 void heart_judge_end(HeartJudge *judge);
 HeartHost *heart_judge_leader(HeartJudge *judge);               /* that leads and says so; NULL: none */
+bool heart_judge_status(HeartJudge *judge, ClusterStatus *ret); /* as the leader shows it; false: nobody leads */
 bool heart_judge_fits_elsewhere(HeartJudge *judge, const HeartVm *vm, const HeartHost *but);
 
 /* ---- administrators */
@@ -366,6 +369,7 @@ typedef enum HeartTrouble {
         TROUBLE_GUEST_OFF,
         TROUBLE_GPU_LOST,
         TROUBLE_CLOCK_STEP,             /* of realtime */
+        TROUBLE_NODE_STOP,              /* cut off; then, at its lease's end, gpupoold and guard stop: the watchdog's */
         TROUBLE_COUNT,
 } HeartTrouble;
 
@@ -378,7 +382,8 @@ typedef struct HeartWeather {
         unsigned stubborn_percent;      /* processes that are dead to their vCPUs and yet not over for long */
         uint64_t network_most_us;
         bool lossy;
-        SimAlarm next, heal;
+        SimAlarm next, heal, stop;
+        HeartHost *stopped;             /* whose gpupoold and guard are about to be stopped */
         bool is_sunny;
 } HeartWeather;
 
@@ -421,7 +426,7 @@ struct Heart {
         unsigned n_founders;
         LeaseTimes times;
         uint64_t start_most_us;         /* a start takes libvirt so long, at most */
-        uint64_t draws;                 /* of sd_id128_randomize() */
+        uint64_t call_timeout_us;       /* a setting: a write that nobody decides is given up then */
         bool founded;
         SimAlarm scene;                 /* looks how far things are */
         enum HeartScene scene_kind;

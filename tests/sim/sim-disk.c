@@ -495,6 +495,12 @@ Writer *writer_free(Writer *writer) {
 
 /* ---- the power */
 
+void sim_disk_mend(SimDisk *disk) {
+        disk->error_until_us = disk->stalled_until_us = disk->unreadable_until_us = 0;
+        if (disk->writer && disk->writer->work.place > 0)
+                sim_alarm_set(disk->time, &disk->writer->work, disk->time->now_us + disk->least_us);
+}
+
 void sim_disk_cut(SimDisk *disk) {
         Writer *writer = disk->writer;
         if (!writer)

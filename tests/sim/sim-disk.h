@@ -59,6 +59,9 @@ void sim_disk_cut(SimDisk *disk);
 /* Another, empty disk. */
 void sim_disk_wipe(SimDisk *disk);
 
+/* It works again, at once. */
+void sim_disk_mend(SimDisk *disk);
+
 /* What is durable of an entry; NULL if it is not there. */
 const LogEntry *sim_disk_entry(const SimDisk *disk, uint64_t index);
 uint64_t sim_disk_last_index(const SimDisk *disk);
