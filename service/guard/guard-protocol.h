@@ -33,7 +33,7 @@
  *
  * Each request is answered once, in order, with its cookie. DIED and ENDED go to every client, once, with cookie 0.
  * What is held stays held when clients come and go; a client that connects lists. A guard that was started anew holds
- * nothing; it tells so by another instance in every packet, and gpupoold gives it everything again.
+ * nothing; it tells so by another instance in every packet, and gpupoold gives it everything again, then a LEASE.
  * Anything else (another size, version or type; a descriptor where none belongs) is answered GUARD_BAD_REQUEST with
  * this version, and the connection ends. */
 

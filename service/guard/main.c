@@ -4,7 +4,8 @@
  * deadline or when told to; guard-protocol.h says how. All its memory is static: it must work when the host has none
  * left. What the kernel refuses of that is said and lived without; without what it was asked for it does not start.
  *
- * Asked to end while VMs live by a lease, it goes on as long as gpupoold renews that, and then kills them first. */
+ * Asked to end while VMs live by a lease, it leaves a process behind that keeps their deadline and does no more, until
+ * they are dead, or the next guard has a lease: gpupoold gives it one when it has given it all VMs. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,15 +39,8 @@
 #define PRIORITY 10                     /* above every ordinary process, below the kernel's own threads */
 #define WATCHDOG_MOST_S 60              /* the longest that a cluster may wait for a node's death */
 #define EXIT_REFUSED 78                 /* EX_CONFIG: another start would not mend it */
-#define USAGE "gpupool-guard [--socket PATH] [--user NAME] [--watchdog PATH [--watchdog-timeout SECONDS]]\n" \
-        "Holds the processes of this node's clustered VMs for gpupoold, and kills them when their time is up.\n" \
-        "  --socket PATH               where to listen (" GUARD_SOCKET_PATH ")\n" \
-        "  --user NAME                 who may speak to it, beside root (gpupool)\n" \
-        "  --watchdog PATH             a device that resets the host when the guard cannot run (none)\n" \
-        "  --watchdog-timeout SECONDS  ... that long after the last pat (2)"
 #define REFUSE(...) (say(LOG_ERR, __VA_ARGS__), exit(EXIT_REFUSED))
 #define AGAIN_US 100000U                /* between two signals to what lives past the deadline */
-#define LEAVE_US 5000000U               /* asked to end: so far ahead a deadline may be that nobody renews */
 #define WATCHDOG_SLACK_US 500000U       /* a device counts in whole seconds, and is not at once at it */
 #define EACH(item, array) __typeof__(*array) *item = array; item < array + sizeof(array) / sizeof(*array); item++
 #define IS_IN(pointer, array) ((char *) pointer >= (char *) array && (char *) pointer < (char *) array + sizeof(array))
@@ -59,11 +53,6 @@ typedef struct Held {
         GuardMessage request;           /* says which VM it is */
 } Held;
 
-typedef union Passed {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-} Passed;
-
 static Held helds[GUARD_VMS_MAX];
 static int clients[GUARD_CLIENTS_MAX];  /* 0: a free place */
 static int epoll_fd, listen_fd, timer_fd, watchdog_fd;
@@ -71,6 +60,8 @@ static uint64_t watchdog_us;            /* the device resets the host this long 
 static uid_t peer_uid;                  /* who may speak to the guard, beside root */
 static uint64_t instance;               /* tells this run from the one before */
 static volatile sig_atomic_t end;       /* asked to */
+static bool left;                       /* it did, but for the deadline */
+static volatile GuardMessage *board;    /* shows those that left the instance and the deadline of the one that serves */
 static GuardStage stage;
 static uint64_t until_us, hold_us;      /* as the last lease said */
 static uint64_t due_us = UINT64_MAX;    /* the next signal: at the deadline, and then again and again */
@@ -127,11 +118,11 @@ static void send_message(int *client, GuardMessage message, int fd) {
         message.hold_us = hold_us;
         message.watchdog_us = watchdog_us ? watchdog_us + WATCHDOG_SLACK_US : 0;
         message.stage = stage;
-        Passed passed = { .header = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
-        memcpy(CMSG_DATA(&passed.header), &fd, sizeof(int));
+        struct cmsghdr passed[2] = { { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+        memcpy(passed + 1, &fd, sizeof(int));
         struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = fd < 0 ? NULL : &passed,
-                            .msg_controllen = fd < 0 ? 0 : sizeof(passed) };
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = fd < 0 ? NULL : passed,
+                            .msg_controllen = fd < 0 ? 0 : CMSG_SPACE(sizeof(int)) };
         if (*client > 0 && sendmsg(*client, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
                 drop_client(client, "it does not read what it is sent");
 }
@@ -178,6 +169,10 @@ static void keep_deadline(void) {
         uint64_t now = now_us();
         if (now < due_us)
                 return;
+        if (left && board->instance != instance && board->until_us > now) {
+                signal_living(SIGCONT);
+                exit(EXIT_SUCCESS);
+        }
         GuardStage before = stage;
         stage = before == GUARD_STAGE_KILLING || now >= kill_us ? GUARD_STAGE_KILLING : GUARD_STAGE_STOPPED;
         signal_living(stage == GUARD_STAGE_KILLING ? SIGKILL : SIGSTOP);
@@ -208,6 +203,7 @@ static GuardAnswer take_lease(const GuardMessage *request) {
         due_us = until_us > 0 ? until_us : UINT64_MAX;
         if (__builtin_add_overflow(due_us, until_us == GUARD_AT_ONCE ? 0 : hold_us, &kill_us))
                 kill_us = UINT64_MAX;
+        board->until_us = due_us;
         keep_deadline();
         if (stage == GUARD_STAGE_RUNNING)
                 signal_living(SIGCONT);
@@ -238,13 +234,7 @@ static Held *find(const uint8_t *vm) {
         return NULL;
 }
 
-static void forget(Held *held) {
-        (void) close(held->pidfd);
-        *held = (Held) {};
-}
-
-/* The number behind @mark in a file of /proc, or @otherwise. Only of files that do not wait for the process that they
- * are about, as /proc/PID/cmdline can. */
+/* The number behind @mark, or @otherwise, in a file of /proc; in none that may wait for a VM, as /proc/PID/cmdline. */
 static long read_number(const char *before, int which, const char *after, const char *mark, long otherwise) {
         char path[64], text[4096];
         (void) snprintf(path, sizeof(path), "/proc/%s%i%s", before, which, after);
@@ -285,8 +275,9 @@ static GuardAnswer hold(int client, const GuardMessage *request, int *pidfd) {
         if (held && !is_dead(held))
                 return held->request.epoch == request->epoch && held->pid == pid ? GUARD_OK : GUARD_CONFLICT;
         if (held)
-                forget(held);
-        held = find(NULL);
+                (void) close(held->pidfd);
+        else
+                held = find(NULL);
         if (!held || !watch(*pidfd, held))
                 return GUARD_FULL;
         *held = (Held) { .pidfd = steal_fd(pidfd), .pid = pid, .may_be_stopped = true, .request = *request };
@@ -299,11 +290,12 @@ static GuardAnswer kill_or_release(const GuardMessage *request) {
         if (!held || held->request.epoch != request->epoch)
                 return GUARD_NOT_HELD;
         bool dead = is_dead(held);
-        if (request->type == GUARD_RELEASE && dead)
-                forget(held);
+        if (request->type == GUARD_RELEASE && dead) {
+                (void) close(held->pidfd);
+                *held = (Held) {};
+        }
         if (request->type == GUARD_RELEASE || dead)
                 return request->type == GUARD_KILL ? GUARD_ALREADY_DEAD : dead ? GUARD_OK : GUARD_ALIVE;
-        say(LOG_NOTICE, "process %i of a VM is killed", held->pid);
         return send_signal(held, SIGKILL) ? GUARD_OK : GUARD_REFUSED;
 }
 
@@ -313,7 +305,6 @@ static GuardAnswer list(GuardMessage *message, int *ret_pidfd) {
                 Held *held = &helds[message->index];
                 if (!held->pidfd)
                         continue;
-                message->type = GUARD_ENTRY;
                 memcpy(message->vm, held->request.vm, sizeof(message->vm));
                 message->epoch = held->request.epoch;
                 message->alive = !is_dead(held);
@@ -327,10 +318,10 @@ static GuardAnswer list(GuardMessage *message, int *ret_pidfd) {
 
 static void serve_client(int *client) {
         GuardMessage request = {};
-        Passed passed = {};
+        struct cmsghdr passed[2] = {};
         struct iovec iov = { .iov_base = &request, .iov_len = sizeof(request) };
         /* Room for one descriptor: the kernel closes others, and says so. */
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &passed,
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = passed,
                             .msg_controllen = CMSG_LEN(sizeof(int)) };
         ssize_t n = recvmsg(*client, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n <= 0) {
@@ -339,21 +330,20 @@ static void serve_client(int *client) {
                 return;
         }
         _cleanup_close_ int fd = -1;
-        if (m.msg_controllen > 0 && passed.header.cmsg_level == SOL_SOCKET && passed.header.cmsg_type == SCM_RIGHTS)
-                memcpy(&fd, CMSG_DATA(&passed.header), sizeof(int));
+        if (m.msg_controllen > 0 && passed->cmsg_level == SOL_SOCKET && passed->cmsg_type == SCM_RIGHTS)
+                memcpy(&fd, passed + 1, sizeof(int));
         bool speaks = n == sizeof(request) && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && request.cookie != 0 &&
                       request.version == GUARD_VERSION && request.type >= GUARD_HOLD && request.type <= GUARD_LEASE &&
                       (fd < 0 || request.type == GUARD_HOLD);
         keep_deadline();
-        GuardMessage reply = request;
-        int pidfd = -1;                 /* that goes with it */
-        reply.type = GUARD_ANSWER;
-        reply.answer = !speaks                         ? GUARD_BAD_REQUEST
-                       : request.type == GUARD_HOLD    ? hold(*client, &request, &fd)
-                       : request.type == GUARD_LIST    ? list(&reply, &pidfd)
-                       : request.type == GUARD_LEASE   ? take_lease(&request)
+        int entry = -1;                 /* a pidfd that goes with it */
+        request.answer = !speaks                       ? GUARD_BAD_REQUEST
+                         : request.type == GUARD_HOLD  ? hold(*client, &request, &fd)
+                         : request.type == GUARD_LIST  ? list(&request, &entry)
+                         : request.type == GUARD_LEASE ? take_lease(&request)
                                                        : kill_or_release(&request);
-        send_message(client, reply, pidfd);
+        request.type = entry < 0 ? GUARD_ANSWER : GUARD_ENTRY;
+        send_message(client, request, entry);
         if (!speaks && *client > 0)
                 drop_client(client, "it speaks another protocol");
 }
@@ -370,23 +360,44 @@ static void accept_client(void) {
         say(LOG_WARNING, "a client is refused: it is of user %u, or one of more than %u", peer.uid, GUARD_CLIENTS_MAX);
 }
 
-/* Asked to end: may it? Once all were sent SIGKILL they need it no more. A deadline far ahead must be renewed now. */
-static bool may_leave(void) {
-        static bool said;
-        bool may = until_us == 0 || count_living() == 0 || (stage == GUARD_STAGE_KILLING && !refused);
-        if (may || said)
-                return may;
-        said = true;
-        uint64_t latest_us = now_us() + LEAVE_US;
-        kill_us = due_us = latest_us < due_us ? latest_us : due_us;
-        say(LOG_WARNING, "asked to end while %u VMs live by a lease: goes on while gpupoold renews it, and then kills "
-            "them. To end the guard now, end the VMs first", count_living());
-        return false;
+/* The unit does the rest: the score for a lack of memory, and memory that is left to the guard. */
+static void get_out_of_reach(void) {
+        if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+                say(LOG_WARNING, "no locked memory (%s): the guard is slow if the host swaps", strerrorname_np(errno));
+        if (sched_setscheduler(0, SCHED_FIFO, &(struct sched_param) { .sched_priority = PRIORITY }) < 0)
+                say(LOG_WARNING, "no realtime priority (%s): the guard is slow on a busy host", strerrorname_np(errno));
 }
 
-static void serve(const sigset_t *wait_mask) {
+/* Asked to end, or it did, and nothing lives any more. */
+static void leave(void) {
+        bool needed = until_us > 0 && count_living() > 0;
+        end = 0;
+        if (left && needed)
+                return;
+        if (watchdog_us && stage != GUARD_STAGE_KILLING && write(watchdog_fd, "V", 1) < 0)
+                say(LOG_ERR, "the watchdog was not disarmed (%s)", strerrorname_np(errno));
+        pid_t child = needed ? fork() : 1;
+        if (child > 0)
+                exit(EXIT_SUCCESS);
+        if (child < 0)
+                return;                 /* there is no memory for it: it stays */
+        left = true;
+        (void) close(listen_fd);
+        for (EACH(client, clients))
+                if (*client)
+                        drop_client(client, "the guard leaves");
+        if (watchdog_us)
+                (void) close(watchdog_fd);
+        watchdog_us = 0;
+        get_out_of_reach();
+        say(LOG_NOTICE, "asked to end: the deadline of %u VMs is kept until another guard has them", count_living());
+}
+
+_Noreturn static void serve(const sigset_t *wait_mask) {
         static struct epoll_event events[2 + GUARD_CLIENTS_MAX + GUARD_VMS_MAX];
-        while (!end || !may_leave()) {
+        for (;;) {
+                if (end || (left && count_living() == 0))
+                        leave();
                 pat_and_arm();
                 /* poll() would take memory from the kernel, and wait for it where there is none. */
                 int n = epoll_pwait(epoll_fd, events, sizeof(events) / sizeof(events[0]), -1, wait_mask);
@@ -410,15 +421,6 @@ static void on_end(int signal_number) {
         end = 1;
 }
 
-/* The unit does the rest: the score for a lack of memory, and memory that is left to the guard. */
-static void get_out_of_reach(void) {
-        struct sched_param priority = { .sched_priority = PRIORITY };
-        if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
-                say(LOG_WARNING, "no locked memory (%s): the guard is slow if the host swaps", strerrorname_np(errno));
-        if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority) < 0)
-                say(LOG_WARNING, "no realtime priority (%s): the guard is slow on a busy host", strerrorname_np(errno));
-}
-
 /* The socket is for the group that the unit runs the guard in; who speaks is looked at again when it connects. */
 static int listen_at(const char *path, gid_t group) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -440,11 +442,9 @@ static void open_watchdog(const char *path, int seconds) {
         int asked = seconds, real = 0;
         struct watchdog_info info = {};
         watchdog_fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (watchdog_fd < 0)
-                REFUSE("the watchdog %s cannot be opened (%s). EBUSY: another program has it, as systemd by "
-                       "RuntimeWatchdogSec=; else gpupool-guard(8) has how to allow it", path, strerrorname_np(errno));
-        if (ioctl(watchdog_fd, WDIOC_GETSUPPORT, &info) < 0)
-                REFUSE("%s is no watchdog (%s): name another device", path, strerrorname_np(errno));
+        if (watchdog_fd < 0 || ioctl(watchdog_fd, WDIOC_GETSUPPORT, &info) < 0)
+                REFUSE("the watchdog %s cannot be used (%s). EBUSY: another program has it, as systemd by "
+                       "RuntimeWatchdogSec=; ENOTTY: it is none; see gpupool-guard(8)", path, strerrorname_np(errno));
         (void) ioctl(watchdog_fd, WDIOC_SETTIMEOUT, &asked);
         if (ioctl(watchdog_fd, WDIOC_GETTIMEOUT, &real) < 0 || real <= 0 || real > seconds) {
                 (void) !write(watchdog_fd, "V", 1);
@@ -471,14 +471,15 @@ int main(int argc, char **argv) {
         const char *path = GUARD_SOCKET_PATH, *user = "gpupool", *watchdog = NULL, *timeout = "2";
         for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
                 if (c == 'h')
-                        return puts(USAGE) < 0;
+                        return puts("gpupool-guard [--socket PATH] [--user NAME] [--watchdog PATH] "
+                                    "[--watchdog-timeout SECONDS]\nSee gpupool-guard(8).") < 0;
                 if (c == 'v')
                         return puts("gpupool-guard " GPUPOOL_VERSION) < 0;
                 if (c == '?')
                         return EXIT_REFUSED;
                 *(c == 's' ? &path : c == 'u' ? &user : c == 'w' ? &watchdog : &timeout) = optarg;
         }
-        char *rest;
+        char board_path[128], *rest;
         long seconds = strtol(timeout, &rest, 10);
         if (*rest || seconds < 1 || seconds > WATCHDOG_MOST_S)
                 REFUSE("--watchdog-timeout is 1 to %i seconds, and not %s", WATCHDOG_MOST_S, timeout);
@@ -486,24 +487,26 @@ int main(int argc, char **argv) {
         if (!peer)
                 REFUSE("there is no user %s, who is to speak to the guard: make it by systemd-sysusers", user);
 
-        sigset_t wait_mask;             /* signals while it waits: those that end it are blocked elsewhere */
-        struct sigaction action = { .sa_handler = on_end };
-        sigaddset(&action.sa_mask, SIGTERM);
-        (void) sigprocmask(SIG_BLOCK, &action.sa_mask, &wait_mask);
-        (void) sigaction(SIGTERM, &action, NULL);
+        sigset_t ending = {}, wait_mask;        /* signals while it waits: what ends it is blocked elsewhere */
+        sigaddset(&ending, SIGTERM);
+        (void) sigprocmask(SIG_BLOCK, &ending, &wait_mask);
+        (void) signal(SIGTERM, on_end);
         peer_uid = peer->pw_uid;
         listen_fd = listen_at(path, peer->pw_gid);
         epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-        if (!watch(listen_fd, &listen_fd) || !watch(timer_fd, &timer_fd) || getrandom(&instance, 8, 0) < 8)
-                REFUSE("the kernel gives no timer, or nothing to wait with (%s)", strerrorname_np(errno));
+        (void) snprintf(board_path, sizeof(board_path), "%s.lease", path);
+        int fd = open(board_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (board == MAP_FAILED || ftruncate(fd, sizeof(*board)) < 0 || !watch(listen_fd, &listen_fd) ||
+            !watch(timer_fd, &timer_fd) || getrandom(&instance, sizeof(instance), 0) < 0)
+                REFUSE("no %s, or no timer (%s)", board_path, strerrorname_np(errno));
         instance |= 1;                  /* 0 is none */
+        board->instance = instance;
+        board->until_us = 0;
         if (watchdog)
                 open_watchdog(watchdog, (int) seconds);
         get_out_of_reach();
         say(LOG_INFO, "listening at %s", path);
         serve(&wait_mask);
-        if (watchdog && (until_us == 0 || count_living() == 0) && write(watchdog_fd, "V", 1) < 0)
-                say(LOG_ERR, "the watchdog was not disarmed (%s): it may reset this host", strerrorname_np(errno));
-        return EXIT_SUCCESS;
 }

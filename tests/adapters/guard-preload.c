@@ -2,7 +2,7 @@
 
 /* Stands between the guard and its C library, in LD_PRELOAD:
  *
- *  - GUARD_TEST_WATCHDOG=N: whatever the file, it answers as a watchdog device whose period is N seconds or, with N = 0,
+ *  - GUARD_TEST_WATCHDOG=N: whatever the file, it answers as a watchdog device whose period is N seconds or, if N is 0,
  *    whatever it is told to be. What is written goes to the file.
  *  - GUARD_TEST_REFUSE=N: so many times the kernel refuses SIGKILL and SIGSTOP.
  *  - GUARD_TEST_NO_MEMORY=1: once it waits for the first time, asking for memory ends the process. */

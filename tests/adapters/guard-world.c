@@ -26,6 +26,7 @@ static const char *guard_program;
 void guard_world_init(int *argc, char ***argv) {
         g_test_init(argc, argv, NULL);
         guard_program = *argc > 1 ? (*argv)[1] : g_getenv("GPUPOOL_GUARD");
+        g_assert_cmpint(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
         if (!guard_program)
                 g_error("no guard given: argument 1 or GPUPOOL_GUARD");
 }
@@ -125,18 +126,50 @@ void end_process(pid_t pid) {
         g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
 }
 
-int await_end_of_guard(World *w) {
+/* Runs the loop meanwhile. */
+static int await_end(World *w, pid_t pid) {
         int status;
         gint64 end = g_get_monotonic_time() + (gint64) PATIENCE_US;
-        while (waitpid(w->guard, &status, WNOHANG) != w->guard) {
+        for (pid_t ended; (ended = waitpid(pid, &status, WNOHANG)) <= 0;) {
+                g_assert_cmpint(ended, ==, 0);
                 g_assert_cmpint(g_get_monotonic_time(), <, end);
                 if (w->event)
                         g_assert_cmpint(sd_event_run(w->event, 10 * MS), >=, 0);
                 else
                         g_usleep(10 * MS);
         }
+        return status;
+}
+
+int await_end_of_guard(World *w) {
+        int status = await_end(w, w->guard);
         w->guard = 0;
         return status;
+}
+
+static bool is_our_vm(const World *w, pid_t pid) {
+        for (size_t i = 0; i < w->vms.n; i++)
+                if (w->vms.items[i] == pid)
+                        return true;
+        return pid == w->guard;
+}
+
+/* It is of its guard's program, and a child of ours that is none of those that we know. */
+pid_t find_remnant(const World *w) {
+        g_autofree char *path = g_strdup_printf("/proc/self/task/%i/children", getpid());
+        g_autofree char *text = NULL;
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        g_auto(GStrv) pids = g_strsplit(text, " ", -1);
+        for (char **pid = pids; *pid; pid++)
+                if (**pid && !is_our_vm(w, atoi(*pid)))
+                        return atoi(*pid);
+        return 0;
+}
+
+int await_end_of_remnant(World *w) {
+        pid_t pid = find_remnant(w);
+        g_assert_cmpint(pid, >, 0);
+        return await_end(w, pid);
 }
 
 void world_prepare(World *w) {
@@ -163,16 +196,33 @@ static void forget_entries(World *w) {
         w->n_entries = 0;
 }
 
+void end_vms(World *w) {
+        for (size_t i = 0; i < w->vms.n; i++)
+                end_process(w->vms.items[i]);
+        w->vms.n = 0;
+}
+
 void world_end(World *w) {
         guard_link_free(w->link);
         sd_event_unref(w->event);
         forget_entries(w);
-        for (size_t i = 0; i < w->vms.n; i++)
-                end_process(w->vms.items[i]);
+        end_vms(w);
         if (w->guard)
                 end_process(w->guard);
+        while (waitpid(-1, NULL, 0) > 0)
+                ;                       /* what it left behind ends, as nothing lives */
         (void) unlink(w->socket_path);
+        g_autofree char *board = g_strdup_printf("%s.lease", w->socket_path);
+        (void) unlink(board);
         g_assert_cmpint(rmdir(w->folder), ==, 0);
+}
+
+uint64_t in(uint64_t us) {
+        return now_us() + us;
+}
+
+uint64_t just_passed(void) {
+        return now_us() - 1000;
 }
 
 VmId vm_id(unsigned n) {
@@ -226,6 +276,18 @@ bool is_dead(int pidfd) {
 void await_death(int pidfd) {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
         g_assert_cmpint(poll(&p, 1, (int) (PATIENCE_US / MS)), ==, 1);
+}
+
+void await_stop(pid_t pid) {
+        int status;
+        g_assert_cmpint(waitpid(pid, &status, WUNTRACED), ==, pid);
+        g_assert_true(WIFSTOPPED(status));
+}
+
+void await_continuation(pid_t pid) {
+        int status;
+        g_assert_cmpint(waitpid(pid, &status, WCONTINUED), ==, pid);
+        g_assert_true(WIFCONTINUED(status));
 }
 
 GuardResult hold(World *w, unsigned vm, uint64_t epoch, int pidfd) {
@@ -314,7 +376,8 @@ GuardMessage receive_raw(int fd) {
                 char space[CMSG_SPACE(sizeof(int))];
         } control;
         struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
-        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                            .msg_controllen = sizeof(control) };
         struct pollfd p = { .fd = fd, .events = POLLIN };
         g_assert_cmpint(poll(&p, 1, (int) (PATIENCE_US / MS)), ==, 1);
         g_assert_cmpint(recvmsg(fd, &m, MSG_CMSG_CLOEXEC), ==, sizeof(message));

@@ -54,13 +54,19 @@ void world_end(World *w);
 void start_guard(World *w);
 /* Waits for the guard's end. Returns its status. */
 int await_end_of_guard(World *w);
+/* The process that a guard has left behind; the test is its foster parent. 0: there is none. */
+pid_t find_remnant(const World *w);
+int await_end_of_remnant(World *w);             /* returns its status */
 void end_process(pid_t pid);
+void end_vms(World *w);
 
 /* Runs the loop until *@counter has reached @value. */
 void await(World *w, const unsigned *counter, unsigned value);
 /* Runs the loop until that instant. */
 void await_instant(World *w, uint64_t instant_us);
 uint64_t now_us(void);                          /* CLOCK_BOOTTIME */
+uint64_t in(uint64_t us);                       /* as an instant */
+uint64_t just_passed(void);
 
 VmId vm_id(unsigned n);
 /* A process that stands for a VM's. Returns its pidfd. */
@@ -71,6 +77,9 @@ void await_death_throes(pid_t pid);             /* it has had its SIGKILL */
 void let_die(pid_t pid);
 bool is_dead(int pidfd);
 void await_death(int pidfd);
+/* As its parent one is told: these wait for a VM's process, and for nothing else. */
+void await_stop(pid_t pid);
+void await_continuation(pid_t pid);
 
 void count_done(GuardResult result, void *userdata);    /* of a World */
 GuardResult hold(World *w, unsigned vm, uint64_t epoch, int pidfd);

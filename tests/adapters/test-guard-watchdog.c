@@ -207,7 +207,7 @@ static void test_between_two_pats_there_is_a_third_of_the_period_at_most(void) {
         qsort(gaps, ELEMENTS(gaps), sizeof(gaps[0]), compare);
         g_test_message("between two pats: %.0f to %.0f ms, median %.0f ms", (double) gaps[0] / 1000,
                        (double) gaps[ELEMENTS(gaps) - 1] / 1000, (double) gaps[ELEMENTS(gaps) / 2] / 1000);
-        g_assert_cmpuint(gaps[ELEMENTS(gaps) / 2], <=, SECOND / 3);     /* the median: a busy machine may be late once */
+        g_assert_cmpuint(gaps[ELEMENTS(gaps) / 2], <=, SECOND / 3);     /* the median: a busy machine may be late */
 }
 
 static void test_from_the_deadline_on_it_is_not_patted_while_something_lives(void) {
@@ -288,10 +288,33 @@ static void test_it_is_disarmed_when_the_guard_ends_and_nothing_lives(void) {
         _cleanup_close_ int vm = start_vm(&b.w, NULL);
         g_assert_cmpint(lease(&b.w, now_us() + HOUR, 0), ==, GUARD_CALL_OK);
         g_assert_cmpint(hold(&b.w, 1, 7, vm), ==, GUARD_CALL_OK);
-        g_assert_cmpint(kill(b.w.guard, SIGTERM), ==, 0);
         g_assert_cmpint(kill_vm(&b.w, 1, 7), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill(b.w.guard, SIGTERM), ==, 0);
         g_assert_cmpint(await_end_of_guard(&b.w), ==, 0);
         g_assert_cmpint(drain(&b), ==, 'V');
+}
+
+/* Is the device free for the next guard? Of a pipe that nobody has open for writing one reads the end. */
+static bool is_let_go(const Bench *b) {
+        char byte;
+        return read(b->pats, &byte, 1) == 0;
+}
+
+static void test_it_is_disarmed_and_let_go_when_the_guard_leaves_in_the_middle_of_a_lease(void) {
+        BENCH;
+        begin_with_a_second(&b);
+        _cleanup_close_ int vm = start_vm(&b.w, NULL);
+        g_assert_cmpint(lease(&b.w, now_us() + HOUR, 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(hold(&b.w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill(b.w.guard, SIGTERM), ==, 0);
+        g_assert_cmpint(await_end_of_guard(&b.w), ==, 0);
+        await(&b.w, &b.w.n_disconnected, 1);
+        g_assert_cmpint(find_remnant(&b.w), >, 0);
+        g_assert_cmpint(drain(&b), ==, 'V');
+        await_instant(&b.w, now_us() + 500 * MS);
+        g_assert_true(is_let_go(&b));
+        end_vms(&b.w);
+        g_assert_cmpint(await_end_of_remnant(&b.w), ==, 0);
 }
 
 static void test_it_is_disarmed_when_the_guard_ends_and_no_deadline_is_to_be_kept(void) {
@@ -314,8 +337,12 @@ static void test_it_stays_armed_when_something_lives_past_its_deadline(void) {
         await_death_throes(pid);
         g_assert_cmpint(kill(b.w.guard, SIGTERM), ==, 0);
         g_assert_cmpint(await_end_of_guard(&b.w), ==, 0);
+        await(&b.w, &b.w.n_disconnected, 1);
         g_assert_cmpint(drain(&b), ==, '.');
+        g_assert_true(is_let_go(&b));
         let_die(pid);
+        await_death(vm);
+        g_assert_cmpint(await_end_of_remnant(&b.w), ==, 0);
 }
 
 static void test_it_stays_armed_when_the_guard_is_killed(void) {
@@ -349,6 +376,7 @@ int main(int argc, char **argv) {
         TEST(a_guard_that_slept_past_the_deadline_does_not_pat);
         TEST(it_is_disarmed_when_the_guard_ends_and_nothing_lives);
         TEST(it_is_disarmed_when_the_guard_ends_and_no_deadline_is_to_be_kept);
+        TEST(it_is_disarmed_and_let_go_when_the_guard_leaves_in_the_middle_of_a_lease);
         TEST(it_stays_armed_when_something_lives_past_its_deadline);
         TEST(it_stays_armed_when_the_guard_is_killed);
 #undef TEST

@@ -409,7 +409,7 @@ static void test_what_can_be_no_vm_is_not_held(void) {
 /* One that stands in for a guard of another release: its packets may have another size, and the version is first. */
 static void answer_as_another_version(const char *path, size_t size) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
-        GuardMessage request, packet = { .version = GUARD_VERSION + 1, .type = GUARD_ANSWER, .cookie = 1, .instance = 1 };
+        GuardMessage request, packet = { .version = GUARD_VERSION + 1, .type = GUARD_ANSWER, .instance = 1 };
         g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
         (void) unlink(path);
         int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);

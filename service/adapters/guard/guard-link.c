@@ -17,7 +17,8 @@
 #define RECONNECT_FIRST_US (100ULL * 1000)
 #define RECONNECT_MOST_US (2ULL * 1000 * 1000)
 #define TIMER_ACCURACY_US 1000U
-#define LATE_US (100ULL * 1000)         /* so late this process itself did not run, and that is not the guard's fault */
+#define LATE_US (100ULL * 1000)         /* so late this process itself did not run, and that is not the guard's fault: */
+#define LATE_GRACE_US (500ULL * 1000)   /* it gets so much more */
 #define PACKETS_MAX 1024U               /* read in one go */
 
 typedef enum LinkState {
@@ -423,8 +424,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         ARRAY_EACH(call, &link->calls) {
                 if ((*call)->is_finished)
                         continue;
-                if (late > LATE_US)
-                        (*call)->deadline_us += late;
+                if (late > LATE_US && (*call)->deadline_us < now + LATE_GRACE_US)
+                        (*call)->deadline_us = now + LATE_GRACE_US;
                 if ((*call)->deadline_us > now)
                         continue;
                 is_silent = is_silent || (*call)->type != GUARD_KILL;
@@ -557,7 +558,8 @@ int guard_release(GuardLink *link, const VmId *vm, uint64_t epoch, GuardDone don
 }
 
 int guard_lease(GuardLink *link, uint64_t until_us, uint64_t hold_us, GuardDone done, void *userdata) {
-        Call call = { .type = GUARD_LEASE, .until_us = until_us, .hold_us = hold_us, .done = done, .userdata = userdata };
+        Call call = { .type = GUARD_LEASE, .until_us = until_us, .hold_us = hold_us,
+                      .done = done, .userdata = userdata };
         return ask(link, &call, CALL_TIMEOUT_US, -1);
 }
 

@@ -59,7 +59,7 @@ typedef struct GuardState {
         uint64_t hold_us;
         uint64_t watchdog_us;           /* 0: no watchdog is armed */
         bool stopped;                   /* the deadline passed; all that lives does not run, and may yet go on */
-        bool ended;                     /* ... and there is no way back: all are sent SIGKILL, or dead, until the next lease */
+        bool ended;                     /* ... until the next lease there is no way back: all are killed, or dead */
 } GuardState;
 
 typedef void (*GuardDone)(GuardResult result, void *userdata);
