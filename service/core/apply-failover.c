@@ -153,12 +153,12 @@ int apply_drain_node(Apply *apply, const Gpupool1__DrainNode *command) {
                 return apply_refuse(apply, VERDICT_CONFLICT, "node %s is a witness and runs no VM: there is nothing to "
                                     "drain", node->name);
 
-        bool drained_before = node->drain != DRAIN_NONE;
+        bool by_hand_before = node->drain == DRAIN_BY_HAND;
         node->drain = DRAIN_BY_HAND;
         node->drain_timeout_ms = command->timeout_ms;
         node->bring_home = false;
         touch_members(apply);
-        if (drained_before)
+        if (by_hand_before)
                 return 0;
         return apply_note_node(apply, "node-draining", &node->id, "node %s is draining: its VMs leave it, and none is "
                                "placed on it", node->name);

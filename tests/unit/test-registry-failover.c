@@ -365,6 +365,13 @@ static void test_a_node_that_flaps_comes_back_drained(void) {
         g_assert_cmpint(node_told(&c, 2)->drain, ==, DRAIN_FLAPPING);
         assert_said(&c, "node-draining", "node b was lost 3 times within an hour and takes no VM until somebody has "
                     "looked after it: gpupoolctl node resume b");
+        /* Somebody takes it over. */
+        ASSERT_DONE(tell_drained(&c, 2, 0));
+        g_assert_cmpint(node_told(&c, 2)->drain, ==, DRAIN_BY_HAND);
+        assert_said(&c, "node-draining", "node b is draining: its VMs leave it, and none is placed on it");
+        ASSERT_DONE(tell_resumed(&c, 2, false));
+        flap(&c, 1, 0);
+        g_assert_cmpint(node_told(&c, 2)->drain, ==, DRAIN_FLAPPING);
         /* Resumed, it is trusted anew. */
         ASSERT_DONE(tell_resumed(&c, 2, false));
         g_assert_cmpuint(node_told(&c, 2)->n_losses, ==, 0);
