@@ -148,12 +148,14 @@ static void test_a_flipped_bit_breaks_no_promise(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_everything();
         _cleanup_(bytes_clear) Bytes bytes = encoded(c.registry);
         for (size_t i = 0; i < bytes.size; i++) {
-                for (unsigned bit = 0; bit < 8; bit++) {
+                /* The lowest, the highest, and one between: the test is over soon. */
+                const unsigned bits[] = { 0, 1 + i % 6, 7 };
+                for (size_t b = 0; b < ELEMENTS(bits); b++) {
                         _cleanup_(registry_freep) Registry *read = NULL;
-                        bytes.data[i] ^= (uint8_t) (1U << bit);
-                        if (registry_decode(bytes.data, bytes.size, &read) == SNAPSHOT_GOOD && bit == 0)
+                        bytes.data[i] ^= (uint8_t) (1U << bits[b]);
+                        if (registry_decode(bytes.data, bytes.size, &read) == SNAPSHOT_GOOD && bits[b] == 0)
                                 assert_registry_is_sound(read);
-                        bytes.data[i] ^= (uint8_t) (1U << bit);
+                        bytes.data[i] ^= (uint8_t) (1U << bits[b]);
                 }
         }
 }
