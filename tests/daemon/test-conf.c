@@ -99,7 +99,7 @@ static void test_times_that_would_let_a_vm_run_twice_are_refused_with_the_reason
         } cases[] = {
                 { "[Lease]\nDuration=1s\n", "three times Request" },
                 { "[Lease]\nKillTime=50ms\n", "KillTime is below 100ms" },
-                { "[Lease]\nDrift=20000\n", "such a clock is broken" },
+                { "[Lease]\nDrift=20000\n", "a clock like that is broken" },
                 { "[Lease]\nDuration=300s\n", "over 60s" },
                 { "[Lease]\nOnLeaseEnd=hold\n", "hold with a time" },
                 { "[Lease]\nOnLeaseEnd=hold 0s\n", "hold with a time" },
