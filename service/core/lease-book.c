@@ -52,8 +52,8 @@ static void begin_page(LeasePage *page, const Registry *registry, const NodeReco
 }
 
 /* Its times are not as they were. Longer ones count from the beginning, as others may have granted by them. Shorter
- * ones change nothing of what was granted; but who had a long lease and reported that its guard goes by ordinary ones again,
- * did so before it said so. */
+ * ones change nothing of what was granted; but who had a long lease and reported that its guard goes by ordinary ones
+ * again, did so before it said so. */
 static void follow_times(LeasePage *page, const Registry *registry, const NodeRecord *record, uint64_t now_us) {
         uint64_t longest = longest_ms(registry, record);
         if (page->longest_ms == longest && page->death_ms == record->death_ms)

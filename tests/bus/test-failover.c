@@ -140,8 +140,8 @@ static void test_a_parameter_that_stands_twice_is_refused(void) {
         g_variant_builder_init(&options, G_VARIANT_TYPE("a{sv}"));
         g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
                 host->client, "org.gpupool1", NODE_B, "org.gpupool1.Node", "SetFencing",
-                g_variant_new("(sa{ss}a{sv})", "fence_x", &parameters, &options), NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
-                &error);
+                g_variant_new("(sa{ss}a{sv})", "fence_x", &parameters, &options), NULL, G_DBUS_CALL_FLAGS_NONE, -1,
+                NULL, &error);
         g_assert_null(reply);
         g_assert_nonnull(strstr(error->message, "parameter ip stands twice"));
 }

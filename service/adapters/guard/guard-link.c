@@ -17,7 +17,7 @@
 #define RECONNECT_FIRST_US (100ULL * 1000)
 #define RECONNECT_MOST_US (2ULL * 1000 * 1000)
 #define TIMER_ACCURACY_US 1000U
-#define LATE_US (100ULL * 1000)         /* so late this process itself did not run, and that is not the guard's fault: */
+#define LATE_US (100ULL * 1000)         /* so late this process itself did not run, which is not the guard's fault: */
 #define LATE_GRACE_US (500ULL * 1000)   /* it gets so much more */
 #define PACKETS_MAX 1024U               /* read in one go */
 
