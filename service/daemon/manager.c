@@ -239,6 +239,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         earlier(&due, other);
         manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &other));
         earlier(&due, other);
+        manager->member.caught_up = manager->caught_up;
         manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
         earlier(&due, other);
         manager_failed(manager, leader_turn(&manager->leader, world, now, &other));

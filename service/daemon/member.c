@@ -53,12 +53,16 @@ static int begin_cluster(Member *member, const char *name) {
         return history_submit(member->history, &entry, on_decided, member);
 }
 
-/* What the registry is to know of this node's leases, where the cluster goes by any. False: not yet. */
-static bool choose_times(const Member *member, const World *world, const NodeRecord *self, uint32_t *ret_lease_ms,
+/* What the registry is to know of this node's leases, where the cluster goes by any. While the guard still goes by
+ * longer ones, what it knows stands, whatever else there is to tell: others count on it (P1). */
+static void choose_times(const Member *member, const World *world, const NodeRecord *self, uint32_t *ret_lease_ms,
                          uint32_t *ret_death_ms) {
         *ret_lease_ms = *ret_death_ms = 0;
-        return world->registry->level < LEVEL_FAILOVER ||
-               leases_may_announce(member->leases, self, ret_lease_ms, ret_death_ms);
+        if (world->registry->level >= LEVEL_FAILOVER &&
+            !leases_may_announce(member->leases, self, ret_lease_ms, ret_death_ms)) {
+                *ret_lease_ms = self->lease_ms;
+                *ret_death_ms = self->death_ms;
+        }
 }
 
 /* It was declared lost, and all that it ran is dead, proven: a new life, in which it may run VMs again. */
@@ -72,8 +76,9 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
         Entry entry = GPUPOOL1__ENTRY__INIT;
         bool same_boot = self && text_equal(self->boot_id, facts->boot_id);
         bool same_life = same_boot && !may_return(member, self);
-        (void) choose_times(member, world, self, &announcement.lease_ms, &announcement.death_ms);
-        member->announces_boot = !same_boot;
+        choose_times(member, world, self, &announcement.lease_ms, &announcement.death_ms);
+        /* By what is old, this boot may seem to be new though a program before this one announced it. */
+        member->announces_boot = !same_boot && member->caught_up;
         announcement.node = id_message_borrow(world->local.bytes);
         announcement.name = (char *) name;
         announcement.boot_id = facts->boot_id;
@@ -91,10 +96,7 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
 static bool is_told(const Member *member, const World *world, const NodeFacts *facts, const NodeRecord *self,
                     const char *name) {
         uint32_t lease_ms, death_ms;
-        if (!choose_times(member, world, self, &lease_ms, &death_ms)) {
-                lease_ms = self->lease_ms;
-                death_ms = self->death_ms;
-        }
+        choose_times(member, world, self, &lease_ms, &death_ms);
         return !may_return(member, self) && self->lease_ms == lease_ms && self->death_ms == death_ms &&
                text_equal(self->name, name) && text_equal(self->boot_id, facts->boot_id) &&
                self->level == LEVEL_SUPPORTED && text_list_equal(&self->addresses, member->addresses) &&

@@ -17,6 +17,7 @@ typedef struct Member {
         bool witness;
         const Leases *leases;           /* whose times are announced; borrowed, as the next */
         const Runner *runner;           /* a lost node comes back when nothing of its last life lives */
+        bool caught_up;                 /* the registry here is not behind; set before each turn */
         bool began_boot;                /* this program announced the host's boot: nothing was started in it before */
         bool announces_boot;            /* the entry that is on its way does */
         bool announcing;                /* an entry is on its way */
