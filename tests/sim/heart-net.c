@@ -162,11 +162,11 @@ static void deliver(HeartNetwork *network, HeartHost *from, HeartHost *to, const
         gpupool1__frame__free_unpacked(frame, NULL);
 }
 
-/* Until when nothing can arrive at @to; 0: now. */
-static uint64_t blocked_until(HeartNetwork *network, const HeartHost *from, const HeartHost *to) {
+/* Until when what was due at @at_us cannot arrive; 0: now. What was there before the cut lies in the socket. */
+static uint64_t blocked_until(HeartNetwork *network, const HeartHost *from, const HeartHost *to, uint64_t at_us) {
         uint64_t now = time_of(network)->now_us;
-        if (network->cut[from->number][to->number] || heart_host_is_frozen(to) ||
-            (heart_host_is_frozen(from) && from->frozen_until_us > now))
+        bool cut = network->cut[from->number][to->number] && at_us > network->cut_us[from->number][to->number];
+        if (cut || heart_host_is_frozen(to) || heart_host_is_frozen(from))
                 return now + BLOCKED_AGAIN_US;
         if (to->loop && sim_loop_free_at(to->loop) > now)
                 return sim_loop_free_at(to->loop);
@@ -178,7 +178,7 @@ static void on_arrival(void *userdata) {
         HeartNetwork *network = way->network;
         HeartHost *from = network->heart->hosts + way->from, *to = network->heart->hosts + way->to;
         HeartLetter *letter = way->first;
-        uint64_t until_us = blocked_until(network, from, to);
+        uint64_t until_us = blocked_until(network, from, to, letter->at_us);
         if (until_us > 0) {
                 sim_alarm_set(time_of(network), &way->alarm, until_us);
                 return;
@@ -452,6 +452,19 @@ int peer_net_set_peers(PeerNet *net, const PeerInfo *peers, size_t n) {
         return 0;
 }
 
+/* This answer is still delivered; whom it is for reads it when it goes on. */
+static void come_late(HeartNetwork *network, HeartHost *host, HeartWay *way) {
+        uint64_t now = time_of(network)->now_us;
+        network->late = NULL;
+        if (!host->loop)
+                return;
+        heart_say(network->heart, "%s: gpupoold is stopped for %.3f s with an answer on its way", host->name,
+                  (double) network->late_us / (double) SECOND);
+        sim_loop_hold(host->loop, now + network->late_us);
+        heart_network_cut_off(network, host->number);
+        network->cut_us[way->from][way->to] = now + network->most_us + 1;
+}
+
 int peer_net_send(PeerNet *net, const NodeId *node, PeerStream stream, const Gpupool1__Frame *frame) {
         HeartHost *host = net->host, *peer = heart_host_by_id(host->heart, node);
         HeartNetwork *network = &host->heart->network;
@@ -472,6 +485,8 @@ int peer_net_send(PeerNet *net, const NodeId *node, PeerStream stream, const Gpu
                 return PEER_SEND_QUEUED;
         }
         unsigned copies = 1 + (sim_pick(time, 1000) < network->twice_per_mille);
+        if (network->late == peer && frame->body_case == GPUPOOL1__FRAME__BODY_LEASE_ANSWER)
+                come_late(network, peer, way);
         for (unsigned i = 0; i < copies; i++) {
                 HeartLetter *letter = letter_new(network, host->number, peer->number, size);
                 letter->stream = stream;
@@ -536,8 +551,22 @@ void heart_network_clear(HeartNetwork *network) {
                 }
 }
 
+void heart_network_cut(HeartNetwork *network, unsigned from, unsigned to) {
+        if (!network->cut[from][to])
+                network->cut_us[from][to] = time_of(network)->now_us;
+        network->cut[from][to] = true;
+}
+
+void heart_network_cut_off(HeartNetwork *network, unsigned host) {
+        for (unsigned i = 0; i < HEART_HOSTS_MAX; i++) {
+                heart_network_cut(network, i, host);
+                heart_network_cut(network, host, i);
+        }
+}
+
 void heart_network_heal(HeartNetwork *network) {
         memset(network->cut, 0, sizeof(network->cut));
+        network->late = NULL;
 }
 
 void heart_network_calm(HeartNetwork *network) {

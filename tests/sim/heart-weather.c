@@ -30,6 +30,7 @@ const char *const heart_trouble_names[TROUBLE_COUNT] = {
         [TROUBLE_DISK_ERROR] = "disks failed",
         [TROUBLE_DISK_FULL_ALL] = "all disks full",
         [TROUBLE_DISK_STALL] = "disks hung",
+        [TROUBLE_DISK_STALL_ALL] = "all disks hung",
         [TROUBLE_DISK_LOST] = "disks lost",
         [TROUBLE_LIBVIRT_KILL] = "libvirt killed",
         [TROUBLE_LIBVIRT_HANG] = "libvirt hung",
@@ -38,7 +39,6 @@ const char *const heart_trouble_names[TROUBLE_COUNT] = {
         [TROUBLE_GUEST_OFF] = "guest powered off",
         [TROUBLE_GPU_LOST] = "GPUs lost",
         [TROUBLE_CLOCK_STEP] = "realtime stepped",
-        [TROUBLE_NODE_STOP] = "guard and gpupoold stopped",
 };
 
 static SimTime *time_of(const HeartWeather *weather) {
@@ -199,7 +199,7 @@ static bool split(HeartWeather *weather) {
         for (unsigned a = 0; a < HEART_HOSTS_MAX; a++)
                 for (unsigned b = 0; b < HEART_HOSTS_MAX; b++)
                         if ((sides >> a & 1) != (sides >> b & 1) && (!one_way || (sides >> a & 1)))
-                                network->cut[a][b] = true;
+                                heart_network_cut(network, a, b);
         heal_later(weather);
         return true;
 }
@@ -210,8 +210,10 @@ static bool deafen(HeartWeather *weather, const HeartHost *host) {
         heart_say(weather->heart, "%s: %s", host->name, how == 1 ? "hears nobody" : how == 2 ? "is heard by nobody"
                                                                                    : "is cut off");
         for (unsigned i = 0; i < HEART_HOSTS_MAX; i++) {
-                network->cut[i][host->number] = network->cut[i][host->number] || how != 2;
-                network->cut[host->number][i] = network->cut[host->number][i] || how != 1;
+                if (how != 2)
+                        heart_network_cut(network, i, host->number);
+                if (how != 1)
+                        heart_network_cut(network, host->number, i);
         }
         heal_later(weather);
         return true;
@@ -222,7 +224,8 @@ static bool cut_some_ways(HeartWeather *weather) {
         heart_say(weather->heart, "some ways are cut");
         for (unsigned a = 0; a < weather->heart->n_hosts; a++)
                 for (unsigned b = 0; b < weather->heart->n_hosts; b++)
-                        network->cut[a][b] = network->cut[a][b] || sim_chance(time_of(weather), 20);
+                        if (sim_chance(time_of(weather), 20))
+                                heart_network_cut(network, a, b);
         heal_later(weather);
         return true;
 }
@@ -327,29 +330,11 @@ static bool step_clock(HeartWeather *weather, HeartHost *host) {
         return true;
 }
 
-static void on_stop(void *userdata) {
-        HeartWeather *weather = userdata;
-        HeartHost *host = weather->stopped;
-        uint64_t until_us = soon(weather, SECOND, 12 * SECOND);
-        if (!is_there(host) || !host->guard.is_armed || !host->guard.loop)
-                return;
-        heart_say(weather->heart, "%s: gpupoold and the guard are stopped", host->name);
-        sim_loop_hold(host->guard.loop, until_us);
-        if (host->loop)
-                sim_loop_hold(host->loop, until_us);
-        note_guard_trouble(host, until_us);
-        note_trouble(host, until_us);
-}
-
-/* Nobody is left to end its VMs but the watchdog. */
-static bool stop_node(HeartWeather *weather, HeartHost *host) {
-        const LeaseTimes *times = &weather->heart->times;
-        if (!is_there(host) || !host->guard.is_armed || weather->stop.place > 0 || !may_cut(weather))
-                return false;
-        (void) deafen(weather, host);
-        weather->stopped = host;
-        sim_alarm_set(time_of(weather), &weather->stop,
-                      soon(weather, times->lease_us - 2 * times->request_us, times->lease_us));
+static bool stall_all_disks(HeartWeather *weather) {
+        uint64_t until_us = soon(weather, SECOND, 6 * SECOND);
+        heart_say(weather->heart, "all disks hang");
+        for (unsigned i = 0; i < weather->heart->n_hosts; i++)
+                weather->heart->hosts[i].disk->stalled_until_us = until_us;
         return true;
 }
 
@@ -395,6 +380,8 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
                 return fill_all_disks(weather);
         case TROUBLE_DISK_STALL:
                 return stall_disk(weather, host);
+        case TROUBLE_DISK_STALL_ALL:
+                return stall_all_disks(weather);
         case TROUBLE_DISK_LOST:
                 return lose_disk(weather, any_host(weather));
         case TROUBLE_LIBVIRT_KILL:
@@ -411,8 +398,6 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
                 return lose_gpu(weather, any_host(weather));
         case TROUBLE_CLOCK_STEP:
                 return step_clock(weather, host);
-        case TROUBLE_NODE_STOP:
-                return stop_node(weather, any_host(weather));
         case TROUBLE_COUNT:
                 break;
         }
@@ -451,7 +436,6 @@ void heart_weather_init(HeartWeather *weather, Heart *heart) {
                 .heart = heart,
                 .next = { .ring = on_next, .userdata = weather },
                 .heal = { .ring = on_heal, .userdata = weather },
-                .stop = { .ring = on_stop, .userdata = weather },
                 .is_sunny = true,
         };
         for (unsigned i = 0; i < TROUBLE_COUNT; i++)
@@ -476,7 +460,6 @@ void heart_weather_start(HeartWeather *weather) {
 void heart_weather_clear(HeartWeather *weather) {
         sim_alarm_unset(time_of(weather), &weather->next);
         sim_alarm_unset(time_of(weather), &weather->heal);
-        sim_alarm_unset(time_of(weather), &weather->stop);
 }
 
 void heart_weather_end(HeartWeather *weather) {

@@ -38,7 +38,7 @@ static uint64_t failover_bound_us(const Heart *heart, const HeartHost *victim) {
         return (heart->options.fast ? 6 : 10) * SECOND + watchdog_us;
 }
 
-/* Of those who vote, by the leader's word. */
+/* By the leader's word all that vote are there, and enough of them without this one. */
 static bool has_majority_without(Heart *heart, const HeartHost *victim) {
         ClusterStatus status = {};
         unsigned n = 0;
@@ -46,36 +46,111 @@ static bool has_majority_without(Heart *heart, const HeartHost *victim) {
                 return false;
         for (size_t i = 0; i < status.n_voters; i++) {
                 const HeartHost *host = heart_host_by_id(heart, status.voters + i);
-                n += host && host != victim && host->on && !host->ruined && !host->removed;
+                if (!host || !host->on || host->ruined || host->removed)
+                        return false;
+                n += host != victim;
         }
         return n * 2 > status.n_voters;
 }
 
+static void on_stop(void *userdata) {
+        Heart *heart = userdata;
+        HeartHost *host = heart->victim;
+        uint64_t until_us = heart->time.now_us + 60 * SECOND;
+        if (!host || !host->on || !host->loop || !host->guard.loop)
+                return;
+        heart_say(heart, "%s: gpupoold and the guard are stopped", host->name);
+        sim_loop_hold(host->guard.loop, until_us);
+        sim_loop_hold(host->loop, until_us);
+}
+
+static bool can_fail(Heart *heart, const HeartHost *victim, HeartFailure failure) {
+        switch (failure) {
+        case FAILURE_WATCHED:
+                return victim->guard.is_armed && !victim->witness;
+        case FAILURE_LATE:
+                return heart_judge_leader(&heart->judge) != victim && !victim->witness;
+        case FAILURE_POWER:
+        case FAILURE_CUT:
+        case FAILURE_FREEZE:
+        case FAILURE_COUNT:
+                break;
+        }
+        return true;
+}
+
+static void bring_failure(Heart *heart, HeartHost *victim) {
+        static const char *const names[FAILURE_COUNT] = { "loses its power", "is cut off",
+                                                          "is cut off, and then stopped", "is cut off behind an answer",
+                                                          "stands still" };
+        SimTime *time = &heart->time;
+        const LeaseTimes *times = &heart->times;
+        heart_say(heart, "-- %s %s, and nothing else is wrong", victim->name, names[heart->failure]);
+        switch (heart->failure) {
+        case FAILURE_POWER:
+                heart_host_power_off(victim, UINT64_MAX);
+                break;
+        case FAILURE_WATCHED:
+                sim_alarm_set(time, &heart->stop, time->now_us + sim_between(time, times->lease_us / 2, times->lease_us));
+                heart_network_cut_off(&heart->network, victim->number);
+                break;
+        case FAILURE_CUT:
+                heart_network_cut_off(&heart->network, victim->number);
+                break;
+        case FAILURE_LATE:
+                heart->network.late = victim;
+                heart->network.late_us = sim_between(time, times->request_us, times->lease_us);
+                break;
+        case FAILURE_FREEZE:
+                heart_host_freeze(victim, time->now_us + 20 * SECOND, false);
+                break;
+        case FAILURE_COUNT:
+                break;
+        }
+}
+
 static void fail_one(Heart *heart) {
         HeartHost *victim = heart->hosts + sim_pick(&heart->time, heart->n_hosts);
-        if (!victim->on || victim->removed || !has_majority_without(heart, victim) ||
-            heart->judge.truth->frozen_ms > 0)
+        HeartFailure failure = (HeartFailure) sim_pick(&heart->time, FAILURE_COUNT);
+        if (!victim->on || victim->removed || !has_majority_without(heart, victim) || heart->judge.truth->frozen_ms > 0)
                 return;
+        heart->failure = can_fail(heart, victim, failure) ? failure : FAILURE_POWER;
+        heart->failures[heart->failure]++;
         heart->victim = victim;
         heart->failed_us = heart->time.now_us;
         for (unsigned i = 0; i < heart->judge.n_vms; i++) {
                 HeartVm *vm = heart->judge.vms + i;
-                vm->down_since_us = vm->runs && vm->runs->host == victim ? heart->time.now_us : 0;
+                bool was_there = vm->runs && vm->runs->host == victim;
+                vm->down_since_us = was_there ? heart->time.now_us : 0;
+                vm->fits_since_us = heart->time.now_us;
         }
-        heart_say(heart, "-- %s fails, and nothing else is wrong", victim->name);
-        heart_host_power_off(victim, UINT64_MAX);
+        bring_failure(heart, victim);
+}
+
+static void end_failure(Heart *heart) {
+        HeartHost *victim = heart->victim;
+        heart->victim = NULL;
+        sim_alarm_unset(&heart->time, &heart->stop);
+        heart_network_heal(&heart->network);
+        if (victim->loop && !heart_host_is_frozen(victim))
+                sim_loop_release(victim->loop);
+        if (victim->guard.loop && !heart_host_is_frozen(victim))
+                sim_loop_release(victim->guard.loop);
+        if (!victim->on && victim->boot.place == 0)
+                sim_alarm_set(&heart->time, &victim->boot, heart->time.now_us + sim_between(&heart->time, MS, SECOND));
 }
 
 /* True: all that could run again elsewhere does. */
 static bool look_at_failure(Heart *heart) {
         HeartJudge *judge = &heart->judge;
         uint64_t bound_us = failover_bound_us(heart, heart->victim);
-        bool over = heart->time.now_us >= heart->failed_us + bound_us;
         bool all = true;
         for (unsigned i = 0; i < judge->n_vms; i++) {
                 HeartVm *vm = judge->vms + i;
                 if (vm->down_since_us == 0)
                         continue;
+                if (vm->runs && vm->runs->host == heart->victim)
+                        continue;       /* not for long */
                 if (vm->runs) {
                         uint64_t took_us = vm->started_us - vm->down_since_us;
                         judge->visits.measured++;
@@ -85,14 +160,19 @@ static bool look_at_failure(Heart *heart) {
                         vm->down_since_us = 0;
                         continue;
                 }
-                all = false;
                 const Vm *known = registry_find_vm(judge->truth, &vm->id);
                 bool placed = known && known->assignment.phase != ASSIGNMENT_NONE;
-                if (over && (placed || heart_judge_fits_elsewhere(judge, vm, heart->victim)))
-                        sim_broken(&heart->time, "P4: %s was on %s, which failed %.1f s ago, and does not run again",
-                                   vm->name, heart->victim->name, (double) bound_us / (double) SECOND);
+                if (!placed && !heart_judge_fits_elsewhere(judge, vm, heart->victim)) {
+                        vm->fits_since_us = heart->time.now_us;
+                        continue;
+                }
+                all = false;
+                if (heart->time.now_us < vm->fits_since_us + bound_us)
+                        continue;
+                sim_broken(&heart->time, "P4: %s was on %s, which failed, there was room for %.1f s, and it does not run "
+                           "again", vm->name, heart->victim->name, (double) bound_us / (double) SECOND);
         }
-        return all || over;
+        return all && heart->time.now_us >= heart->failed_us + bound_us;
 }
 
 static void begin_storm(Heart *heart) {
@@ -157,8 +237,7 @@ static void on_scene(void *userdata) {
         case SCENE_FAILURE:
                 if (!look_at_failure(heart))
                         break;
-                sim_alarm_set(&heart->time, &heart->victim->boot, heart->time.now_us + sim_between(&heart->time, MS, SECOND));
-                heart->victim = NULL;
+                end_failure(heart);
                 begin_storm(heart);
                 break;
         }
@@ -227,6 +306,7 @@ Heart *heart_new(const HeartOptions *options) {
         }
         heart->hosts[heart->n_hosts - 1].witness = witness;
         heart->scene = (SimAlarm) { .ring = on_scene, .userdata = heart };
+        heart->stop = (SimAlarm) { .ring = on_stop, .userdata = heart };
         return heart;
 }
 

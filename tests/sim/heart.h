@@ -236,6 +236,9 @@ typedef struct HeartLink {              /* between two hosts, the lower number f
 typedef struct HeartNetwork {
         Heart *heart;
         bool cut[HEART_HOSTS_MAX][HEART_HOSTS_MAX];     /* from, to */
+        uint64_t cut_us[HEART_HOSTS_MAX][HEART_HOSTS_MAX];      /* since then */
+        HeartHost *late;                /* with the next answer about its lease it stops, and is cut off */
+        uint64_t late_us;               /* for so long it stops */
         HeartWay ways[HEART_HOSTS_MAX][HEART_HOSTS_MAX];
         HeartLink links[HEART_HOSTS_MAX][HEART_HOSTS_MAX];      /* [a][b], a < b */
         uint64_t least_us, most_us;
@@ -245,6 +248,8 @@ typedef struct HeartNetwork {
 
 void heart_network_init(HeartNetwork *network, Heart *heart);
 void heart_network_clear(HeartNetwork *network);
+void heart_network_cut(HeartNetwork *network, unsigned from, unsigned to);
+void heart_network_cut_off(HeartNetwork *network, unsigned host);       /* both ways */
 void heart_network_heal(HeartNetwork *network);
 void heart_network_calm(HeartNetwork *network);
 /* A process ended; whether in order. */
@@ -272,7 +277,7 @@ typedef struct HeartVm {
         char name[8];
         unsigned count;                 /* GPUs */
         Qemu *runs;                     /* the process whose vCPUs run */
-        uint64_t idle_since_us;         /* since when it could run and does not; 0: it does, or could not */
+        uint64_t fits_since_us;         /* since when it has or could have a place */
         uint64_t down_since_us;         /* its host failed then, and nothing else was wrong; 0: not so */
         HeartHost *failed;
         uint64_t started_us;
@@ -361,6 +366,7 @@ typedef enum HeartTrouble {
         TROUBLE_DISK_ERROR,
         TROUBLE_DISK_FULL_ALL,
         TROUBLE_DISK_STALL,
+        TROUBLE_DISK_STALL_ALL,         /* storage that all share */
         TROUBLE_DISK_LOST,              /* and the node, which comes again as another one */
         TROUBLE_LIBVIRT_KILL,
         TROUBLE_LIBVIRT_HANG,
@@ -369,7 +375,6 @@ typedef enum HeartTrouble {
         TROUBLE_GUEST_OFF,
         TROUBLE_GPU_LOST,
         TROUBLE_CLOCK_STEP,             /* of realtime */
-        TROUBLE_NODE_STOP,              /* cut off; then, at its lease's end, gpupoold and guard stop: the watchdog's */
         TROUBLE_COUNT,
 } HeartTrouble;
 
@@ -382,8 +387,7 @@ typedef struct HeartWeather {
         unsigned stubborn_percent;      /* processes that are dead to their vCPUs and yet not over for long */
         uint64_t network_most_us;
         bool lossy;
-        SimAlarm next, heal, stop;
-        HeartHost *stopped;             /* whose gpupoold and guard are about to be stopped */
+        SimAlarm next, heal;
         bool is_sunny;
 } HeartWeather;
 
@@ -406,6 +410,16 @@ typedef struct HeartOptions {
         unsigned told;
         int mutant;                     /* -1: none */
 } HeartOptions;
+
+/* How one host fails while nothing else is wrong. */
+typedef enum HeartFailure {
+        FAILURE_POWER,
+        FAILURE_CUT,                    /* nobody hears it, and it hears nobody */
+        FAILURE_WATCHED,                /* the same, and when its lease ends gpupoold and guard do not run */
+        FAILURE_LATE,                   /* the same, and gpupoold stands still before it hears its last answer */
+        FAILURE_FREEZE,
+        FAILURE_COUNT,
+} HeartFailure;
 
 enum HeartScene {
         SCENE_FOUND,                    /* the cluster comes about */
@@ -433,7 +447,10 @@ struct Heart {
         uint64_t scene_until_us, quiet_since_us;
         uint64_t n_mended;              /* how often all was well again */
         HeartHost *victim;              /* of the failure that is measured */
+        HeartFailure failure;
         uint64_t failed_us;
+        SimAlarm stop;                  /* its processes are stopped */
+        uint64_t failures[FAILURE_COUNT];
         uint64_t n_steps;
 };
 
