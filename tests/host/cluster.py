@@ -226,6 +226,13 @@ class Cluster:
             if state in ("draining", "drained"):
                 self.hosts[1].ctl("node", "resume", name)
         self.wait_for_states(**{host.name: "online" for host in self.hosts.values()})
+        wait_until(lambda: all(self.can_run_vms(node) for node in self.nodes().values()), SLOW_S,
+                   "a host has no libvirt or no guard")
+        self.wait_same_view()
+
+    @staticmethod
+    def can_run_vms(node):
+        return node["Role"] == "witness" or node["Hypervisor"] == node["Guard"] == "connected"
 
     def let_go_on(self, number):
         """What a test has stopped (SIGSTOP) of the services, and not a VM that the guard has stopped."""

@@ -19,6 +19,7 @@ class Case(cluster.Case):
     def setUp(self):
         super().setUp()
         self.rig, self.watch = self.cluster.rig, self.cluster.watch
+        self.cluster.wait_same_view()           # what the last test cleared away is gone for all
         self.logged = {path: path.stat().st_size for path in self.logs()}
         self.addCleanup(self.watch.check)
         self.addCleanup(self.cluster.heal)
