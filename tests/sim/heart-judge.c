@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/placement.h"
 #include "heart.h"
 
 #define WINDOW_US (60 * MS)             /* a host that goes on may run its VMs so long before its guard is scheduled */
@@ -404,6 +405,20 @@ static HeartHost *find_leader(HeartJudge *judge, ClusterStatus *ret) {
         return NULL;
 }
 
+/* Why it has no place, as the leader shows it. */
+static char *reason_of(HeartJudge *judge, const HeartVm *known) {
+        _cleanup_free_ char *code = NULL, *sentence = NULL;
+        ClusterStatus status;
+        HeartHost *leader = find_leader(judge, &status);
+        void *userdata;
+        if (!leader)
+                return g_strdup("nobody leads");
+        const World *world = heart_bus_service(leader->bus, &userdata)->world(userdata);
+        const Vm *vm = registry_find_vm(world->registry, &known->id);
+        g_assert_cmpint(vm ? vm_reason(world, vm, &code, &sentence) : 0, >=, 0);
+        return g_strdup_printf("%s (%s)", sentence, code);
+}
+
 HeartHost *heart_judge_leader(HeartJudge *judge) {
         ClusterStatus status;
         return find_leader(judge, &status);
@@ -428,8 +443,11 @@ static char *missing_of(HeartJudge *judge, HeartVm *known) {
                 return vm->reason ? NULL : g_strdup_printf("P5: %s failed without a reason", known->name);
         if (vm->assignment.phase != ASSIGNMENT_NONE)
                 return g_strdup_printf("P5: %s is assigned and does not run", known->name);
-        if (heart_judge_fits_elsewhere(judge, known, NULL))
-                return g_strdup_printf("P5: %s is to run, there is room, and it has no place", known->name);
+        if (heart_judge_fits_elsewhere(judge, known, NULL)) {
+                g_autofree char *reason = reason_of(judge, known);
+                return g_strdup_printf("P5: %s is to run, there is room, and it has no place: %s", known->name,
+                                       reason);
+        }
         return NULL;
 }
 
