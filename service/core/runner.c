@@ -135,10 +135,14 @@ static bool may_run(const Runner *runner) {
         return !runner->lease_needed || runner->lease_runs;
 }
 
+/* What lives is held, whatever libvirt knows of it, and until it is, the node asks for no lease. */
+static bool is_to_be_held(const Runner *runner, const Run *run) {
+        return run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && !MUTANT(RESUME_UNGUARDED) &&
+               runner->guard_usable && runner->guard_listed;
+}
+
 static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
-        /* What lives is held, whatever libvirt knows of it. */
-        if (run->process == RUN_PROCESS_ALIVE && !run->held && run->has_pidfd && !MUTANT(RESUME_UNGUARDED) &&
-            runner->guard_usable && runner->guard_listed) {
+        if (is_to_be_held(runner, run)) {
                 *ret = RUN_HOLD;
                 return true;
         }
@@ -299,6 +303,11 @@ static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us
         if (vm && vm->assignment.phase == ASSIGNMENT_STOPPING) {
                 if (run->domain == RUN_DOMAIN_UNKNOWN && run->process == RUN_PROCESS_UNKNOWN)
                         return false;
+                /* Also by a guard that was started anew while the guest shuts down, which may take long. */
+                if (run->resumed && !run->hold_refused && is_to_be_held(runner, run)) {
+                        *ret = RUN_HOLD;
+                        return true;
+                }
                 if (decide_shutdown(runner, run, vm, now_us, wake_us, &ask)) {
                         *ret = RUN_SHUTDOWN;
                         return ask;
@@ -405,6 +414,10 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                 run->held = run->held || answer == RUN_ANSWER_DONE;
                 if (answer == RUN_ANSWER_STALE)         /* the process is dead already */
                         note_death(run, now_us);
+                run->hold_refused = !run->held && answer != RUN_ANSWER_STALE;
+                /* A guard whose lease has ended holds nothing more, so it kills nothing more: libvirt is asked again. */
+                if (run->hold_refused)
+                        run->destroy_failed = false;
                 return answer == RUN_ANSWER_FAILED && !run->resumed ? begin_end(run, END_START_FAILED, sentence) : 0;
         case RUN_PERMIT:
                 run->permitted = answer == RUN_ANSWER_DONE;
@@ -574,11 +587,13 @@ int runner_process_died(Runner *runner, const VmId *vm, uint64_t epoch, uint64_t
 void runner_guard_lost(Runner *runner) {
         runner->guard_usable = false;
         runner->guard_listed = false;
+        ARRAY_EACH(run, &runner->runs)
+                run->hold_refused = false;
 }
 
 void runner_guard_anew(Runner *runner) {
         ARRAY_EACH(run, &runner->runs)
-                run->held = false;
+                run->held = run->hold_refused = false;
 }
 
 void runner_hypervisor_lost(Runner *runner) {

@@ -57,6 +57,7 @@ typedef struct Run {
         RunDomain domain;
         RunProcess process;
         bool held;              /* by the guard */
+        bool hold_refused;      /* by the guard that is connected now */
         bool has_pidfd;         /* the daemon has one for this run */
         bool permitted;
         bool resumed;

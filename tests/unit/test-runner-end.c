@@ -419,6 +419,55 @@ static void test_a_running_vm_outlives_a_guard_that_refuses_it(void) {
         g_assert_false(run_of(s)->ending);
 }
 
+/* Until it is held the node asks for no lease, and a guest may take minutes to go down. */
+static void test_a_new_guard_is_given_what_shuts_down(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_SHUTDOWN, 60000);
+        ASSERT_DOES(s, RUN_SHUTDOWN);
+        ASSERT_RESTS(s);
+        runner_guard_lost(&s->runner);
+        runner_guard_anew(&s->runner);
+        guard_lists_nothing(s);
+        g_assert_false(runner_is_guarded(&s->runner));
+        ASSERT_DOES(s, RUN_HOLD);
+        g_assert_true(runner_is_guarded(&s->runner));
+        ASSERT_RESTS_FOR(s, 60 * SECOND);
+}
+
+static void test_a_guard_that_refuses_it_holds_up_no_stop(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_SHUTDOWN, 5000);
+        ASSERT_DOES(s, RUN_SHUTDOWN);
+        runner_guard_lost(&s->runner);
+        runner_guard_anew(&s->runner);
+        guard_lists_nothing(s);
+        ASSERT_TAKES(s, RUN_HOLD);
+        answers(s, RUN_ANSWER_FAILED);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_RESTS_FOR(s, 4 * SECOND);
+        passes(s, 4 * SECOND);
+        ASSERT_TAKES(s, RUN_DESTROY);
+}
+
+/* Its deadline came before it was given the process again. */
+static void test_what_a_guard_takes_no_more_is_destroyed_again(void) {
+        STAGE s = stage_of_a_running_vm();
+        runner_guard_lost(&s->runner);
+        g_assert_cmpint(runner_end_all(&s->runner, END_GUARD_LOST, NULL), ==, 0);
+        ASSERT_TAKES(s, RUN_DESTROY);
+        answers(s, RUN_ANSWER_UNKNOWN);
+        runner_guard_anew(&s->runner);
+        guard_lists_nothing(s);
+        for (int i = 0; i < 3; i++) {
+                passes(s, RUNNER_RETRY_US);
+                ASSERT_TAKES(s, RUN_HOLD);
+                answers(s, RUN_ANSWER_NOT_TRIED);
+                passes(s, RUNNER_RETRY_US);
+                ASSERT_TAKES(s, RUN_DESTROY);
+                answers(s, RUN_ANSWER_FAILED);
+        }
+}
+
 /* ---- a service that was started anew */
 
 /* Begins again, with the domain and the guard's word as they are at that step. */
@@ -681,6 +730,9 @@ int main(int argc, char **argv) {
         TEST(a_new_guard_is_given_what_runs);
         TEST(a_death_is_reported_though_the_guard_is_gone_and_let_go_of_when_it_is_back);
         TEST(a_running_vm_outlives_a_guard_that_refuses_it);
+        TEST(a_new_guard_is_given_what_shuts_down);
+        TEST(a_guard_that_refuses_it_holds_up_no_stop);
+        TEST(what_a_guard_takes_no_more_is_destroyed_again);
         TEST(a_restarted_service_goes_on_before_the_start);
         TEST(a_process_that_was_not_found_is_looked_for_again);
         TEST(a_restarted_service_goes_on_before_the_hold);
