@@ -415,7 +415,7 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                 if (answer == RUN_ANSWER_STALE)         /* the process is dead already */
                         note_death(run, now_us);
                 run->hold_refused = !run->held && answer != RUN_ANSWER_STALE;
-                /* A guard whose lease has ended holds nothing more, so it kills nothing more: libvirt is asked again. */
+                /* A guard past its deadline takes nothing, so it kills nothing more: libvirt is asked again. */
                 if (run->hold_refused)
                         run->destroy_failed = false;
                 return answer == RUN_ANSWER_FAILED && !run->resumed ? begin_end(run, END_START_FAILED, sentence) : 0;
