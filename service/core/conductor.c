@@ -256,11 +256,11 @@ static int propose_pool_gpus(const World *world, Proposal *ret) {
 /* What is about time, and does not wait for anything else. */
 static int propose_by_time(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret,
                            uint64_t *wake_us) {
-        uint64_t due_us;
+        uint64_t due_us = conductor->loss_not_before_us;
         Loss loss;
         if (!book)
                 return CONDUCTOR_IDLE;
-        if (lease_book_next_loss(book, world->registry, now_us, &loss, &due_us)) {
+        if (now_us >= due_us && lease_book_next_loss(book, world->registry, now_us, &loss, &due_us)) {
                 lease_book_condemn(book, &loss.node);
                 *ret = (Proposal) { .kind = PROPOSAL_LOSE_NODE, .loss = loss };
                 return CONDUCTOR_PROPOSES;
@@ -329,8 +329,10 @@ int conductor_next(Conductor *conductor, const World *world, LeaseBook *book, ui
 void conductor_refused(Conductor *conductor, LeaseBook *book, bool surely, uint64_t now_us) {
         ConductorPause *pause;
         conductor->idle_until_us = now_us + CONDUCTOR_REFUSED_US;
-        if (conductor->proposed_loss && book && surely)
-                lease_book_spare(book, &conductor->node);
+        if (conductor->proposed_loss && book) {
+                conductor->loss_not_before_us = now_us + CONDUCTOR_REFUSED_US;
+                (surely ? lease_book_spare : lease_book_doubt)(book, &conductor->node);
+        }
         if (conductor->proposed_gpus)
                 conductor->gpus_refused_until_us =
                         now_us + backoff_us(CONDUCTOR_REFUSED_US, ++conductor->gpus_refusals);

@@ -30,6 +30,7 @@ typedef struct Conductor {
         bool proposed_gpus;             /* the last proposal was about a pool's GPUs */
         bool proposed_vm;               /* ... or about this VM */
         bool proposed_loss;             /* ... or about this node */
+        uint64_t loss_not_before_us;    /* after one that was not written */
         NodeId node;
         VmId vm;
         uint32_t gpus_refusals;

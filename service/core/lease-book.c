@@ -176,10 +176,11 @@ bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint6
         }
         ARRAY_EACH(page, &book->pages) {
                 const NodeRecord *record = registry_find_node(registry, &page->node);
-                if (!record || record->lost || page->condemned || page->incarnation != record->incarnation)
+                if (!record || record->lost || (page->condemned && !page->doubtful) ||
+                    page->incarnation != record->incarnation)
                         continue;
                 bool timed = registry->frozen_ms == 0 && !has_unleased_vm(registry, &page->node);
-                if (page->powered_off || (timed && now_us >= page->dead_us)) {
+                if (page->powered_off || page->doubtful || (timed && now_us >= page->dead_us)) {
                         *ret = (Loss) { .node = page->node, .incarnation = page->incarnation,
                                         .evidence = page->powered_off ? LOSS_BY_POWER_OFF : LOSS_BY_LEASE };
                         return true;
@@ -193,14 +194,22 @@ bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint6
 
 void lease_book_condemn(LeaseBook *book, const NodeId *node) {
         LeasePage *page = find_page(book, node);
-        if (page)
+        if (page) {
                 page->condemned = true;
+                page->doubtful = false;
+        }
 }
 
 void lease_book_spare(LeaseBook *book, const NodeId *node) {
         LeasePage *page = find_page(book, node);
         if (page)
-                page->condemned = false;
+                page->condemned = page->doubtful = false;
+}
+
+void lease_book_doubt(LeaseBook *book, const NodeId *node) {
+        LeasePage *page = find_page(book, node);
+        if (page)
+                page->doubtful = page->condemned;
 }
 
 uint64_t lease_book_silent_us(const LeaseBook *book, const NodeId *node, uint64_t now_us) {

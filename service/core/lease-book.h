@@ -28,6 +28,7 @@ typedef struct LeasePage {
         uint64_t longest_ms;            /* by these times of the registry dead_us was found */
         uint64_t death_ms;
         bool condemned;                 /* its loss is on its way to the registry */
+        bool doubtful;                  /* ... or was: nobody knows what came of it */
         bool powered_off;               /* a fence agent said so, of this incarnation */
 } LeasePage;
 
@@ -77,6 +78,9 @@ bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint6
 void lease_book_condemn(LeaseBook *book, const NodeId *node);
 /* The entry surely did not and will not happen: it may get leases again. */
 void lease_book_spare(LeaseBook *book, const NodeId *node);
+/* Nobody knows whether it happened, or still will: no leases, and it can be declared lost once more, whatever the time.
+ * What becomes of the second entry is known when it is known of the first. */
+void lease_book_doubt(LeaseBook *book, const NodeId *node);
 
 /* For how long a node that has leases has not asked for one; 0: it has none, or asks. For fencing. */
 uint64_t lease_book_silent_us(const LeaseBook *book, const NodeId *node, uint64_t now_us);

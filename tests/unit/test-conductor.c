@@ -395,7 +395,7 @@ static void test_a_loss_that_surely_was_not_written_is_no_reason_to_refuse_a_lea
         const NodeId *a = &node_named(w, "a")->id;
         uint64_t lease_us;
         for (int surely = 0; surely <= 1; surely++) {
-                uint64_t now_us = LOST_AFTER_US;
+                uint64_t now_us = LOST_AFTER_US + (uint64_t) surely * CONDUCTOR_REFUSED_US;
                 lease_book_lead(&book, true, 7 + (uint64_t) surely, 0);
                 g_assert_cmpint(lease_book_follow(&book, w->registry, 0), ==, 0);
                 g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
@@ -405,6 +405,44 @@ static void test_a_loss_that_surely_was_not_written_is_no_reason_to_refuse_a_lea
                 g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==,
                                 surely ? LEASE_GRANTED : LEASE_REFUSED);
         }
+}
+
+/* The disk is full, perhaps: not at once again, and not as often as the loop turns. */
+static void test_a_loss_that_was_not_written_rests_a_little(void) {
+        WORLD w = world_with_leases(2);
+        CONDUCTOR c = {};
+        _cleanup_(lease_book_clear) LeaseBook book = {};
+        uint64_t now_us = LOST_AFTER_US;
+        lease_book_lead(&book, true, 7, 0);
+        g_assert_cmpint(lease_book_follow(&book, w->registry, 0), ==, 0);
+        for (int surely = 0; surely <= 1; surely++, now_us += CONDUCTOR_REFUSED_US) {
+                g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
+                conductor_refused(&c, &book, surely, now_us);
+                g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "");
+                g_assert_cmpuint(wake_us, ==, now_us + CONDUCTOR_REFUSED_US);
+        }
+        g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
+}
+
+/* Or a node whose loss was refused later on, as after a freeze, would be neither lost nor get a lease. */
+static void test_a_loss_of_which_nothing_is_known_is_proposed_again_whatever_the_time(void) {
+        WORLD w = world_with_leases(3);
+        CONDUCTOR c = {};
+        _cleanup_(lease_book_clear) LeaseBook book = {};
+        const NodeId *a = &node_named(w, "a")->id;
+        uint64_t now_us = LOST_AFTER_US, lease_us;
+        lease_book_lead(&book, true, 7, 0);
+        g_assert_cmpint(lease_book_follow(&book, w->registry, 0), ==, 0);
+        g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
+        conductor_refused(&c, &book, false, now_us);
+        w->registry->freezes = 1;
+        w->registry->frozen_ms = 3600000;
+        now_us += CONDUCTOR_REFUSED_US;
+        g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==, LEASE_REFUSED);
+        g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
+        conductor_refused(&c, &book, true, now_us);
+        g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==, LEASE_GRANTED);
+        g_assert_cmpstr(proposed_with(&c, w, &book, now_us + CONDUCTOR_REFUSED_US), ==, "");
 }
 
 static void test_a_freeze_that_is_over_ends(void) {
@@ -508,6 +546,8 @@ int main(int argc, char **argv) {
         TEST(a_vm_that_is_gone_is_forgotten);
         TEST(who_asks_for_no_lease_is_lost_in_time_and_before_anything_else);
         TEST(a_loss_that_surely_was_not_written_is_no_reason_to_refuse_a_lease);
+        TEST(a_loss_that_was_not_written_rests_a_little);
+        TEST(a_loss_of_which_nothing_is_known_is_proposed_again_whatever_the_time);
         TEST(a_freeze_that_is_over_ends);
         TEST(those_on_a_node_that_is_drained_leave_it_one_after_the_other);
         TEST(who_fits_nowhere_else_stays_on_a_node_that_is_drained);
