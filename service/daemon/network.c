@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <systemd/sd-id128.h>
 
 #include "core/names.h"
 #include "util/log.h"
@@ -11,6 +12,7 @@
 #define LISTEN_RETRY_US 5000000U
 #define DOUBT_RETRY_US 5000000U
 #define DEAF_US 600000000U
+#define GENERATION_BITS 20U             /* of gossip's generations, that are not a start's count */
 
 static uint64_t now_us(const Network *network) {
         uint64_t now = 0;
@@ -255,13 +257,27 @@ int network_init(Network *network, const NetworkConfig *config, char **reterr_se
         return r;
 }
 
+/* What this start says replaces what the last one said. Where the power went before the last one was counted, two have
+ * the same count; then whichever draws the lower number finds the other one's words and outdoes them (core/gossip.h).
+ * With the same number, equal versions would be taken for equal facts for ever. */
+static int draw_generation(const History *history, uint64_t *ret) {
+        sd_id128_t drawn;
+        int r = sd_id128_randomize(&drawn);
+        if (r < 0)
+                return r;
+        *ret = (history_starts(history) + 1) << GENERATION_BITS | (drawn.qwords[0] & ((1U << GENERATION_BITS) - 1));
+        return 0;
+}
+
 static int make_parts(Network *network) {
         History *history = network->history;
-        ClusterFactsConfig facts = { .node = network->config.node, .generation = (history_starts(history) + 1) << 20,
-                                     .changed = network->config.changed, .userdata = network->config.userdata };
+        ClusterFactsConfig facts = { .node = network->config.node, .changed = network->config.changed,
+                                     .userdata = network->config.userdata };
         CourierConfig courier = { .event = network->config.event, .history = history, .beats = &network->beats,
                                   .node = network->config.node };
-        int r = cluster_facts_new(&network->facts, network->config.event, &facts);
+        int r = draw_generation(history, &facts.generation);
+        if (r >= 0)
+                r = cluster_facts_new(&network->facts, network->config.event, &facts);
         if (r >= 0)
                 r = courier_new(&network->courier, &courier);
         if (r < 0)
