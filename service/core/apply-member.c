@@ -71,12 +71,28 @@ static int add_member(Apply *apply, NodeRecord *node, const char *how) {
 
 /* ---- what a node says of itself */
 
+static const Vm *find_tenant(const Registry *registry, const NodeId *node) {
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))
+                        return vm;
+        return NULL;
+}
+
+/* Whose VM there would be nobody's: a witness has no lease, is never lost, and is not drained. (Below the level of
+ * failover, where older builds apply it too, it was taken.) */
+static const Vm *find_orphan(const Registry *registry, const Gpupool1__AnnounceNode *command,
+                             const NodeRecord *record) {
+        bool becomes = registry->level >= LEVEL_FAILOVER && command->witness && record && !record->witness;
+        return becomes ? find_tenant(registry, &record->id) : NULL;
+}
+
 /* Who it is and whether it may be so. 1: good; 0: refused; or -ENOMEM. */
 static int check_announcement(Apply *apply, const Gpupool1__AnnounceNode *command, const NodeRecord *node) {
         const Registry *registry = apply->registry;
         const NodeRecord *namesake = registry_find_node_name(registry, node->name);
         const NodeRecord *keysake = node->has_key ? registry_find_node_key(registry, node->key) : NULL;
         const NodeRecord *record = registry_find_node(registry, &node->id);
+        const Vm *orphan = find_orphan(registry, command, record);
         int r;
         if (command->level < registry->level)
                 r = apply_refuse(apply, VERDICT_LEVEL_TOO_LOW,
@@ -100,6 +116,10 @@ static int check_announcement(Apply *apply, const Gpupool1__AnnounceNode *comman
                  registry->nodes.n > 1)
                 r = apply_refuse(apply, VERDICT_CONFLICT,
                                  "node %s is known by another key: remove it and let it join anew", node->name);
+        else if (orphan)
+                r = apply_refuse(apply, VERDICT_IN_USE,
+                                 "node %s is to be a witness, and runs VM %s: drain it first", node->name,
+                                 orphan->name);
         else
                 return 1;
         return r < 0 ? r : 0;
@@ -125,13 +145,6 @@ static void keep_what_was_decided(NodeRecord *node, NodeRecord *record) {
         record->fence = (Fence) {};
 }
 
-static bool has_assignments(const Registry *registry, const NodeId *node) {
-        ARRAY_EACH(vm, &registry->vms)
-                if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))
-                        return true;
-        return false;
-}
-
 /* It was lost, and has proven that what it ran is dead; or its VMs went down with it and nobody had noticed yet. */
 static int come_back(Apply *apply, NodeRecord *node, bool new_boot) {
         bool drained = node->drain == DRAIN_NONE && node_flaps(node);
@@ -152,7 +165,7 @@ static int begin_incarnation(Apply *apply, NodeRecord *node, const NodeRecord *o
         if (apply->registry->level < LEVEL_FAILOVER)
                 return apply_end_incarnation(apply, &node->id, node->incarnation, "its node booted anew");
 
-        bool lost_unnoticed = has_assignments(apply->registry, &node->id);
+        bool lost_unnoticed = find_tenant(apply->registry, &node->id);
         const char *what = new_boot ? "booted anew" : "began anew";
         int r = 0;
         node->lost = node->lost_idle = false;
@@ -474,9 +487,14 @@ int apply_remove_node(Apply *apply, const Gpupool1__RemoveNode *command) {
                 r = remember_removed(apply, node);
         if (r < 0)
                 return r;
+        bool ordinary = registry_has_ordinary_leases(registry);
         node_record_clear(node);
         array_remove(&registry->nodes, place);
         registry->members_index = registry->index;
+        /* As long as in a freeze from now on: who reported before that its guard goes by ordinary ones did not mean
+         * these. */
+        if (registry->level >= LEVEL_FAILOVER && ordinary && !registry_has_ordinary_leases(registry))
+                registry->freezes++;
         ARRAY_EACH(other, &registry->nodes)
                 node_freeze(registry, other);
         return 0;

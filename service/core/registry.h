@@ -184,7 +184,7 @@ typedef struct Registry {
         ARRAY(Invite) invites;          /* oldest first */
         ARRAY(RemovedNode) removed;     /* oldest first */
         Import import;
-        uint64_t freezes;               /* how often there was one */
+        uint64_t freezes;               /* how often there was one, or too few nodes were left for ordinary leases */
         uint64_t frozen_ms;             /* of the present one; 0: none */
         size_t xml_total;               /* bytes of all VMs' XML and policies, held against XML_TOTAL_MAX */
         size_t notes_total;             /* bytes of all VMs' placement notes */

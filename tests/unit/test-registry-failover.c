@@ -108,6 +108,57 @@ static void test_where_a_majority_needs_all_leases_are_of_years(void) {
         g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, LEASE_ALONE_MS);
 }
 
+static Verdict tell_thawed_of(Chronicle *c, unsigned node, uint64_t freezes) {
+        Gpupool1__ReportThawed m = GPUPOOL1__REPORT_THAWED__INIT;
+        NodeId id = NODE(node);
+        c->author = id;
+        c->level = LEVEL_FAILOVER;
+        m.node = BORROW(id);
+        m.incarnation = node_told(c, node)->incarnation;
+        m.freezes = freezes;
+        return TELL(c, REPORT_THAWED, m);
+}
+
+/* It was under way while a node left and another came, and the guard may go by a lease of years since. */
+static void test_the_word_that_leases_are_ordinary_does_not_outlive_a_time_with_too_few_nodes(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        uint64_t before = c.registry->freezes;
+        ASSERT_DONE(tell_thawed_of(&c, 1, before));
+        ASSERT_DONE(tell_node_removed(&c, 3));
+        ASSERT_DONE(tell_node(&c, 4, "d", 1, "boot-1"));
+        ASSERT_REFUSED(CONFLICT, tell_thawed_of(&c, 1, before));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, LEASE_ALONE_MS);
+        ASSERT_DONE(tell_thawed(&c, 1));
+        g_assert_cmpuint(node_record_longest_lease_ms(node_told(&c, 1)), ==, TEST_LEASE_MS);
+        assert_registry_is_sound(c.registry);
+}
+
+static Verdict tell_witness(Chronicle *c, unsigned node) {
+        Gpupool1__AnnounceNode m = GPUPOOL1__ANNOUNCE_NODE__INIT;
+        const NodeRecord *record = node_told(c, node);
+        NodeId id = NODE(node);
+        c->author = id;
+        c->level = LEVEL_FAILOVER;
+        m.node = BORROW(id);
+        m.name = record->name;
+        m.boot_id = record->boot_id;
+        m.incarnation = record->incarnation + record->lost;
+        m.level = LEVEL_SUPPORTED;
+        m.witness = true;
+        return TELL(c, ANNOUNCE_NODE, m);
+}
+
+/* Its VM could be neither lost nor drained nor stopped any more. */
+static void test_a_node_that_runs_a_vm_does_not_become_a_witness(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        ASSERT_REFUSED(IN_USE, tell_witness(&c, 1));
+        g_assert_false(node_told(&c, 1)->witness);
+        ASSERT_DONE(tell_witness(&c, 2));
+        ASSERT_DONE(tell_lost(&c, 1, LOSS_BY_LEASE));
+        ASSERT_DONE(tell_witness(&c, 1));
+        g_assert_true(node_told(&c, 1)->witness);
+}
+
 static void test_a_lost_node_that_had_no_vm_has_nothing_to_prove(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
         g_assert_false(registry_node_is_idle(c.registry, node_told(&c, 1)));
@@ -792,6 +843,8 @@ int main(int argc, char **argv) {
         TEST(from_its_level_on_assignments_end_with_a_lease);
         TEST(a_node_announces_the_times_of_its_lease);
         TEST(a_witness_has_no_lease);
+        TEST(the_word_that_leases_are_ordinary_does_not_outlive_a_time_with_too_few_nodes);
+        TEST(a_node_that_runs_a_vm_does_not_become_a_witness);
         TEST(where_a_majority_needs_all_leases_are_of_years);
         TEST(a_lost_node_that_had_no_vm_has_nothing_to_prove);
         TEST(nobody_speaks_for_another_node);
