@@ -154,13 +154,20 @@ LeaseNews lease_answered(Lease *lease, const LeaseGrant *grant, const LeaseView 
         if (!asked || grant->incarnation != asked->incarnation ||
             (asked->incarnation != view->incarnation && !MUTANT(NO_INCARNATION_CHECK)))
                 return LEASE_NEWS_NONE;
+        if (grant->lost && grant->hearsay)
+                return LEASE_NEWS_NONE;
         if (grant->lost) {
                 lease->lost_incarnation = asked->incarnation;
                 lease->until_us = 0;
                 return LEASE_NEWS_LOST;
         }
         bool behind = clock_is_behind(lease, grant, view->now_us);
-        note_leader(lease, grant, asked->sent_us);
+        if (!grant->hearsay)
+                note_leader(lease, grant, asked->sent_us);
+        else if (behind) {
+                lease->leader = (NodeId) {};    /* or no other would be worth anything */
+                return LEASE_NEWS_NONE;
+        }
         if (behind) {
                 lease->until_us = 0;
                 return LEASE_NEWS_CLOCK_BEHIND;

@@ -109,12 +109,14 @@ typedef struct LeaseGrant {
         uint64_t sequence;
         uint64_t incarnation;
         bool lost;                      /* instead of a grant */
+        bool hearsay;                   /* it did not come from the leader itself */
         uint64_t lease_us;
         NodeId leader;
         uint64_t leader_us;
 } LeaseGrant;
 
-/* An answer of a leader came. */
+/* An answer of a leader came. What another node hands on may let VMs live, and ends none: what it says of a loss is
+ * passed over, and so is what shows that a clock stood still. A deadline in the guard comes soon enough. */
 LeaseNews lease_answered(Lease *lease, const LeaseGrant *grant, const LeaseView *view);
 
 /* From now on no lease is longer than @longest_us: the present one is cut. True: it was longer; tell the guard. */

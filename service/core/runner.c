@@ -633,6 +633,13 @@ bool runner_is_guarded(const Runner *runner) {
         return true;
 }
 
+bool runner_holds_living(const Runner *runner) {
+        ARRAY_EACH(run, &runner->runs)
+                if (run->held && run->process == RUN_PROCESS_ALIVE)
+                        return true;
+        return false;
+}
+
 bool runner_anything_lives(const Runner *runner) {
         if (!is_known(runner))
                 return true;

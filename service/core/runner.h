@@ -153,6 +153,8 @@ void runner_hypervisor_lost(Runner *runner);
 int runner_end_all(Runner *runner, EndCause cause, const char *sentence);
 /* Does the guard hold all that may run here? Paused and never resumed needs no guard. */
 bool runner_is_guarded(const Runner *runner);
+/* Does the guard hold a process that lives? */
+bool runner_holds_living(const Runner *runner);
 /* Is there a process that lives, or may? Also true while nobody could be asked. */
 bool runner_anything_lives(const Runner *runner);
 /* Is everything that ever was started here dead, by what libvirt and the guard say? Then a lost node may come back. */

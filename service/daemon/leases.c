@@ -116,8 +116,22 @@ static void confirm_next(Leases *leases) {
         }
 }
 
+/* Of each node one question waits beside those of the round, by each way on which it comes: whoever asks without end
+ * leaves room for the others. */
+static LeaseWait *find_waiting(const Leases *leases, const LeaseWait *wait) {
+        for (size_t i = leases->n_in_round; i < leases->waits.n; i++) {
+                LeaseWait *other = leases->waits.items + i;
+                if (ID_EQUAL(&other->from, &wait->from) && ID_EQUAL(&other->node, &wait->node))
+                        return other;
+        }
+        return NULL;
+}
+
 static void note_wait(Leases *leases, const LeaseWait *wait) {
-        if (leases->waits.n < WAITS_MAX && array_append(&leases->waits, wait) >= 0)
+        LeaseWait *other = find_waiting(leases, wait);
+        if (other)
+                *other = *wait;
+        else if (leases->waits.n < WAITS_MAX && array_append(&leases->waits, wait) >= 0)
                 confirm_next(leases);
 }
 
@@ -141,7 +155,8 @@ void leases_asked(Leases *leases, const NodeId *from, const Gpupool1__LeaseReque
         if (request->node.len != ID_SIZE)
                 return;
         memcpy(wait.node.bytes, request->node.data, ID_SIZE);
-        if (!request->relayed && !ID_EQUAL(&wait.node, from))
+        if ((!request->relayed && !ID_EQUAL(&wait.node, from)) ||
+            !registry_find_node(history_registry(leases->config.history), &wait.node))
                 return;
         if (history_leads(leases->config.history))
                 note_wait(leases, &wait);
@@ -199,6 +214,14 @@ static void tell(Leases *leases, uint64_t until_us, uint64_t now) {
         leases->telling = guard_lease(leases->config.guard, until_us, hold_us, on_told, leases) >= 0;
 }
 
+/* The lease is over, and the guard goes by a later deadline or by none: it was started anew meanwhile and does not have
+ * everything, or could not be told that the lease was cut. What it has ends with the lease all the same. */
+static bool is_late(const Leases *leases, const LeaseView *view, const GuardState *state) {
+        uint64_t until_us = leases->lease.until_us;
+        return until_us > 0 && view->now_us >= until_us && !state->ended &&
+               (state->until_us == 0 || state->until_us > until_us) && runner_holds_living(leases->config.runner);
+}
+
 /* The guard's deadline is to be the lease's end, whenever it has everything; and now, when this life is over. */
 static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uint64_t *wake_us) {
         GuardState state;
@@ -208,7 +231,7 @@ static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uin
         bool kills = kill_all && !state.ended && !MUTANT(GUARD_DEADLINE_STAYS);
         bool moves = view->guarded && leases->lease.until_us > view->now_us &&
                      (state.until_us != leases->lease.until_us || state.ended) && !MUTANT(LEASE_UNPROLONGED);
-        if (!kills && !moves)
+        if (!kills && !moves && !is_late(leases, view, &state))
                 return;
         if (view->now_us < leases->tell_not_before_us)
                 earlier(wake_us, leases->tell_not_before_us);
@@ -250,7 +273,14 @@ static void take_grant(Leases *leases, const LeaseGrant *grant) {
         changed(leases);
 }
 
-void leases_answered(Leases *leases, const Gpupool1__LeaseAnswer *answer) {
+/* Did the leader say it, by all that this node knows? */
+static bool is_leader(const Leases *leases, const NodeId *from, const NodeId *leader) {
+        Lead lead;
+        history_lead(leases->config.history, &lead);
+        return ID_EQUAL(from, leader) && ID_EQUAL(from, &lead.leader);
+}
+
+void leases_answered(Leases *leases, const NodeId *from, const Gpupool1__LeaseAnswer *answer) {
         NodeId node;
         LeaseGrant grant = { .sequence = answer->sequence, .incarnation = answer->incarnation,
                              .lease_us = answer->lease_us, .leader_us = answer->leader_us };
@@ -263,6 +293,7 @@ void leases_answered(Leases *leases, const Gpupool1__LeaseAnswer *answer) {
                 send_answer(leases, &node, &same);
                 return;
         }
+        grant.hearsay = !is_leader(leases, from, &grant.leader);
         switch (answer->kind) {
         case GPUPOOL1__LEASE_ANSWER_KIND__LEASE_ANSWER_KIND_LOST:
                 grant.lost = true;
@@ -297,7 +328,10 @@ static void look(Leases *leases, const World *world, uint64_t now, LeaseView *re
         view.lost = self && self->lost;
         /* One that does not answer may be stopped, and would kill nobody. */
         bool answers = !leases->telling || now - leases->told_us < leases->config.times.request_us;
-        view.guarded = runner_is_guarded(runner) && answers;
+        /* Nor does one that kills take a lease, until all are dead: a process that does not die would keep this node
+         * from running anything, and its VMs from running elsewhere. */
+        bool kills = state.ended && runner_holds_living(runner);
+        view.guarded = runner_is_guarded(runner) && answers && !kills;
         view.anything_lives = runner_anything_lives(runner);
         if (self) {
                 bool ordinary = registry_has_ordinary_leases(registry);
@@ -324,7 +358,8 @@ static int follow_end(Leases *leases, const LeaseView *view, uint64_t *wake_us) 
                 log_warning("this node's lease has ended: it could not reach the cluster's leader, or the leader no "
                             "majority. Its VMs end here, and run elsewhere where there is a majority");
         leases->said_ended = true;
-        if (out)
+        /* Until the guard knows: is_late(). */
+        if (out && (state.ended || !runner_holds_living(leases->config.runner)))
                 lease_ended(&leases->lease);
         return end_all(leases, END_LEASE_ENDED, NULL);
 }
@@ -364,7 +399,8 @@ static bool keeps_shorter(const Leases *leases, const LeaseView *view) {
         GuardState state;
         guard_get_state(leases->config.guard, &state);
         uint64_t most_us = view->now_us + leases->config.times.lease_us;
-        bool guard_does = view->guarded && state.until_us > 0 && state.until_us <= most_us;
+        /* What it is being told may be longer than what it said last. */
+        bool guard_does = view->guarded && !leases->telling && state.until_us > 0 && state.until_us <= most_us;
         return leases->lease.until_us <= most_us && (guard_does || !view->anything_lives);
 }
 

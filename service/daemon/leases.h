@@ -67,7 +67,7 @@ int leases_turn(Leases *leases, const World *world, uint64_t *ret_wake_us);
 
 /* Frames of peers. */
 void leases_asked(Leases *leases, const NodeId *from, const Gpupool1__LeaseRequest *request);
-void leases_answered(Leases *leases, const Gpupool1__LeaseAnswer *answer);
+void leases_answered(Leases *leases, const NodeId *from, const Gpupool1__LeaseAnswer *answer);
 
 /* What this node announces: both 0 where it has no lease. False: not yet, the guard still goes by longer ones. */
 bool leases_may_announce(const Leases *leases, const NodeRecord *self, uint32_t *ret_lease_ms, uint32_t *ret_death_ms);

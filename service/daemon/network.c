@@ -104,7 +104,7 @@ static void on_frame(const NodeId *node, const Gpupool1__Frame *frame, void *use
                 leases_asked(network->leases, node, frame->lease_request);
                 break;
         case GPUPOOL1__FRAME__BODY_LEASE_ANSWER:
-                leases_answered(network->leases, frame->lease_answer);
+                leases_answered(network->leases, node, frame->lease_answer);
                 break;
         case GPUPOOL1__FRAME__BODY_HELLO:
         case GPUPOOL1__FRAME__BODY_GOODBYE:
