@@ -202,14 +202,15 @@ void lease_book_condemn(LeaseBook *book, const NodeId *node) {
 
 void lease_book_spare(LeaseBook *book, const NodeId *node) {
         LeasePage *page = find_page(book, node);
+        /* Not while an earlier entry may still come. */
         if (page)
-                page->condemned = page->doubtful = false;
+                page->condemned = page->doubtful = page->may_come && !MUTANT(SPARED_TOO_EARLY);
 }
 
 void lease_book_doubt(LeaseBook *book, const NodeId *node) {
         LeasePage *page = find_page(book, node);
         if (page)
-                page->doubtful = page->condemned;
+                page->doubtful = page->may_come = page->condemned;
 }
 
 uint64_t lease_book_silent_us(const LeaseBook *book, const NodeId *node, uint64_t now_us) {

@@ -29,6 +29,7 @@ typedef struct LeasePage {
         uint64_t death_ms;
         bool condemned;                 /* its loss is on its way to the registry */
         bool doubtful;                  /* ... or was: nobody knows what came of it */
+        bool may_come;                  /* an entry of which that is so may still be written */
         bool powered_off;               /* a fence agent said so, of this incarnation */
 } LeasePage;
 
