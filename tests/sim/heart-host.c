@@ -275,7 +275,7 @@ void heart_host_init(HeartHost *host, Heart *heart, unsigned number) {
         memset(host->key, (int) (0x40 + number), sizeof(host->key));
         SimDiskWatch watch = { on_queued, on_durable, on_failed, host };
         host->disk = sim_disk_new(&heart->time, path, &watch);
-        unsigned kind = sim_pick(&heart->time, 3);
+        unsigned kind = sim_pick(&heart->time, 5) / 2;
         int most = (int) heart->times.drift_ppm;
         host->drift_ppm = kind == 0 ? most : kind == 1 ? -most : (int) sim_pick(&heart->time, (unsigned) most * 2) - most;
         host->n_gpus = heart->options.gpus;

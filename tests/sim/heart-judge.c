@@ -164,6 +164,21 @@ static const char *what_runs(HeartJudge *judge, const NodeId *node, uint64_t inc
         return NULL;
 }
 
+static void stall_on_assignment(HeartJudge *judge, const LogEntry *logged) {
+        Entry *entry = NULL;
+        if (!judge->stalls || logged->type != LOG_ENTRY_COMMAND ||
+            entry_decode(logged->data, logged->size, &entry) != ENTRY_GOOD)
+                return;
+        if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_ASSIGN) {
+                heart_say(judge->heart, "all disks hang, with an assignment on its way");
+                judge->stalls = false;
+                for (unsigned i = 0; i < judge->heart->n_hosts; i++)
+                        judge->heart->hosts[i].disk->stalled_until_us =
+                                time_of(judge)->now_us + judge->heart->call_timeout_us + 3 * SECOND;
+        }
+        entry_free(entry);
+}
+
 static const Entry *decode_loss(const LogEntry *logged, Entry **ret) {
         if (logged->type != LOG_ENTRY_COMMAND || entry_decode(logged->data, logged->size, ret) != ENTRY_GOOD)
                 return NULL;
@@ -179,6 +194,7 @@ static const Entry *decode_loss(const LogEntry *logged, Entry **ret) {
 void heart_judge_queued(HeartJudge *judge, const LogWrite *write) {
         for (size_t i = 0; i < write->n_entries; i++) {
                 Entry *decoded = NULL;
+                stall_on_assignment(judge, write->entries[i]);
                 const Entry *entry = decode_loss(write->entries[i], &decoded);
                 if (entry) {
                         void *key = (void *) (uintptr_t) (write->first_index + i);
@@ -215,7 +231,8 @@ static void note_before(const HeartJudge *judge, Before before[static HEART_VMS_
 static bool assignment_ended(const HeartJudge *judge, const HeartVm *known, const Before *before) {
         const Vm *vm = registry_find_vm(judge->truth, &known->id);
         return before->phase != ASSIGNMENT_NONE &&
-               (!vm || vm->assignment.phase == ASSIGNMENT_NONE || vm->epoch != before->epoch);
+               (!vm || vm->assignment.phase == ASSIGNMENT_NONE || vm->epoch != before->epoch ||
+                !ID_EQUAL(&vm->assignment.node, &before->node));
 }
 
 static void check_end(HeartJudge *judge, HeartVm *known, const Before *before, const Entry *entry) {

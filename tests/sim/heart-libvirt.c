@@ -225,6 +225,11 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
                 return;
         }
         if (sim_chance(time_of(libvirt), libvirt->fail_percent)) {
+                if (libvirt->fails_once) {
+                        libvirt->fails_once = false;
+                        libvirt->fail_percent = 0;
+                        host->disk->stalled_until_us = time_of(libvirt)->now_us + 9 * SECOND;
+                }
                 answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the weather is bad");
                 return;
         }

@@ -153,7 +153,7 @@ static void deliver(HeartNetwork *network, HeartHost *from, HeartHost *to, const
         }
         Gpupool1__Frame *frame = gpupool1__frame__unpack(NULL, letter->size, letter->bytes);
         g_assert_nonnull(frame);
-        SimTurn turn = sim_loop_begin(to->loop);
+        SimTurn turn = sim_loop_begin_for(to->loop, &network->ways[from->number][to->number]);
         net->heard_us[from->number] = sim_loop_clock(to->loop);
         if (network->heart->options.told > 1)
                 heart_say(network->heart, "  %s -> %s frame %d", from->name, to->name, (int) frame->body_case);

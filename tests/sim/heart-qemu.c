@@ -100,7 +100,7 @@ void qemu_kill(Qemu *qemu) {
         qemu->killed = true;
         uint64_t halts_us = sim_between(time, 0, VCPUS_STOP_MOST_US), ends_us;
         if (weather->slow_deaths)
-                halts_us = sim_chance(time, 50) ? most_us : sim_between(time, most_us / 2, most_us);
+                halts_us = most_us;
         ends_us = halts_us + sim_between(time, MS, PROCESS_ENDS_MOST_US);
         if (ends_us > most_us)
                 ends_us = most_us;
@@ -109,6 +109,12 @@ void qemu_kill(Qemu *qemu) {
         sim_alarm_set(time, &qemu->halt, time->now_us + halts_us);
         if (qemu->end.place == 0 || qemu->end.at_us > time->now_us + ends_us)
                 sim_alarm_set(time, &qemu->end, time->now_us + ends_us);
+}
+
+void qemu_vanish_soon(Qemu *qemu) {
+        qemu->killed = true;
+        on_halt(qemu);
+        sim_alarm_set(time_of(qemu), &qemu->end, time_of(qemu)->now_us + 5 * MS);
 }
 
 void qemu_end_soon(Qemu *qemu, bool guest, uint64_t in_us) {

@@ -3,7 +3,8 @@
 /* What goes wrong, and when. Each world draws its climate: some kinds of trouble never come there, some often.
  *
  * What the service says aloud that it cannot cover (design, 5.10) does not come: on one host, without a watchdog, the
- * guard away, and gpupoold, libvirt or the network away with it. */
+ * guard away, and gpupoold, libvirt, the network or the majority away with it. Where VMs are to be held at the lease's
+ * end only the guard can do that; where they are as slow in dying as the settings allow, gpupoold is too late. */
 
 #include <errno.h>
 #include <signal.h>
@@ -76,6 +77,8 @@ static bool may_trouble_guard(const HeartHost *host, bool watched) {
                 return false;
         if (watched && host->guard.is_armed)
                 return true;
+        if (host->heart->times.hold_us > 0 || (watched && host->heart->weather.slow_deaths))
+                return false;
         return host->heart->weather.heal.place == 0 && heart_host_has_daemon(host) && !heart_host_is_frozen(host) && host->libvirt.up &&
                host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
 }

@@ -28,153 +28,6 @@ static void begin_scene(Heart *heart, enum HeartScene kind, uint64_t us) {
         heart->scene_until_us = heart->time.now_us + us;
 }
 
-/* P4 by the times in force: 10 s by default. A leader that dies costs an election more, and its successor waits anew;
- * the rest is for the entry, the place and the start. */
-static uint64_t failover_bound_us(const Heart *heart, const HeartHost *victim) {
-        uint64_t watchdog_us = victim->guard.watchdog_us;
-        for (unsigned i = 0; i < heart->n_hosts; i++)
-                if (heart->hosts[i].guard.watchdog_us > watchdog_us)
-                        watchdog_us = heart->hosts[i].guard.watchdog_us;
-        return (heart->options.fast ? 6 : 10) * SECOND + watchdog_us;
-}
-
-/* By the leader's word all that vote are there, and enough of them without this one. */
-static bool has_majority_without(Heart *heart, const HeartHost *victim) {
-        ClusterStatus status = {};
-        unsigned n = 0;
-        if (!heart_judge_status(&heart->judge, &status))
-                return false;
-        for (size_t i = 0; i < status.n_voters; i++) {
-                const HeartHost *host = heart_host_by_id(heart, status.voters + i);
-                if (!host || !host->on || host->ruined || host->removed)
-                        return false;
-                n += host != victim;
-        }
-        return n * 2 > status.n_voters;
-}
-
-static void on_stop(void *userdata) {
-        Heart *heart = userdata;
-        HeartHost *host = heart->victim;
-        uint64_t until_us = heart->time.now_us + 60 * SECOND;
-        if (!host || !host->on || !host->loop || !host->guard.loop)
-                return;
-        heart_say(heart, "%s: gpupoold and the guard are stopped", host->name);
-        sim_loop_hold(host->guard.loop, until_us);
-        sim_loop_hold(host->loop, until_us);
-}
-
-static bool can_fail(Heart *heart, const HeartHost *victim, HeartFailure failure) {
-        switch (failure) {
-        case FAILURE_WATCHED:
-                return victim->guard.is_armed && !victim->witness;
-        case FAILURE_LATE:
-                return heart_judge_leader(&heart->judge) != victim && !victim->witness;
-        case FAILURE_POWER:
-        case FAILURE_CUT:
-        case FAILURE_FREEZE:
-        case FAILURE_COUNT:
-                break;
-        }
-        return true;
-}
-
-static void bring_failure(Heart *heart, HeartHost *victim) {
-        static const char *const names[FAILURE_COUNT] = { "loses its power", "is cut off",
-                                                          "is cut off, and then stopped", "is cut off behind an answer",
-                                                          "stands still" };
-        SimTime *time = &heart->time;
-        const LeaseTimes *times = &heart->times;
-        heart_say(heart, "-- %s %s, and nothing else is wrong", victim->name, names[heart->failure]);
-        switch (heart->failure) {
-        case FAILURE_POWER:
-                heart_host_power_off(victim, UINT64_MAX);
-                break;
-        case FAILURE_WATCHED:
-                sim_alarm_set(time, &heart->stop, time->now_us + sim_between(time, times->lease_us / 2, times->lease_us));
-                heart_network_cut_off(&heart->network, victim->number);
-                break;
-        case FAILURE_CUT:
-                heart_network_cut_off(&heart->network, victim->number);
-                break;
-        case FAILURE_LATE:
-                heart->network.late = victim;
-                heart->network.late_us = sim_between(time, times->request_us, times->lease_us);
-                break;
-        case FAILURE_FREEZE:
-                heart_host_freeze(victim, time->now_us + 20 * SECOND, false);
-                break;
-        case FAILURE_COUNT:
-                break;
-        }
-}
-
-static void fail_one(Heart *heart) {
-        HeartHost *victim = heart->hosts + sim_pick(&heart->time, heart->n_hosts);
-        HeartFailure failure = (HeartFailure) sim_pick(&heart->time, FAILURE_COUNT);
-        if (!victim->on || victim->removed || !has_majority_without(heart, victim) || heart->judge.truth->frozen_ms > 0)
-                return;
-        heart->failure = can_fail(heart, victim, failure) ? failure : FAILURE_POWER;
-        heart->failures[heart->failure]++;
-        heart->victim = victim;
-        heart->failed_us = heart->time.now_us;
-        for (unsigned i = 0; i < heart->judge.n_vms; i++) {
-                HeartVm *vm = heart->judge.vms + i;
-                bool was_there = vm->runs && vm->runs->host == victim;
-                vm->down_since_us = was_there ? heart->time.now_us : 0;
-                vm->fits_since_us = heart->time.now_us;
-        }
-        bring_failure(heart, victim);
-}
-
-static void end_failure(Heart *heart) {
-        HeartHost *victim = heart->victim;
-        heart->victim = NULL;
-        sim_alarm_unset(&heart->time, &heart->stop);
-        heart_network_heal(&heart->network);
-        if (victim->loop && !heart_host_is_frozen(victim))
-                sim_loop_release(victim->loop);
-        if (victim->guard.loop && !heart_host_is_frozen(victim))
-                sim_loop_release(victim->guard.loop);
-        if (!victim->on && victim->boot.place == 0)
-                sim_alarm_set(&heart->time, &victim->boot, heart->time.now_us + sim_between(&heart->time, MS, SECOND));
-}
-
-/* True: all that could run again elsewhere does. */
-static bool look_at_failure(Heart *heart) {
-        HeartJudge *judge = &heart->judge;
-        uint64_t bound_us = failover_bound_us(heart, heart->victim);
-        bool all = true;
-        for (unsigned i = 0; i < judge->n_vms; i++) {
-                HeartVm *vm = judge->vms + i;
-                if (vm->down_since_us == 0)
-                        continue;
-                if (vm->runs && vm->runs->host == heart->victim)
-                        continue;       /* not for long */
-                if (vm->runs) {
-                        uint64_t took_us = vm->started_us - vm->down_since_us;
-                        judge->visits.measured++;
-                        judge->visits.measured_us += took_us;
-                        if (took_us > judge->visits.measured_most_us)
-                                judge->visits.measured_most_us = took_us;
-                        vm->down_since_us = 0;
-                        continue;
-                }
-                const Vm *known = registry_find_vm(judge->truth, &vm->id);
-                bool placed = known && known->assignment.phase != ASSIGNMENT_NONE;
-                if (!placed && !heart_judge_fits_elsewhere(judge, vm, heart->victim)) {
-                        vm->fits_since_us = heart->time.now_us;
-                        continue;
-                }
-                all = false;
-                if (heart->time.now_us < vm->fits_since_us + bound_us)
-                        continue;
-                sim_broken(&heart->time, "P4: %s was on %s, which failed, there was room for %.1f s, and it does not run "
-                           "again", vm->name, heart->victim->name, (double) bound_us / (double) SECOND);
-        }
-        return all && heart->time.now_us >= heart->failed_us + bound_us;
-}
-
 static void begin_storm(Heart *heart) {
         heart_admin_calm(&heart->admin, false);
         heart_weather_start(&heart->weather);
@@ -208,7 +61,7 @@ static void look_at_mending(Heart *heart) {
                 return;
         heart_judge_end(&heart->judge);
         heart->n_mended++;
-        fail_one(heart);
+        heart_failure_begin(heart);
         if (heart->victim)
                 begin_scene(heart, SCENE_FAILURE, UINT64_MAX / 4);
         else
@@ -235,9 +88,9 @@ static void on_scene(void *userdata) {
                 look_at_mending(heart);
                 break;
         case SCENE_FAILURE:
-                if (!look_at_failure(heart))
+                if (!heart_failure_look(heart))
                         break;
-                end_failure(heart);
+                heart_failure_end(heart);
                 begin_storm(heart);
                 break;
         }
@@ -306,7 +159,7 @@ Heart *heart_new(const HeartOptions *options) {
         }
         heart->hosts[heart->n_hosts - 1].witness = witness;
         heart->scene = (SimAlarm) { .ring = on_scene, .userdata = heart };
-        heart->stop = (SimAlarm) { .ring = on_stop, .userdata = heart };
+        heart_failure_init(heart);
         return heart;
 }
 

@@ -68,6 +68,7 @@ Qemu *qemu_new(HeartHost *host, const VmId *vm, uint64_t epoch, const unsigned *
 void qemu_resume(Qemu *qemu);           /* libvirt lets its vCPUs run */
 void qemu_stop(Qemu *qemu, bool stop);  /* SIGSTOP, SIGCONT */
 void qemu_kill(Qemu *qemu);             /* SIGKILL */
+void qemu_vanish_soon(Qemu *qemu);      /* its process is killed, and dies at once */
 /* The guest powers off, or the process dies by itself. */
 void qemu_end_soon(Qemu *qemu, bool guest, uint64_t in_us);
 void qemu_vanish(Qemu *qemu);           /* with its host */
@@ -132,6 +133,7 @@ typedef struct HeartLibvirt {
         ARRAY(HeartDomain *) domains;
         struct Worker *workers;
         unsigned fail_percent;          /* of starts */
+        bool fails_once;                /* then all goes well, but for the host's disk, which hangs */
         uint64_t start_most_us;
         SimAlarm start;
 } HeartLibvirt;
@@ -299,6 +301,7 @@ typedef struct HeartJudge {
         HeartVm vms[HEART_VMS_MAX];
         unsigned n_vms;
         GHashTable *condemned;          /* index -> a loss by lease that is on its way there */
+        bool stalls;                    /* with the next assignment that is on its way all disks hang */
         unsigned n_windows;             /* processes that run in one that is documented */
         HeartVisits visits;
 } HeartJudge;
@@ -399,6 +402,14 @@ void heart_weather_clear(HeartWeather *weather);
 /* All is mended; hosts that are off boot, but for @but. */
 void heart_weather_end(HeartWeather *weather);
 
+/* ---- one host fails */
+
+void heart_failure_init(Heart *heart);
+/* Sets heart->victim, if there is one whose failure the others can bear. */
+void heart_failure_begin(Heart *heart);
+bool heart_failure_look(Heart *heart);          /* true: it is over */
+void heart_failure_end(Heart *heart);
+
 /* ---- the world */
 
 typedef struct HeartOptions {
@@ -417,7 +428,13 @@ typedef enum HeartFailure {
         FAILURE_CUT,                    /* nobody hears it, and it hears nobody */
         FAILURE_WATCHED,                /* the same, and when its lease ends gpupoold and guard do not run */
         FAILURE_LATE,                   /* the same, and gpupoold stands still before it hears its last answer */
-        FAILURE_FREEZE,
+        FAILURE_FREEZE,                 /* up to here P4 is measured */
+        FAILURE_PAUSE,                  /* with its clocks, and libvirt hangs when it goes on */
+        FAILURE_BLINK,                  /* cut off until it is about to be lost, while that is long in being committed */
+        FAILURE_UNHEARD,                /* the leader stood still when it asked last */
+        FAILURE_BEHIND,                 /* a start fails, and it does not see that this was noted */
+        FAILURE_UNDECIDED,              /* its VMs die, and their new places are long in being committed */
+        FAILURE_OLD_LEADER,             /* cut off together with a leader that stands still for a while */
         FAILURE_COUNT,
 } HeartFailure;
 

@@ -25,6 +25,8 @@ struct sd_event {
         uint64_t held_from_us, held_until_us;
         bool may_be_stale, has_lost_time;
         uint64_t stale_us;              /* what its clock says for this turn; 0: the truth */
+        uint64_t looked_us, went_on_us; /* what it said, when what was being done then went on */
+        const void *looked_for;
         void *userdata;
         void (*left)(void *userdata, int code);
         sd_event_source *waiting;       /* those for a descriptor, a signal or the end */
@@ -120,15 +122,32 @@ void sim_loop_may_be_stale(sd_event *loop) {
         loop->may_be_stale = true;
 }
 
-SimTurn sim_loop_begin(sd_event *loop) {
-        SimTurn turn = { .loop = loop, .before = current };
-        current = loop;
-        if (loop->held_from_us > 0 && loop->may_be_stale && !loop->has_lost_time && sim_chance(loop->time, 50))
-                loop->stale_us = clock_at(loop, loop->held_from_us);
+/* All that one socket had to say is read in one turn. */
+static void look_at_clock(sd_event *loop, const void *what) {
+        uint64_t now_us = loop->time->now_us;
+        if (loop->held_from_us > 0 && loop->may_be_stale && !loop->has_lost_time && sim_chance(loop->time, 50)) {
+                loop->looked_us = clock_at(loop, loop->held_from_us);
+                loop->looked_for = what;
+                loop->went_on_us = now_us;
+        } else if (loop->held_from_us > 0) {
+                loop->looked_us = 0;
+        }
+        if (loop->looked_us > 0 && loop->looked_for == what && loop->went_on_us == now_us)
+                loop->stale_us = loop->looked_us;
         loop->held_from_us = 0;
         loop->has_lost_time = false;
+}
+
+SimTurn sim_loop_begin_for(sd_event *loop, const void *what) {
+        SimTurn turn = { .loop = loop, .before = current };
+        current = loop;
+        look_at_clock(loop, what);
         (void) sd_event_ref(loop);
         return turn;
+}
+
+SimTurn sim_loop_begin(sd_event *loop) {
+        return sim_loop_begin_for(loop, loop);
 }
 
 void sim_loop_end(SimTurn turn) {
@@ -242,7 +261,7 @@ static void ring(void *userdata) {
                 schedule(source);       /* the clock stood still meanwhile */
                 return;
         }
-        SimTurn turn = sim_loop_begin(loop);
+        SimTurn turn = sim_loop_begin_for(loop, source);
         if (source->kind != SOURCE_FD || fd_is_ready(source->fd))
                 dispatch(source);
         if (loop->is_exiting && !loop->has_exited)

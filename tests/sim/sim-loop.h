@@ -37,6 +37,7 @@ typedef struct SimTurn {
         sd_event *loop, *before;
 } SimTurn;
 SimTurn sim_loop_begin(sd_event *loop);
+SimTurn sim_loop_begin_for(sd_event *loop, const void *what);   /* the socket that is read */
 void sim_loop_end(SimTurn turn);
 sd_event *sim_loop_current(void);
 
