@@ -191,6 +191,27 @@ static void test_a_guard_that_hangs_is_told_from_one_that_answers(void) {
         g_assert_cmpuint(list(&w), ==, 2);      /* the hold that timed out came true */
 }
 
+/* gpupoold ends the VMs of a guard that is away for a third of a lease, which may be a third of a second. */
+static void test_a_guard_that_was_away_is_found_as_soon_as_it_is_back(void) {
+        WORLD;
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        end_process(w.guard);
+        await(&w, &w.n_disconnected, 1);
+        await_instant(&w, in(1700 * MS));
+        (void) g_strlcpy(address.sun_path, w.socket_path, sizeof(address.sun_path));
+        (void) unlink(w.socket_path);
+        g_assert_cmpint(bind(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
+        g_assert_cmpint(listen(fd, 1), ==, 0);
+        uint64_t back_us = now_us();
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        while (poll(&p, 1, 0) == 0) {
+                g_assert_cmpuint(now_us() - back_us, <, SECOND);
+                g_assert_cmpint(sd_event_run(w.event, 10 * MS), >=, 0);
+        }
+        start_guard(&w);
+}
+
 static void test_calls_under_way_are_told_when_the_link_breaks(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
@@ -506,6 +527,7 @@ int main(int argc, char **argv) {
         TEST(what_is_held_outlives_who_asked_for_it);
         TEST(a_guard_that_was_started_anew_says_so);
         TEST(a_guard_that_hangs_is_told_from_one_that_answers);
+        TEST(a_guard_that_was_away_is_found_as_soon_as_it_is_back);
         TEST(calls_under_way_are_told_when_the_link_breaks);
         TEST(a_forgotten_call_never_comes_back);
         TEST(any_bytes_cost_the_guard_nothing);

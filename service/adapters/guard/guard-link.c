@@ -467,6 +467,9 @@ static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata) 
         if (link->state != LINK_DOWN)
                 return 0;
         link->fd = open_socket(link->path);
+        /* Nobody is there, and the VMs are not waited with for long: it costs next to nothing to look again soon. */
+        if (link->fd < 0)
+                link->reconnect_us = RECONNECT_FIRST_US;
         if (link->fd < 0 || sd_event_add_io(link->event, &link->io, link->fd, EPOLLIN, on_io, link) < 0) {
                 disconnect(link, GUARD_CALL_LOST);
                 return 0;
