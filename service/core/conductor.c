@@ -326,12 +326,26 @@ int conductor_next(Conductor *conductor, const World *world, LeaseBook *book, ui
         return r;
 }
 
-void conductor_refused(Conductor *conductor, LeaseBook *book, bool surely, uint64_t now_us) {
+static void follow_loss(LeaseBook *book, const NodeId *node, Refusal refusal) {
+        switch (refusal) {
+        case REFUSAL_UNKNOWN:
+                lease_book_doubt(book, node);
+                break;
+        case REFUSAL_NOT_WRITTEN:
+                lease_book_spare(book, node);
+                break;
+        case REFUSAL_BY_REGISTRY:
+                lease_book_settle(book, node);
+                break;
+        }
+}
+
+void conductor_refused(Conductor *conductor, LeaseBook *book, Refusal refusal, uint64_t now_us) {
         ConductorPause *pause;
         conductor->idle_until_us = now_us + CONDUCTOR_REFUSED_US;
         if (conductor->proposed_loss && book) {
                 conductor->loss_not_before_us = now_us + CONDUCTOR_REFUSED_US;
-                (surely ? lease_book_spare : lease_book_doubt)(book, &conductor->node);
+                follow_loss(book, &conductor->node, refusal);
         }
         if (conductor->proposed_gpus)
                 conductor->gpus_refused_until_us =

@@ -72,6 +72,11 @@ typedef enum ConductorVerdict {
 int conductor_next(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret_proposal,
                    uint64_t *ret_wake_us);
 
-/* The last proposal was refused or not committed. @surely: it never will be. Out of memory it is proposed again a
- * little too early, no more. */
-void conductor_refused(Conductor *conductor, LeaseBook *book, bool surely, uint64_t now_us);
+typedef enum Refusal {
+        REFUSAL_UNKNOWN,                /* it may have been committed, or still be */
+        REFUSAL_NOT_WRITTEN,            /* it was not, and never will be; that says nothing of those before it */
+        REFUSAL_BY_REGISTRY,            /* it was committed, after all that was proposed before it, and not taken */
+} Refusal;
+
+/* The last proposal came to nothing. Out of memory it is proposed again a little too early, no more. */
+void conductor_refused(Conductor *conductor, LeaseBook *book, Refusal refusal, uint64_t now_us);

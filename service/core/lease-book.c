@@ -64,6 +64,8 @@ static void follow_times(LeasePage *page, const Registry *registry, const NodeRe
                 page->dead_us = now_us + span_us(record, longest);
         else if (page->dead_us < least_us)
                 page->dead_us = least_us;
+        else if (record->death_ms > page->death_ms)
+                page->dead_us += (record->death_ms - page->death_ms) * MS_US;
         page->longest_ms = longest;
         page->death_ms = record->death_ms;
 }
@@ -135,10 +137,10 @@ LeaseVerdict lease_book_asked(LeaseBook *book, const Registry *registry, const N
         if (!book->leads || !record || !page || incarnation > record->incarnation ||
             page->incarnation != record->incarnation)
                 return LEASE_REFUSED;
-        if ((incarnation < record->incarnation || record->lost) && !MUTANT(GRANT_TO_LOST))
-                return LEASE_LOST;
         if (page->heard_us < arrived_us)
                 page->heard_us = arrived_us;
+        if ((incarnation < record->incarnation || record->lost) && !MUTANT(GRANT_TO_LOST))
+                return LEASE_LOST;
         if (page->condemned && !MUTANT(GRANT_TO_CONDEMNED))
                 return LEASE_REFUSED;
 
@@ -146,6 +148,7 @@ LeaseVerdict lease_book_asked(LeaseBook *book, const Registry *registry, const N
         uint64_t dead_us = arrived_us + span_us(record, (length + MS_US - 1) / MS_US);
         if (page->dead_us < dead_us)
                 page->dead_us = dead_us;
+        page->powered_off = false;      /* whatever the agent switched off, it was not this */
         *ret_lease_us = length;
         return LEASE_GRANTED;
 }
@@ -205,6 +208,12 @@ void lease_book_spare(LeaseBook *book, const NodeId *node) {
         /* Not while an earlier entry may still come. */
         if (page)
                 page->condemned = page->doubtful = page->may_come && !MUTANT(SPARED_TOO_EARLY);
+}
+
+void lease_book_settle(LeaseBook *book, const NodeId *node) {
+        LeasePage *page = find_page(book, node);
+        if (page)
+                page->condemned = page->doubtful = page->may_come = false;
 }
 
 void lease_book_doubt(LeaseBook *book, const NodeId *node) {

@@ -77,8 +77,10 @@ typedef struct Loss {
 bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint64_t now_us, Loss *ret,
                           uint64_t *ret_wake_us);
 void lease_book_condemn(LeaseBook *book, const NodeId *node);
-/* The entry surely did not and will not happen: it may get leases again. */
+/* The entry surely did not and will not happen: it may get leases again, unless an earlier one may still come. */
 void lease_book_spare(LeaseBook *book, const NodeId *node);
+/* It was committed and not taken, and so the fate of all before it is known, too: it may get leases again. */
+void lease_book_settle(LeaseBook *book, const NodeId *node);
 /* Nobody knows whether it happened, or still will: no leases, and it can be declared lost once more, whatever the time.
  * What becomes of the second entry is known when it is known of the first. */
 void lease_book_doubt(LeaseBook *book, const NodeId *node);

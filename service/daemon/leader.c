@@ -16,9 +16,9 @@ static void on_decided(SubmitOutcome outcome, const Result *result, void *userda
         if (outcome != SUBMIT_COMMITTED || result->verdict != VERDICT_DONE) {
                 uint64_t now = 0;
                 (void) sd_event_now(leader->event, CLOCK_BOOTTIME, &now);
-                bool surely = outcome == SUBMIT_COMMITTED || outcome == SUBMIT_NO_QUORUM ||
-                              outcome == SUBMIT_STORAGE_FULL;
-                conductor_refused(&leader->conductor, leader->book, surely, now);
+                bool not_written = outcome == SUBMIT_NO_QUORUM || outcome == SUBMIT_STORAGE_FULL;
+                conductor_refused(&leader->conductor, leader->book, outcome == SUBMIT_COMMITTED ? REFUSAL_BY_REGISTRY
+                                  : not_written ? REFUSAL_NOT_WRITTEN : REFUSAL_UNKNOWN, now);
                 if (outcome == SUBMIT_COMMITTED)
                         log_debug("the registry refused a proposal: %s", result->sentence);
         }
@@ -214,7 +214,7 @@ int leader_turn(Leader *leader, const World *world, uint64_t now_us, uint64_t *r
         }
         r = commit(leader, world, &proposal);
         if (r < 0) {
-                conductor_refused(&leader->conductor, leader->book, true, now_us);
+                conductor_refused(&leader->conductor, leader->book, REFUSAL_NOT_WRITTEN, now_us);
                 *ret_wake_us = now_us + CONDUCTOR_REFUSED_US;
                 return r == -ENOMEM ? r : 0;
         }

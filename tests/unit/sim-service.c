@@ -166,7 +166,7 @@ static void proposal_is_decided(Sim *sim, const SimEvent *event) {
                 if (event->index & 1U << i)
                         claim.gpus[claim.n_gpus++] = ASSIGNED(1, i);
         if (sim->storage_full || trouble(sim, 5) || tell_assign(&sim->c, &claim) != VERDICT_DONE) {
-                conductor_refused(&sim->conductor, NULL, true, sim->now_us);
+                conductor_refused(&sim->conductor, NULL, REFUSAL_BY_REGISTRY, sim->now_us);
                 return;
         }
         say(sim, "VM %u is assigned, epoch %" G_GUINT64_FORMAT, event->vm, event->epoch);

@@ -208,7 +208,7 @@ static void test_after_a_refusal_all_rest_a_little(void) {
         CONDUCTOR c = {};
         vm_of(w, "bert", "training", 1);
         ASSERT_PROPOSES(&c, w, 0, "bert");
-        conductor_refused(&c, NULL, true, 0);
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, 0);
         ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_REFUSED_US);
         ASSERT_PROPOSES(&c, w, CONDUCTOR_REFUSED_US, "bert");
 }
@@ -220,10 +220,10 @@ static void test_who_is_refused_again_and_again_is_in_nobodys_way(void) {
         vm_of(w, "bert", "training", 1)->priority = 900;
         vm_of(w, "ernie", "training", 1);
         ASSERT_PROPOSES(&c, w, now_us, "bert");
-        conductor_refused(&c, NULL, true, now_us);
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, now_us);
         now_us += CONDUCTOR_REFUSED_US;
         ASSERT_PROPOSES(&c, w, now_us, "bert");
-        conductor_refused(&c, NULL, true, now_us);
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, now_us);
         now_us += CONDUCTOR_REFUSED_US;
         ASSERT_PROPOSES(&c, w, now_us, "ernie");
         runs(w, "ernie", "a", "0");
@@ -238,7 +238,7 @@ static void test_who_got_a_place_has_no_refusals_behind_it(void) {
         Vm *bert = vm_of(w, "bert", "training", 1);
         for (int i = 0; i < 5; i++) {
                 ASSERT_PROPOSES(&c, w, now_us, "bert");
-                conductor_refused(&c, NULL, true, now_us);
+                conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, now_us);
                 now_us += CONDUCTOR_BACKOFF_MOST_US;
         }
         ASSERT_PROPOSES(&c, w, now_us, "bert");
@@ -246,7 +246,7 @@ static void test_who_got_a_place_has_no_refusals_behind_it(void) {
         ASSERT_RESTS(&c, w, now_us);
         assignment_clear(&bert->assignment);
         ASSERT_PROPOSES(&c, w, now_us, "bert");
-        conductor_refused(&c, NULL, true, now_us);
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, now_us);
         ASSERT_RESTS_UNTIL(&c, w, now_us, now_us + CONDUCTOR_REFUSED_US);
         ASSERT_PROPOSES(&c, w, now_us + CONDUCTOR_REFUSED_US, "bert");
 }
@@ -260,7 +260,7 @@ static void test_gpus_that_a_pool_cannot_take_keep_nobody_from_running(void) {
         vm_of(w, "bert", "training", 1);
         for (int i = 0; i < 2; i++) {
                 ASSERT_PROPOSES(&c, w, now_us, "training");
-                conductor_refused(&c, NULL, true, now_us);
+                conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, now_us);
                 now_us += CONDUCTOR_REFUSED_US;
         }
         ASSERT_PROPOSES(&c, w, now_us, "bert");
@@ -401,7 +401,7 @@ static void test_a_loss_that_surely_was_not_written_is_no_reason_to_refuse_a_lea
                 g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
                 g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==,
                                 LEASE_REFUSED);
-                conductor_refused(&c, &book, surely, now_us);
+                conductor_refused(&c, &book, surely ? REFUSAL_NOT_WRITTEN : REFUSAL_UNKNOWN, now_us);
                 g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==,
                                 surely ? LEASE_GRANTED : LEASE_REFUSED);
         }
@@ -417,7 +417,7 @@ static void test_a_loss_that_was_not_written_rests_a_little(void) {
         g_assert_cmpint(lease_book_follow(&book, w->registry, 0), ==, 0);
         for (int surely = 0; surely <= 1; surely++, now_us += CONDUCTOR_REFUSED_US) {
                 g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
-                conductor_refused(&c, &book, surely, now_us);
+                conductor_refused(&c, &book, surely ? REFUSAL_NOT_WRITTEN : REFUSAL_UNKNOWN, now_us);
                 g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "");
                 g_assert_cmpuint(wake_us, ==, now_us + CONDUCTOR_REFUSED_US);
         }
@@ -434,13 +434,18 @@ static void test_a_loss_of_which_nothing_is_known_is_proposed_again_whatever_the
         lease_book_lead(&book, true, 7, 0);
         g_assert_cmpint(lease_book_follow(&book, w->registry, 0), ==, 0);
         g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
-        conductor_refused(&c, &book, false, now_us);
+        conductor_refused(&c, &book, REFUSAL_UNKNOWN, now_us);
         w->registry->freezes = 1;
         w->registry->frozen_ms = 3600000;
         now_us += CONDUCTOR_REFUSED_US;
         g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==, LEASE_REFUSED);
         g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
-        conductor_refused(&c, &book, true, now_us);
+        /* That the second one was not written says nothing of the first. */
+        conductor_refused(&c, &book, REFUSAL_NOT_WRITTEN, now_us);
+        now_us += CONDUCTOR_REFUSED_US;
+        g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==, LEASE_REFUSED);
+        g_assert_cmpstr(proposed_with(&c, w, &book, now_us), ==, "lost a by lease");
+        conductor_refused(&c, &book, REFUSAL_BY_REGISTRY, now_us);
         g_assert_cmpint(lease_book_asked(&book, w->registry, a, 1, now_us, now_us, &lease_us), ==, LEASE_GRANTED);
         g_assert_cmpstr(proposed_with(&c, w, &book, now_us + CONDUCTOR_REFUSED_US), ==, "");
 }
