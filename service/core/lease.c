@@ -29,23 +29,30 @@ const LeaseTimes lease_times_fast = {
         .request_us = 150 * MS_US, .lease_us = 1000 * MS_US, .kill_us = 300 * MS_US, .drift_ppm = 1000,
 };
 
-/* The node's clock may be slow while the leader's is fast: both rates count, and what they make of each other. */
+/* The node's clock may be slow while the leader's is fast: the span takes (1 + p) / (1 - p) of itself then. */
 static uint64_t drift_us(uint64_t span_us, uint64_t ppm) {
-        return span_us * (2 * ppm + ppm * ppm / MILLION + 1) / MILLION + 1;
+        return span_us * 2 * ppm / (MILLION - ppm) + 1;
 }
 
 uint64_t lease_times_death_us(const LeaseTimes *times) {
         uint64_t kill_us = MUTANT(NO_KILL_TIME) ? 0 : times->kill_us;
         uint64_t watchdog_us = MUTANT(NO_WATCHDOG_PERIOD) ? 0 : times->watchdog_us;
-        uint64_t clocks_us = MUTANT(NO_DRIFT) ? 0 : drift_us(times->lease_us + kill_us + watchdog_us, times->drift_ppm);
+        uint64_t all_us = times->lease_us + kill_us + watchdog_us;
+        uint64_t clocks_us = MUTANT(NO_DRIFT) ? 0 : drift_us(all_us, times->drift_ppm);
         return kill_us + watchdog_us + clocks_us;
 }
+
+#define TOO_LONG                                                                                                 \
+        "Duration, KillTime and the watchdog's period together are over 60s: the VMs of a lost node would be "   \
+        "down for longer than that. Make Duration shorter"
 
 static int refuse(char **ret_sentence, const char *sentence) {
         return text_set(ret_sentence, sentence);
 }
 
 int lease_times_check(const LeaseTimes *times, char **ret_sentence) {
+        if (times->lease_us > LOSS_MOST_US || times->kill_us > LOSS_MOST_US || times->watchdog_us > LOSS_MOST_US)
+                return refuse(ret_sentence, TOO_LONG);
         if (times->request_us < REQUEST_LEAST_US)
                 return refuse(ret_sentence, "Request is below 20ms: every node would ask the leader all the time");
         if (times->lease_us / REQUESTS_PER_LEASE < times->request_us)
@@ -62,10 +69,8 @@ int lease_times_check(const LeaseTimes *times, char **ret_sentence) {
                 return refuse(ret_sentence, "Drift is over 10000 parts in a million: a clock like that is broken");
         if (times->hold_us > HOLD_MOST_US)
                 return refuse(ret_sentence, "OnLeaseEnd: stopped VMs are held for ten minutes at most");
-        if (times->lease_us > LOSS_MOST_US || lease_times_death_us(times) > LOSS_MOST_US - times->lease_us)
-                return refuse(ret_sentence,
-                              "Duration, KillTime and the watchdog's period together are over 60s: the VMs of a lost "
-                              "node would be down for longer than that. Make Duration shorter");
+        if (lease_times_death_us(times) > LOSS_MOST_US - times->lease_us)
+                return refuse(ret_sentence, TOO_LONG);
         return 1;
 }
 
@@ -89,7 +94,9 @@ static void look_at_guard(Lease *lease, const LeaseView *view, LeaseTurn *turn) 
         if (lease->unguarded_since_us == 0)
                 lease->unguarded_since_us = view->now_us;
         uint64_t patience_us = lease->unguarded_since_us + LEASE_GUARD_PATIENCE(&lease->times);
-        turn->end_all = view->now_us >= patience_us;
+        /* Stopped VMs would go on by whoever continues them, and nobody kills them. */
+        bool held_in_vain = lease->times.hold_us > 0 && lease->until_us > 0 && view->now_us >= lease->until_us;
+        turn->end_all = view->now_us >= patience_us || held_in_vain;
         if (!turn->end_all)
                 wake_at(turn, patience_us);
 }

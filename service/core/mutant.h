@@ -34,7 +34,7 @@
         X(GUARD_DEADLINE_STAYS, "guard-deadline-stays")         /* a lost node lives on to its deadline */ \
         X(LEASE_UNPROLONGED, "lease-unprolonged")               /* the guard is never told of a new lease: P4, P5 */ \
         X(DECIDE_ANYWHERE, "decide-anywhere")                   /* what a leader decided, its successor commits */ \
-        X(SPARED_TOO_EARLY, "spared-too-early")                 /* the second of two losses that are on their way fails */ \
+        X(SPARED_TOO_EARLY, "spared-too-early")                 /* when the second of two losses fails */ \
         X(TURN_TIME, "turn-time")                               /* leases go by the clock at the turn's beginning */ \
         X(NO_CATCH_UP, "no-catch-up")                           /* a service that starts acts on its old history */ \
         X(NO_LOSS, "no-loss")                                   /* nobody is ever declared lost: P4 */

@@ -322,10 +322,12 @@ static void look(Leases *leases, const World *world, uint64_t now, LeaseView *re
         runner->guard_trusted = state.until_us > 0 || state.ended;
 
         LeaseView view = { .now_us = now, .has_way = lead.is_local || lead.quorate };
-        bool current = self && !world->removed && facts && facts->boot_id && text_equal(self->boot_id, facts->boot_id);
+        /* By an old registry this may be another life of the node's, or leases may be of another length. */
+        bool current = leases->caught_up && self && !world->removed && facts && facts->boot_id &&
+                       text_equal(self->boot_id, facts->boot_id);
         view.needed = !leases->config.witness && registry->level >= LEVEL_FAILOVER;
         view.incarnation = current && self->lease_ms > 0 ? self->incarnation : 0;
-        view.lost = self && self->lost;
+        view.lost = leases->caught_up && self && self->lost;
         /* One that does not answer may be stopped, and would kill nobody. */
         bool answers = !leases->telling || now - leases->told_us < leases->config.times.request_us;
         /* Nor does one that kills take a lease, until all are dead: a process that does not die would keep this node

@@ -44,6 +44,7 @@ typedef struct Leases {
         Lease lease;
         LeaseBook book;
         LeaseView view;                 /* as of the last turn */
+        bool caught_up;                 /* the registry here is not behind; the caller's to set before each turn */
         ARRAY(LeaseWait) waits;
         size_t n_in_round;              /* the first of them wait for the confirmation that is under way */
         bool confirming;

@@ -235,6 +235,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
         note_idleness(manager, world);
+        manager->leases.caught_up = manager->caught_up;
         manager_failed(manager, leases_turn(&manager->leases, world, &other));
         earlier(&due, other);
         manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &other));

@@ -77,8 +77,7 @@ static int announce(Member *member, const World *world, const NodeFacts *facts, 
         bool same_boot = self && text_equal(self->boot_id, facts->boot_id);
         bool same_life = same_boot && !may_return(member, self);
         choose_times(member, world, self, &announcement.lease_ms, &announcement.death_ms);
-        /* By what is old, this boot may seem to be new though a program before this one announced it. */
-        member->announces_boot = !same_boot && member->caught_up;
+        member->announces_boot = !same_boot;
         announcement.node = id_message_borrow(world->local.bytes);
         announcement.name = (char *) name;
         announcement.boot_id = facts->boot_id;
@@ -111,8 +110,9 @@ int member_turn(Member *member, const World *world, const char *name, uint64_t n
         Lead lead;
         history_lead(member->history, &lead);
         /* Who waits for its first history begins no cluster, and one that does not know this node yet is not told of
-         * it. */
-        if (member->announcing || !lead.quorate || !facts || !facts->boot_id || world->removed ||
+         * it. Nor is anything told by an old one: this boot may seem to be new by it though a program before this one
+         * announced it, and leases to be of another length. */
+        if (member->announcing || !member->caught_up || !lead.quorate || !facts || !facts->boot_id || world->removed ||
             (fresh && !lead.is_local) || (!fresh && !self && world->registry->nodes.n > 0) ||
             (self && is_told(member, world, facts, self, name)))
                 return 0;

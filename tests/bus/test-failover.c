@@ -56,7 +56,7 @@ static void test_each_method_asks_and_a_no_changes_nothing(void) {
                 { NODE_A, "Node.Drain", "(" NO_OPTIONS ",)", "manage-node node=a verb=drain" },
                 { NODE_A, "Node.Drain", "({'dry-run': <true>},)", "manage-node node=a verb=drain" },
                 { NODE_A, "Node.Resume", "(" NO_OPTIONS ",)", "manage-node node=a verb=resume" },
-                { NODE_B, "Node.SetFencing", "('x', @a{ss} {}, " NO_OPTIONS ")",
+                { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, " NO_OPTIONS ")",
                   "manage-cluster node=b verb=set-fencing" },
                 { NODE_B, "Node.ConfirmDown", "(" NO_OPTIONS ",)", "manage-cluster node=b verb=confirm-down" },
                 { VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")",
@@ -75,9 +75,9 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
         prepare(host);
         mock_polkit_set(host->polkit, POLKIT_NO);
         g_autofree char *long_text = g_strnfill(1025, 'x'), *long_name = g_strnfill(64, 'x');
-        g_autofree char *long_value = g_strdup_printf("('x', {'key': '%s'}, " NO_OPTIONS ")", long_text);
+        g_autofree char *long_value = g_strdup_printf("('fence_x', {'key': '%s'}, " NO_OPTIONS ")", long_text);
         g_autofree char *long_agent = g_strdup_printf("('%s', @a{ss} {}, " NO_OPTIONS ")", long_name);
-        g_autofree char *long_key = g_strdup_printf("('x', {'%s': ''}, " NO_OPTIONS ")", long_name);
+        g_autofree char *long_key = g_strdup_printf("('fence_x', {'%s': ''}, " NO_OPTIONS ")", long_name);
         const struct {
                 const char *path, *method, *arguments, *part;
         } rows[] = {
@@ -98,12 +98,13 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
                 { NODE_B, "Node.SetFencing", "('/bin/sh', @a{ss} {}, " NO_OPTIONS ")", "without its folder" },
                 { NODE_B, "Node.SetFencing", "('..', @a{ss} {}, " NO_OPTIONS ")", "without its folder" },
                 { NODE_B, "Node.SetFencing", "('x y', @a{ss} {}, " NO_OPTIONS ")", "without its folder" },
-                { NODE_B, "Node.SetFencing", "('x', {'': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
-                { NODE_B, "Node.SetFencing", "('x', {'a=b': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
-                { NODE_B, "Node.SetFencing", "('x', {'ip': 'a\\nb'}, " NO_OPTIONS ")", "on one line" },
-                { NODE_B, "Node.SetFencing", "('x', {'action': 'off'}, " NO_OPTIONS ")", "leave it out" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'a=b': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'ip': 'a\\nb'}, " NO_OPTIONS ")", "on one line" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'action': 'off'}, " NO_OPTIONS ")", "leave it out" },
+                { NODE_B, "Node.SetFencing", "('fence_scsi', @a{ss} {}, " NO_OPTIONS ")", "does not switch a host off" },
                 { NODE_B, "Node.SetFencing", "('', {'ip': 'x'}, " NO_OPTIONS ")", "no agent" },
-                { NODE_B, "Node.SetFencing", "('x', @a{ss} {}, {'force': <true>})", "force" },
+                { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, {'force': <true>})", "force" },
                 { VM_PATH, "VM.Move", "('no/name', " NO_OPTIONS ")", "the name of a node" },
                 { VM_PATH, "VM.Move", "('b', {'timeout': <uint64 31536001>})", "at most a year" },
                 { VM_PATH, "VM.Move", "('b', {'shutdown': <1>})", "must be of type b" },
@@ -118,7 +119,7 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
 static void test_at_most_64_parameters_are_taken(void) {
         HOST(host);
         prepare(host);
-        GString *text = g_string_new("('x', {");
+        GString *text = g_string_new("('fence_x', {");
         for (unsigned i = 0; i < 64; i++)
                 g_string_append_printf(text, "%s'k%u': 'v'", i > 0 ? ", " : "", i);
         g_autofree char *most = g_strdup_printf("%s}, " NO_OPTIONS ")", text->str);
@@ -159,7 +160,7 @@ static void test_below_its_level_each_says_what_to_do(void) {
                 { NODE_A, "Node.Drain", "(" NO_OPTIONS ",)" },
                 { NODE_A, "Node.Drain", "({'dry-run': <true>},)" },
                 { NODE_A, "Node.Resume", "(" NO_OPTIONS ",)" },
-                { NODE_B, "Node.SetFencing", "('x', @a{ss} {}, " NO_OPTIONS ")" },
+                { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, " NO_OPTIONS ")" },
                 { NODE_B, "Node.ConfirmDown", "(" NO_OPTIONS ",)" },
                 { VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")" },
         };

@@ -302,6 +302,14 @@ static void test_the_power_of_another_life_proves_nothing(void) {
         assert_nobody_lost_at(&l, AT(100), AT(SPAN_MS));
 }
 
+/* Whoever asks has power: it was another host's plug. */
+static void test_who_asks_afterwards_is_not_off(void) {
+        _cleanup_(leader_clear) Leader l = leader_at(AT(0));
+        power_off(&l, 1, 1);
+        ASSERT_GRANTED(ask_at(&l, 1, AT(100)));
+        assert_nobody_lost_at(&l, AT(101), AT(SPAN_MS));
+}
+
 /* ---- times that change */
 
 static void test_longer_times_count_from_the_beginning(void) {
@@ -513,6 +521,13 @@ static void test_silence_is_counted_from_the_last_request(void) {
         g_assert_cmpuint(silent_at(&l, 1, AT(9000)), ==, 0);
 }
 
+static void test_a_lost_node_that_asks_is_heard(void) {
+        _cleanup_(leader_clear) Leader l = leader_at(AT(0));
+        ASSERT_DONE(tell_lost(&l.c, 1, LOSS_BY_LEASE));
+        ASSERT_LOST(ask_between(&l, 1, 1, AT(8000), AT(8000), NULL));
+        g_assert_cmpuint(silent_at(&l, 1, AT(8001)), ==, MS);
+}
+
 int main(int argc, char *argv[]) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/lease-book/who-asks-gets-what-it-announced", test_who_asks_gets_what_it_announced);
@@ -545,6 +560,7 @@ int main(int argc, char *argv[]) {
         g_test_add_func("/lease-book/a-host-that-is-off-is-lost-at-once", test_a_host_that_is_off_is_lost_at_once);
         g_test_add_func("/lease-book/the-power-of-another-life-proves-nothing",
                         test_the_power_of_another_life_proves_nothing);
+        g_test_add_func("/lease-book/who-asks-afterwards-is-not-off", test_who_asks_afterwards_is_not_off);
         g_test_add_func("/lease-book/longer-times-count-from-the-beginning",
                         test_longer_times_count_from_the_beginning);
         g_test_add_func("/lease-book/a-longer-death-counts-as-well", test_a_longer_death_counts_as_well);
@@ -568,5 +584,6 @@ int main(int argc, char *argv[]) {
                         test_nodes_that_are_too_few_have_all_the_time_there_is);
         g_test_add_func("/lease-book/silence-is-counted-from-the-last-request",
                         test_silence_is_counted_from_the_last_request);
+        g_test_add_func("/lease-book/a-lost-node-that-asks-is-heard", test_a_lost_node_that_asks_is_heard);
         return g_test_run();
 }

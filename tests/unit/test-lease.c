@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib.h>
+#include <inttypes.h>
 
 #include "core/lease.h"
 #include "util/text.h"
@@ -147,17 +148,43 @@ static void test_each_bound_stands_where_it_says(void) {
         assert_refused(with_kill(57 * SECOND), "KillTime");
 }
 
+static void test_no_time_is_so_long_that_it_fits_again(void) {
+        static const uint64_t huge[] = { UINT64_MAX, UINT64_MAX / 2, UINT64_MAX / 2 + 1, UINT64_MAX - 3 * SECOND,
+                                         UINT64_MAX / 2001, UINT64_MAX / 2002, UINT64_C(1) << 53 };
+        for (size_t i = 0; i < G_N_ELEMENTS(huge); i++) {
+                assert_refused(with_request(huge[i]), "Request");
+                assert_refused(with_lease(huge[i]), "Duration");
+                assert_refused(with_kill(huge[i]), "KillTime");
+                assert_refused(with_watchdog(huge[i]), "watchdog");
+                assert_refused(with_drift(huge[i]), "Drift");
+                assert_refused(with_hold(huge[i]), "OnLeaseEnd");
+                for (size_t k = 0; k < G_N_ELEMENTS(huge); k++) {
+                        LeaseTimes times = with_kill(huge[i]);
+                        times.watchdog_us = huge[k];
+                        assert_refused(times, "KillTime");
+                }
+        }
+}
+
 /* The node's clock as slow, the leader's as fast as may be: when the leader counts lease and death as over, kill and
  * watchdog are over on the node. */
 static void test_the_death_time_covers_every_two_clocks(void) {
-        LeaseTimes all[] = { lease_times_default, lease_times_fast, lease_times_default };
-        all[2].watchdog_us = 2500 * MS;
-        for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
-                const LeaseTimes *times = all + i;
-                double p = (double) times->drift_ppm / 1e6;
-                double truly = (double) (times->lease_us + times->kill_us + times->watchdog_us) / (1 - p);
-                g_assert_cmpfloat((double) (times->lease_us + lease_times_death_us(times)) / (1 + p), >=, truly);
+        GRand *random = g_rand_new_with_seed(7);
+        for (unsigned i = 0; i < 100000; i++) {
+                LeaseTimes times = { .lease_us = (uint64_t) g_rand_int_range(random, 60000, 50000000),
+                                     .kill_us = (uint64_t) g_rand_int_range(random, 100000, 5000000),
+                                     .watchdog_us = i % 2 ? (uint64_t) g_rand_int_range(random, 1000000, 4000000) : 0,
+                                     .drift_ppm = (uint64_t) g_rand_int_range(random, 0, 10001) };
+                long double p = (long double) times.drift_ppm / 1000000.0L;
+                long double truly = (long double) (times.lease_us + times.kill_us + times.watchdog_us) / (1.0L - p);
+                long double waited = (long double) (times.lease_us + lease_times_death_us(&times)) / (1.0L + p);
+                if (waited < truly)
+                        g_error("lease %" PRIu64 " kill %" PRIu64 " watchdog %" PRIu64 " us, drift %" PRIu64
+                                " ppm: %.3Lf us too early", times.lease_us, times.kill_us, times.watchdog_us,
+                                times.drift_ppm, truly - waited);
+                g_assert_true(waited < truly * 1.001L + 10.0L);         /* and no more than that */
         }
+        g_rand_free(random);
 }
 
 /* ---- asking */
@@ -506,6 +533,7 @@ int main(int argc, char *argv[]) {
         g_test_add_func("/lease/a-loss-is-certain-within-four-seconds-and-with-a-watchdog-within-six-and-a-half",
                         test_a_loss_is_certain_within_four_seconds_and_with_a_watchdog_within_six_and_a_half);
         g_test_add_func("/lease/each-bound-stands-where-it-says", test_each_bound_stands_where_it_says);
+        g_test_add_func("/lease/no-time-is-so-long-that-it-fits-again", test_no_time_is_so_long_that_it_fits_again);
         g_test_add_func("/lease/the-death-time-covers-every-two-clocks", test_the_death_time_covers_every_two_clocks);
         g_test_add_func("/lease/a-node-asks-at-once-and-then-in-steps", test_a_node_asks_at_once_and_then_in_steps);
         g_test_add_func("/lease/it-asks-only-with-a-name-a-way-and-a-right-to",

@@ -7,6 +7,7 @@
 
 #include "adapters/bus/bus-internal.h"
 #include "adapters/bus/methods.h"
+#include "core/fence.h"
 #include "core/names.h"
 #include "util/text.h"
 
@@ -226,6 +227,9 @@ static int check_agent(const char *agent, const FenceRow *parameters, sd_bus_err
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                          "agent is the name of a program without its folder, such as fence_ipmilan, or "
                                          "empty for none; it is not \"%s\"", fit_to_quote(agent));
+        const char *objection = text_is_empty(agent) ? NULL : fence_agent_objection(agent);
+        if (objection)
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "%s %s", agent, objection);
         if (text_is_empty(agent) && parameters->n > 0)
                 return sd_bus_error_set(error, ERROR_INVALID_ARGUMENT,
                                         "there are parameters and no agent: name it, or leave them out");
