@@ -102,7 +102,7 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
                 { NODE_B, "Node.SetFencing", "('fence_x', {'a=b': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'ip': 'a\\nb'}, " NO_OPTIONS ")", "on one line" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'action': 'off'}, " NO_OPTIONS ")", "leave it out" },
-                { NODE_B, "Node.SetFencing", "('fence_scsi', @a{ss} {}, " NO_OPTIONS ")", "does not switch a host off" },
+                { NODE_B, "Node.SetFencing", "('fence_scsi', @a{ss} {}, " NO_OPTIONS ")", "switch a host off" },
                 { NODE_B, "Node.SetFencing", "('', {'ip': 'x'}, " NO_OPTIONS ")", "no agent" },
                 { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, {'force': <true>})", "force" },
                 { VM_PATH, "VM.Move", "('no/name', " NO_OPTIONS ")", "the name of a node" },
