@@ -3,6 +3,7 @@
 /* One host fails while nothing else is wrong: what P4 is about. In several ways, each of which is the very moment for
  * which some rule is there; bad weather meets such moments too, and not often. */
 
+#include <errno.h>
 #include <string.h>
 
 #include "heart.h"
@@ -49,7 +50,12 @@ static void on_stop(void *userdata) {
         if (!host || !host->on || !host->loop || !host->guard.loop)
                 return;
         if (heart->failure == FAILURE_BLINK) {
-                stall_disks(heart, 2500 * MS);
+                stall_disks(heart, heart->call_timeout_us < 4 * SECOND ? heart->call_timeout_us + SECOND : 2500 * MS);
+                for (unsigned i = 0; i < heart->n_hosts; i++) {
+                        heart->hosts[i].disk->error = -ENOSPC;
+                        heart->hosts[i].disk->error_until_us = heart->hosts[i].disk->stalled_until_us + 4 * SECOND;
+                        heart->hosts[i].disk->small_ones_find_room = true;
+                }
                 heart_network_heal(&heart->network);
         } else if (heart->failure == FAILURE_UNHEARD) {
                 heart_network_cut_off(&heart->network, host->number);
@@ -86,8 +92,9 @@ static bool can_fail(Heart *heart, const HeartHost *victim, HeartFailure failure
         switch (failure) {
         case FAILURE_WATCHED:
                 return victim->guard.is_armed && !victim->witness;
-        case FAILURE_LATE:
         case FAILURE_BLINK:
+                return heart->times.hold_us > 0 && heart_judge_leader(&heart->judge) != victim && !victim->witness;
+        case FAILURE_LATE:
         case FAILURE_UNHEARD:
                 return heart_judge_leader(&heart->judge) != victim && !victim->witness;
         case FAILURE_BEHIND:
@@ -131,6 +138,9 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 break;
         case FAILURE_CUT:
                 heart_network_cut_off(&heart->network, victim->number);
+                /* It does not read what became of it when it is back. */
+                if (sim_chance(time, 40))
+                        victim->disk->stalled_until_us = time->now_us + 20 * SECOND;
                 break;
         case FAILURE_LATE:
                 heart->network.late = victim;
@@ -150,8 +160,10 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 heart_network_cut_off(&heart->network, victim->number);
                 break;
         case FAILURE_UNHEARD:
-                sim_loop_hold(leader->loop, time->now_us + times->request_us + 20 * MS);
-                sim_alarm_set(time, &heart->stop, time->now_us + times->request_us + 21 * MS);
+                /* Not so long that another is elected. */
+                sim_loop_hold_in(leader->loop, time->now_us + 560 * MS,
+                                 &heart->network.ways[victim->number][leader->number]);
+                sim_alarm_set(time, &heart->stop, time->now_us + 561 * MS);
                 break;
         case FAILURE_BEHIND:
                 victim->libvirt.fails_once = true;
@@ -202,7 +214,8 @@ void heart_failure_end(Heart *heart) {
         victim->libvirt.fail_percent = 0;
         victim->libvirt.hung_until_us = 0;
         for (unsigned i = 0; i < heart->n_hosts; i++) {
-                sim_disk_mend(heart->hosts[i].disk);
+                if (heart->hosts + i != victim || heart->failure != FAILURE_CUT)
+                        sim_disk_mend(heart->hosts[i].disk);
                 if (heart->hosts[i].loop && !heart_host_is_frozen(heart->hosts + i))
                         sim_loop_release(heart->hosts[i].loop);
         }

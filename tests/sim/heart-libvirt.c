@@ -290,6 +290,8 @@ static bool carry_out(Worker *worker, uint64_t *ret_again_us) {
         if (worker->call.kind == CALL_RESUME) {
                 if (qemu->gone || qemu->killed)
                         answer_set(answer, HYPERVISOR_CALL_FAILED, "Requested operation is not valid: it is over");
+                else if (!libvirt->fails_once && sim_chance(time, libvirt->fail_percent / 2))
+                        answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the weather is bad");
                 else if (qemu->paused) {
                         qemu_resume(qemu);
                         tell_event(libvirt, &domain->vm, DOMAIN_EVENT_RESUMED, DOMAIN_CAUSE_NONE);

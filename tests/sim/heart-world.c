@@ -117,8 +117,8 @@ static void draw_options(Heart *heart) {
 
 static void draw_times(Heart *heart) {
         heart->times = heart->options.fast ? lease_times_fast : lease_times_default;
-        if (sim_chance(&heart->time, 30))
-                heart->times.hold_us = sim_between(&heart->time, SECOND, 20 * SECOND);
+        if (sim_chance(&heart->time, 40))
+                heart->times.hold_us = sim_between(&heart->time, SECOND, 30 * SECOND);
 }
 
 static void draw_vms(Heart *heart) {

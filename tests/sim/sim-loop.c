@@ -27,6 +27,7 @@ struct sd_event {
         uint64_t stale_us;              /* what its clock says for this turn; 0: the truth */
         uint64_t looked_us, went_on_us; /* what it said, when what was being done then went on */
         const void *looked_for;
+        const void *reads;              /* what it is stopped in */
         void *userdata;
         void (*left)(void *userdata, int code);
         sd_event_source *waiting;       /* those for a descriptor, a signal or the end */
@@ -98,6 +99,11 @@ void sim_loop_hold(sd_event *loop, uint64_t until_us) {
                 loop->held_until_us = until_us;
 }
 
+void sim_loop_hold_in(sd_event *loop, uint64_t until_us, const void *what) {
+        sim_loop_hold(loop, until_us);
+        loop->reads = what;
+}
+
 void sim_loop_release(sd_event *loop) {
         loop->held_until_us = 0;
 }
@@ -125,10 +131,12 @@ void sim_loop_may_be_stale(sd_event *loop) {
 /* All that one socket had to say is read in one turn. */
 static void look_at_clock(sd_event *loop, const void *what) {
         uint64_t now_us = loop->time->now_us;
-        if (loop->held_from_us > 0 && loop->may_be_stale && !loop->has_lost_time && sim_chance(loop->time, 50)) {
+        bool is_stale = loop->held_from_us > 0 && loop->may_be_stale && !loop->has_lost_time;
+        if (is_stale && (loop->reads || sim_chance(loop->time, 50))) {
                 loop->looked_us = clock_at(loop, loop->held_from_us);
-                loop->looked_for = what;
+                loop->looked_for = loop->reads ? loop->reads : what;
                 loop->went_on_us = now_us;
+                loop->reads = NULL;
         } else if (loop->held_from_us > 0) {
                 loop->looked_us = 0;
         }

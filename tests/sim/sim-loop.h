@@ -17,6 +17,8 @@ sd_event *sim_loop_new(SimTime *time, uint64_t clock_begins_us, int drift_ppm);
 
 /* Nothing happens on it before @until_us of true time. */
 void sim_loop_hold(sd_event *loop, uint64_t until_us);
+/* It was about to read this socket, and had looked at the clock. */
+void sim_loop_hold_in(sd_event *loop, uint64_t until_us, const void *what);
 void sim_loop_release(sd_event *loop);
 /* When it goes on: now, if it is not held. */
 uint64_t sim_loop_free_at(const sd_event *loop);
