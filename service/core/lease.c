@@ -94,6 +94,10 @@ static void look_at_guard(Lease *lease, const LeaseView *view, LeaseTurn *turn) 
         if (lease->unguarded_since_us == 0)
                 lease->unguarded_since_us = view->now_us;
         uint64_t patience_us = lease->unguarded_since_us + LEASE_GUARD_PATIENCE(&lease->times);
+        /* Of a long lease there is more to wait in: as long as two thirds of an ordinary one are left for libvirt. */
+        uint64_t left_us = lease->times.lease_us - LEASE_GUARD_PATIENCE(&lease->times);
+        if (lease->until_us > patience_us + left_us)
+                patience_us = lease->until_us - left_us;
         /* Stopped VMs would go on by whoever continues them, and nobody kills them. */
         bool held_in_vain = lease->times.hold_us > 0 && lease->until_us > 0 && view->now_us >= lease->until_us;
         turn->end_all = view->now_us >= patience_us || held_in_vain;

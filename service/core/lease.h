@@ -50,8 +50,8 @@ uint64_t lease_times_death_us(const LeaseTimes *times);
 /* Requests whose answers may still come. */
 #define LEASE_ASKED_MAX 32U
 
-/* A guard that is gone is given a third of a lease to come back (systemd restarts it); then everything ends, by
- * libvirt, while the lease still runs. */
+/* A guard that is gone is given a third of a lease to come back (systemd restarts it), and of a long lease all but the
+ * last two thirds of an ordinary one; then everything ends, by libvirt, while the lease still runs. */
 #define LEASE_GUARD_PATIENCE(times) ((times)->lease_us / 3)
 
 typedef struct LeaseAsked {

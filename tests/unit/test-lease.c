@@ -461,6 +461,22 @@ static void test_without_a_guard_everything_ends_while_the_lease_runs(void) {
         }
 }
 
+static void test_of_a_long_lease_a_guard_has_all_but_what_libvirt_needs(void) {
+        Node n = node();
+        n.view.longest_us = AT(60000);
+        LeaseGrant grant = grant_of(ask_at(&n, AT(0)));
+        grant.lease_us = 60000000;
+        ASSERT_NEWS(LONGER, answer_at(&n, AT(1), grant));
+        uint64_t needed_us = n.lease.times.lease_us - LEASE_GUARD_PATIENCE(&n.lease.times);
+        n.view.guarded = false;
+        (void) turn_at(&n, AT(100));
+        g_assert_cmpuint(n.turn.wake_us, ==, n.lease.until_us - needed_us);
+        (void) turn_at(&n, n.lease.until_us - needed_us - 1);
+        g_assert_false(n.turn.end_all);
+        (void) turn_at(&n, n.lease.until_us - needed_us);
+        g_assert_true(n.turn.end_all);
+}
+
 /* ---- a clock that stands still */
 
 /* Asked at @asked, heard by the leader when its clock showed @leader_us, answered at @answered. */
@@ -568,6 +584,8 @@ int main(int argc, char *argv[]) {
         g_test_add_func("/lease/there-is-nothing-to-cut-without-a-lease", test_there_is_nothing_to_cut_without_a_lease);
         g_test_add_func("/lease/a-long-grant-that-comes-after-the-cut-is-cut-as-well",
                         test_a_long_grant_that_comes_after_the_cut_is_cut_as_well);
+        g_test_add_func("/lease/of-a-long-lease-a-guard-has-all-but-what-libvirt-needs",
+                        test_of_a_long_lease_a_guard_has_all_but_what_libvirt_needs);
         g_test_add_func("/lease/a-guard-that-is-gone-for-a-moment-costs-nothing",
                         test_a_guard_that_is_gone_for_a_moment_costs_nothing);
         g_test_add_func("/lease/without-a-guard-everything-ends-while-the-lease-runs",
