@@ -42,8 +42,8 @@ static int usage(FILE *to, int status) {
 
 static void tell(const HeartSums *sums) {
         const HeartVisits *v = &sums->visits;
-        printf("steps            %" PRIu64 " in %.1f s, %.0f per second; %.0f s of virtual time, %" PRIu64 " frames (%" PRIu64
-               " lost)\n", sums->steps, sums->seconds, (double) sums->steps / sums->seconds,
+        printf("steps            %" PRIu64 " in %.1f s, %.0f per second; %.0f s of virtual time, %" PRIu64 " frames (%"
+               PRIu64 " lost)\n", sums->steps, sums->seconds, (double) sums->steps / sums->seconds,
                (double) sums->virtual_us / (double) SECOND, v->messages, v->lost_messages);
         printf("worlds           %" PRIu64 ", %" PRIu64 " times all was mended\n", sums->worlds, sums->mended);
         printf("faults           ");
@@ -53,8 +53,8 @@ static void tell(const HeartSums *sums) {
                " unknown; %" PRIu64 " moves, %" PRIu64 " drains, %" PRIu64 " freezes, %" PRIu64 " thaws, %" PRIu64
                " nodes removed, %" PRIu64 " admitted\n", v->entries, v->writes_done, v->writes_refused,
                v->writes_unknown, v->conductor_moves, v->drains, v->freezes, v->thaws, v->removed, v->rejoined);
-        printf("VMs              %" PRIu64 " starts, %" PRIu64 " failovers; nodes lost %" PRIu64 " (not by lease %" PRIu64
-               "), returned %" PRIu64 "; leases that ended VMs %" PRIu64 ", that stopped them %" PRIu64
+        printf("VMs              %" PRIu64 " starts, %" PRIu64 " failovers; nodes lost %" PRIu64 " (not by lease %"
+               PRIu64 "), returned %" PRIu64 "; leases that ended VMs %" PRIu64 ", that stopped them %" PRIu64
                "; watchdog resets %" PRIu64 "; documented windows %" PRIu64 "\n", v->starts, v->failovers, v->losses,
                v->confirmed, v->returns, v->lease_kills, v->holds, v->watchdog_resets, v->windows);
         printf("failover alone   %" PRIu64 " measured, mean %.2f s, most %.2f s\n", v->measured,

@@ -133,7 +133,8 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 heart_host_power_off(victim, UINT64_MAX);
                 break;
         case FAILURE_WATCHED:
-                sim_alarm_set(time, &heart->stop, time->now_us + sim_between(time, times->lease_us / 2, times->lease_us));
+                sim_alarm_set(time, &heart->stop,
+                              time->now_us + sim_between(time, times->lease_us / 2, times->lease_us));
                 heart_network_cut_off(&heart->network, victim->number);
                 break;
         case FAILURE_CUT:
@@ -264,8 +265,8 @@ bool heart_failure_look(Heart *heart) {
                 all = false;
                 if (heart->time.now_us < vm->fits_since_us + bound_us || !is_plain(heart->failure))
                         continue;
-                sim_broken(&heart->time, "P4: %s was on %s, which failed, there was room for %.1f s, and it does not run "
-                           "again", vm->name, heart->victim->name, (double) bound_us / (double) SECOND);
+                sim_broken(&heart->time, "P4: %s was on %s, which failed, there was room for %.1f s, and it does not "
+                           "run again", vm->name, heart->victim->name, (double) bound_us / (double) SECOND);
         }
         if (heart_host_is_frozen(heart->victim) || heart->time.now_us <= heart->victim->blind_until_us)
                 return false;

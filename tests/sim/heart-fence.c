@@ -57,7 +57,8 @@ int fence_agent_start(FenceAgent **ret, sd_event *event, const FenceOrder *order
         *agent = (FenceAgent) { .host = host, .target = target, .callback = callback, .userdata = userdata,
                                 .act = { .ring = on_act, .userdata = agent },
                                 .answer = { .ring = on_answer, .userdata = agent } };
-        sim_alarm_set(time_of(agent), &agent->act, time_of(agent)->now_us + sim_between(time_of(agent), 20 * MS, 2 * SECOND));
+        uint64_t takes_us = sim_between(time_of(agent), 20 * MS, 2 * SECOND);
+        sim_alarm_set(time_of(agent), &agent->act, time_of(agent)->now_us + takes_us);
         *ret = agent;
         return 0;
 }

@@ -74,7 +74,8 @@ static void say(GuardSocket *socket, const GuardMessage *message, Qemu *qemu) {
         HeartGuard *guard = socket->guard;
         SimTime *time = time_of(guard);
         Packet *packet = g_new0(Packet, 1);
-        *packet = (Packet) { .message = *message, .qemu = qemu, .at_us = time->now_us + sim_between(time, 5, PACKET_MOST_US) };
+        *packet = (Packet) { .message = *message, .qemu = qemu,
+                             .at_us = time->now_us + sim_between(time, 5, PACKET_MOST_US) };
         packet->message.version = GUARD_VERSION;
         packet->message.instance = guard->instance;
         packet->message.until_us = guard->until_us;

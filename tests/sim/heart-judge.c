@@ -90,11 +90,11 @@ static void begins_to_run(HeartJudge *judge, Qemu *qemu) {
                 judge->n_windows++;
                 judge->visits.windows++;
         } else if (other)
-                sim_broken(time_of(judge), "P1: %s runs on %s (epoch %" PRIu64 ") and on %s (epoch %" PRIu64 ")", vm->name,
-                           other->host->name, other->epoch, qemu->host->name, qemu->epoch);
+                sim_broken(time_of(judge), "P1: %s runs on %s (epoch %" PRIu64 ") and on %s (epoch %" PRIu64 ")",
+                           vm->name, other->host->name, other->epoch, qemu->host->name, qemu->epoch);
         if (!is_assigned(judge, qemu))
-                sim_broken(time_of(judge), "P1: %s runs on %s in epoch %" PRIu64 ", which is not its assignment", vm->name,
-                           qemu->host->name, qemu->epoch);
+                sim_broken(time_of(judge), "P1: %s runs on %s in epoch %" PRIu64 ", which is not its assignment",
+                           vm->name, qemu->host->name, qemu->epoch);
         judge->visits.starts++;
         vm->runs = qemu;
         vm->started_us = time_of(judge)->now_us;
@@ -269,8 +269,8 @@ static void check_loss(HeartJudge *judge, uint64_t index, const Entry *entry) {
         const Condemned *known = g_hash_table_lookup(judge->condemned, (void *) (uintptr_t) index);
         judge->visits.losses++;
         if (known && known->ran && memcmp(known->request, entry->request_id.data, ID_SIZE) == 0)
-                sim_broken(time_of(judge), "P1: when the loss of a node was decided for its lease had run out, %s still "
-                           "ran there", known->what);
+                sim_broken(time_of(judge), "P1: when the loss of a node was decided for its lease had run out, %s "
+                           "still ran there", known->what);
 }
 
 static void count(HeartJudge *judge, const Entry *entry) {

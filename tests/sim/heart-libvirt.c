@@ -218,7 +218,7 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
                 answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the device is not there");
                 return;
         }
-        /* libvirt knows which devices its domains have. That two domains were both meant to have one the judge must see. */
+        /* libvirt knows which devices its domains have. That two were both meant to have one the judge must see. */
         if (gpus_are_taken(libvirt, gpus, n_gpus) &&
             !heart_judge_is_assigned(&host->heart->judge, &mark.vm, mark.epoch, host)) {
                 answer_set(answer, HYPERVISOR_CALL_FAILED, "Requested operation is not valid: PCI device is in use");
@@ -341,7 +341,8 @@ static void come_back(Worker *worker) {
                 if (started && domain)
                         message.answer.pidfd = qemu_pidfd(domain->qemu, worker->libvirt->host->loop);
                 else if (started)
-                        answer_set(&message.answer, HYPERVISOR_CALL_FAILED, "The domain ended as soon as it was started");
+                        answer_set(&message.answer, HYPERVISOR_CALL_FAILED,
+                                   "The domain ended as soon as it was started");
                 worker->answer = ANSWER_NONE;
                 exchange_put(worker->exchange, &message);
         } else if (worker->exchange && domain) {

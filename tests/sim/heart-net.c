@@ -364,7 +364,8 @@ static void look_for_silence(PeerNet *net) {
                 HeartHost *peer = host->heart->hosts + i;
                 const HeartWay *in = &network->ways[i][host->number];
                 /* What lies in the socket already was heard. */
-                bool waiting = in->first && in->first->at_us <= host->heart->time.now_us && !network->cut[i][host->number];
+                bool waiting = in->first && in->first->at_us <= host->heart->time.now_us &&
+                               !network->cut[i][host->number];
                 if (i != host->number && *end_of(network, host->number, i) && !waiting &&
                     now >= net->heard_us[i] + SILENCE_US)
                         go_down(network, host, peer, "nothing was heard for 3 s");

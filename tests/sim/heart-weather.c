@@ -79,8 +79,8 @@ static bool may_trouble_guard(const HeartHost *host, bool watched) {
                 return true;
         if (host->heart->times.hold_us > 0 || (watched && host->heart->weather.slow_deaths))
                 return false;
-        return host->heart->weather.heal.place == 0 && heart_host_has_daemon(host) && !heart_host_is_frozen(host) && host->libvirt.up &&
-               host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
+        return host->heart->weather.heal.place == 0 && heart_host_has_daemon(host) && !heart_host_is_frozen(host) &&
+               host->libvirt.up && host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
 }
 
 static void note_trouble(HeartHost *host, uint64_t until_us) {
@@ -282,7 +282,8 @@ static bool kill_libvirt(HeartWeather *weather, HeartHost *host) {
 static bool hang_libvirt(HeartWeather *weather, HeartHost *host) {
         if (!may_trouble(host) || host->guard_trouble_until_us > time_of(weather)->now_us)
                 return false;
-        host->libvirt.hung_until_us = soon(weather, 500 * MS, sim_chance(time_of(weather), 60) ? 3 * SECOND : 40 * SECOND);
+        uint64_t most_us = sim_chance(time_of(weather), 60) ? 3 * SECOND : 40 * SECOND;
+        host->libvirt.hung_until_us = soon(weather, 500 * MS, most_us);
         heart_say(weather->heart, "%s: libvirt hangs", host->name);
         note_trouble(host, host->libvirt.hung_until_us);
         return true;

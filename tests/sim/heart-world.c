@@ -13,8 +13,8 @@
 #define FOUND_US (90 * SECOND)
 #define STORM_LEAST_US (8 * SECOND)
 #define STORM_MOST_US (45 * SECOND)
-/* After the last trouble: a VM that failed five times waits for a minute, a long lease for its freeze, a call of libvirt
- * for its deadline. */
+/* After the last trouble: a VM that failed five times waits for a minute, a long lease for its freeze, a call of
+ * libvirt for its deadline. */
 #define MEND_US (400 * SECOND)
 #define START_MOST_US (1 * SECOND)
 /* A failure is measured when nothing has happened for so long. */
@@ -145,7 +145,9 @@ Heart *heart_new(const HeartOptions *options) {
         draw_options(heart);
         draw_times(heart);
         heart->start_most_us = START_MOST_US;
-        heart->call_timeout_us = sim_chance(&heart->time, 50) ? 20 * SECOND : sim_between(&heart->time, SECOND, 3 * SECOND);
+        heart->call_timeout_us = 20 * SECOND;
+        if (!sim_chance(&heart->time, 50))
+                heart->call_timeout_us = sim_between(&heart->time, SECOND, 3 * SECOND);
         heart_judge_init(&heart->judge, heart);
         heart_network_init(&heart->network, heart);
         heart_admin_init(&heart->admin, heart);

@@ -430,7 +430,7 @@ typedef enum HeartFailure {
         FAILURE_LATE,                   /* the same, and gpupoold stands still before it hears its last answer */
         FAILURE_FREEZE,                 /* up to here P4 is measured */
         FAILURE_PAUSE,                  /* with its clocks, and libvirt hangs when it goes on */
-        FAILURE_BLINK,                  /* cut off until it is about to be lost, while that is long in being committed */
+        FAILURE_BLINK,                  /* cut off until it is about to be lost, which is long in being committed */
         FAILURE_UNHEARD,                /* the leader stood still when it asked last */
         FAILURE_BEHIND,                 /* a start fails, and it does not see that this was noted */
         FAILURE_UNDECIDED,              /* its VMs die, and their new places are long in being committed */

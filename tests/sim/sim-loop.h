@@ -29,8 +29,8 @@ uint64_t sim_loop_true_time(const sd_event *loop, uint64_t at_us);
 /* Its clock stands still for so long, from now on; what is due by it comes so much later. */
 void sim_loop_lose_time(sd_event *loop, uint64_t us);
 
-/* From now on the first thing that is done after a hold may go by the time at which the hold began, half of the times: a
- * process is stopped between the moment at which its loop looked at the clock and what it does then. */
+/* From now on the first thing that is done after a hold may go by the time at which the hold began, half of the times:
+ * a process is stopped between the moment at which its loop looked at the clock and what it does then. */
 void sim_loop_may_be_stale(sd_event *loop);
 
 /* Whose loop something happens on just now; NULL: nobody's. What is called on a loop from outside its own sources goes
