@@ -164,7 +164,7 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 /* Not so long that another is elected. */
                 sim_loop_hold_in(leader->loop, time->now_us + 560 * MS,
                                  &heart->network.ways[victim->number][leader->number]);
-                sim_alarm_set(time, &heart->stop, time->now_us + 561 * MS);
+                sim_alarm_set(time, &heart->stop, time->now_us + 600 * MS);
                 break;
         case FAILURE_BEHIND:
                 victim->libvirt.fails_once = true;

@@ -277,7 +277,9 @@ void heart_host_init(HeartHost *host, Heart *heart, unsigned number) {
         host->disk = sim_disk_new(&heart->time, path, &watch);
         unsigned kind = sim_pick(&heart->time, 5) / 2;
         int most = (int) heart->times.drift_ppm;
-        host->drift_ppm = kind == 0 ? most : kind == 1 ? -most : (int) sim_pick(&heart->time, (unsigned) most * 2) - most;
+        host->drift_ppm = kind == 0 ? most : -most;
+        if (kind > 1)
+                host->drift_ppm += (int) sim_pick(&heart->time, (unsigned) most * 2);
         host->n_gpus = heart->options.gpus;
         host->fence_works = true;
 }

@@ -80,7 +80,8 @@ static bool may_trouble_guard(const HeartHost *host, bool watched) {
         if (host->heart->times.hold_us > 0 || (watched && host->heart->weather.slow_deaths))
                 return false;
         return host->heart->weather.heal.place == 0 && heart_host_has_daemon(host) && !heart_host_is_frozen(host) &&
-               host->libvirt.up && host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
+               host->libvirt.up && host->libvirt.hung_until_us <= now && host->trouble_until_us <= now &&
+               host->start.place == 0;
 }
 
 static void note_trouble(HeartHost *host, uint64_t until_us) {

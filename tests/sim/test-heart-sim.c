@@ -62,7 +62,8 @@ static void tell(const HeartSums *sums) {
         for (unsigned i = 0; i < TROUBLE_COUNT; i++)
                 g_test_message("%s: %" PRIu64, heart_trouble_names[i], sums->troubles[i]);
         g_test_message("%" PRIu64 " starts, %" PRIu64 " failovers, %" PRIu64 " nodes lost, %" PRIu64 " came back; %"
-                       PRIu64 " times a guard ended VMs, %" PRIu64 " times it stopped them; %" PRIu64 " documented windows",
+                       PRIu64 " times a guard ended VMs, %" PRIu64 " times it stopped them; %" PRIu64
+                       " documented windows",
                        v->starts, v->failovers, v->losses, v->returns, v->lease_kills, v->holds, v->windows);
         g_test_message("a host fails and nothing else: %" PRIu64 " VMs, %.2f s on average, %.2f s at most", v->measured,
                        (double) v->measured_us / (double) (v->measured + 1) / (double) SECOND,
