@@ -50,6 +50,12 @@ class Switch:
               "link set eth0 up")
         self.cables.plugged(number)
 
+    def unplug(self, number):
+        """No packet of the host gets through any more, until connect()."""
+        process = self.process()
+        if process is not None and process.alive():
+            subprocess.run([*self.enter_command(), "ip", "link", "set", "group", str(number), "down"], check=False)
+
     def has_port(self, name):
         return subprocess.run([*self.enter_command(), "test", "-e", f"/proc/sys/net/ipv4/conf/{name}"],
                               check=False).returncode == 0
