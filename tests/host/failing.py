@@ -93,9 +93,8 @@ class Case(cluster.Case):
             self.assertEqual(self.cluster.nodes(number)[vm["Node"]]["Name"], f"host{run.host}")
 
     def assert_same(self, run):
-        """It is the same process still, never stopped since."""
-        self.assertEqual(self.watch.runs(run.vm)[-1][:6], run[:6])
-        self.assertEqual(self.watch.where(run.vm), [run.host])
+        """It is the same process still, never stopped since, and the only one."""
+        self.assertEqual([each[:6] for each in self.watch.living() if each.vm == run.vm], [run[:6]])
 
     # ---- hosts
 
