@@ -40,15 +40,18 @@ static void mend(Heart *heart) {
         begin_scene(heart, SCENE_MEND, MEND_US);
 }
 
-static bool anything_frozen(const Heart *heart) {
-        for (unsigned i = 0; i < heart->n_hosts; i++)
-                if (heart_host_is_frozen(heart->hosts + i) || heart->hosts[i].boot.place > 0)
+/* Somebody is not back yet. */
+static bool is_anybody_away(const Heart *heart) {
+        for (unsigned i = 0; i < heart->n_hosts; i++) {
+                const HeartHost *host = heart->hosts + i;
+                if (host->exists && !host->ruined && !host->removed && (!host->on || !heart_host_has_daemon(host)))
                         return true;
+        }
         return false;
 }
 
 static void look_at_mending(Heart *heart) {
-        bool open = heart_admin_tidy(&heart->admin) || anything_frozen(heart);
+        bool open = heart_admin_tidy(&heart->admin) || is_anybody_away(heart);
         g_autofree char *missing = open ? g_strdup("P5: something is still open") : heart_judge_missing(&heart->judge);
         bool over = heart->time.now_us >= heart->scene_until_us;
         if (missing && over)
