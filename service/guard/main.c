@@ -174,7 +174,7 @@ static void keep_deadline(void) {
                 exit(EXIT_SUCCESS);
         }
         GuardStage before = stage;
-        stage = before == GUARD_STAGE_KILLING || now >= kill_us ? GUARD_STAGE_KILLING : GUARD_STAGE_STOPPED;
+        stage = now >= kill_us ? GUARD_STAGE_KILLING : GUARD_STAGE_STOPPED;
         signal_living(stage == GUARD_STAGE_KILLING ? SIGKILL : SIGSTOP);
         due_us = stage == GUARD_STAGE_STOPPED && kill_us - now < AGAIN_US ? kill_us : now + AGAIN_US;
         if (stage != before && count_living() > 0)

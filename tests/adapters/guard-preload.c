@@ -5,6 +5,9 @@
  *  - GUARD_TEST_WATCHDOG=N: whatever the file, it answers as a watchdog device whose period is N seconds or, if N is 0,
  *    whatever it is told to be. What is written goes to the file.
  *  - GUARD_TEST_REFUSE=N: so many times the kernel refuses SIGKILL and SIGSTOP.
+ *  - GUARD_TEST_LATE_STOP=N: it stands still for N ms before each SIGSTOP.
+ *  - GUARD_TEST_LATE_AFTER_RECEIVE=N, GUARD_TEST_LATE_AFTER_SEND=N: it stands still for N ms when it has a client's
+ *    request in hand, and when it has answered.
  *  - GUARD_TEST_NO_MEMORY=1: once it waits for the first time, asking for memory ends the process. */
 
 #include <dlfcn.h>
@@ -19,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -55,6 +59,14 @@ PUBLIC int ioctl(int fd, unsigned long request, ...) {
         return 0;
 }
 
+/* ---- time */
+
+static void stand_still(const char *name) {
+        const char *ms = getenv(name);
+        if (ms)
+                (void) usleep((useconds_t) atoi(ms) * 1000);
+}
+
 /* ---- signals */
 
 PUBLIC int pidfd_send_signal(int fd, int number, siginfo_t *info, unsigned flags) {
@@ -67,7 +79,23 @@ PUBLIC int pidfd_send_signal(int fd, int number, siginfo_t *info, unsigned flags
                 errno = EPERM;
                 return -1;
         }
+        if (number == SIGSTOP)
+                stand_still("GUARD_TEST_LATE_STOP");
         return (int) syscall(SYS_pidfd_send_signal, fd, number, info, flags);
+}
+
+/* ---- messages */
+
+PUBLIC ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+        ssize_t n = syscall(SYS_recvmsg, fd, message, flags);
+        stand_still("GUARD_TEST_LATE_AFTER_RECEIVE");
+        return n;
+}
+
+PUBLIC ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+        ssize_t n = syscall(SYS_sendmsg, fd, message, flags);
+        stand_still("GUARD_TEST_LATE_AFTER_SEND");
+        return n;
 }
 
 /* ---- memory */

@@ -31,8 +31,11 @@ void guard_world_init(int *argc, char ***argv) {
                 g_error("no guard given: argument 1 or GPUPOOL_GUARD");
 }
 
-const char *guard_world_program(void) {
-        return guard_program;
+const char *guard_world_preload(int argc, char **argv) {
+        const char *preload = argc > 2 ? argv[2] : g_getenv("GUARD_PRELOAD");
+        if (!preload)
+                g_error("no guard-preload given: argument 2 or GUARD_PRELOAD");
+        return preload;
 }
 
 uint64_t now_us(void) {
@@ -44,6 +47,8 @@ uint64_t now_us(void) {
 static void on_connected(bool anew, void *userdata) {
         World *w = userdata;
         w->n_connected++;
+        if (w->link)
+                guard_get_state(w->link, &w->met);
         w->n_anew += anew;
 }
 

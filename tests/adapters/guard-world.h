@@ -33,6 +33,7 @@ typedef struct World {
         unsigned n_connected, n_anew, n_disconnected, n_died, n_ended, n_done;
         unsigned n_died_at_end;                 /* n_died when the last end was told */
         bool connected_when_told;               /* ... whether the link was up then */
+        GuardState met;                         /* as it was known when the link came up */
         VmId died_vm;
         uint64_t died_epoch;
         GuardResult result;
@@ -42,7 +43,8 @@ typedef struct World {
 
 /* Reads the guard's name from the arguments. */
 void guard_world_init(int *argc, char ***argv);
-const char *guard_world_program(void);
+/* ... and that of guard-preload. */
+const char *guard_world_preload(int argc, char **argv);
 
 /* A guard, started with what of arguments and variables stands in @w. */
 void world_prepare(World *w);

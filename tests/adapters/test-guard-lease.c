@@ -363,6 +363,7 @@ static void test_an_end_while_the_link_was_down_is_told_when_it_is_back(void) {
         g_usleep(100 * MS);             /* a lease that ends later is told, too, but then by ENDED */
         world_connect(&w);
         await(&w, &w.n_ended, 1);
+        g_assert_true(w.met.ended);
         g_assert_true(w.connected_when_told);
         g_assert_true(guard_state(&w).ended);
         g_assert_cmpuint(list(&w), ==, 1);
@@ -392,6 +393,24 @@ static void test_a_guard_that_slept_past_the_deadline_kills_before_it_serves(voi
                 g_assert_cmpuint(answer.answer, ==, GUARD_LEASE_ENDED);
                 g_assert_cmpuint(answer.stage, ==, GUARD_STAGE_KILLING);
         }
+        await_death_throes(pid);
+        let_die(pid);
+        await(&w, &w.n_ended, 1);
+}
+
+/* The request came in time, and was in hand when the guard stood still. */
+static void test_a_request_that_was_in_hand_at_the_deadline_is_too_late(void) {
+        _cleanup_(world_end) World w = {};
+        w.environment[0] = "LD_PRELOAD";
+        w.environment[1] = preload;
+        w.environment[2] = "GUARD_TEST_LATE_AFTER_RECEIVE";
+        w.environment[3] = "700";
+        world_begin(&w);
+        pid_t pid;
+        _cleanup_close_ int vm = start_immortal_vm(&w, &pid), other = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, in(1100 * MS), 0), ==, GUARD_CALL_OK);        /* taken when 400 ms are left */
+        g_assert_cmpint(hold(&w, 2, 7, other), ==, GUARD_CALL_LEASE_ENDED);
         await_death_throes(pid);
         let_die(pid);
         await(&w, &w.n_ended, 1);
@@ -692,9 +711,7 @@ static void test_the_guard_takes_no_memory_after_its_start(void) {
 
 int main(int argc, char **argv) {
         guard_world_init(&argc, &argv);
-        preload = argc > 2 ? argv[2] : g_getenv("GUARD_PRELOAD");
-        if (!preload)
-                g_error("no guard-preload given: argument 2 or GUARD_PRELOAD");
+        preload = guard_world_preload(argc, argv);
 #define TEST(name) g_test_add_func("/guard-lease/" #name, test_##name)
         TEST(at_the_deadline_all_are_killed_and_that_is_proven);
         TEST(before_the_deadline_nothing_happens);
@@ -720,6 +737,7 @@ int main(int argc, char **argv) {
         TEST(without_a_client_the_deadline_counts);
         TEST(an_end_while_the_link_was_down_is_told_when_it_is_back);
         TEST(a_guard_that_slept_past_the_deadline_kills_before_it_serves);
+        TEST(a_request_that_was_in_hand_at_the_deadline_is_too_late);
         TEST(the_time_of_a_suspended_host_counts);
         TEST(the_next_guard_is_told_everything_again);
         TEST(a_guard_that_hangs_answers_no_lease);

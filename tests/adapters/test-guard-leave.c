@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A guard that is asked to end in the middle of a lease: it leaves, and its deadline stays; and the guard after it. */
+/* A guard that is asked to end in the middle of a lease: it leaves, and its deadline stays; and the guard after it.
+ * Argument 2 is guard-preload. */
 
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "guard-world.h"
+
+static const char *preload;
 
 static void begin_leaving(World *w, uint64_t until_us, uint64_t hold_us, int vm) {
         g_assert_cmpint(hold(w, 1, 7, vm), ==, GUARD_CALL_OK);
@@ -30,6 +33,7 @@ static void test_a_guard_that_left_keeps_the_deadline(void) {
         begin_leaving(&w, until, 0, vm);
         g_assert_cmpint(connect_raw(&w), ==, -1);
         pid_t remnant = find_remnant(&w);
+        g_assert_cmpint(remnant, >, 0);
         g_assert_cmpint(kill(remnant, SIGTERM), ==, 0);         /* as pkill would */
         await_death(vm);
         g_assert_cmpuint(now_us(), >=, until);
@@ -113,6 +117,24 @@ static void test_what_a_guard_that_left_has_stopped_goes_on_with_the_next_one_s_
         g_assert_false(is_dead(vm));
 }
 
+/* The one that left had already looked, and found no other, when the next one came. */
+static void test_whoever_left_does_not_have_the_last_word(void) {
+        _cleanup_(world_end) World w = { .environment = { "LD_PRELOAD", preload, "GUARD_TEST_LATE_STOP", "300" } };
+        world_begin(&w);
+        pid_t pid;
+        _cleanup_close_ int vm = start_vm(&w, &pid);
+        begin_leaving(&w, in(500 * MS), HOUR, vm);
+        await_stop(pid);
+        w.environment[0] = NULL;
+        begin_next(&w, vm);
+        g_assert_cmpint(lease(&w, in(HOUR), HOUR), ==, GUARD_CALL_OK);
+        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
+        int last = 0;
+        for (int status; waitpid(pid, &status, WUNTRACED | WCONTINUED | WNOHANG) > 0;)
+                last = status;
+        g_assert_true(WIFCONTINUED(last));
+}
+
 static void test_asked_to_end_the_guard_leaves_nothing_if_there_is_no_deadline(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
@@ -125,6 +147,7 @@ static void test_asked_to_end_the_guard_leaves_nothing_if_there_is_no_deadline(v
 
 int main(int argc, char **argv) {
         guard_world_init(&argc, &argv);
+        preload = guard_world_preload(argc, argv);
 #define TEST(name) g_test_add_func("/guard-leave/" #name, test_##name)
         TEST(a_guard_that_left_keeps_the_deadline);
         TEST(a_guard_that_left_stops_and_kills_too);
@@ -133,6 +156,7 @@ int main(int argc, char **argv) {
         TEST(the_next_guard_without_a_lease_takes_nothing_over);
         TEST(the_next_guard_with_a_lease_that_is_over_takes_nothing_over);
         TEST(what_a_guard_that_left_has_stopped_goes_on_with_the_next_one_s_lease);
+        TEST(whoever_left_does_not_have_the_last_word);
         TEST(asked_to_end_the_guard_leaves_nothing_if_there_is_no_deadline);
 #undef TEST
         return g_test_run();

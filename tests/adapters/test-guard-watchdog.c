@@ -280,6 +280,28 @@ static void test_a_guard_that_slept_past_the_deadline_does_not_pat(void) {
         await(&b.w, &b.w.n_ended, 1);
 }
 
+/* It stood still after it had answered, and the deadline passed meanwhile. */
+static void test_a_guard_that_is_late_does_not_pat(void) {
+        BENCH;
+        bench_begin_with_device(&b, "1");
+        b.w.environment[4] = "GUARD_TEST_LATE_AFTER_SEND";
+        b.w.environment[5] = "700";
+        world_begin(&b.w);
+        pid_t pid;
+        _cleanup_close_ int vm = start_immortal_vm(&b.w, &pid), raw = connect_raw(&b.w);
+        g_assert_cmpint(hold(&b.w, 1, 7, vm), ==, GUARD_CALL_OK);
+        uint64_t until = now_us() + 1750 * MS;
+        g_assert_cmpint(lease(&b.w, until, 0), ==, GUARD_CALL_OK);
+        GuardMessage more = { .version = GUARD_VERSION, .type = GUARD_LIST, .cookie = 1 };
+        g_assert_cmpint(send_raw(raw, &more, sizeof(more), NULL, 0), ==, sizeof(more));
+        await_instant(&b.w, until);     /* it has answered three times, and stands still for the third time */
+        (void) drain(&b);
+        await_death_throes(pid);
+        g_assert_cmpint(drain(&b), ==, 0);
+        let_die(pid);
+        await(&b.w, &b.w.n_ended, 1);
+}
+
 /* ---- the end */
 
 static void test_it_is_disarmed_when_the_guard_ends_and_nothing_lives(void) {
@@ -355,9 +377,7 @@ static void test_it_stays_armed_when_the_guard_is_killed(void) {
 
 int main(int argc, char **argv) {
         guard_world_init(&argc, &argv);
-        preload = argc > 2 ? argv[2] : g_getenv("GUARD_PRELOAD");
-        if (!preload)
-                g_error("no guard-preload given: argument 2 or GUARD_PRELOAD");
+        preload = guard_world_preload(argc, argv);
 #define TEST(name) g_test_add_func("/guard-watchdog/" #name, test_##name)
         TEST(a_device_that_is_not_there_is_refused);
         TEST(what_is_no_watchdog_is_refused_and_not_touched);
@@ -374,6 +394,7 @@ int main(int argc, char **argv) {
         TEST(while_something_would_not_stop_it_is_not_patted);
         TEST(a_guard_that_stands_still_does_not_pat);
         TEST(a_guard_that_slept_past_the_deadline_does_not_pat);
+        TEST(a_guard_that_is_late_does_not_pat);
         TEST(it_is_disarmed_when_the_guard_ends_and_nothing_lives);
         TEST(it_is_disarmed_when_the_guard_ends_and_no_deadline_is_to_be_kept);
         TEST(it_is_disarmed_and_let_go_when_the_guard_leaves_in_the_middle_of_a_lease);

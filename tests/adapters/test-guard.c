@@ -21,6 +21,26 @@
 #include "util/array.h"
 #include "util/text.h"
 
+/* Of the processor, in ns. */
+static uint64_t time_taken(pid_t pid) {
+        g_autofree char *path = g_strdup_printf("/proc/%i/schedstat", pid);
+        g_autofree char *text = NULL;
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        return g_ascii_strtoull(text, NULL, 10);
+}
+
+static void test_a_guard_that_has_nothing_to_do_does_nothing(void) {
+        WORLD;
+        _cleanup_close_ int dead = start_vm(&w, NULL), vm = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, dead), ==, GUARD_CALL_OK);
+        g_assert_cmpint(hold(&w, 2, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill_vm(&w, 1, 7), ==, GUARD_CALL_OK);
+        uint64_t before = time_taken(w.guard);
+        await_instant(&w, in(500 * MS));
+        g_assert_cmpuint(time_taken(w.guard) - before, <, 50 * 1000 * MS);
+}
+
 static void test_a_vm_that_is_held_is_listed_with_its_process(void) {
         WORLD;
         pid_t pid;
@@ -428,9 +448,9 @@ static void test_what_can_be_no_vm_is_not_held(void) {
 /* ---- the link */
 
 /* One that stands in for a guard of another release: its packets may have another size, and the version is first. */
-static void answer_as_another_version(const char *path, size_t size) {
+static void answer_as_another(const char *path, uint32_t version, size_t size) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
-        GuardMessage request, packet = { .version = GUARD_VERSION + 1, .type = GUARD_ANSWER, .instance = 1 };
+        GuardMessage request, packet = { .version = version, .type = GUARD_ANSWER, .instance = 1 };
         g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
         (void) unlink(path);
         int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -449,9 +469,9 @@ static void test_a_guard_of_another_version_is_told_apart(void) {
         _cleanup_close_ int vm = start_vm(&w, NULL);
         end_process(w.guard);
         await(&w, &w.n_disconnected, 1);
-        for (size_t size = 64; size <= sizeof(GuardMessage); size += sizeof(GuardMessage) - 64) {
+        for (unsigned i = 0; i < 3; i++) {
                 if ((w.guard = fork()) == 0) {
-                        answer_as_another_version(w.socket_path, size);
+                        answer_as_another(w.socket_path, GUARD_VERSION + (i < 2), i == 1 ? sizeof(GuardMessage) : 64);
                         _exit(0);
                 }
                 g_assert_cmpint(await_end_of_guard(&w), ==, 0);
@@ -476,6 +496,8 @@ static void test_a_loop_that_was_late_does_not_blame_the_guard(void) {
         g_assert_cmpint(kill(w.guard, SIGSTOP), ==, 0);
         g_assert_cmpint(guard_release(w.link, &id, 7, count_done, &w), ==, 0);
         g_usleep(2500 * MS);
+        for (unsigned i = 0; i < 10; i++)
+                g_assert_cmpint(sd_event_run(w.event, 10 * MS), >=, 0);
         g_assert_cmpint(kill(w.guard, SIGCONT), ==, 0);
         await(&w, &w.n_done, before + 2);
         g_assert_cmpint(w.result, ==, GUARD_CALL_ALIVE);
@@ -538,6 +560,7 @@ int main(int argc, char **argv) {
         TEST(what_can_be_no_vm_is_not_held);
         TEST(a_guard_of_another_version_is_told_apart);
         TEST(a_loop_that_was_late_does_not_blame_the_guard);
+        TEST(a_guard_that_has_nothing_to_do_does_nothing);
         TEST(the_guard_ends_when_it_is_told_to);
         TEST(the_guard_is_short);
 #undef TEST

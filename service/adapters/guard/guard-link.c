@@ -19,7 +19,6 @@
 #define TIMER_ACCURACY_US 1000U
 #define LATE_US (100ULL * 1000)         /* so late this process itself did not run, which is not the guard's fault: */
 #define LATE_GRACE_US (500ULL * 1000)   /* it gets so much more */
-#define PACKETS_MAX 1024U               /* read in one go */
 
 typedef enum LinkState {
         LINK_DOWN,
@@ -373,16 +372,15 @@ static void refuse_packet(GuardLink *link, const GuardMessage *message) {
         disconnect(link, GUARD_CALL_LOST);
 }
 
-/* False: there was none. */
-static bool take_packet(GuardLink *link) {
+static void take_packet(GuardLink *link) {
         GuardMessage message = {};
         _cleanup_close_ int passed = -1;
         ssize_t n = receive(link->fd, &message, &passed);
         if (n == -EAGAIN || n == -EINTR)
-                return false;
+                return;
         if (n < 0 || message.version != GUARD_VERSION || message.instance == 0) {
                 refuse_packet(link, &message);
-                return false;
+                return;
         }
         note_state(link, &message);
         if (link->state == LINK_GREETING)
@@ -402,12 +400,11 @@ static bool take_packet(GuardLink *link) {
         default:
                 break;                  /* ENDED is in its state */
         }
-        return true;
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         GuardLink *link = userdata;
-        (void) take_packet(link);
+        take_packet(link);
         arm_timer(link);
         return 0;
 }
@@ -416,9 +413,6 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
  * matter: the process may be slow to die. */
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         GuardLink *link = userdata;
-        /* Its answer may be here, and not read yet. */
-        for (unsigned i = 0; i < PACKETS_MAX && link->state != LINK_DOWN && take_packet(link); i++)
-                ;
         uint64_t now = now_boottime_us(link), late = now > usec ? now - usec : 0;
         bool is_silent = false;
         ARRAY_EACH(call, &link->calls) {
