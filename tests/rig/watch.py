@@ -2,8 +2,8 @@
 """The judge of P1 and P2, from outside: looks every 10 ms at the threads of all virtual CPUs of all hosts.
 
 A VM runs on a host when one of its virtual CPUs may run: it has run (each qemu starts with all of them paused, and such
-a thread does next to nothing), is not stopped (SIGSTOP), not dead, and its host is not frozen. Nobody is asked: neither
-the product nor libvirt nor qemu.
+a thread does next to nothing), is not stopped (SIGSTOP), neither dead nor killed, and its host is not frozen. Nobody is
+asked: neither the product nor libvirt nor qemu.
 
     watch = Watch(rig)
     watch.when("bert", host=2)          # since when it runs there
@@ -37,6 +37,9 @@ GAP_S = 0.25                    # not having looked for longer than that is not 
 # A host that was frozen and goes on may run its old VMs until its guard was scheduled and has killed them. It has
 # realtime priority, but here all hosts share two processors.
 THAW_WINDOW_S = 1
+# Of a thread in /proc: it will never be in its program again, though it may be awake for a while in order to die.
+EXITING = 0x4
+KILLED = 1 << (signal.SIGKILL - 1)
 WORDS = re.compile(rb"-name\0guest=([^,\0]*).*-uuid\0([0-9a-f-]{36})\0", re.S)
 DEVICES = re.compile(rb"(?:^|\0)RIG_GROUPS=([^\0]*)")
 
@@ -74,8 +77,9 @@ class Qemu:
     @staticmethod
     def state_of(files):
         try:
-            state = os.pread(files[0], 512, 0).rpartition(b")")[2].split()[0]
-            if state in b"ZX":
+            words = os.pread(files[0], 512, 0).rpartition(b")")[2].split()
+            state, flags, pending = words[0], int(words[6]), int(words[28])
+            if state in b"ZX" or flags & EXITING or pending & KILLED:
                 return "gone"
             if int(os.pread(files[1], 64, 0).split()[0]) < RAN_NS:
                 return "paused"
@@ -87,6 +91,7 @@ class Qemu:
         for files in self.threads.values():
             for file in files:
                 os.close(file)
+        self.threads.clear()
 
 
 class HostWatch:
@@ -102,8 +107,8 @@ class HostWatch:
             self.say({"host": self.number, "frozen": frozen})
         if search:
             self.search()
-        for qemu in list(self.qemus.values()):
-            state = qemu.look(frozen)
+        for qemu in self.qemus.values():
+            state = "gone" if qemu.state == "gone" else qemu.look(frozen)
             if state == qemu.state:
                 continue
             qemu.state = state
@@ -111,11 +116,12 @@ class HostWatch:
                       "groups": qemu.groups or [], "state": state})
             if state == "gone":
                 qemu.close()
-                del self.qemus[qemu.pid]
 
     def search(self):
+        there = set()
         for folder, _, _ in os.walk(self.cgroup):
             for pid in map(int, read(f"{folder}/cgroup.procs").split()):
+                there.add(pid)
                 if pid not in self.qemus:
                     try:
                         words = WORDS.search(read(f"/proc/{pid}/cmdline"))
@@ -124,7 +130,11 @@ class HostWatch:
                     if not words:
                         continue
                     self.qemus[pid] = Qemu(pid, words[1].decode(), words[2].decode())
-                self.qemus[pid].find_threads()
+                if self.qemus[pid].state != "gone":
+                    self.qemus[pid].find_threads()
+        for pid in self.qemus.keys() - there:
+            if self.qemus[pid].state == "gone":
+                del self.qemus[pid]
 
 
 def read(path):
