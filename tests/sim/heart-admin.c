@@ -83,9 +83,10 @@ static void ask_of(HeartAdmin *admin, HeartHost *host, Gpupool1__Entry__CommandC
         SimTime *time = time_of(admin);
         Entry entry = GPUPOOL1__ENTRY__INIT;
         Gpupool1__Author author = GPUPOOL1__AUTHOR__INIT;
-        uint64_t drawn[2] = { sim_random(time), sim_random(time) };
+        uint64_t drawn[2] = { sim_random(time) };
         HeartWrite *write = g_new0(HeartWrite, 1);
         *write = (HeartWrite) { .next = admin->writes, .admin = admin, .host = host };
+        drawn[1] = sim_random(time);
         memcpy(write->request.bytes, drawn, ID_SIZE);
         admin->writes = write;
         admin->open++;

@@ -132,7 +132,7 @@ static void signal_living(HeartGuard *guard, bool kills) {
 static void keep_deadline(HeartGuard *guard) {
         HeartVisits *visits = &guard->host->heart->judge.visits;
         uint64_t now = now_us(guard);
-        if (now < guard->due_us)
+        if (now < guard->due_us || (MUTANT(GUARD_SLEEPS) && guard->until_us != GUARD_AT_ONCE))
                 return;
         GuardStage before = guard->stage;
         bool kills = before == GUARD_STAGE_KILLING || now >= guard->kill_us;
@@ -164,6 +164,8 @@ static void pat_and_arm(HeartGuard *guard) {
                 }
                 at_us = guard->pat_us < at_us ? guard->pat_us : at_us;
         }
+        if (MUTANT(GUARD_SLEEPS) && at_us <= now)
+                at_us = now + AGAIN_US;
         (void) sd_event_source_set_time(guard->timer, at_us);
         (void) sd_event_source_set_enabled(guard->timer, SD_EVENT_ONESHOT);
 }

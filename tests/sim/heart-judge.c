@@ -332,6 +332,11 @@ static HeartFact fact_of(const Entry *entry, const Result *result) {
         return fact;
 }
 
+static bool is_same_fact(const HeartFact *a, const HeartFact *b) {
+        return a->kind == b->kind && a->time_ms == b->time_ms && a->verdict == b->verdict &&
+               memcmp(a->request, b->request, ID_SIZE) == 0;
+}
+
 void heart_judge_applied(HeartJudge *judge, HeartHost *host, uint64_t index, const Entry *entry, const Result *result) {
         HeartFact fact = fact_of(entry, result);
         static const HeartFact none;
@@ -342,7 +347,7 @@ void heart_judge_applied(HeartJudge *judge, HeartHost *host, uint64_t index, con
                 apply_truth(judge, index, entry);
                 return;
         }
-        if (memcmp(judge->facts.items + index, &fact, sizeof(fact)) != 0)
+        if (!is_same_fact(judge->facts.items + index, &fact))
                 sim_broken(time_of(judge), "P3: %s has another entry %" PRIu64 " than was committed before, or another "
                            "verdict of it", host->name, index);
 }

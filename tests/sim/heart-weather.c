@@ -347,6 +347,7 @@ static bool stall_all_disks(HeartWeather *weather) {
 
 static bool bring(HeartWeather *weather, HeartTrouble trouble) {
         HeartHost *host = leader_or_any(weather);
+        int error;
         switch (trouble) {
         case TROUBLE_POWER:
                 return power(weather, host);
@@ -378,8 +379,9 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
                 host = heart_judge_leader(&weather->heart->judge);
                 return host && may_cut(weather) && deafen(weather, host);
         case TROUBLE_DISK_ERROR:
-                fail_disk(weather, host, sim_chance(time_of(weather), 50) ? -ENOSPC : -EIO,
-                          soon(weather, 100 * MS, weather->rain_us));
+                /* One draw after the other: in which order arguments are looked at is the compiler's. */
+                error = sim_chance(time_of(weather), 50) ? -ENOSPC : -EIO;
+                fail_disk(weather, host, error, soon(weather, 100 * MS, weather->rain_us));
                 return true;
         case TROUBLE_DISK_FULL_ALL:
                 return fill_all_disks(weather);

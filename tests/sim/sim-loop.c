@@ -194,9 +194,16 @@ sd_event *sd_event_ref(sd_event *loop) {
         return loop;
 }
 
+/* What is left then are sources that the loop owns. */
 sd_event *sd_event_unref(sd_event *loop) {
-        if (loop && --loop->references == 0)
-                g_free(loop);
+        if (!loop || --loop->references > 0)
+                return NULL;
+        for (sd_event_source *next, *source = loop->waiting; source; source = next) {
+                next = source->next;
+                sim_alarm_unset(loop->time, &source->alarm);
+                g_free(source);
+        }
+        g_free(loop);
         return NULL;
 }
 
@@ -296,11 +303,13 @@ static sd_event_source *source_new(sd_event *loop, SourceKind kind, void *userda
         return source;
 }
 
-/* Without a place for it the loop owns the source; here those few are the loop's to its end. */
+/* Without a place for it the loop owns the source. */
 static void give(sd_event_source *source, sd_event_source **ret) {
         schedule(source);
         if (ret)
                 *ret = source;
+        else
+                (void) sd_event_unref(source->loop);
 }
 
 int sd_event_add_time(sd_event *loop, sd_event_source **ret, clockid_t clock, uint64_t at_us, uint64_t accuracy_us,
