@@ -44,6 +44,7 @@ class Bus:
             return
         data = os.read(self.process.stdout.fileno(), 1 << 20)
         if not data:
+            self.process.wait()         # so that who asks whether it lives is not told yes
             raise ConnectionError("the connection to the host's bus is gone")
         *lines, self.data = (self.data + data).split(b"\n")
         for line in lines:
