@@ -41,6 +41,7 @@
 #define EXIT_REFUSED 78                 /* EX_CONFIG: another start would not mend it */
 #define REFUSE(...) (say(LOG_ERR, __VA_ARGS__), exit(EXIT_REFUSED))
 #define AGAIN_US 100000U                /* between two signals to what lives past the deadline */
+#define LOOK_US 500000U                 /* how often one that left looks for the next guard */
 #define WATCHDOG_SLACK_US 500000U       /* a device counts in whole seconds, and is not at once at it */
 #define EACH(item, array) __typeof__(*array) *item = array; item < array + sizeof(array) / sizeof(*array); item++
 #define IS_IN(pointer, array) ((char *) pointer >= (char *) array && (char *) pointer < (char *) array + sizeof(array))
@@ -167,12 +168,12 @@ static void signal_living(int number) {
 /* Comes before all else, in every turn and before each request: who slept past the deadline kills first. */
 static void keep_deadline(void) {
         uint64_t now = now_us();
-        if (now < due_us)
-                return;
         if (left && board->instance != instance && board->until_us > now) {
                 signal_living(SIGCONT);
                 exit(EXIT_SUCCESS);
         }
+        if (now < due_us)
+                return;
         GuardStage before = stage;
         stage = now >= kill_us ? GUARD_STAGE_KILLING : GUARD_STAGE_STOPPED;
         signal_living(stage == GUARD_STAGE_KILLING ? SIGKILL : SIGSTOP);
@@ -212,7 +213,7 @@ static GuardAnswer take_lease(const GuardMessage *request) {
 
 /* Pats when it is time for that, and sets the timer for what comes next. */
 static void pat_and_arm(void) {
-        uint64_t at_us = due_us, now = now_us();
+        uint64_t now = now_us(), at_us = left && due_us > now + LOOK_US ? now + LOOK_US : due_us;
         if (watchdog_us && now < due_us && stage != GUARD_STAGE_KILLING && !(stage == GUARD_STAGE_STOPPED && refused)) {
                 if (now >= pat_us && write(watchdog_fd, "", 1) < 0)
                         say(LOG_ERR, "the watchdog takes no pat (%s): it may reset this host", strerrorname_np(errno));
@@ -470,13 +471,12 @@ int main(int argc, char **argv) {
         };
         const char *path = GUARD_SOCKET_PATH, *user = "gpupool", *watchdog = NULL, *timeout = "2";
         for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-                if (c == 'h')
-                        return puts("gpupool-guard [--socket PATH] [--user NAME] [--watchdog PATH] "
-                                    "[--watchdog-timeout SECONDS]\nSee gpupool-guard(8).") < 0;
+                if (c == 'h' || c == '?')
+                        return fputs("gpupool-guard [--socket PATH] [--user NAME] [--watchdog PATH] [--watchdog-timeout "
+                                     "SECONDS]\nSee gpupool-guard(8).\n", c == 'h' ? stdout : stderr) >= 0 && c == 'h'
+                               ? EXIT_SUCCESS : EXIT_REFUSED;
                 if (c == 'v')
                         return puts("gpupool-guard " GPUPOOL_VERSION) < 0;
-                if (c == '?')
-                        return EXIT_REFUSED;
                 *(c == 's' ? &path : c == 'u' ? &user : c == 'w' ? &watchdog : &timeout) = optarg;
         }
         char board_path[128], *rest;

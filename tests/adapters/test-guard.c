@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,21 @@ static uint64_t time_taken(pid_t pid) {
         g_autofree char *text = NULL;
         g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
         return g_ascii_strtoull(text, NULL, 10);
+}
+
+static void test_nothing_is_before_the_guard_and_its_memory_stays(void) {
+        WORLD;
+        if (getuid() != 0) {
+                g_test_skip("needs root, for realtime priority and locked memory");
+                return;
+        }
+        g_assert_cmpint(sched_getscheduler(w.guard), ==, SCHED_FIFO);
+        g_autofree char *path = g_strdup_printf("/proc/%i/status", w.guard);
+        g_autofree char *text = NULL;
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        const char *locked = strstr(text, "\nVmLck:");
+        g_assert_nonnull(locked);
+        g_assert_cmpuint(g_ascii_strtoull(locked + strlen("\nVmLck:"), NULL, 10), >, 0);
 }
 
 static void test_a_guard_that_has_nothing_to_do_does_nothing(void) {
@@ -560,6 +576,7 @@ int main(int argc, char **argv) {
         TEST(what_can_be_no_vm_is_not_held);
         TEST(a_guard_of_another_version_is_told_apart);
         TEST(a_loop_that_was_late_does_not_blame_the_guard);
+        TEST(nothing_is_before_the_guard_and_its_memory_stays);
         TEST(a_guard_that_has_nothing_to_do_does_nothing);
         TEST(the_guard_ends_when_it_is_told_to);
         TEST(the_guard_is_short);
