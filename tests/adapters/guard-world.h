@@ -11,6 +11,15 @@
 #include "adapters/guard/guard-link.h"
 #include "guard/guard-protocol.h"
 
+/* A sanitizer takes memory for itself, and has none locked. */
+#if defined(__SANITIZE_ADDRESS__)
+#define IS_SANITIZED true
+#elif defined(__has_feature)
+#define IS_SANITIZED __has_feature(address_sanitizer)
+#else
+#define IS_SANITIZED false
+#endif
+
 #define PATIENCE_US (20ULL * 1000 * 1000)
 #define KILL_TIMEOUT_US (5ULL * 1000 * 1000)
 #define MS UINT64_C(1000)

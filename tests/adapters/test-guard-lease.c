@@ -16,14 +16,6 @@
 #include "guard-world.h"
 #include "util/array.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED true
-#elif defined(__has_feature)
-#define IS_SANITIZED __has_feature(address_sanitizer)
-#else
-#define IS_SANITIZED false
-#endif
-
 static const char *preload;
 
 /* ---- it ends */
