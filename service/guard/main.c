@@ -472,8 +472,8 @@ int main(int argc, char **argv) {
         const char *path = GUARD_SOCKET_PATH, *user = "gpupool", *watchdog = NULL, *timeout = "2";
         for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
                 if (c == 'h' || c == '?')
-                        return fputs("gpupool-guard [--socket PATH] [--user NAME] [--watchdog PATH [--watchdog-timeout S]]\n"
-                                     "See gpupool-guard(8).\n", c == 'h' ? stdout : stderr) >= 0 && c == 'h'
+                        return fputs("gpupool-guard [--socket PATH] [--user NAME] [--watchdog PATH] "
+                                     "[--watchdog-timeout SECONDS]\n", c == 'h' ? stdout : stderr) >= 0 && c == 'h'
                                ? EXIT_SUCCESS : EXIT_REFUSED;
                 if (c == 'v')
                         return puts("gpupool-guard " GPUPOOL_VERSION) < 0;
