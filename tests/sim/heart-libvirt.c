@@ -276,9 +276,6 @@ static bool carry_out(Worker *worker, uint64_t *ret_again_us) {
                 return true;
         case CALL_START:
                 start_domain(libvirt, &worker->call, answer);
-                domain = find_domain(libvirt, &worker->call.vm);
-                if (domain && !worker->exchange && answer->result == HYPERVISOR_CALL_OK)
-                        domain->qemu->is_orphan = true;
                 return true;
         case CALL_RESUME:
         case CALL_SHUTDOWN:

@@ -56,7 +56,6 @@ struct Qemu {
         bool halted;                    /* no vCPU runs any more, and none will */
         bool gone;                      /* the process is over */
         bool guest_off;                 /* it ended by itself, from inside */
-        bool is_orphan;                 /* started for a gpupoold that was gone by then: it is found, and ended */
         bool runs;                      /* a vCPU does, at this moment; the judge's */
         bool in_window;                 /* ... in a way that is documented (design, 5.10) */
         uint64_t begun_us;              /* since then */
