@@ -228,7 +228,7 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
                 if (libvirt->fails_once) {
                         libvirt->fails_once = false;
                         libvirt->fail_percent = 0;
-                        host->disk->stalled_until_us = time_of(libvirt)->now_us + 9 * SECOND;
+                        host->heart->network.starved = host;
                 }
                 answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the weather is bad");
                 return;
@@ -276,6 +276,9 @@ static bool carry_out(Worker *worker, uint64_t *ret_again_us) {
                 return true;
         case CALL_START:
                 start_domain(libvirt, &worker->call, answer);
+                domain = find_domain(libvirt, &worker->call.vm);
+                if (domain && !worker->exchange && answer->result == HYPERVISOR_CALL_OK)
+                        domain->qemu->is_orphan = true;
                 return true;
         case CALL_RESUME:
         case CALL_SHUTDOWN:

@@ -473,7 +473,8 @@ int peer_net_send(PeerNet *net, const NodeId *node, PeerStream stream, const Gpu
         if (!peer || host->is_dying || !*end_of(network, host->number, peer->number))
                 return PEER_SEND_NOT_CONNECTED;
         HeartWay *way = &network->ways[host->number][peer->number];
-        if (way->n >= QUEUE_MAX * (stream == PEER_STREAM_BULK ? 1 : 2)) {
+        bool starves = network->starved == peer && (stream == PEER_STREAM_REGISTRY || stream == PEER_STREAM_BULK);
+        if (starves || way->n >= QUEUE_MAX * (stream == PEER_STREAM_BULK ? 1 : 2)) {
                 way->was_full[stream] = true;
                 return PEER_SEND_FULL;
         }
@@ -567,7 +568,7 @@ void heart_network_cut_off(HeartNetwork *network, unsigned host) {
 
 void heart_network_heal(HeartNetwork *network) {
         memset(network->cut, 0, sizeof(network->cut));
-        network->late = NULL;
+        network->late = network->starved = NULL;
 }
 
 void heart_network_calm(HeartNetwork *network) {

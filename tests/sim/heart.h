@@ -56,6 +56,7 @@ struct Qemu {
         bool halted;                    /* no vCPU runs any more, and none will */
         bool gone;                      /* the process is over */
         bool guest_off;                 /* it ended by itself, from inside */
+        bool is_orphan;                 /* started for a gpupoold that was gone by then: it is found, and ended */
         bool runs;                      /* a vCPU does, at this moment; the judge's */
         bool in_window;                 /* ... in a way that is documented (design, 5.10) */
         uint64_t begun_us;              /* since then */
@@ -133,7 +134,7 @@ typedef struct HeartLibvirt {
         ARRAY(HeartDomain *) domains;
         struct Worker *workers;
         unsigned fail_percent;          /* of starts */
-        bool fails_once;                /* then all goes well, but for the host's disk, which hangs */
+        bool fails_once;                /* then all goes well, but that the host hears nothing of the history */
         uint64_t start_most_us;
         SimAlarm start;
 } HeartLibvirt;
@@ -241,6 +242,7 @@ typedef struct HeartNetwork {
         uint64_t cut_us[HEART_HOSTS_MAX][HEART_HOSTS_MAX];      /* since then */
         HeartHost *late;                /* with the next answer about its lease it stops, and is cut off */
         uint64_t late_us;               /* for so long it stops */
+        HeartHost *starved;             /* the queues of the history to it are full */
         HeartWay ways[HEART_HOSTS_MAX][HEART_HOSTS_MAX];
         HeartLink links[HEART_HOSTS_MAX][HEART_HOSTS_MAX];      /* [a][b], a < b */
         uint64_t least_us, most_us;
@@ -432,7 +434,7 @@ typedef enum HeartFailure {
         FAILURE_PAUSE,                  /* with its clocks, and libvirt hangs when it goes on */
         FAILURE_BLINK,                  /* cut off until it is about to be lost, which is long in being committed */
         FAILURE_UNHEARD,                /* the leader stood still when it asked last */
-        FAILURE_BEHIND,                 /* a start fails, and it does not see that this was noted */
+        FAILURE_BEHIND,                 /* a start fails, and it hears late that this was noted */
         FAILURE_UNDECIDED,              /* its VMs die, and their new places are long in being committed */
         FAILURE_OLD_LEADER,             /* cut off together with a leader that stands still for a while */
         FAILURE_COUNT,
