@@ -115,10 +115,12 @@ int runner_follow(Runner *runner, const World *world, bool gpus_known) {
                 r = add_run(runner, &vm->id, vm->epoch, &run);
                 if (r < 0)
                         return r;
+                run->inherited = runner->takes_over && !runner->followed && !runner->nothing_before;
                 r = follow_run(run, world, gpus_known);
                 if (r < 0)
                         return r;
         }
+        runner->followed = true;
         return 0;
 }
 
@@ -255,6 +257,9 @@ static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t
 /* Ends that come by themselves: the domain is gone, what libvirt's event did not say its absence says; or libvirt has
  * forgotten it before it ever ran, so that nobody can resume it. */
 static void notice_end(const Runner *runner, Run *run) {
+        if (run->inherited && !run->ending && !run->started && is_without_process(runner, run) && !MUTANT(START_AGAIN))
+                (void) begin_end(run, runner->lease_needed ? END_LEASE_ENDED : END_START_FAILED,
+                                 "gpupoold began anew before it ran");
         if (run->ending || !run->started || run->domain != RUN_DOMAIN_ABSENT)
                 return;
         if (is_without_process(runner, run))

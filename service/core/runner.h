@@ -15,7 +15,9 @@
  *        report ended ◄─ guard lets go ◄─ dead, proven by the pidfd ◄─ destroy (libvirt), else kill (guard)
  *        (frees the GPUs)
  *
- * No vCPU runs before the guard has the pidfd; no report of an end is made before the process is dead. */
+ * No vCPU runs before the guard has the pidfd; no report of an end is made before the process is dead. What is not there
+ * when the service begins anew is not started in the same epoch: the report of its end may be on its way, and would come
+ * true while it runs. */
 
 #include "core/world.h"
 
@@ -63,6 +65,7 @@ typedef struct Run {
         bool resumed;
         bool reported;          /* as running */
         bool started;           /* a start was asked for, or its domain was found */
+        bool inherited;         /* it was there when this program began: its predecessor may have started and ended it */
         bool ending;            /* there is no way back: undo, then report */
         EndCause cause;
         char *sentence;
@@ -93,6 +96,8 @@ typedef struct Runner {
         bool guard_listed;      /* the guard has said what it holds since the last connection */
         bool guard_trusted;     /* the guard has had a deadline: it was given all that ran */
         bool nothing_before;    /* nothing that was started before this program was, lives */
+        bool takes_over;        /* from a predecessor, whose reports may be on their way: the caller's, at the beginning */
+        bool followed;          /* runner_follow() was called */
         bool lease_needed;      /* nothing is started or resumed without one */
         bool lease_runs;        /* there is one, with time left */
         bool relist;            /* a domain may stand that no run explains: list again; the caller resets it */

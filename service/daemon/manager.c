@@ -468,6 +468,7 @@ static int start_own(Manager *manager) {
                               .guard = manager->guard, .history = manager->history, .node = manager->node,
                               .kill_timeout_us = conf->stop_timeout_us, .answered = on_something, .userdata = manager };
         manager->runner.shutdown_timeout_us = conf->shutdown_timeout_us;
+        manager->runner.takes_over = true;
         LeasesConfig leases = { .history = manager->history, .guard = manager->guard,
                                 .runner = &manager->runner, .node = manager->node, .times = conf->lease_times,
                                 .witness = conf->witness, .changed = on_something, .userdata = manager };
