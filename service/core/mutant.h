@@ -35,7 +35,7 @@
         X(LEASE_UNPROLONGED, "lease-unprolonged")               /* the guard is never told of a new lease: P4, P5 */ \
         X(DECIDE_ANYWHERE, "decide-anywhere")                   /* what a leader decided, its successor commits */ \
         X(SPARED_TOO_EARLY, "spared-too-early")                 /* when the second of two losses fails */ \
-        X(START_AGAIN, "start-again")                           /* a new service starts what the old one may have ended */ \
+        X(START_AGAIN, "start-again")                           /* a new service starts what the old one ended */ \
         X(GUARD_SLEEPS, "guard-sleeps")                         /* the guard lets its deadline pass (tests/sim) */ \
         X(TURN_TIME, "turn-time")                               /* leases go by the clock at the turn's beginning */ \
         X(NO_CATCH_UP, "no-catch-up")                           /* a service that starts acts on its old history */ \

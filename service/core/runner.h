@@ -65,7 +65,7 @@ typedef struct Run {
         bool resumed;
         bool reported;          /* as running */
         bool started;           /* a start was asked for, or its domain was found */
-        bool inherited;         /* it was there when this program began: its predecessor may have started and ended it */
+        bool inherited;         /* assigned before this program began, which may have started and ended it then */
         bool ending;            /* there is no way back: undo, then report */
         EndCause cause;
         char *sentence;
@@ -96,7 +96,7 @@ typedef struct Runner {
         bool guard_listed;      /* the guard has said what it holds since the last connection */
         bool guard_trusted;     /* the guard has had a deadline: it was given all that ran */
         bool nothing_before;    /* nothing that was started before this program was, lives */
-        bool takes_over;        /* from a predecessor, whose reports may be on their way: the caller's, at the beginning */
+        bool takes_over;        /* from a predecessor whose reports may be on their way; the caller's to set */
         bool followed;          /* runner_follow() was called */
         bool lease_needed;      /* nothing is started or resumed without one */
         bool lease_runs;        /* there is one, with time left */
