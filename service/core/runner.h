@@ -15,9 +15,9 @@
  *        report ended ◄─ guard lets go ◄─ dead, proven by the pidfd ◄─ destroy (libvirt), else kill (guard)
  *        (frees the GPUs)
  *
- * No vCPU runs before the guard has the pidfd; no report of an end is made before the process is dead. What is not there
- * when the service begins anew is not started in the same epoch: the report of its end may be on its way, and would come
- * true while it runs. */
+ * No vCPU runs before the guard has the pidfd; no report of an end is made before the process is dead. What is not
+ * there when the service begins anew is not started in the same epoch: the report of its end may be on its way, and
+ * would come true while it runs. */
 
 #include "core/world.h"
 
