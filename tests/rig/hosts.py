@@ -147,7 +147,7 @@ class TapResult(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         self.began = time.monotonic()
-        self.noted = False
+        self.failed = None
 
     def say(self, test, ok, rest=""):
         name = test.id().rpartition(".")[2].removeprefix("test_").replace("_", " ")
@@ -159,6 +159,16 @@ class TapResult(unittest.TestResult):
 
     def addSkip(self, test, reason):
         self.say(test, True, f" # SKIP {reason}")
+
+    def addSubTest(self, test, subtest, error):
+        """Only one that failed is told, once for its test: nothing else is said of that."""
+        super().addSubTest(test, subtest, error)
+        if error is not None:
+            if self.failed is not test:
+                self.say(test, False)
+            self.failed = test
+            text = (self.failures if issubclass(error[0], test.failureException) else self.errors)[-1][1]
+            print("".join(f"#   {line}\n" for line in f"{subtest}\n{text}".splitlines()), flush=True)
 
     def addError(self, test, error):
         super().addError(test, error)

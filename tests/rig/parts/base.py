@@ -80,8 +80,7 @@ class Base:
 
     def down(self):
         """Ends all that this rig started and removes the folder. May be repeated; a half-made rig is no obstacle."""
-        self.cgroup.kill()
-        self.cgroup.remove()
+        self.cgroup.end()
         for host in self.hosts():
             host.disk.unmount()
         shutil.rmtree(self.path, ignore_errors=False)

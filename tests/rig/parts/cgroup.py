@@ -2,6 +2,7 @@
 """Cgroup: a folder of cgroup v2. What a rig starts is in its cgroup from the first instruction on, so what is in the
 cgroup is what the rig may end: this holds when pid files are lost, and for processes that forked twice."""
 
+import errno
 import os
 import select
 import time
@@ -50,10 +51,19 @@ class Cgroup:
         self._wait("populated 0", timeout_s)
         self._write("cgroup.freeze", "0")
 
-    def remove(self):
-        """Takes the folder and all below it away; it must be empty of processes."""
-        for folder, _, _ in os.walk(self.path, topdown=False):
-            os.rmdir(folder)
+    def end(self, timeout_s=10):
+        """Ends everything in it and takes the folder and all below it away. Who was forked to come in, by a command that
+        was interrupted, may come in between, and is ended too."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.kill(timeout_s)
+            try:
+                for folder, _, _ in os.walk(self.path, topdown=False):
+                    os.rmdir(folder)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
 
     def _events(self):
         try:
