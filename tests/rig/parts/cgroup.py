@@ -52,8 +52,8 @@ class Cgroup:
         self._write("cgroup.freeze", "0")
 
     def end(self, timeout_s=10):
-        """Ends everything in it and takes the folder and all below it away. Who was forked to come in, by a command that
-        was interrupted, may come in between, and is ended too."""
+        """Ends everything in it and takes the folder and all below it away. Who was forked to come in, by a command
+        that was interrupted, may come in between, and is ended too."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.kill(timeout_s)
