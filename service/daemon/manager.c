@@ -492,12 +492,19 @@ static int start_own(Manager *manager) {
         return r;
 }
 
+/* A second gpupoold finds out before it speaks to the guard, which would take the lease of another node, or of another
+ * cluster, for this host's. Where both start at once, show_up() finds out. */
 static int start_bus(Manager *manager) {
         BusConfig config = { .questions_per_user = manager->conf->questions_per_user };
         int r = bus_new(&manager->bus, manager->event, &config, &manager_service, manager);
-        if (r < 0) {
-                log_error("the system bus cannot be reached: %s", strerror(-r));
-                return r;
+        int taken = r < 0 ? r : bus_name_is_taken(manager->bus);
+        if (taken < 0) {
+                log_error("the system bus cannot be reached: %s", strerror(-taken));
+                return taken;
+        }
+        if (taken > 0) {
+                log_error("the bus name " BUS_NAME " cannot be had: another gpupoold runs");
+                return -EEXIST;
         }
         operations_set_bus(manager->operations, manager->bus);
         return 0;

@@ -223,6 +223,12 @@ Bus *bus_free(Bus *bus) {
         return NULL;
 }
 
+int bus_name_is_taken(Bus *bus) {
+        _cleanup_(sd_bus_creds_unrefp) sd_bus_creds *creds = NULL;
+        int r = sd_bus_get_name_creds(bus->connection, BUS_NAME, 0, &creds);
+        return r == -ENXIO ? 0 : r < 0 ? r : 1;
+}
+
 int bus_acquire_name(Bus *bus) {
         int r = changes_begin(bus);
         if (r < 0)

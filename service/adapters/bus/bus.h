@@ -114,6 +114,9 @@ int bus_new(Bus **ret, sd_event *event, const BusConfig *config, const Service *
 Bus *bus_free(Bus *bus);
 DEFINE_CLEANUP(Bus *, bus_free);
 
+/* Has another process the name, at this moment? Waits for the bus's answer. 1, 0 or a negative errno. */
+int bus_name_is_taken(Bus *bus);
+
 /* Takes the name, once own state is complete: activated callers must not see half an object tree. -EEXIST: somebody
  * has it. */
 int bus_acquire_name(Bus *bus);
