@@ -104,6 +104,7 @@ typedef struct Seat {
         NodeId node;
         ElectorRole role;
         bool alive;
+        bool caught_up;
         bool lost;                      /* silent for so long that its place is given away */
         const NodeRecord *member;       /* NULL: of the engine only */
         Network network;
@@ -114,8 +115,8 @@ typedef struct Room {
         Seat *seats;
         size_t n;
         size_t voters, live_voters;
-        size_t good_voters;             /* members that are not lost */
-        size_t good_seats;              /* ... and the same of the others in the engine */
+        size_t member_voters;           /* without those of the engine only */
+        size_t good_seats;              /* of members that are not lost */
         size_t target_voters, target_seats;
 } Room;
 
@@ -145,6 +146,7 @@ static int make_room(const Electorate *electorate, Room *ret) {
                 *seat = (Seat) { .node = elector->node, .role = elector->role,
                                  .member = registry_find_node(electorate->registry, &elector->node) };
                 seat->alive = elector->alive || is_self(&room, seat);
+                seat->caught_up = elector->caught_up;
                 seat->lost = !seat->alive && elector->silent_us >= patience;
                 if (seat->member)
                         seat->network = network_of(seat->member);
@@ -152,7 +154,7 @@ static int make_room(const Electorate *electorate, Room *ret) {
                 if (seat->role == ELECTOR_VOTER) {
                         room.voters++;
                         room.live_voters += seat->alive;
-                        room.good_voters += good;
+                        room.member_voters += seat->member != NULL;
                 }
                 if (seat->role != ELECTOR_NONE)
                         room.good_seats += good;
@@ -189,6 +191,8 @@ static bool is_better(const Room *room, const Seat *a, const Seat *b) {
                 return b->lost;
         if (a->alive != b->alive)
                 return a->alive;
+        if (a->role == ELECTOR_STANDBY && b->role == ELECTOR_STANDBY && a->caught_up != b->caught_up)
+                return a->caught_up;
         if (a->member->witness != b->member->witness)
                 return a->member->witness;
         size_t of_a = count_neighbours(room, a), of_b = count_neighbours(room, b);
@@ -249,15 +253,17 @@ static bool remove_stranger(const Room *room, ElectorateChange *change) {
         return false;
 }
 
+/* One that is too many; or one that is lost, before a standby gets its place (electorate.h). */
 static bool demote_voter(const Room *room, ElectorateChange *change) {
-        const Seat *worst = find_worst(room, ELECTOR_VOTER);
-        return room->voters > room->target_voters && worst && may_lose_vote(room, worst) &&
+        const Seat *worst = find_worst(room, ELECTOR_VOTER), *heir = find_best(room, ELECTOR_STANDBY);
+        bool replaced = worst && worst->lost && heir && heir->caught_up;
+        return worst && (room->voters > room->target_voters || replaced) && may_lose_vote(room, worst) &&
                assign(change, worst, ELECTOR_STANDBY);
 }
 
-/* For a place that is free, or that is of a lost voter, who then is one too many. */
+/* For a place that is free. */
 static bool promote_standby(const Room *room, ElectorateChange *change) {
-        return room->good_voters < room->target_voters && is_quorate(room->voters + 1, room->live_voters + 1) &&
+        return room->member_voters < room->target_voters && is_quorate(room->voters + 1, room->live_voters + 1) &&
                assign(change, find_best(room, ELECTOR_STANDBY), ELECTOR_VOTER);
 }
 

@@ -10,7 +10,20 @@
  *
  * All others follow as readers. A node comes in as a standby and is made a voter when it has caught up, which the
  * engine sees to. A voter that is silent for long gives its place to a standby that is heard. Nobody who is heard is
- * replaced to please a preference: what is well stays as it is. */
+ * replaced to please a preference: what is well stays as it is.
+ *
+ * The place of a lost voter is first empty, then given to the standby, which has caught up before (V voters, A of them
+ * heard, D lost, S the standby, m the majority of V; while the engine changes, at most one more host may die):
+ *
+ *      lose D's vote first      V - 1 voters: whoever could die before can die now, and S too. For V = 3 and 5 the
+ *                               majority stays m, of the same A; for V = 4 it is one less
+ *      give S a vote first      V + 1 voters: for V = 3 and 5 the majority is m + 1, of A and S. Three of which one is
+ *                               lost become four of which all that live are needed, so a standby that dies, or has no
+ *                               room to write, takes the quorum from two voters that are well
+ *
+ * After it both are the same. In no case does the second survive deaths that the first does not (test-electorate tries
+ * all); only D coming back counts for it, in the one round that lies between, and D is a voter again as soon as there
+ * is a place. Where no standby has caught up D stays: its vote may still be needed when it is back. */
 
 #include "core/registry.h"
 
@@ -30,6 +43,7 @@ typedef struct Elector {
         NodeId node;
         ElectorRole role;
         bool alive;             /* heard just now; the leader is itself */
+        bool caught_up;         /* has the log, but for what was said a moment ago */
         uint64_t silent_us;     /* since it was heard last */
 } Elector;
 

@@ -73,8 +73,10 @@ static int list(const Electors *electors, uint64_t now_us, ElectorRow *ret) {
                 if (!elector)
                         r = add(electors, ret, &id, now_us);
                 elector = find(ret, &id);
-                if (elector)
-                        elector->role = role_from(seats.members[i].role);
+                if (!elector)
+                        continue;
+                elector->role = role_from(seats.members[i].role);
+                elector->caught_up = raft_engine_keeps_up(history_engine(electors->history), seats.members[i].id);
         }
         return r;
 }

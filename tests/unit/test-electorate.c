@@ -41,7 +41,7 @@ static Elector *elector(Table *t, unsigned node) {
                 if (ID_EQUAL(&t->electors[i].node, &id))
                         return t->electors + i;
         g_assert_cmpuint(t->n, <, NODES_MOST);
-        t->electors[t->n] = (Elector) { .node = id, .alive = true };
+        t->electors[t->n] = (Elector) { .node = id, .alive = true, .caught_up = true };
         return t->electors + t->n++;
 }
 
@@ -158,14 +158,93 @@ static void test_a_voter_that_is_silent_for_long_gives_its_place_to_a_standby(vo
         silence(&t, 2, SHORT);
         ASSERT_IDLE(&t);
         silence(&t, 2, LONG);
-        ASSERT_STEP(&t, 4, VOTER);
         ASSERT_STEP(&t, 2, STANDBY);
+        ASSERT_STEP(&t, 4, VOTER);
         ASSERT_STEP(&t, 2, NONE);
         ASSERT_IDLE(&t);
         /* It comes back: there is room for a standby. */
         elector(&t, 2)->alive = true;
         ASSERT_STEP(&t, 2, STANDBY);
         ASSERT_IDLE(&t);
+}
+
+static void test_a_lost_voter_stays_until_a_standby_has_caught_up(void) {
+        _cleanup_(table_clear) Table t = table_of(6, 3, 2);
+        silence(&t, 2, LONG);
+        elector(&t, 4)->caught_up = elector(&t, 5)->caught_up = false;
+        ElectorateChange change = next(&t);
+        NodeId free_place = NODE(4);
+        /* Six want five voters: one place is free, and who is behind may have that. */
+        g_assert_true(change.role == ELECTOR_VOTER && ID_EQUAL(&change.node, &free_place));
+        elector(&t, 4)->role = elector(&t, 5)->role = ELECTOR_VOTER;
+        elector(&t, 6)->role = ELECTOR_STANDBY;
+        elector(&t, 6)->caught_up = false;
+        ASSERT_IDLE(&t);
+        elector(&t, 6)->caught_up = true;
+        ASSERT_STEP(&t, 2, STANDBY);
+        ASSERT_STEP(&t, 6, VOTER);
+}
+
+static void test_the_standby_that_has_caught_up_votes_before_one_that_has_not(void) {
+        _cleanup_(table_clear) Table t = table_of(7, 5, 2);
+        silence(&t, 2, LONG);
+        elector(&t, 6)->caught_up = false;
+        ASSERT_STEP(&t, 2, STANDBY);
+        ASSERT_STEP(&t, 7, VOTER);
+}
+
+static void test_a_lost_voter_that_comes_back_between_the_two_steps_votes_again_if_the_standby_dies(void) {
+        _cleanup_(table_clear) Table t = table_of(4, 3, 1);
+        silence(&t, 2, LONG);
+        ASSERT_STEP(&t, 2, STANDBY);
+        silence(&t, 4, SHORT);
+        elector(&t, 2)->alive = true;
+        ASSERT_STEP(&t, 2, VOTER);
+        ASSERT_IDLE(&t);
+}
+
+/* Hosts as bits of a set: are those that are not in @dead a majority of @voters? */
+static bool decides(unsigned voters, unsigned dead) {
+        return 2 * __builtin_popcount(voters & ~dead) > __builtin_popcount(voters);
+}
+
+static unsigned voters_of(const Table *t) {
+        unsigned voters = 0;
+        for (size_t i = 0; i < t->n; i++)
+                voters |= t->electors[i].role == ELECTOR_VOTER ? 1U << i : 0;
+        return voters;
+}
+
+/* 3, 4 or 5 voters, each set of them lost that leaves a quorum, and a standby. Until all is settled: whatever set of
+ * hosts dies at any moment, if the cluster would have gone on from where it began, it goes on; and also if it would
+ * with the standby being given its vote first. */
+static void test_no_further_death_at_any_moment_of_a_replacement_costs_a_quorum_that_was_there(void) {
+        for (unsigned n_voters = 3; n_voters <= 5; n_voters++)
+                for (unsigned lost = 2; lost < 1U << n_voters; lost += 2) {
+                        unsigned first = (1U << n_voters) - 1, standby = 1U << n_voters, moments = 0;
+                        if (!decides(first, lost))
+                                continue;
+                        _cleanup_(table_clear) Table t = table_of(n_voters + 1, n_voters, 1);
+                        for (unsigned i = 0; i < n_voters; i++)
+                                if (lost & 1U << i)
+                                        silence(&t, i + 1, LONG);
+                        for (ElectorateChange change; (change = next(&t)).step != ELECTORATE_IDLE; moments++) {
+                                g_assert_cmpint(change.step, ==, ELECTORATE_ASSIGN);
+                                for (unsigned i = 1; i <= n_voters + 1; i++) {
+                                        NodeId id = NODE(i);
+                                        if (ID_EQUAL(&id, &change.node))
+                                                elector(&t, i)->role = change.role;
+                                }
+                                unsigned now = voters_of(&t);
+                                for (unsigned more = 0; more < standby << 1; more++) {
+                                        unsigned dead = lost | more;
+                                        g_assert_true(decides(now, dead) || !decides(first, dead));
+                                        g_assert_true(decides(now, dead) || !decides(first | standby, dead));
+                                }
+                        }
+                        g_assert_cmpuint(moments, >=, 2);
+                        g_assert_true(voters_of(&t) & standby);
+                }
 }
 
 static void test_a_silent_voter_stays_when_nobody_can_take_its_place(void) {
@@ -408,6 +487,10 @@ int main(int argc, char **argv) {
         TEST(a_node_stands_by_before_it_votes);
         TEST(who_is_silent_is_not_taken_in);
         TEST(a_voter_that_is_silent_for_long_gives_its_place_to_a_standby);
+        TEST(a_lost_voter_stays_until_a_standby_has_caught_up);
+        TEST(the_standby_that_has_caught_up_votes_before_one_that_has_not);
+        TEST(a_lost_voter_that_comes_back_between_the_two_steps_votes_again_if_the_standby_dies);
+        TEST(no_further_death_at_any_moment_of_a_replacement_costs_a_quorum_that_was_there);
         TEST(a_silent_voter_stays_when_nobody_can_take_its_place);
         TEST(patience_is_a_setting);
         TEST(a_removed_node_leaves_the_engine_at_once);

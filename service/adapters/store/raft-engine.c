@@ -145,6 +145,12 @@ size_t raft_engine_get_members(const RaftEngine *engine, RaftMember *members, si
         return all->n;
 }
 
+bool raft_engine_keeps_up(const RaftEngine *engine, uint64_t id) {
+        raft_index match = 0;
+        return engine_is_leader(engine) && raft_match_index((struct raft *) &engine->raft, id, &match) == 0 &&
+               match + RAFT_KEEPS_UP_ENTRIES >= engine->raft.commit_index;
+}
+
 /* ---- applying ---- */
 
 /* Tells raft that a change of members is committed. */

@@ -154,6 +154,12 @@ void raft_engine_get_status(const RaftEngine *engine, RaftStatus *ret);
 /* The members by the newest configuration, at most @max; borrowed until the loop runs on. Returns how many they are. */
 size_t raft_engine_get_members(const RaftEngine *engine, RaftMember *members, size_t max);
 
+/* So many entries behind what is committed are on their way to a member that is well. */
+#define RAFT_KEEPS_UP_ENTRIES 64U
+
+/* True if this node leads and knows that member @id has stored what is committed, but for what was just said. */
+bool raft_engine_keeps_up(const RaftEngine *engine, uint64_t id);
+
 /* ---- requests ---- */
 
 /* Something asked for and not yet answered. Freeing it means not waiting any longer, nothing else: an entry goes its
