@@ -44,11 +44,18 @@ static uint64_t span_us(const NodeRecord *record, uint64_t lease_ms) {
         return (lease_ms + record->death_ms + more_ms / 49 + (more_ms > 0)) * MS_US;
 }
 
+/* A node that has announced no lease yet is given no VM: when it does not within the time for that, nothing of it is
+ * left to wait for. */
 static void begin_page(LeasePage *page, const Registry *registry, const NodeRecord *record, uint64_t now_us) {
         uint64_t longest = longest_ms(registry, record);
+        uint64_t span = record->lease_ms > 0 ? span_us(record, longest) : LEASE_ANNOUNCED_WITHIN_MS * MS_US;
         *page = (LeasePage) { .node = record->id, .incarnation = record->incarnation, .begun_us = now_us,
-                              .dead_us = now_us + span_us(record, longest), .longest_ms = longest,
-                              .death_ms = record->death_ms };
+                              .dead_us = now_us + span, .longest_ms = longest, .death_ms = record->death_ms };
+}
+
+/* Has @record leases, or is it to have some? A witness never has, and below LEVEL_FAILOVER nobody. */
+static bool is_in_book(const Registry *registry, const NodeRecord *record) {
+        return record->lease_ms > 0 || (!record->witness && registry->level >= LEVEL_FAILOVER);
 }
 
 /* Its times are not as they were. Longer ones count from the beginning, as others may have granted by them. Shorter
@@ -74,7 +81,7 @@ static void forget_others(LeaseBook *book, const Registry *registry) {
         size_t kept = 0;
         ARRAY_EACH(page, &book->pages) {
                 const NodeRecord *record = registry_find_node(registry, &page->node);
-                if (record && record->lease_ms > 0)
+                if (record && is_in_book(registry, record))
                         book->pages.items[kept++] = *page;
         }
         book->pages.n = kept;
@@ -91,7 +98,8 @@ static int follow_node(LeaseBook *book, const Registry *registry, const NodeReco
                 (void) array_find(&book->pages, &record->id, compare_page, &i);
                 return array_insert(&book->pages, i, &fresh);
         }
-        if (page->incarnation != record->incarnation)
+        bool other = (page->longest_ms == 0) != (record->lease_ms == 0);
+        if (page->incarnation != record->incarnation || other)
                 begin_page(page, registry, record, now_us);
         else
                 follow_times(page, registry, record, now_us);
@@ -107,7 +115,7 @@ int lease_book_follow(LeaseBook *book, const Registry *registry, uint64_t now_us
                 book->frozen_since_us = now_us;
         }
         ARRAY_EACH(record, &registry->nodes) {
-                int r = record->lease_ms > 0 ? follow_node(book, registry, record, now_us) : 0;
+                int r = is_in_book(registry, record) ? follow_node(book, registry, record, now_us) : 0;
                 if (r < 0)
                         return r;
         }
@@ -134,14 +142,14 @@ LeaseVerdict lease_book_asked(LeaseBook *book, const Registry *registry, const N
                               uint64_t arrived_us, uint64_t now_us, uint64_t *ret_lease_us) {
         const NodeRecord *record = registry_find_node(registry, node);
         LeasePage *page = find_page(book, node);
-        if (!book->leads || !record || !page || incarnation > record->incarnation ||
+        if (!book->leads || !record || !page || record->lease_ms == 0 || incarnation > record->incarnation ||
             page->incarnation != record->incarnation)
                 return LEASE_REFUSED;
         if (page->heard_us < arrived_us)
                 page->heard_us = arrived_us;
         if ((incarnation < record->incarnation || record->lost) && !MUTANT(GRANT_TO_LOST))
                 return LEASE_LOST;
-        if (page->condemned && !MUTANT(GRANT_TO_CONDEMNED))
+        if (page->condemned && !MUTANT(GRANT_TO_CONDEMNED) && !(MUTANT(GRANT_TO_LOST) && record->lost))
                 return LEASE_REFUSED;
 
         uint64_t length = length_us(book, registry, record, now_us);
@@ -161,13 +169,14 @@ void lease_book_powered_off(LeaseBook *book, const NodeId *node, uint64_t incarn
 
 /* ---- losses */
 
-/* A VM that was assigned before leases were in force does not end with one. */
-static bool has_unleased_vm(const Registry *registry, const NodeId *node) {
+/* Does time alone prove the death of all that @record may run? A VM that was assigned before leases were in force does
+ * not end with one; nor does one of a node without leases. */
+static bool ends_in_time(const Registry *registry, const NodeRecord *record) {
         ARRAY_EACH(vm, &registry->vms)
-                if (vm->assignment.phase != ASSIGNMENT_NONE && !vm->assignment.leased &&
-                    ID_EQUAL(&vm->assignment.node, node))
-                        return true;
-        return false;
+                if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, &record->id) &&
+                    (!vm->assignment.leased || record->lease_ms == 0))
+                        return false;
+        return registry->frozen_ms == 0;
 }
 
 bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint64_t now_us, Loss *ret,
@@ -182,7 +191,7 @@ bool lease_book_next_loss(const LeaseBook *book, const Registry *registry, uint6
                 if (!record || record->lost || (page->condemned && !page->doubtful) ||
                     page->incarnation != record->incarnation)
                         continue;
-                bool timed = registry->frozen_ms == 0 && !has_unleased_vm(registry, &page->node);
+                bool timed = ends_in_time(registry, record);
                 if (page->powered_off || page->doubtful || (timed && now_us >= page->dead_us)) {
                         *ret = (Loss) { .node = page->node, .incarnation = page->incarnation,
                                         .evidence = page->powered_off ? LOSS_BY_POWER_OFF : LOSS_BY_LEASE };
@@ -224,7 +233,7 @@ void lease_book_doubt(LeaseBook *book, const NodeId *node) {
 
 uint64_t lease_book_silent_us(const LeaseBook *book, const NodeId *node, uint64_t now_us) {
         const LeasePage *page = find_page(book, node);
-        if (!page)
+        if (!page || page->longest_ms == 0)
                 return 0;
         uint64_t since_us = page->heard_us ? page->heard_us : page->begun_us;
         return now_us > since_us ? now_us - since_us : 0;

@@ -14,10 +14,15 @@
  *    none of them could get a majority without the other and start its VMs, so leases are LEASE_ALONE_MS long, services
  *    may be stopped without harm, and a VM of a pair outlives the loss of the other one. The third node is like a thaw.
  *
+ *  - Who was admitted and never announced its leases has no VM; it is held for lost after a while all the same, for
+ *    people are to see that it does not come.
+ *
  * All times are this leader's CLOCK_BOOTTIME. */
 
 #include "core/lease.h"
 #include "core/registry.h"
+
+#define LEASE_ANNOUNCED_WITHIN_MS UINT64_C(10000)       /* by a node that was admitted; it takes one half second */
 
 typedef struct LeasePage {
         NodeId node;
@@ -25,7 +30,7 @@ typedef struct LeasePage {
         uint64_t begun_us;              /* this page was: whatever others granted before was asked for before */
         uint64_t dead_us;               /* then everything of this incarnation is dead, if no grant follows */
         uint64_t heard_us;              /* its last request; 0: none yet */
-        uint64_t longest_ms;            /* by these times of the registry dead_us was found */
+        uint64_t longest_ms;            /* by these times of the registry dead_us was found; 0: no lease announced */
         uint64_t death_ms;
         bool condemned;                 /* its loss is on its way to the registry */
         bool doubtful;                  /* ... or was: nobody knows what came of it */

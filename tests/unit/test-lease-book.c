@@ -217,11 +217,33 @@ static void test_a_node_that_comes_later_is_waited_for_from_then_on(void) {
         assert_lost_at(&l, AT(11700), 4, LOSS_BY_LEASE);
 }
 
-static void test_a_node_without_a_lease_is_never_lost_by_time(void) {
+static void test_a_vm_on_a_node_without_a_lease_keeps_it(void) {
+        _cleanup_(leader_clear) Leader l = leader_at(AT(0));
+        ASSERT_DONE(tell_lease(&l.c, 1, 0, 0));
+        keep_other(&l, AT(3600000));
+        assert_nobody_lost_at(&l, AT(3600000), AT(3600000 + SPAN_MS));
+}
+
+static void test_who_never_announces_a_lease_is_lost_after_a_while(void) {
         _cleanup_(leader_clear) Leader l = leader_at(AT(0));
         ASSERT_DONE(tell_lease(&l.c, 1, 0, 0));
         ASSERT_DONE(tell_lease(&l.c, 2, 0, 0));
-        assert_nobody_lost_at(&l, AT(3600000), UINT64_MAX);
+        assert_nobody_lost_at(&l, AT(0), AT(LEASE_ANNOUNCED_WITHIN_MS));
+        g_assert_cmpuint(silent_at(&l, 2, AT(9000)), ==, 0);    /* so no agent is set on it */
+        assert_nobody_lost_at(&l, AT(9000), AT(LEASE_ANNOUNCED_WITHIN_MS));
+        assert_lost_at(&l, AT(LEASE_ANNOUNCED_WITHIN_MS), 2, LOSS_BY_LEASE);
+}
+
+static void test_who_announces_its_lease_late_is_waited_for_from_then_on(void) {
+        _cleanup_(leader_clear) Leader l = leader_at(AT(0));
+        ASSERT_DONE(tell_lease(&l.c, 2, 0, 0));
+        ASSERT_GRANTED(ask_at(&l, 1, AT(9000)));
+        ASSERT_DONE(tell_lease(&l.c, 2, LEASE_MS, DEATH_MS));
+        ASSERT_GRANTED(ask_at(&l, 1, AT(9100)));
+        assert_nobody_lost_at(&l, AT(9100), AT(9100 + SPAN_MS));
+        assert_lost_at(&l, AT(9100 + SPAN_MS), 1, LOSS_BY_LEASE);
+        condemn(&l, 1);
+        assert_lost_at(&l, AT(9100 + SPAN_MS), 2, LOSS_BY_LEASE);
 }
 
 static void test_a_vm_of_before_leases_keeps_its_node(void) {
@@ -497,6 +519,7 @@ static void test_nodes_that_are_too_few_have_all_the_time_there_is(void) {
         ASSERT_DONE(tell_node(&l.c, 9, "c", 1, "boot-c"));
         ASSERT_GRANTED(ask_between(&l, 1, 1, AT(10), AT(10), &lease_us));
         g_assert_cmpuint(lease_us, ==, LEASE_MS * MS);
+        condemn(&l, 9);                 /* it has no lease, and is not what this is about */
         Loss loss;
         uint64_t wake;
         follow_at(&l, AT(3600000));
@@ -548,8 +571,12 @@ int main(int argc, char *argv[]) {
                         test_a_slow_confirmation_counts_from_the_request);
         g_test_add_func("/lease-book/a-node-that-comes-later-is-waited-for-from-then-on",
                         test_a_node_that_comes_later_is_waited_for_from_then_on);
-        g_test_add_func("/lease-book/a-node-without-a-lease-is-never-lost-by-time",
-                        test_a_node_without_a_lease_is_never_lost_by_time);
+        g_test_add_func("/lease-book/a-vm-on-a-node-without-a-lease-keeps-it",
+                        test_a_vm_on_a_node_without_a_lease_keeps_it);
+        g_test_add_func("/lease-book/who-never-announces-a-lease-is-lost-after-a-while",
+                        test_who_never_announces_a_lease_is_lost_after_a_while);
+        g_test_add_func("/lease-book/who-announces-its-lease-late-is-waited-for-from-then-on",
+                        test_who_announces_its_lease_late_is_waited_for_from_then_on);
         g_test_add_func("/lease-book/a-vm-of-before-leases-keeps-its-node", test_a_vm_of_before_leases_keeps_its_node);
         g_test_add_func("/lease-book/who-is-lost-is-not-lost-again", test_who_is_lost_is_not_lost_again);
         g_test_add_func("/lease-book/the-next-life-begins-anew", test_the_next_life_begins_anew);

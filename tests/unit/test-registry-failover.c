@@ -159,6 +159,15 @@ static void test_a_node_that_runs_a_vm_does_not_become_a_witness(void) {
         g_assert_true(node_told(&c, 1)->witness);
 }
 
+static void test_who_has_no_lease_is_lost_by_time_only_without_a_vm(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        ASSERT_DONE(tell_lease(&c, 1, 0, 0));
+        ASSERT_DONE(tell_lease(&c, 2, 0, 0));
+        ASSERT_REFUSED(CONFLICT, tell_lost(&c, 1, LOSS_BY_LEASE));
+        ASSERT_DONE(tell_lost(&c, 2, LOSS_BY_LEASE));
+        g_assert_true(node_told(&c, 2)->lost);
+}
+
 static void test_a_lost_node_that_had_no_vm_has_nothing_to_prove(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
         g_assert_false(registry_node_is_idle(c.registry, node_told(&c, 1)));
@@ -845,6 +854,7 @@ int main(int argc, char **argv) {
         TEST(a_witness_has_no_lease);
         TEST(the_word_that_leases_are_ordinary_does_not_outlive_a_time_with_too_few_nodes);
         TEST(a_node_that_runs_a_vm_does_not_become_a_witness);
+        TEST(who_has_no_lease_is_lost_by_time_only_without_a_vm);
         TEST(where_a_majority_needs_all_leases_are_of_years);
         TEST(a_lost_node_that_had_no_vm_has_nothing_to_prove);
         TEST(nobody_speaks_for_another_node);
