@@ -73,7 +73,7 @@ static bool gpus_are_there(const World *world, const Vm *vm) {
 }
 
 static bool is_over(const Run *run) {
-        return run->end_reported && !run->busy && run->process == RUN_PROCESS_DEAD && !run->held;
+        return run->end_reported && !run->busy && !run->holding && run->process == RUN_PROCESS_DEAD && !run->held;
 }
 
 /* What the registry says of a run that is here. 0 or -ENOMEM. */
@@ -294,12 +294,25 @@ static bool is_busy(const Run *run) {
         return run->busy && !(run->ending && waits_for_word);
 }
 
+/* May its vCPUs run, now or any moment? */
+static bool may_compute(const Run *run) {
+        return run->resumed || run->domain == RUN_DOMAIN_RUNNING || (run->busy && run->step == RUN_RESUME);
+}
+
+/* What libvirt was asked for may be long in coming, too. A guard that was started anew is not kept waiting for it. */
+static bool decide_hold_beside(const Runner *runner, const Run *run, RunStep *ret) {
+        *ret = RUN_HOLD;
+        return may_compute(run) && is_to_be_held(runner, run);
+}
+
 static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us, uint64_t *wake_us, RunStep *ret) {
         const Vm *vm = find_assigned(world, &run->vm, run->epoch);
         bool ask;
 
-        if (is_busy(run) || wait_until(run->not_before_us, now_us, wake_us))
+        if (run->holding || wait_until(run->not_before_us, now_us, wake_us))
                 return false;
+        if (is_busy(run))
+                return decide_hold_beside(runner, run, ret);
         forget_stop(runner, run, now_us, wake_us);
         look_for_process(runner, run, now_us, wake_us);
         notice_end(runner, run);
@@ -342,8 +355,12 @@ bool runner_next(Runner *runner, const World *world, uint64_t now_us, RunTask *r
                 RunStep step;
                 if (!decide(runner, world, run, now_us, &wake_us, &step))
                         continue;
-                run->busy = true;
-                run->step = step;
+                if (step == RUN_HOLD)
+                        run->holding = true;
+                else {
+                        run->busy = true;
+                        run->step = step;
+                }
                 if (step == RUN_START)
                         run->started = true;
                 *ret_task = (RunTask) { .step = step, .vm = run->vm, .epoch = run->epoch, .cause = run->cause,
@@ -355,6 +372,36 @@ bool runner_next(Runner *runner, const World *world, uint64_t now_us, RunTask *r
 }
 
 /* ---- answers */
+
+static void note_death(Run *run, uint64_t now_us) {
+        run->process = RUN_PROCESS_DEAD;
+        if (run->dead_us == 0)
+                run->dead_us = now_us;
+}
+
+/* Of a VM that never ran the start has failed. What the guard listed meanwhile stands, whatever came of this. */
+static int answer_hold(Run *run, RunAnswer answer, const char *sentence, uint64_t now_us) {
+        run->held = run->held || answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_LATE;
+        run->hold_refused = !run->held && answer != RUN_ANSWER_STALE;
+        switch (answer) {
+        case RUN_ANSWER_STALE:
+                note_death(run, now_us);
+                return 0;
+        case RUN_ANSWER_LATE:
+                return begin_end(run, END_LEASE_ENDED, NULL);
+        case RUN_ANSWER_FAILED:
+                /* This guard kills nothing more of it: libvirt is asked again. */
+                run->destroy_failed = run->destroy_failed && run->held;
+                return run->resumed ? 0 : begin_end(run, END_START_FAILED, sentence);
+        case RUN_ANSWER_NOT_TRIED:
+        case RUN_ANSWER_UNKNOWN:
+                run->destroy_failed = run->destroy_failed && run->held;
+                return 0;
+        case RUN_ANSWER_DONE:
+                return 0;
+        }
+        return 0;
+}
 
 static int answer_start(Runner *runner, Run *run, RunAnswer answer, const char *sentence) {
         switch (answer) {
@@ -369,6 +416,7 @@ static int answer_start(Runner *runner, Run *run, RunAnswer answer, const char *
         case RUN_ANSWER_UNKNOWN:        /* it may be there, or come: the next listing tells */
         case RUN_ANSWER_FAILED:         /* so may one that the service asked for before it was restarted */
         case RUN_ANSWER_STALE:
+        case RUN_ANSWER_LATE:
                 run->domain = RUN_DOMAIN_UNKNOWN;
                 runner->relist = true;
                 return begin_end(run, END_START_FAILED, sentence);
@@ -390,6 +438,7 @@ static int answer_resume(Run *run, RunAnswer answer, const char *sentence, uint6
                 return begin_end(run, END_START_FAILED, sentence);
         case RUN_ANSWER_FAILED:
         case RUN_ANSWER_STALE:
+        case RUN_ANSWER_LATE:
                 return begin_end(run, END_START_FAILED, sentence);
         }
         return 0;
@@ -403,27 +452,13 @@ static void answer_destroy(Run *run, RunAnswer answer, uint64_t now_us) {
                 run->destroy_failed = true;
 }
 
-static void note_death(Run *run, uint64_t now_us) {
-        run->process = RUN_PROCESS_DEAD;
-        if (run->dead_us == 0)
-                run->dead_us = now_us;
-}
-
 static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer, const char *sentence,
                        uint64_t now_us) {
         switch (step) {
         case RUN_START:
                 return answer_start(runner, run, answer, sentence);
         case RUN_HOLD:
-                /* What the guard listed meanwhile stands, whatever came of this. */
-                run->held = run->held || answer == RUN_ANSWER_DONE;
-                if (answer == RUN_ANSWER_STALE)         /* the process is dead already */
-                        note_death(run, now_us);
-                run->hold_refused = !run->held && answer != RUN_ANSWER_STALE;
-                /* A guard past its deadline takes nothing, so it kills nothing more: libvirt is asked again. */
-                if (run->hold_refused)
-                        run->destroy_failed = false;
-                return answer == RUN_ANSWER_FAILED && !run->resumed ? begin_end(run, END_START_FAILED, sentence) : 0;
+                return answer_hold(run, answer, sentence, now_us);
         case RUN_PERMIT:
                 run->permitted = answer == RUN_ANSWER_DONE;
                 return answer == RUN_ANSWER_STALE ? begin_end(run, END_REQUESTED, sentence) : 0;
@@ -465,9 +500,11 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
 int runner_answer(Runner *runner, const VmId *vm, uint64_t epoch, RunStep step, RunAnswer answer, const char *sentence,
                   uint64_t now_us) {
         Run *run = find_run(runner, vm);
-        if (!run || run->epoch != epoch || !run->busy || run->step != step)
+        bool awaited = run && run->epoch == epoch &&
+                       (step == RUN_HOLD ? run->holding : run->busy && run->step == step);
+        if (!awaited)
                 return 0;
-        run->busy = false;
+        *(step == RUN_HOLD ? &run->holding : &run->busy) = false;
         if (answer != RUN_ANSWER_DONE)
                 run->not_before_us = now_us + RUNNER_RETRY_US;
         return answer_step(runner, run, step, answer, sentence, now_us);
@@ -633,7 +670,7 @@ bool runner_is_guarded(const Runner *runner) {
         if (!runner->guard_usable || !runner->guard_listed || !is_known(runner))
                 return false;
         ARRAY_EACH(run, &runner->runs)
-                if (may_live(run) && (run->resumed || run->domain == RUN_DOMAIN_RUNNING) && !run->held)
+                if (may_live(run) && may_compute(run) && !run->held)
                         return false;
         return true;
 }
@@ -660,7 +697,7 @@ bool runner_is_clean(const Runner *runner) {
         if (!runner->nothing_before && !(runner->guard_listed && runner->domains_known))
                 return false;
         ARRAY_EACH(run, &runner->runs)
-                if (may_live(run) || run->busy)
+                if (may_live(run) || run->busy || run->holding)
                         return false;
         return true;
 }

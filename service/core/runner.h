@@ -82,7 +82,8 @@ typedef struct Run {
         uint64_t running_since_us;
         uint64_t look_again_us; /* when to ask for a listing again, for want of its domain or process */
         bool busy;              /* a step is under way */
-        RunStep step;           /* ... this one */
+        RunStep step;           /* ... this one, and never a hold */
+        bool holding;           /* a hold is; nothing else begins meanwhile */
         uint64_t not_before_us; /* next try of a step that could not be tried */
 } Run;
 
@@ -127,7 +128,8 @@ typedef enum RunAnswer {
         RUN_ANSWER_FAILED,              /* it did not happen; the sentence says why */
         RUN_ANSWER_NOT_TRIED,           /* hypervisor or guard not there, storage full: later again */
         RUN_ANSWER_UNKNOWN,             /* it may have happened or may still happen: a deadline passed */
-        RUN_ANSWER_STALE,               /* permit, reports: the registry has moved on */
+        RUN_ANSWER_STALE,               /* permit, reports: the registry has moved on; hold, kill: dead already */
+        RUN_ANSWER_LATE,                /* hold: it is held, and killed at once, for the lease has ended */
 } RunAnswer;
 
 /* 0 or -ENOMEM. */

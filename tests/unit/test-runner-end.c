@@ -434,6 +434,55 @@ static void test_a_new_guard_is_given_what_shuts_down(void) {
         ASSERT_RESTS_FOR(s, 60 * SECOND);
 }
 
+/* A resume or a destroy of libvirt's may take its time, in which the node asks for no lease. */
+static void holds_beside(Stage *s, RunStep under_way) {
+        RunTask waited_for = s->task;
+        g_assert_cmpint(waited_for.step, ==, under_way);
+        runner_guard_lost(&s->runner);
+        runner_guard_anew(&s->runner);
+        ASSERT_RESTS(s);
+        guard_lists_nothing(s);
+        g_assert_false(runner_is_guarded(&s->runner));
+        ASSERT_DOES(s, RUN_HOLD);
+        g_assert_true(runner_is_guarded(&s->runner));
+        ASSERT_RESTS(s);
+        s->task = waited_for;
+}
+
+static void test_a_new_guard_is_given_what_is_about_to_run(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        claims_until(s, RUN_RESUME);
+        ASSERT_TAKES(s, RUN_RESUME);
+        holds_beside(s, RUN_RESUME);
+        answers(s, RUN_ANSWER_DONE);
+        ASSERT_TAKES(s, RUN_REPORT_RUNNING);
+}
+
+static void test_a_new_guard_is_given_what_libvirt_is_destroying(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_STOP, 0);
+        ASSERT_TAKES(s, RUN_DESTROY);
+        holds_beside(s, RUN_DESTROY);
+        answers(s, RUN_ANSWER_FAILED);
+        s->now_us += RUNNER_RETRY_US;
+        ASSERT_TAKES(s, RUN_KILL);
+}
+
+static void test_what_a_guard_is_given_after_the_lease_is_dead_by_it(void) {
+        STAGE s = stage_of_a_running_vm();
+        runner_guard_lost(&s->runner);
+        runner_guard_anew(&s->runner);
+        guard_lists_nothing(s);
+        ASSERT_TAKES(s, RUN_HOLD);
+        answers(s, RUN_ANSWER_LATE);
+        g_assert_true(run_of(s)->held && run_of(s)->ending);
+        process_dies(s);
+        s->now_us += RUNNER_DOMAIN_GRACE_US;
+        ASSERT_DOES(s, RUN_RELEASE);
+        ASSERT_TAKES(s, RUN_REPORT_ENDED);
+        g_assert_cmpint(s->task.cause, ==, END_LEASE_ENDED);
+}
+
 static void test_a_guard_that_refuses_it_holds_up_no_stop(void) {
         STAGE s = stage_of_a_running_vm();
         is_to(s, VM_SHUTDOWN, 5000);
@@ -731,6 +780,9 @@ int main(int argc, char **argv) {
         TEST(a_death_is_reported_though_the_guard_is_gone_and_let_go_of_when_it_is_back);
         TEST(a_running_vm_outlives_a_guard_that_refuses_it);
         TEST(a_new_guard_is_given_what_shuts_down);
+        TEST(a_new_guard_is_given_what_is_about_to_run);
+        TEST(a_new_guard_is_given_what_libvirt_is_destroying);
+        TEST(what_a_guard_is_given_after_the_lease_is_dead_by_it);
         TEST(a_guard_that_refuses_it_holds_up_no_stop);
         TEST(what_a_guard_takes_no_more_is_destroyed_again);
         TEST(a_restarted_service_goes_on_before_the_start);
