@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "core/check-internal.h"
+#include "core/fence.h"
 #include "core/lease.h"
 #include "core/move.h"
 
@@ -114,6 +115,16 @@ static int check_fencing(const Subject *subject, const NodeRecord *node, const N
                                       "agent: gpupoolctl node fence-set %s AGENT", node->name);
 }
 
+static int check_objection(const Subject *subject, const NodeRecord *node) {
+        const char *objection = node->fence.agent ? fence_objection(&node->fence) : NULL;
+        if (!objection)
+                return 0;
+        int r = add_finding(subject, CHECK_WARNING, "fencing-unusable",
+                            "node %s is not switched off when it is silent: %s %s", node->name, node->fence.agent,
+                            objection);
+        return r < 0 ? r : add_remedy(subject, "set it anew: gpupoolctl node fence-set %s AGENT", node->name);
+}
+
 /* ---- where it is */
 
 /* "2026-01-02 14:31:05 UTC": of a leader's clock, so in no local time. */
@@ -136,6 +147,39 @@ static TimeText time_to_text(uint64_t realtime_ms) {
         (void) snprintf(time.text, sizeof(time.text), "%04u-%02u-%02u %02u:%02u:%02u UTC", (unsigned) year % 10000,
                         month, day_of_month, second / 3600, second / 60 % 60, second % 60);
         return time;
+}
+
+/* Of what the leader tried, whether the node is back or not. */
+static int check_fenced(const World *world, const Subject *subject, const NodeRecord *node) {
+        const FencedNode *fenced = world_find_fenced(world, &node->id);
+        if (!fenced || fenced->phase != FENCED_FAILED || !node->fence.agent)
+                return 0;
+        int r = add_finding(subject, CHECK_WARNING, "fencing-failed",
+                            "%s could not switch node %s off when it was silent, last at %s: %s", node->fence.agent,
+                            node->name, time_to_text(fenced->at_ms).text,
+                            fenced->said ? fenced->said : "it did not say why");
+        return r < 0 ? r : add_remedy(subject,
+                                      "try it by hand on the leader, then set it anew: gpupoolctl node fence-set %s "
+                                      "AGENT", node->name);
+}
+
+/* Who votes may lead, and so may who takes the place of one that votes. */
+static int check_agents(const World *world, const Subject *subject, const NodeRecord *node, const NodeFacts *facts) {
+        const NodeLife *life = world_find_life(world, &node->id);
+        if (!life || life->role == NODE_READER)
+                return 0;
+        for (size_t i = 0; i < facts->missing_agents.n; i++) {
+                const char *agent = facts->missing_agents.items[i];
+                int r = add_finding(subject, CHECK_WARNING, "fence-agent-missing",
+                                    "node %s has no %s: while it leads, nobody is switched off by it", node->name,
+                                    agent);
+                if (r >= 0)
+                        r = add_remedy(subject, "install the fence agents on %s, or say where they are "
+                                       "(AgentDirectory in gpupoold.conf)", node->name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static int check_silent(const World *world, const Subject *subject, const NodeRecord *node) {
@@ -247,6 +291,10 @@ int check_node(const World *world, const NodeRecord *node, CheckFindings *findin
         int r = check_level(world, &subject, node);
         if (r >= 0)
                 r = check_drain(world, &subject, node);
+        if (r >= 0)
+                r = check_objection(&subject, node);
+        if (r >= 0)
+                r = check_fenced(world, &subject, node);
         if (r < 0)
                 return r;
         switch (world_node_state(world, &node->id)) {
@@ -266,5 +314,7 @@ int check_node(const World *world, const NodeRecord *node, CheckFindings *findin
         if (!facts)
                 return 0;
         r = check_registry(&subject, node, facts);
+        if (r >= 0)
+                r = check_agents(world, &subject, node, facts);
         return r < 0 || node->witness ? r : check_host(world, &subject, node, facts);
 }

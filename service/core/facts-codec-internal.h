@@ -11,6 +11,7 @@
 #define KEY_HOST "host"
 #define KEY_LOAD "load"
 #define KEY_SILENT "silent"
+#define KEY_FENCING "fencing"
 #define KEY_GPU_PREFIX "gpu/"
 #define KEY_VM_PREFIX "vm/"
 #define KEY_GPU_SIZE (sizeof(KEY_GPU_PREFIX) - 1 + PCI_ADDRESS_TEXT_SIZE)

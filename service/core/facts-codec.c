@@ -62,6 +62,7 @@ static int publish_host(Gossip *gossip, const NodeFacts *facts, size_t n_gpus) {
         message.guard_connected = facts->guard_connected;
         message.watchdog_us = facts->watchdog_us;
         message.registry_stuck = facts->registry_stuck;
+        message.missing_agents = keep_list(&keep, &facts->missing_agents, FACTS_AGENTS_MAX, &message.n_missing_agents);
         message.gpus = (uint32_t) n_gpus;
         if (keep.failed)
                 return -ENOMEM;
@@ -194,6 +195,9 @@ static int read_host(const Gpupool1__FactsHost *message, NodeFacts *facts) {
                 r = read_list(message->addresses, message->n_addresses, ADDRESSES_MAX, &facts->addresses);
         if (r >= 0)
                 r = read_list(message->versions, message->n_versions, FACTS_VERSIONS_MAX, &facts->versions);
+        if (r >= 0)
+                r = read_list(message->missing_agents, message->n_missing_agents, FACTS_AGENTS_MAX,
+                              &facts->missing_agents);
         return r < 0 ? r : read_hugepages(message, facts);
 }
 

@@ -9,6 +9,7 @@
  * an unknown one; texts and rows are cut where they are over the limits here. */
 
 #include "core/facts.h"
+#include "core/fence.h"
 #include "core/gossip.h"
 
 /* Free memory changes all the time: so the word of it goes around only when somebody could notice. */
@@ -26,10 +27,13 @@
 #define FACTS_FUNCTIONS_MAX 64U         /* a group of more is foreign enough with these */
 #define FACTS_HOLDERS_MAX 64U
 #define FACTS_BRIEF_HOLDERS_MAX 16U
+#define FACTS_AGENTS_MAX 16U            /* missing fence agents; who lacks more has none */
+#define FACTS_FENCED_MAX 48U            /* nodes that are switched off, or were to be in vain; the others' is not shown */
+#define FACTS_FENCED_SAID_MAX 255U      /* bytes of what an agent says */
 #define FACTS_SILENT_MAX 512U           /* nodes; without more of its nodes than that a leader hardly leads */
 
 /* Changes our own part of @gossip so that it has exactly these facts; facts->node must be its own, like each GPU's
- * node. What it says of VMs and silent nodes is not touched. The host's facts come last (see FactsHost.gpus). 0,
+ * node. What it says of VMs, silent and fenced nodes is not touched. The host's facts come last (see FactsHost.gpus). 0,
  * -EINVAL or -ENOMEM; then part of it may be done. */
 int facts_publish(Gossip *gossip, const NodeFacts *facts);
 
@@ -80,3 +84,15 @@ void silent_facts_clear(SilentFacts *facts);
 int silent_facts_publish(Gossip *gossip, const SilentFacts *facts);
 /* True, with *@ret set, where @node says something that can be read; else false. Or -ENOMEM. */
 int silent_facts_collect(const Gossip *gossip, const NodeId *node, SilentFacts *ret);
+
+/* ---- whom the leader has switched off */
+
+typedef ARRAY(FencedNode) FencingFacts; /* by node */
+
+void fencing_facts_clear(FencingFacts *facts);
+int fencing_facts_copy(const FencingFacts *from, FencingFacts *ret);
+bool fencing_facts_equal(const FencingFacts *a, const FencingFacts *b);
+/* NULL: we do not lead. Those over FACTS_FENCED_MAX are left out. 0 or -ENOMEM. */
+int fencing_facts_publish(Gossip *gossip, const FencingFacts *facts);
+/* True, with *@ret set, where @node says something that can be read; else false. Or -ENOMEM. */
+int fencing_facts_collect(const Gossip *gossip, const NodeId *node, FencingFacts *ret);

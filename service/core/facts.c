@@ -298,6 +298,7 @@ void node_facts_clear(NodeFacts *facts) {
         free(facts->hugepages);
         text_list_clear(&facts->addresses);
         text_list_clear(&facts->versions);
+        text_list_clear(&facts->missing_agents);
         free(facts->boot_id);
         free(facts->kernel);
         free(facts->cpu_model);
@@ -324,7 +325,7 @@ bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
                a->vfio_present == b->vfio_present && a->interrupt_remapping == b->interrupt_remapping &&
                a->interrupt_remapping_known == b->interrupt_remapping_known && a->hypervisor == b->hypervisor &&
                a->guard_connected == b->guard_connected && a->watchdog_us == b->watchdog_us &&
-               a->registry_stuck == b->registry_stuck;
+               a->registry_stuck == b->registry_stuck && text_list_equal(&a->missing_agents, &b->missing_agents);
 }
 
 const GpuFacts *node_facts_find_gpu(const NodeFacts *facts, const GpuIdentity *identity) {

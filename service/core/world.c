@@ -25,6 +25,17 @@ const NodeLife *world_find_life(const World *world, const NodeId *node) {
         return world->lives + index;
 }
 
+static int compare_fenced(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &((const FencedNode *) item)->node);
+}
+
+const FencedNode *world_find_fenced(const World *world, const NodeId *node) {
+        size_t index;
+        if (!array_search(world->fenced, world->n_fenced, sizeof(*world->fenced), node, compare_fenced, &index))
+                return NULL;
+        return world->fenced + index;
+}
+
 static bool has_assignments(const World *world, const NodeId *node) {
         ARRAY_EACH(vm, &world->registry->vms)
                 if (vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))

@@ -5,6 +5,7 @@
  * shown is derived from it here, so that every node shows the same. Borrowed, read only. */
 
 #include "core/facts.h"
+#include "core/fence.h"
 #include "core/registry.h"
 #include "core/survey.h"
 
@@ -29,11 +30,14 @@ typedef struct World {
         size_t n_nodes;
         const NodeLife *lives;          /* sorted by node id; who is not among them is a reader and not silent */
         size_t n_lives;
+        const FencedNode *fenced;       /* sorted by node id, as the leader says; of who is not among them it says nothing */
+        size_t n_fenced;
         NodeId local;
         bool removed;                   /* this node was told that it is no member any more */
 } World;
 
 const NodeLife *world_find_life(const World *world, const NodeId *node);
+const FencedNode *world_find_fenced(const World *world, const NodeId *node);
 
 typedef enum NodeState {
         NODE_STATE_JOINING,             /* admitted, nothing is known of it yet; or not yet a member of its own one */

@@ -126,6 +126,9 @@ Json *json_of_node(const Objects *objects, const NodeObject *node) {
         json_put_text(map, "guard", node->guard);
         json_put(map, "watchdog_us", node->watchdog_us > 0 ? json_number(node->watchdog_us) : NULL);
         json_put_text(map, "fencing", node->fencing);
+        json_put_text(map, "fencing_action", node->fencing_action);
+        json_put_text(map, "fencing_state", node->fencing_state);
+        json_put_text(map, "fencing_note", node->fencing_note);
         json_put_text(map, "virtualization", node->virtualization);
         json_put_text(map, "boot_id", node->boot_id);
         json_put_text(map, "kernel", node->kernel);

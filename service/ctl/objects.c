@@ -263,6 +263,17 @@ static int read_reason(sd_bus_message *m, void *field) {
         return 0;
 }
 
+static int read_fencing_state(sd_bus_message *m, void *field) {
+        NodeObject *node = field;
+        const char *state, *note;
+        int r = sd_bus_message_read(m, "(ss)", &state, &note);
+        if (r < 0)
+                return r;
+        MUST(text_set(&node->fencing_state, state));
+        MUST(text_set(&node->fencing_note, note));
+        return 0;
+}
+
 static int read_owner(sd_bus_message *m, void *field) {
         VmObject *vm = field;
         const char *name;
@@ -313,6 +324,8 @@ static const Property node_properties[] = {
         PROPERTY(NodeObject, "MemoryFree", "t", memory_free_bytes),
         PROPERTY_READ(NodeObject, "Hugepages", "a(ttt)", hugepages, read_hugepages),
         PROPERTY(NodeObject, "Fencing", "s", fencing),
+        PROPERTY(NodeObject, "FencingAction", "s", fencing_action),
+        { "FencingState", "(ss)", 0, read_fencing_state },
         PROPERTY(NodeObject, "Virtualization", "s", virtualization),
         PROPERTY(NodeObject, "Hypervisor", "s", hypervisor),
         PROPERTY(NodeObject, "Guard", "s", guard),
@@ -434,6 +447,8 @@ static void node_clear(NodeObject *node) {
         clear_simple(node_properties, ELEMENTS(node_properties), node);
         pairs_clear(&node->versions);
         array_clear(&node->hugepages);
+        free(node->fencing_state);
+        free(node->fencing_note);
         free(node->path);
 }
 

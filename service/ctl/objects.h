@@ -30,6 +30,7 @@ typedef struct Hugepages { uint64_t size_bytes, total, free; } Hugepages;
 typedef struct NodeObject {
         char *path;
         char *id, *name, *state, *evidence, *role, *boot_id, *kernel, *cpu_model, *fencing, *virtualization;
+        char *fencing_action, *fencing_state, *fencing_note;
         char *hypervisor, *guard, *drain_cause;
         TextList addresses;
         Pairs versions;

@@ -89,6 +89,17 @@ static void print_state(const NodeObject *node, const Screen *screen) {
                                     "because it was lost three times within an hour" : "by hand");
 }
 
+static void print_fencing(const NodeObject *node, const Screen *screen) {
+        if (text_is_empty(node->fencing)) {
+                screen_fact(screen, "Fencing", "none");
+                return;
+        }
+        screen_fact(screen, "Fencing", "%s, %s: %s", node->fencing, or_dash(node->fencing_action),
+                    or_dash(node->fencing_state));
+        if (!text_is_empty(node->fencing_note))
+                screen_fact(screen, "", "%s", node->fencing_note);
+}
+
 static void print_node(const Objects *objects, const NodeObject *node, const Screen *screen) {
         NodeCount count = node_count(objects, node);
         _cleanup_free_ char *addresses = must_join(&node->addresses, ", "), *note = node_to_note(objects, node);
@@ -114,7 +125,7 @@ static void print_node(const Objects *objects, const NodeObject *node, const Scr
                 screen_fact(screen, "Watchdog", "resets the host within %.1f s", (double) node->watchdog_us / 1e6);
         else
                 screen_fact(screen, "Watchdog", "none");
-        screen_fact(screen, "Fencing", "%s", text_is_empty(node->fencing) ? "none" : node->fencing);
+        print_fencing(node, screen);
         if (!text_is_empty(node->virtualization))
                 screen_fact(screen, "Itself", "a virtual machine (%s): it can be paused with all its clocks",
                             node->virtualization);
@@ -340,12 +351,33 @@ static Status set_fencing(Ctl *ctl, const Args *args, const char *agent, char *t
         return status == STATUS_DONE ? change(ctl, &request, node, done) : status;
 }
 
+static bool is_reboot(const char *line, size_t length) {
+        static const char wanted[] = "action=reboot";
+        return length == strlen(wanted) && strncmp(line, wanted, length) == 0;
+}
+
+/* Among the words, or on a line of @text. */
+static bool asks_to_reboot(const Args *args, const char *text) {
+        for (size_t i = 2; i < args->words.n; i++)
+                if (is_reboot(args->words.items[i], strlen(args->words.items[i])))
+                        return true;
+        while (text && *text) {
+                if (is_reboot(text, strcspn(text, "\r\n")))
+                        return true;
+                text += strcspn(text, "\n");
+                text += *text != 0;
+        }
+        return false;
+}
+
 Status verb_node_fence_set(Ctl *ctl, const Args *args) {
         _cleanup_free_ char *text = NULL;
         const char *file = args_value(args, "--parameters"), *agent = args->words.items[1];
         size_t size;
         Status status = file ? file_read(ctl, file, FENCING_SIZE_MAX, &text, &size) : STATUS_DONE;
-        _cleanup_free_ char *done = must_printf("is switched off by %s when it must be", agent);
+        bool reboots = status == STATUS_DONE && asks_to_reboot(args, text);
+        _cleanup_free_ char *done = must_printf("is %s by %s when it must be", reboots ? "rebooted" : "switched off",
+                                                agent);
         return status == STATUS_DONE ? set_fencing(ctl, args, agent, text, file ? file : "", done) : status;
 }
 

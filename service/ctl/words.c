@@ -215,6 +215,13 @@ static void add_drain(char **note, const NodeObject *node) {
                 add_note(note, "drained");
 }
 
+static void add_fencing(char **note, const NodeObject *node) {
+        if (text_equal(node->fencing_state, "fencing"))
+                add_note(note, "%s is to switch it off", node->fencing);
+        else if (text_equal(node->fencing_state, "failed"))
+                add_note(note, "%s could not switch it off: gpupoolctl check", node->fencing);
+}
+
 static void add_state(char **note, const NodeObject *node) {
         if (text_equal(node->state, "joining"))
                 add_note(note, "a member, and nothing is known of it yet");
@@ -237,6 +244,7 @@ char *node_to_note(const Objects *objects, const NodeObject *node) {
                        text_equal(node->state, "drained");
         add_state(&note, node);
         add_evidence(&note, node->evidence);
+        add_fencing(&note, node);
         add_drain(&note, node);
         if (!runs_vms)
                 add_note(&note, "witness: it only votes");

@@ -181,6 +181,15 @@ int cluster_facts_collect_silent(const ClusterFacts *facts, const NodeId *leader
         return silent_facts_collect(facts->gossip, leader, ret);
 }
 
+int cluster_facts_publish_fencing(ClusterFacts *facts, const FencingFacts *fencing) {
+        uint64_t version = gossip_version(facts->gossip, &facts->config.node);
+        return spread_since(facts, version, fencing_facts_publish(facts->gossip, fencing));
+}
+
+int cluster_facts_collect_fencing(const ClusterFacts *facts, const NodeId *leader, FencingFacts *ret) {
+        return fencing_facts_collect(facts->gossip, leader, ret);
+}
+
 int cluster_facts_publish_vm(ClusterFacts *facts, const VmId *vm, const VmFacts *said) {
         uint64_t version = gossip_version(facts->gossip, &facts->config.node);
         return spread_since(facts, version, vm_facts_publish(facts->gossip, vm, said));

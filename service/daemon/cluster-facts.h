@@ -35,6 +35,9 @@ int cluster_facts_publish(ClusterFacts *facts, const NodeFacts *local);
 /* Whom the leader does not hear: silent_facts_publish() and silent_facts_collect() of core/facts-codec.h. */
 int cluster_facts_publish_silent(ClusterFacts *facts, const SilentFacts *silent);
 int cluster_facts_collect_silent(const ClusterFacts *facts, const NodeId *leader, SilentFacts *ret);
+/* Whom it has switched off: fencing_facts_publish() and fencing_facts_collect() there. */
+int cluster_facts_publish_fencing(ClusterFacts *facts, const FencingFacts *fencing);
+int cluster_facts_collect_fencing(const ClusterFacts *facts, const NodeId *leader, FencingFacts *ret);
 
 /* A VM on this node; what some node says of one; the first of which this node says something, behind @vm. As
  * vm_facts_publish(), vm_facts_collect() and vm_facts_next() there. */

@@ -2,13 +2,16 @@
 #include "daemon/fencing.h"
 
 #include <errno.h>
+#include <unistd.h>
 
+#include "util/clock.h"
 #include "util/log.h"
 
 #define LOOK_US 200000U                 /* between two looks at who is silent */
 #define STALL_US 600000U                /* who did not look for longer saw nothing of what came meanwhile */
 #define FRESH_US 1000000U               /* a confirmation is acted on within, once its time has come */
 #define ASK_AGAIN_US 500000U            /* after one that did not come */
+#define LOOK_FOR_AGENTS_US 10000000U    /* somebody may have installed one */
 
 /* A question that the history answers later, perhaps when nobody wants to know any more. */
 struct FencingQuestion {
@@ -22,6 +25,7 @@ void fencing_init(Fencing *fencing, const FencingConfig *config) {
 
 static void case_free(FencingCase *c) {
         fence_agent_free(c->agent);
+        free(c->said);
         free(c->name);
         free(c->agent_name);
         free(c);
@@ -36,6 +40,7 @@ static void drop_cases(Fencing *fencing) {
 void fencing_clear(Fencing *fencing) {
         drop_cases(fencing);
         array_clear(&fencing->cases);
+        fencing_facts_clear(&fencing->shown);
         if (fencing->question)
                 fencing->question->fencing = NULL;
         *fencing = (Fencing) {};
@@ -49,7 +54,8 @@ static FencingCase *find_case(const Fencing *fencing, const NodeId *node) {
 }
 
 const FencingCase *fencing_find(const Fencing *fencing, const NodeId *node) {
-        return find_case(fencing, node);
+        const FencingCase *c = find_case(fencing, node);
+        return c && c->stage != FENCING_PAST ? c : NULL;
 }
 
 const char *fencing_stage_to_text(FencingStage stage) {
@@ -64,6 +70,8 @@ const char *fencing_stage_to_text(FencingStage stage) {
                 return "off";
         case FENCING_GIVEN_UP:
                 return "given-up";
+        case FENCING_PAST:
+                return "past";
         }
         return "";
 }
@@ -107,6 +115,9 @@ static void rest(FencingCase *c, const char *sentence, uint64_t now) {
         bool last = c->tries >= FENCING_TRIES;
         c->stage = last ? FENCING_GIVEN_UP : FENCING_RESTING;
         c->due_us = now + ((uint64_t) FENCING_REST_US << (c->tries - 1));
+        c->said_ms = clock_realtime_ms();
+        c->said_tries = c->tries;
+        (void) text_set(&c->said, sentence);    /* without memory for it the last one is shown */
         log_warning("node %s could not be switched off by %s (try %u of %u): %s%s", c->name, c->agent_name, c->tries,
                     FENCING_TRIES, sentence,
                     last ? "; it is not tried again until the node was heard, or its fencing is set anew" : "");
@@ -131,7 +142,8 @@ static int start(FencingCase *c, const NodeRecord *record, uint64_t now) {
                              .timeout_us = config->timeout_us };
         c->tries++;
         c->stage = FENCING_WORKING;
-        log_notice("node %s is silent: %s is asked to switch it off", c->name, c->agent_name);
+        log_notice("node %s is silent: %s is asked to %s", c->name, c->agent_name,
+                   text_equal(order.action, "off") ? "switch it off" : "reboot it");
         int r = fence_agent_start(&c->agent, config->event, &order, on_ended, c);
         if (r >= 0)
                 return 0;
@@ -180,9 +192,21 @@ static bool is_quiet(const LeaseBook *book, const NodeRecord *record, uint64_t n
 
 /* A lost node has no VM. */
 static bool begins(const World *world, const LeaseBook *book, const NodeRecord *record, uint64_t now) {
-        return !text_is_empty(record->fence.agent) && !fence_agent_objection(record->fence.agent) &&
+        return !text_is_empty(record->fence.agent) && !fence_objection(&record->fence) &&
                !ID_EQUAL(&record->id, &world->local) && is_quiet(book, record, now) &&
                has_vm(world->registry, &record->id);
+}
+
+/* Nothing is done any more. What was tried in vain is kept in mind. */
+static bool is_past(FencingCase *c) {
+        c->agent = fence_agent_free(c->agent);
+        c->stage = FENCING_PAST;
+        return c->said;
+}
+
+static bool is_remembered(const FencingCase *c, const World *world) {
+        const NodeRecord *record = registry_find_node(world->registry, &c->node);
+        return c->said && record && !text_is_empty(record->fence.agent) && fence_hash(&record->fence) == c->fence;
 }
 
 /* A node that lost its VMs by its loss is followed on; one that an administrator vouches for is left to him. */
@@ -199,14 +223,29 @@ static bool goes_on(FencingCase *c, const World *world, const LeaseBook *book, u
         return is_quiet(book, record, now);
 }
 
-static int open_case(Fencing *fencing, const NodeRecord *record, uint64_t now) {
-        FencingCase *c = calloc(1, sizeof(FencingCase));
+static void begin_case(FencingCase *c, const NodeRecord *record, uint64_t now) {
+        const Fencing *fencing = c->fencing;
         uint64_t due_us = now + lease_us(record) / 4;
         uint64_t thawed_us = fencing->frozen_us > 0 ? fencing->frozen_us + lease_us(record) : 0;
+        c->incarnation = record->incarnation;
+        c->fence = fence_hash(&record->fence);
+        c->stage = FENCING_WATCHED;
+        c->tries = 0;
+        c->disconnected = false;
+        c->due_us = due_us > thawed_us ? due_us : thawed_us;
+}
+
+static int open_case(Fencing *fencing, const NodeRecord *record, uint64_t now) {
+        FencingCase *c = find_case(fencing, &record->id);
+        if (c) {
+                begin_case(c, record, now);
+                return 0;
+        }
+        c = calloc(1, sizeof(FencingCase));
         if (!c)
                 return -ENOMEM;
-        *c = (FencingCase) { .fencing = fencing, .node = record->id, .incarnation = record->incarnation,
-                             .fence = fence_hash(&record->fence), .due_us = due_us > thawed_us ? due_us : thawed_us };
+        *c = (FencingCase) { .fencing = fencing, .node = record->id };
+        begin_case(c, record, now);
         int r = text_set(&c->name, record->name);
         if (r >= 0)
                 r = text_set(&c->agent_name, record->fence.agent);
@@ -233,15 +272,17 @@ static void forgive_stall(Fencing *fencing, const World *world, uint64_t now) {
 
 static int follow(Fencing *fencing, const World *world, const LeaseBook *book, uint64_t now) {
         size_t kept = 0;
-        ARRAY_EACH(c, &fencing->cases) {
-                if (goes_on(*c, world, book, now))
-                        fencing->cases.items[kept++] = *c;
+        ARRAY_EACH(p, &fencing->cases) {
+                FencingCase *c = *p;
+                bool stays = c->stage == FENCING_PAST || goes_on(c, world, book, now) || is_past(c);
+                if (stays && (c->stage != FENCING_PAST || is_remembered(c, world)))
+                        fencing->cases.items[kept++] = c;
                 else
-                        case_free(*c);
+                        case_free(c);
         }
         fencing->cases.n = kept;
         ARRAY_EACH(record, &world->registry->nodes) {
-                if (fencing->frozen || find_case(fencing, &record->id) || !begins(world, book, record, now))
+                if (fencing->frozen || fencing_find(fencing, &record->id) || !begins(world, book, record, now))
                         continue;
                 int r = open_case(fencing, record, now);
                 if (r < 0)
@@ -293,6 +334,8 @@ static void tell_book(FencingCase *c, LeaseBook *book) {
         if (c->stage != FENCING_WORKING || c->agent)
                 return;
         c->stage = FENCING_OFF;
+        free(c->said);
+        c->said = NULL;
         log_notice("node %s is off: %s confirmed it", c->name, c->agent_name);
         lease_book_powered_off(book, &c->node, c->incarnation);
 }
@@ -321,7 +364,7 @@ static int act(Fencing *fencing, const World *world, LeaseBook *book, uint64_t n
 static void freeze(Fencing *fencing) {
         size_t kept = 0;
         ARRAY_EACH(c, &fencing->cases) {
-                if ((*c)->stage == FENCING_OFF)
+                if ((*c)->stage == FENCING_OFF || is_past(*c))
                         fencing->cases.items[kept++] = *c;
                 else
                         case_free(*c);
@@ -350,4 +393,98 @@ int fencing_turn(Fencing *fencing, const World *world, LeaseBook *book, uint64_t
         r = act(fencing, world, book, now_us, ret_wake_us);
         wake_for_quiet(fencing, world, book, now_us, ret_wake_us);
         return r;
+}
+
+/* ---- what is shown */
+
+static FencedPhase phase_of(const FencingCase *c) {
+        switch (c->stage) {
+        case FENCING_WORKING:
+        case FENCING_RESTING:
+                return FENCED_UNDER_WAY;
+        case FENCING_OFF:
+                return FENCED_DONE;
+        case FENCING_GIVEN_UP:
+        case FENCING_PAST:
+                return FENCED_FAILED;
+        case FENCING_WATCHED:           /* nobody has been asked yet */
+                break;
+        }
+        return c->said ? FENCED_FAILED : FENCED_NOT;
+}
+
+static int compare_fenced(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &((const FencedNode *) item)->node);
+}
+
+static int add_shown(const FencingCase *c, FencingFacts *facts) {
+        FencedNode row = { .node = c->node, .phase = phase_of(c), .at_ms = c->said ? c->said_ms : 0 };
+        size_t i;
+        row.tries = row.phase == FENCED_FAILED ? c->said_tries : c->tries;
+        if (row.phase == FENCED_NOT || array_find(facts, &row.node, compare_fenced, &i))
+                return 0;
+        int r = text_set(&row.said, c->said);
+        if (r >= 0)
+                r = array_insert(facts, i, &row);
+        if (r < 0)
+                fenced_node_clear(&row);
+        return r;
+}
+
+/* While no leader is known, what the last one said stays. Those that were left out on the way are not shown by the
+ * leader either. */
+static int collect(const Fencing *fencing, const ClusterFacts *facts, const Lead *lead, FencingFacts *ret) {
+        if (!lead->is_local && id_is_null(lead->leader.bytes))
+                return fencing_facts_copy(&fencing->shown, ret);
+        if (!lead->is_local)
+                return cluster_facts_collect_fencing(facts, &lead->leader, ret);
+        int r = 0;
+        ARRAY_EACH(c, &fencing->cases)
+                if (r >= 0 && ret->n < FACTS_FENCED_MAX)
+                        r = add_shown(*c, ret);
+        return r;
+}
+
+int fencing_show(Fencing *fencing, ClusterFacts *facts) {
+        FencingFacts fresh = {};
+        Lead lead;
+        history_lead(fencing->config.history, &lead);
+        int r = collect(fencing, facts, &lead, &fresh);
+        if (r >= 0)
+                r = cluster_facts_publish_fencing(facts, lead.is_local ? &fresh : NULL);
+        bool news = r >= 0 && !fencing_facts_equal(&fencing->shown, &fresh);
+        if (news) {
+                FencingFacts old = fencing->shown;
+                fencing->shown = fresh;
+                fresh = old;
+        }
+        fencing_facts_clear(&fresh);
+        return r < 0 ? r : news;
+}
+
+/* ---- which agents are here */
+
+static bool is_missing(const char *directory, const char *agent) {
+        _cleanup_free_ char *path = NULL;
+        return text_printf(&path, "%s/%s", directory, agent) >= 0 && access(path, X_OK) < 0;
+}
+
+bool fencing_look_for_agents(Fencing *fencing, const Registry *registry, uint64_t now_us, TextList *ret) {
+        TextList missing = {};
+        int r = 0;
+        if (fencing->looked_for_agents_us > 0 && now_us < fencing->looked_for_agents_us + LOOK_FOR_AGENTS_US)
+                return false;
+        fencing->looked_for_agents_us = now_us;
+        ARRAY_EACH(record, &registry->nodes) {
+                const char *agent = record->fence.agent;
+                if (r >= 0 && agent && missing.n < FACTS_AGENTS_MAX && !fence_agent_objection(agent) &&
+                    !text_list_has(&missing, agent) && is_missing(fencing->config.directory, agent))
+                        r = text_list_add(&missing, agent);
+        }
+        if (r < 0) {
+                text_list_clear(&missing);
+                return false;
+        }
+        *ret = missing;
+        return true;
 }

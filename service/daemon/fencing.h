@@ -14,6 +14,8 @@
  *      ▲  └──else──► RESTING 1 s, 2 s, 4 s, ... ──┐  └──FENCING_TRIES──► GIVEN_UP
  *      └──────────────────────────────────────────┘
  *
+ * So it ends: each try has its deadline, and there are FENCING_TRIES of them.
+ *
  * Whoever is heard again, by a request or by a connection, is left alone at once, and what is under way ends. So it is
  * when this node leads no longer, when the node takes another incarnation, and when its agent or parameters change.
  * Nobody is switched off while the cluster is frozen (administrators freeze for work on the network, so that silence is
@@ -23,11 +25,16 @@
  * bench by now. For the same reason a node without VMs is not. What was begun before the loss goes on: it is what makes
  * sure that a host that was paused with all its clocks does not come back.
  *
- * Agents run on the leader: they are installed on every node that may lead. */
+ * Agents run on the leader: they are installed on every node that may lead, and each node says which ones it lacks.
+ *
+ * The leader tells all others by gossip what it does, so that every node shows the same. What was tried in vain is
+ * shown also once the node is heard again (PAST), until it is tried with more success, its fencing is set anew, or
+ * another node leads: an agent that does not work is to be mended before the next time. */
 
 #include "adapters/fence/fence-agent.h"
 #include "core/lease-book.h"
 #include "core/world.h"
+#include "daemon/cluster-facts.h"
 #include "daemon/history.h"
 
 #define FENCING_TIMEOUT_US 40000000U    /* for one try: agents themselves wait 20 s for the power to go */
@@ -41,6 +48,7 @@ typedef enum FencingStage {
         FENCING_RESTING,
         FENCING_OFF,
         FENCING_GIVEN_UP,
+        FENCING_PAST,                   /* nothing is done; it is known only that the last try failed */
 } FencingStage;
 
 typedef struct FencingCase {
@@ -52,6 +60,9 @@ typedef struct FencingCase {
         char *agent_name;
         FencingStage stage;
         uint32_t tries;
+        char *said;                     /* how the last try that failed ended; NULL: none did, or one has ended well */
+        uint64_t said_ms;               /* realtime: when */
+        uint32_t said_tries;            /* after how many */
         uint64_t due_us;                /* WATCHED, RESTING: not before */
         bool disconnected;              /* seen so since it began */
         FenceAgent *agent;              /* WORKING; NULL: it has ended well, and the book is to be told */
@@ -79,6 +90,8 @@ typedef struct Fencing {
         uint64_t confirmed_us;          /* it did then */
         uint64_t confirmed_term;
         uint64_t ask_not_before_us;
+        FencingFacts shown;             /* what this node shows: its own doings, or what the leader says of its own */
+        uint64_t looked_for_agents_us;  /* last */
 } Fencing;
 
 /* Nothing is allocated. */
@@ -88,6 +101,13 @@ void fencing_clear(Fencing *fencing);
 
 /* In each turn, after lease_book_follow() and before losses are looked for. *ret_wake_us as elsewhere. 0 or -ENOMEM. */
 int fencing_turn(Fencing *fencing, const World *world, LeaseBook *book, uint64_t now_us, uint64_t *ret_wake_us);
+
+/* Tells the others what is done here, or takes what the leader tells, into shown. 1: that is news, and what was
+ * borrowed of it is gone; 0; or -ENOMEM. */
+int fencing_show(Fencing *fencing, ClusterFacts *facts);
+/* Looks now and then which agents are missing here that some node is to be switched off by. True: it did, and *ret is
+ * to be cleared by the caller. */
+bool fencing_look_for_agents(Fencing *fencing, const Registry *registry, uint64_t now_us, TextList *ret);
 
 /* What is being done to @node; NULL: nothing. On the leader only. */
 const FencingCase *fencing_find(const Fencing *fencing, const NodeId *node);

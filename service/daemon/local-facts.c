@@ -88,9 +88,10 @@ static void on_host_changed(void *userdata, const NodeFacts *host) {
         changed.watchdog_us = old->watchdog_us;
         changed.registry_stuck = old->registry_stuck;
         changed.versions = old->versions;
+        changed.missing_agents = old->missing_agents;
         changed.gpus = old->gpus;
         changed.n_gpus = old->n_gpus;
-        old->versions = (TextList) {};
+        old->versions = old->missing_agents = (TextList) {};
         old->gpus = NULL;
         old->n_gpus = 0;
         node_facts_clear(old);
@@ -213,5 +214,13 @@ bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us) {
 bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck) {
         bool news = facts->facts.registry_stuck != stuck;
         facts->facts.registry_stuck = stuck;
+        return news;
+}
+
+bool local_facts_set_missing_agents(LocalFacts *facts, TextList *agents) {
+        bool news = !text_list_equal(&facts->facts.missing_agents, agents);
+        text_list_clear(&facts->facts.missing_agents);
+        facts->facts.missing_agents = *agents;
+        *agents = (TextList) {};
         return news;
 }

@@ -35,3 +35,5 @@ void local_facts_set_guard(LocalFacts *facts, bool connected);
 bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us);
 /* Its registry cannot be written. True: that is news. */
 bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck);
+/* Fence agents that this node lacks; takes over what is in the list. True: that is news. */
+bool local_facts_set_missing_agents(LocalFacts *facts, TextList *agents);

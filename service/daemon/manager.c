@@ -57,6 +57,8 @@ const World *manager_look(Manager *manager) {
         world->local = manager->node;
         world->lives = manager->network.lives.all.items;
         world->n_lives = manager->network.lives.all.n;
+        world->fenced = manager->fencing.shown.items;
+        world->n_fenced = manager->fencing.shown.n;
         world->removed = network_is_removed(&manager->network);
         (void) cluster_facts_list(manager->network.facts, local_facts_get(manager->facts), &world->nodes,
                                   &world->n_nodes);
@@ -208,11 +210,15 @@ static int stop_turn(Manager *manager, uint64_t now) {
 static void follow_own_state(Manager *manager) {
         GuardState guard;
         RaftStatus engine;
+        TextList missing = {};
         guard_get_state(manager->guard, &guard);
         history_status(manager->history, &engine);
         bool news = guard_link_is_connected(manager->guard) &&
                     local_facts_set_watchdog(manager->facts, guard.watchdog_us);
         news = local_facts_set_registry_stuck(manager->facts, engine.store_error < 0) || news;
+        if (fencing_look_for_agents(&manager->fencing, history_registry(manager->history), manager_now_us(manager),
+                                    &missing))
+                news = local_facts_set_missing_agents(manager->facts, &missing) || news;
         if (!news)
                 return;
         network_facts_changed(&manager->network);
@@ -227,6 +233,17 @@ static void note_idleness(Manager *manager, const World *world) {
         manager->runner.nothing_before = manager->runner.nothing_before || manager->member.began_boot || idle;
 }
 
+static void fencing_part(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
+        uint64_t due = UINT64_MAX;
+        manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &due));
+        earlier(wake_us, due);
+        int r = fencing_show(&manager->fencing, manager->network.facts);
+        manager_failed(manager, r);
+        (void) manager_look(manager);
+        if (r > 0)
+                bus_invalidate(manager->bus);
+}
+
 static int on_turn(sd_event_source *source, void *userdata) {
         Manager *manager = userdata;
         uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
@@ -238,8 +255,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         manager->leases.caught_up = manager->caught_up;
         manager_failed(manager, leases_turn(&manager->leases, world, &other));
         earlier(&due, other);
-        manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &other));
-        earlier(&due, other);
+        fencing_part(manager, world, now, &due);
         manager->member.caught_up = manager->caught_up;
         manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
         earlier(&due, other);

@@ -440,6 +440,17 @@ static void command_life(Fake *fake, const char *argument) {
         bus_invalidate(fake->bus);
 }
 
+/* NODE not|under-way|failed|done TRIES [SAID] */
+static void command_fenced(Fake *fake, const char *argument) {
+        static const char *const phases[FENCED_PHASE_COUNT] = { "not", "under-way", "failed", "done" };
+        g_auto(GStrv) words = g_strsplit(argument, " ", 4);
+        for (FencedPhase phase = FENCED_NOT; phase < FENCED_PHASE_COUNT; phase++)
+                if (g_str_equal(words[1], phases[phase]))
+                        fake_world_fence(fake->world, words[0], phase,
+                                         (uint32_t) g_ascii_strtoull(words[2], NULL, 10), words[3]);
+        bus_invalidate(fake->bus);
+}
+
 /* This node was told that it is no member any more. */
 static void command_removed(Fake *fake, const char *argument) {
         fake->world->world.removed = true;
@@ -623,6 +634,7 @@ static const struct {
         { "watchdog", command_watchdog },
         { "failover", command_failover },
         { "life", command_life },
+        { "fenced", command_fenced },
         { "removed", command_removed },
         { "busy", command_busy },
         { "join-at", command_join_at },

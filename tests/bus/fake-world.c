@@ -184,6 +184,14 @@ NodeLife *fake_world_live(FakeWorld *world, const char *name) {
         return world->lives + index;
 }
 
+void fake_world_fence(FakeWorld *world, const char *name, FencedPhase phase, uint32_t tries, const char *said) {
+        fenced_node_clear(&world->fenced);
+        world->fenced = (FencedNode) { .node = node_id((size_t) (name[0] - 'a')), .phase = phase, .tries = tries };
+        g_assert_cmpint(text_set(&world->fenced.said, said), ==, 0);
+        world->world.fenced = &world->fenced;
+        world->world.n_fenced = 1;
+}
+
 FakeWorld *fake_world_free(FakeWorld *world) {
         if (!world)
                 return NULL;
@@ -193,6 +201,7 @@ FakeWorld *fake_world_free(FakeWorld *world) {
                 g_free(world->nodes[i]);
         }
         g_free(world->nodes);
+        fenced_node_clear(&world->fenced);
         g_free(world);
         return NULL;
 }

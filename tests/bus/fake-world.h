@@ -14,6 +14,7 @@ typedef struct FakeWorld {
         NodeFacts **nodes;
         size_t n_nodes;
         NodeLife lives[FAKE_NODES_MAX];
+        FencedNode fenced;              /* the one of which the leader says something */
         World world;
 } FakeWorld;
 
@@ -31,6 +32,9 @@ GpuFacts *fake_world_find(FakeWorld *world, const char *address);
 void fake_world_admit(FakeWorld *world, uint32_t level, size_t n_gpus);
 /* The node of that name. */
 NodeLife *fake_world_live(FakeWorld *world, const char *name);
+
+/* The leader says this of the node of that name, instead of what it said before. */
+void fake_world_fence(FakeWorld *world, const char *name, FencedPhase phase, uint32_t tries, const char *said);
 
 /* Applies a copy of @entry, as node a's; the caller clears *ret. */
 void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret);

@@ -101,7 +101,13 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
                 { NODE_B, "Node.SetFencing", "('fence_x', {'': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'a=b': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'ip': 'a\\nb'}, " NO_OPTIONS ")", "on one line" },
-                { NODE_B, "Node.SetFencing", "('fence_x', {'action': 'off'}, " NO_OPTIONS ")", "leave it out" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'action': 'on'}, " NO_OPTIONS ")", "parameter action is off" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'action': ''}, " NO_OPTIONS ")", "or reboot (it is switched" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'Action': 'off'}, " NO_OPTIONS ")", "in small letters" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'version': '0'}, " NO_OPTIONS ")", "leave them out" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'method': 'cycle', 'action': 'reboot'}, " NO_OPTIONS ")",
+                  "say method=onoff" },
+                { NODE_B, "Node.SetFencing", "('fence_gce', {'action': 'reboot'}, " NO_OPTIONS ")", "say method=onoff" },
                 { NODE_B, "Node.SetFencing", "('fence_scsi', @a{ss} {}, " NO_OPTIONS ")", "switch a host off" },
                 { NODE_B, "Node.SetFencing", "('', {'ip': 'x'}, " NO_OPTIONS ")", "no agent" },
                 { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, {'force': <true>})", "force" },
@@ -378,6 +384,52 @@ static void test_fencing_is_set_and_its_secrets_are_not_shown(void) {
         expect_said(host, "parameter b password", "");
 }
 
+static void test_a_fence_agent_is_asked_for_what_the_administrator_chose(void) {
+        HOST(host);
+        prepare(host);
+        expect_property(host, NODE_B, "Node.FencingAction", "''");
+        expect_reply(host, NODE_B, "Node.SetFencing", "('fence_x', {'ip': '1'}, " NO_OPTIONS ")", "()");
+        expect_property(host, NODE_B, "Node.FencingAction", "'off'");
+        expect_reply(host, NODE_B, "Node.SetFencing", "('fence_x', {'action': 'reboot'}, " NO_OPTIONS ")", "()");
+        expect_property(host, NODE_B, "Node.FencingAction", "'reboot'");
+        expect_said(host, "parameter b action", "reboot\n");
+        expect_reply(host, NODE_B, "Node.SetFencing", "('fence_gce', {'action': 'reboot', 'method': 'onoff'}, "
+                     NO_OPTIONS ")", "()");
+        expect_reply(host, NODE_B, "Node.SetFencing", "('fence_x', {'action': 'off'}, " NO_OPTIONS ")", "()");
+        expect_property(host, NODE_B, "Node.FencingAction", "'off'");
+}
+
+static void test_what_fencing_does_is_shown_and_told(void) {
+        HOST(host);
+        prepare(host);
+        static const struct {
+                const char *fenced, *shown;
+        } cases[] = {
+                { "b under-way 1", "('fencing', 'fence_x is asked to switch it off')" },
+                { "b under-way 2 it ended with status 1",
+                  "('fencing', 'fence_x is asked to switch it off, try 2; the last one failed: it ended with status 1')" },
+                { "b failed 5 it ended with status 1",
+                  "('failed', 'fence_x could not switch it off when it was silent (tried 5 times): it ended with status "
+                  "1')" },
+                { "b done 1", "('done', 'fence_x confirmed that it was off')" },
+                { "a done 1", "('ready', '')" },
+        };
+        expect_property(host, NODE_B, "Node.FencingState", "('', '')");
+        g_free(tell(host, "fenced b done 1"));
+        expect_property(host, NODE_B, "Node.FencingState", "('', '')");
+        expect_reply(host, NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, " NO_OPTIONS ")", "()");
+        g_free(tell(host, "fenced b not 0"));
+        expect_property(host, NODE_B, "Node.FencingState", "('ready', '')");
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autofree char *command = g_strdup_printf("fenced %s", cases[i].fenced);
+                (void) g_strfreev(take_signals(host, 0));
+                g_free(tell(host, command));
+                expect_property(host, NODE_B, "Node.FencingState", cases[i].shown);
+                g_autofree char *told = wait_signal(host, NODE_B " PropertiesChanged");
+                g_assert_nonnull(strstr(told, cases[i].shown));
+        }
+}
+
 static void test_a_watchdog_is_shown(void) {
         HOST(host);
         told(host, "watchdog a 2500000");
@@ -458,6 +510,9 @@ int main(int argc, char **argv) {
         TEST("move", "a move is not cancelled", test_a_move_is_not_cancelled);
         TEST("fencing", "fencing is set, and its secrets are not shown",
              test_fencing_is_set_and_its_secrets_are_not_shown);
+        TEST("fencing", "a fence agent is asked for what the administrator chose",
+             test_a_fence_agent_is_asked_for_what_the_administrator_chose);
+        TEST("fencing", "what fencing does is shown and told", test_what_fencing_does_is_shown_and_told);
         TEST("fencing", "a watchdog is shown", test_a_watchdog_is_shown);
         TEST("word", "only a silent node is held for off", test_only_a_silent_node_is_held_for_off);
         TEST("word", "VMs of a node that is held for off can start elsewhere",

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <glib/gstdio.h>
+#include <sys/stat.h>
 
 #include "../unit/world-builder.h"
 #include "core/names.h"
@@ -53,6 +55,8 @@ typedef struct Scene {
         size_t n_agents, n_orders, n_off;
         char *orders;                   /* "off b, off b, reboot c" */
         uint64_t ordered_us;
+        bool other_leads, tells;        /* node b leads; node a tells by gossip what it does */
+        FencingFacts told, b_tells;
 } Scene;
 
 static Scene *scene;
@@ -66,6 +70,26 @@ int sd_event_now(sd_event *event, clockid_t clock, uint64_t *ret) {
 
 bool history_leads(const History *history) {
         return scene->leads;
+}
+
+/* Of another leader nothing is heard. */
+void history_lead(const History *history, Lead *ret) {
+        *ret = (Lead) { .is_local = scene->leads };
+        if (scene->leads)
+                ret->leader = node_named(scene->w, "a")->id;
+        else if (scene->other_leads)
+                ret->leader = node_named(scene->w, "b")->id;
+}
+
+int cluster_facts_publish_fencing(ClusterFacts *facts, const FencingFacts *fencing) {
+        fencing_facts_clear(&scene->told);
+        scene->tells = fencing;
+        return fencing ? fencing_facts_copy(fencing, &scene->told) : 0;
+}
+
+int cluster_facts_collect_fencing(const ClusterFacts *facts, const NodeId *leader, FencingFacts *ret) {
+        g_assert_true(ID_EQUAL(leader, &node_named(scene->w, "b")->id));
+        return scene->b_tells.n > 0 ? fencing_facts_copy(&scene->b_tells, ret) < 0 ? -ENOMEM : true : false;
 }
 
 int history_confirm(History *history, ConfirmCallback callback, void *userdata) {
@@ -158,6 +182,8 @@ static void scene_free(Scene *s) {
         if (s->confirmed)               /* whoever asked is gone */
                 s->confirmed(true, s->confirmed_userdata);
         lease_book_clear(&s->book);
+        fencing_facts_clear(&s->told);
+        fencing_facts_clear(&s->b_tells);
         world_builder_free(s->w);
         g_free(s->orders);
         g_free(s);
@@ -204,6 +230,7 @@ static void end_agents(Scene *s) {
 static void take_turn(Scene *s) {
         follow(s);
         g_assert_cmpint(fencing_turn(&s->fencing, world_now(s->w), &s->book, s->now_us, &s->wake_us), ==, 0);
+        g_assert_cmpint(fencing_show(&s->fencing, NULL), >=, 0);
         s->turn = false;
 }
 
@@ -339,6 +366,48 @@ static void test_an_agent_that_cuts_no_power_is_not_used(void) {
                 assert_orders(s, NULL);
         }
         g_assert_null(fence_agent_objection("fence_ipmilan"));
+}
+
+static void give_parameter(Fence *fence, const char *name, const char *value) {
+        fence->parameters = g_renew(FenceParameter, fence->parameters, fence->n_parameters + 1);
+        fence->parameters[fence->n_parameters++] = (FenceParameter) { g_strdup(name), g_strdup(value) };
+}
+
+/* It ends well, and proves nothing: it never touched the host, or did not look whether it was off. */
+static void test_an_agent_that_proves_nothing_with_its_parameters_is_not_used(void) {
+        static const char *const cases[][5] = {
+                { "fence_ipmilan", "version", "0" }, { "fence_ipmilan", "Help", "" },
+                { "fence_xvm", "option", "status" }, { "fence_xvm", "Action", "on" },
+                { "fence_ipmilan", "action", "reboot", "method", "cycle" },
+                { "fence_ipmilan", "action", "reboot", "method", "Cycle" },
+                { "fence_gce", "action", "reboot" },
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                g_autoptr(Scene) s = scene_of(3);
+                Fence *fence = &node_named(s->w, "b")->fence;
+                set_agent(s, "b", cases[i][0]);
+                give_parameter(fence, cases[i][1], cases[i][2]);
+                if (cases[i][3])
+                        give_parameter(fence, cases[i][3], cases[i][4]);
+                g_assert_nonnull(fence_objection(fence));
+                silence(s, "b");
+                pass(s, 60 * SECOND);
+                assert_orders(s, NULL);
+        }
+        static const char *const good[][5] = {
+                { "fence_ipmilan", "action", "off", "method", "cycle" },
+                { "fence_ipmilan", "action", "reboot", "method", "onoff" },
+                { "fence_gce", "action", "reboot", "method", "onoff" },
+                { "fence_gce", "action", "off", "plug", "version" },
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(good); i++) {
+                g_autoptr(Scene) s = scene_of(2);
+                Fence *fence = &node_named(s->w, "b")->fence;
+                set_agent(s, "b", good[i][0]);
+                give_parameter(fence, good[i][1], good[i][2]);
+                give_parameter(fence, good[i][3], good[i][4]);
+                g_assert_null(fence_objection(fence));
+        }
 }
 
 static void test_a_node_may_be_rebooted_instead(void) {
@@ -524,6 +593,135 @@ static void test_a_new_password_is_a_new_beginning(void) {
         g_assert_cmpint(stage_of(s, "b"), ==, FENCING_OFF);
 }
 
+/* ---- what is shown */
+
+/* "fencing 2: it ended with status 1", of node b; NULL: nothing. */
+static char *shown(const Scene *s) {
+        const FencingFacts *facts = &s->fencing.shown;
+        const NodeRecord *record = node_named(s->w, "b");
+        if (facts->n == 0)
+                return NULL;
+        g_assert_cmpuint(facts->n, ==, 1);
+        const FencedNode *row = facts->items;
+        g_assert_true(ID_EQUAL(&row->node, &record->id));
+        g_assert_true((row->at_ms > 0) == (row->said != NULL));
+        return g_strdup_printf("%s %u%s%s", fence_state_text(&record->fence, row->phase), row->tries,
+                               row->said ? ": " : "", row->said ? row->said : "");
+}
+
+static void assert_shown(const Scene *s, const char *expected) {
+        g_autofree char *is = shown(s);
+        g_assert_cmpstr(is, ==, expected);
+        if (!s->leads)
+                return;
+        g_assert_true(s->tells);
+        g_assert_true(fencing_facts_equal(&s->told, &s->fencing.shown));
+}
+
+static void test_what_is_done_is_shown(void) {
+        g_autoptr(Scene) s = scene_of(3);
+        s->deed = DEED_NONE;
+        silence(s, "b");
+        pass(s, LEASE - REQUEST);
+        assert_shown(s, NULL);          /* it is watched, and nobody was asked */
+        pass(s, SECOND);
+        assert_shown(s, "fencing 1");
+        s->agents[0]->due_us = s->now_us;
+        s->deed = DEED_FAILED;
+        pass(s, 200 * MS);
+        assert_shown(s, "fencing 1: it ended with status 1");
+        s->deed = DEED_NONE;
+        pass(s, 2 * SECOND);
+        assert_shown(s, "fencing 2: it ended with status 1");
+        s->agents[0]->due_us = s->now_us;
+        s->deed = DEED_DONE;
+        pass(s, 200 * MS);
+        assert_shown(s, "done 2");
+        s->heard[1] = true;
+        pass(s, SECOND);
+        assert_shown(s, NULL);
+}
+
+static void test_a_failure_is_shown_until_it_is_made_good(void) {
+        g_autoptr(Scene) s = scene_of(3);
+        s->deed = DEED_FAILED;
+        silence(s, "b");
+        pass(s, 600 * SECOND);
+        assert_shown(s, "failed 5: it ended with status 1");
+        s->heard[1] = true;
+        pass(s, 600 * SECOND);
+        assert_shown(s, "failed 5: it ended with status 1");
+        s->deed = DEED_DONE;
+        silence(s, "b");
+        pass(s, LEASE - REQUEST);
+        assert_shown(s, "failed 5: it ended with status 1");
+        pass(s, 10 * SECOND);
+        assert_shown(s, "done 1");
+        s->heard[1] = true;
+        pass(s, SECOND);
+        assert_shown(s, NULL);
+}
+
+static void test_a_failure_is_shown_through_a_freeze_and_until_it_is_set_anew(void) {
+        g_autoptr(Scene) s = scene_of(3);
+        s->deed = DEED_FAILED;
+        silence(s, "b");
+        pass(s, 4 * SECOND);
+        s->w->registry->frozen_ms = 1000;
+        s->turn = true;
+        pass(s, SECOND);
+        assert_shown(s, "failed 1: it ended with status 1");
+        set_agent(s, "b", "fence_redfish");
+        s->turn = true;
+        pass(s, STEP);
+        assert_shown(s, NULL);
+}
+
+static void test_another_leader_is_believed(void) {
+        g_autoptr(Scene) s = scene_of(3);
+        FencedNode row = { .node = node_named(s->w, "b")->id, .phase = FENCED_FAILED, .tries = 3, .at_ms = 1,
+                           .said = g_strdup("no") };
+        s->deed = DEED_FAILED;
+        silence(s, "b");
+        pass(s, 4 * SECOND);
+        g_assert_cmpint(array_append(&s->b_tells, &row), ==, 0);
+        s->leads = false;
+        s->turn = true;
+        pass(s, STEP);
+        assert_shown(s, "fencing 1: it ended with status 1");   /* no leader is known */
+        g_assert_false(s->tells);
+        s->other_leads = s->turn = true;
+        pass(s, STEP);
+        assert_shown(s, "failed 3: no");
+        fencing_facts_clear(&s->b_tells);
+        s->turn = true;
+        pass(s, STEP);
+        assert_shown(s, NULL);
+}
+
+static void test_agents_that_are_not_here_are_found(void) {
+        g_autoptr(Scene) s = scene_of(4);
+        g_autofree char *directory = g_dir_make_tmp("gpupool-agents-XXXXXX", NULL);
+        g_autofree char *path = g_build_filename(directory, "fence_ipmilan", NULL);
+        TextList missing = {};
+        s->fencing.config.directory = directory;
+        set_agent(s, "c", "fence_redfish");
+        set_agent(s, "d", "fence_scsi");        /* is not used anyway */
+        g_assert_true(fencing_look_for_agents(&s->fencing, s->w->registry, s->now_us, &missing));
+        g_assert_cmpuint(missing.n, ==, 2);
+        g_assert_true(text_list_has(&missing, "fence_ipmilan") && text_list_has(&missing, "fence_redfish"));
+        text_list_clear(&missing);
+        g_assert_true(g_file_set_contents(path, "", 0, NULL));
+        g_assert_cmpint(chmod(path, 0755), ==, 0);
+        g_assert_false(fencing_look_for_agents(&s->fencing, s->w->registry, s->now_us + SECOND, &missing));
+        g_assert_true(fencing_look_for_agents(&s->fencing, s->w->registry, s->now_us + 10 * SECOND, &missing));
+        g_assert_cmpuint(missing.n, ==, 1);
+        g_assert_cmpstr(missing.items[0], ==, "fence_redfish");
+        text_list_clear(&missing);
+        (void) g_unlink(path);
+        (void) g_rmdir(directory);
+}
+
 /* ---- who comes back */
 
 static void test_who_is_heard_meanwhile_is_left_alone(void) {
@@ -685,6 +883,15 @@ int main(int argc, char *argv[]) {
         g_test_add_func("/fencing/the-leader-itself-is-left-alone", test_the_leader_itself_is_left_alone);
         g_test_add_func("/fencing/an-agent-that-cuts-no-power-is-not-used",
                         test_an_agent_that_cuts_no_power_is_not_used);
+        g_test_add_func("/fencing/an-agent-that-proves-nothing-with-its-parameters-is-not-used",
+                        test_an_agent_that_proves_nothing_with_its_parameters_is_not_used);
+        g_test_add_func("/fencing/what-is-done-is-shown", test_what_is_done_is_shown);
+        g_test_add_func("/fencing/a-failure-is-shown-until-it-is-made-good",
+                        test_a_failure_is_shown_until_it_is_made_good);
+        g_test_add_func("/fencing/a-failure-is-shown-through-a-freeze-and-until-it-is-set-anew",
+                        test_a_failure_is_shown_through_a_freeze_and_until_it_is_set_anew);
+        g_test_add_func("/fencing/another-leader-is-believed", test_another_leader_is_believed);
+        g_test_add_func("/fencing/agents-that-are-not-here-are-found", test_agents_that_are_not_here_are_found);
         g_test_add_func("/fencing/a-node-may-be-rebooted-instead", test_a_node_may_be_rebooted_instead);
         g_test_add_func("/fencing/a-crowd-is-switched-off-a-few-at-a-time",
                         test_a_crowd_is_switched_off_a_few_at_a_time);

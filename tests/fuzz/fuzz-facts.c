@@ -15,7 +15,7 @@ static const NodeId self = { { 1 } };
 static const VmId vm = { { 2 } };
 static const char *const keys[] = {
         "host", "load", "gpu/0000:41:00.0", "gpu/0000:42:00.0", "gpu/10000:01:00.0", "gpu/", "silent",
-        "vm/02000000000000000000000000000000",
+        "vm/02000000000000000000000000000000", "fencing",
 };
 
 static Gossip *gossip_of_self(void) {
@@ -49,6 +49,7 @@ static void check_facts(const Gossip *gossip) {
 static void check_the_rest(const Gossip *gossip) {
         VmFacts one = {};
         SilentFacts silent = {};
+        FencingFacts fencing = {};
         int r = vm_facts_collect(gossip, &self, &vm, &one);
         assert(r >= 0);
         assert(!one.sentence || text_is_printable(one.sentence));
@@ -57,6 +58,12 @@ static void check_the_rest(const Gossip *gossip) {
         assert(r >= 0);
         assert(silent.n_nodes <= FACTS_SILENT_MAX);
         silent_facts_clear(&silent);
+        r = fencing_facts_collect(gossip, &self, &fencing);
+        assert(r >= 0);
+        assert(fencing.n <= FACTS_FENCED_MAX);
+        for (size_t i = 0; i < fencing.n; i++)
+                assert(!fencing.items[i].said || text_is_printable(fencing.items[i].said));
+        fencing_facts_clear(&fencing);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

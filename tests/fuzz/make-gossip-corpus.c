@@ -136,6 +136,9 @@ static void write_facts(const char *folder, const char *name, unsigned n_gpus, b
                 VmId vm = { { 2 } };
                 g_assert_cmpint(vm_facts_publish(gossip, &vm, &(VmFacts) { 4, stage, stage, sentence }), ==, 0);
                 g_assert_cmpint(silent_facts_publish(gossip, &(SilentFacts) { 9, &silent, 1, 2 }), ==, 0);
+                FencedNode fenced = { { { 3 } }, FENCED_FAILED, 5, sentence, 1700000000000 };
+                FencingFacts fencing = { &fenced, 1, 1 };
+                g_assert_cmpint(fencing_facts_publish(gossip, &fencing), ==, 0);
         }
         node_facts_clear(&facts);
 
@@ -148,6 +151,7 @@ static void write_facts(const char *folder, const char *name, unsigned n_gpus, b
         append_value(values, gossip, 4, "gpu/0000:42:00.0");
         append_value(values, gossip, 6, "silent");
         append_value(values, gossip, 7, "vm/02000000000000000000000000000000");
+        append_value(values, gossip, 8, "fencing");
         write_file(folder, "facts", name, values);
 }
 

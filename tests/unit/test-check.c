@@ -200,6 +200,54 @@ static void test_a_node_that_nothing_stops_from_outside_is_a_warning(void) {
         g_assert_null(strstr(text, "node c"));
 }
 
+static void test_fencing_that_failed_is_a_warning_whether_the_node_is_back_or_not(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        static char said[] = "it ended with status 1: Connection timed out";
+        FencedNode fenced = { .node = node_named(w, "b")->id, .phase = FENCED_FAILED, .tries = 5, .said = said,
+                              .at_ms = UINT64_C(1700000000000) };
+        w->world.fenced = &fenced;
+        w->world.n_fenced = 1;
+        g_autofree char *before = findings_of(w);
+        g_assert_cmpstr(before, ==, "");        /* it has no agent any more */
+        g_assert_cmpint(text_set(&node_named(w, "b")->fence.agent, "fence_ipmilan"), ==, 0);
+        static const char sentence[] = "warning fencing-failed: fence_ipmilan could not switch node b off when it was "
+                                       "silent, last at 2023-11-14 22:13:20 UTC: it ended with status 1: Connection";
+        expect_finding(w, sentence);
+        node_named(w, "b")->lost = true;
+        g_autofree char *text = findings_of(w);
+        g_assert_nonnull(strstr(text, sentence));
+        node_named(w, "b")->lost = false;
+        for (FencedPhase phase = FENCED_NOT; phase < FENCED_PHASE_COUNT; phase++) {
+                fenced.phase = phase;
+                g_autofree char *now = findings_of(w);
+                g_assert_cmpint(phase == FENCED_FAILED, ==, *now != '\0');
+        }
+}
+
+static void test_fencing_that_would_prove_nothing_is_a_warning(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        g_assert_cmpint(text_set(&node_named(w, "b")->fence.agent, "fence_scsi"), ==, 0);
+        expect_finding(w, "warning fencing-unusable: node b is not switched off when it is silent: fence_scsi does "
+                       "not switch a host off");
+}
+
+static void test_an_agent_that_is_missing_where_somebody_may_lead_is_a_warning(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        NodeLife lives[] = { { .node = node_named(w, "a")->id, .role = NODE_READER },
+                             { .node = node_named(w, "b")->id, .role = NODE_READER },
+                             { .node = node_named(w, "c")->id, .role = NODE_READER } };
+        w->world.lives = lives;
+        w->world.n_lives = G_N_ELEMENTS(lives);
+        g_assert_cmpint(text_list_add(&facts_of(w, "b")->missing_agents, "fence_ipmilan"), ==, 0);
+        node_named(w, "b")->witness = true;     /* which votes, so it may lead */
+        static const char sentence[] = "warning fence-agent-missing: node b has no fence_ipmilan";
+        for (size_t i = 0; i < 2; i++) {
+                g_autofree char *text = findings_of(w);
+                g_assert_true((strstr(text, sentence) != NULL) == (i > 0));
+                lives[1].role = NODE_STANDBY;
+        }
+}
+
 static void test_a_drained_node_says_who_drained_it(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         node_named(w, "b")->drain = DRAIN_BY_HAND;
@@ -378,6 +426,12 @@ int main(int argc, char **argv) {
         g_test_add_func("/check/a freeze is a warning", test_a_freeze_is_a_warning);
         g_test_add_func("/check/a node that nothing stops from outside is a warning",
                         test_a_node_that_nothing_stops_from_outside_is_a_warning);
+        g_test_add_func("/check/fencing that failed is a warning, whether the node is back or not",
+                        test_fencing_that_failed_is_a_warning_whether_the_node_is_back_or_not);
+        g_test_add_func("/check/fencing that would prove nothing is a warning",
+                        test_fencing_that_would_prove_nothing_is_a_warning);
+        g_test_add_func("/check/an agent that is missing where somebody may lead is a warning",
+                        test_an_agent_that_is_missing_where_somebody_may_lead_is_a_warning);
         g_test_add_func("/check/a drained node says who drained it", test_a_drained_node_says_who_drained_it);
         g_test_add_func("/check/a drain that gets no further is a warning",
                         test_a_drain_that_gets_no_further_is_a_warning);

@@ -179,6 +179,7 @@ static NodeFacts draw_facts(GRand *random) {
         draw_text(random, FACTS_TEXT_MAX, &facts.virtualization);
         draw_list(random, ADDRESSES_MAX, &facts.addresses);
         draw_list(random, FACTS_VERSIONS_MAX, &facts.versions);
+        draw_list(random, FACTS_AGENTS_MAX, &facts.missing_agents);
         facts.n_hugepages = below(random, 4);
         facts.hugepages = g_malloc0_n(facts.n_hugepages + 1, sizeof(Hugepages));
         for (size_t i = 0; i < facts.n_hugepages; i++) {
@@ -690,6 +691,65 @@ static void test_silent_nodes_in_no_order_are_passed_over(void) {
         g_assert_cmpint(silent_facts_collect(here, &self, &back), ==, false);
 }
 
+static void assert_fencing_comes_back(Gossip *gossip, const FencingFacts *facts) {
+        FencingFacts back = {};
+        g_assert_cmpint(fencing_facts_publish(gossip, facts), ==, 0);
+        g_assert_cmpint(fencing_facts_collect(gossip, &self, &back), ==, true);
+        g_assert_true(fencing_facts_equal(facts, &back));
+        fencing_facts_clear(&back);
+}
+
+static void test_fenced_nodes_come_back_up_to_the_limit(void) {
+        _cleanup_(gossip_freep) Gossip *here = gossip_of(&self, &other);
+        g_autofree char *longest = g_strnfill(FACTS_FENCED_SAID_MAX, 'x');
+        FencingFacts facts = {}, copy = {}, back = {};
+        for (size_t i = 0; i < FACTS_FENCED_MAX + 1; i++) {
+                FencedNode row = { .node = { { (uint8_t) i, 1 } }, .phase = (FencedPhase) (i % FENCED_PHASE_COUNT),
+                                   .tries = UINT32_MAX, .at_ms = UINT64_MAX, .said = i % 5 ? g_strdup(longest) : NULL };
+                g_assert_cmpint(array_append(&facts, &row), ==, 0);
+        }
+        g_assert_cmpint(fencing_facts_publish(here, &facts), ==, 0);
+        g_assert_cmpint(fencing_facts_collect(here, &self, &back), ==, true);
+        g_assert_cmpuint(back.n, ==, FACTS_FENCED_MAX);
+        fencing_facts_clear(&back);
+        fenced_node_clear(facts.items + --facts.n);
+        assert_fencing_comes_back(here, &facts);
+        g_assert_cmpint(fencing_facts_copy(&facts, &copy), ==, 0);
+        g_assert_true(fencing_facts_equal(&facts, &copy));
+        free(copy.items[7].said);
+        copy.items[7].said = g_strdup("else");
+        g_assert_false(fencing_facts_equal(&facts, &copy));
+        fencing_facts_clear(&copy);
+        fencing_facts_clear(&facts);
+        g_assert_cmpint(fencing_facts_publish(here, NULL), ==, 0);
+        g_assert_cmpint(fencing_facts_collect(here, &self, &back), ==, false);
+}
+
+static void test_fenced_nodes_that_make_no_sense_are_passed_over(void) {
+        _cleanup_(gossip_freep) Gossip *here = gossip_of(&self, &other);
+        static char bell[] = "\a";
+        Gpupool1__FactsFencedNode node = GPUPOOL1__FACTS_FENCED_NODE__INIT, *rows[] = { &node, &node };
+        Gpupool1__FactsFencing message = GPUPOOL1__FACTS_FENCING__INIT;
+        FencingFacts back = {};
+        message.nodes = rows;
+        message.n_nodes = 1;
+        publish(here, "fencing", &message.base);
+        g_assert_cmpint(fencing_facts_collect(here, &self, &back), ==, false);
+        node.node = id_message_borrow(other.bytes);
+        node.phase = (Gpupool1__FactsFencedPhase) 77;
+        publish(here, "fencing", &message.base);
+        g_assert_cmpint(fencing_facts_collect(here, &self, &back), ==, true);
+        g_assert_cmpint(back.items[0].phase, ==, FENCED_NOT);
+        fencing_facts_clear(&back);
+        message.n_nodes = 2;
+        publish(here, "fencing", &message.base);
+        g_assert_cmpint(fencing_facts_collect(here, &self, &back), ==, false);
+        message.n_nodes = 1;
+        node.said = bell;
+        publish(here, "fencing", &message.base);
+        g_assert_cmpint(fencing_facts_collect(here, &self, &back), ==, false);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/facts-codec/" #name, test_##name)
@@ -713,5 +773,7 @@ int main(int argc, char **argv) {
         TEST(the_facts_of_a_node_leave_what_it_says_of_vms);
         TEST(silent_nodes_come_back_up_to_the_limit_and_the_rest_is_counted);
         TEST(silent_nodes_in_no_order_are_passed_over);
+        TEST(fenced_nodes_come_back_up_to_the_limit);
+        TEST(fenced_nodes_that_make_no_sense_are_passed_over);
         return g_test_run();
 }

@@ -218,6 +218,10 @@ static void test_free_memory_alone_makes_no_other_host(void) {
         b = a;
         b.registry_stuck = true;
         g_assert_false(node_facts_host_equal(&a, &b));
+        b = a;
+        g_assert_cmpint(text_list_add(&b.missing_agents, "fence_ipmilan"), ==, 0);
+        g_assert_false(node_facts_host_equal(&a, &b));
+        text_list_clear(&b.missing_agents);
 }
 
 static void test_every_state_of_the_hypervisor_has_its_word(void) {

@@ -192,9 +192,10 @@ static int add_parameter(FenceRow *row, const char *name, const char *value, sd_
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                          "the name of a parameter is 1 to %u of A-Z a-z 0-9 _ -, such as ip; it is not "
                                          "\"%s\"", NAME_LENGTH_MAX, fit_to_quote(name));
-        if (text_equal(name, "action"))
+        if (text_equal(name, "action") && !fence_action_is_known(value))
                 return sd_bus_error_set(error, ERROR_INVALID_ARGUMENT,
-                                        "parameter action is given by gpupool itself: leave it out");
+                                        "parameter action is off (what it is without it: the host stays off until "
+                                        "somebody switches it on) or reboot (it is switched off, and on again)");
         if (has_parameter(row, name))
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "parameter %s stands twice", name);
         if (strlen(value) > TEXT_LENGTH_MAX || !text_is_printable(value))
@@ -227,7 +228,11 @@ static int check_agent(const char *agent, const FenceRow *parameters, sd_bus_err
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                          "agent is the name of a program without its folder, such as fence_ipmilan, or "
                                          "empty for none; it is not \"%s\"", fit_to_quote(agent));
-        const char *objection = text_is_empty(agent) ? NULL : fence_agent_objection(agent);
+        FenceParameter borrowed[FENCE_PARAMETERS_MAX];
+        for (size_t i = 0; i < parameters->n; i++)
+                borrowed[i] = (FenceParameter) { parameters->items[i].name, parameters->items[i].value };
+        const Fence fence = { .agent = (char *) agent, .parameters = borrowed, .n_parameters = parameters->n };
+        const char *objection = text_is_empty(agent) ? NULL : fence_objection(&fence);
         if (objection)
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "%s %s", agent, objection);
         if (text_is_empty(agent) && parameters->n > 0)

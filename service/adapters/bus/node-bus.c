@@ -4,6 +4,7 @@
 
 #include "adapters/bus/bus-internal.h"
 #include "adapters/bus/methods.h"
+#include "core/fence.h"
 #include "core/names.h"
 #include "util/text.h"
 
@@ -121,6 +122,26 @@ static int put_fencing(Sink *sink, Object *object) {
         return sink_put(sink, "s", record ? record->fence.agent : NULL);
 }
 
+static int put_fencing_action(Sink *sink, Object *object) {
+        const NodeRecord *record = object->node.record;
+        bool fenced = record && record->fence.agent;
+        return sink_put(sink, "s", fenced ? fence_action(&record->fence) : "");
+}
+
+static int put_fencing_state(Sink *sink, Object *object) {
+        const NodeRecord *record = object->node.record;
+        if (!record)
+                return sink_put(sink, "(ss)", "", "");
+        const FencedNode *fenced = world_find_fenced(bus_world(object->bus), &record->id);
+        const FencedNode nothing = { .node = record->id };
+        if (!fenced)
+                fenced = &nothing;
+        _cleanup_free_ char *sentence = NULL;
+        int r = fence_state_sentence(record, fenced, &sentence);
+        return r < 0 ? r : sink_put(sink, "(ss)", fence_state_text(&record->fence, fenced->phase),
+                                    sentence ? sentence : "");
+}
+
 static int put_watchdog(Sink *sink, Object *object) {
         return sink_put(sink, "t", object->node.facts ? object->node.facts->watchdog_us : UINT64_C(0));
 }
@@ -158,6 +179,8 @@ static const Property properties[] = {
         { "MemoryFree", "t", PROPERTY_SILENT, put_memory_free },
         { "Hugepages", "a(ttt)", PROPERTY_CHANGES, put_hugepages },
         { "Fencing", "s", PROPERTY_CHANGES, put_fencing },
+        { "FencingAction", "s", PROPERTY_CHANGES, put_fencing_action },
+        { "FencingState", "(ss)", PROPERTY_CHANGES, put_fencing_state },
         { "Virtualization", "s", PROPERTY_CHANGES, put_virtualization },
         { "Hypervisor", "s", PROPERTY_CHANGES, put_hypervisor },
         { "Guard", "s", PROPERTY_CHANGES, put_guard },
