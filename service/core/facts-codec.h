@@ -28,13 +28,13 @@
 #define FACTS_HOLDERS_MAX 64U
 #define FACTS_BRIEF_HOLDERS_MAX 16U
 #define FACTS_AGENTS_MAX 16U            /* missing fence agents; who lacks more has none */
-#define FACTS_FENCED_MAX 48U            /* nodes that are switched off, or were to be in vain; the others' is not shown */
+#define FACTS_FENCED_MAX 48U            /* nodes that are switched off, or were to be in vain; others are not shown */
 #define FACTS_FENCED_SAID_MAX 255U      /* bytes of what an agent says */
 #define FACTS_SILENT_MAX 512U           /* nodes; without more of its nodes than that a leader hardly leads */
 
 /* Changes our own part of @gossip so that it has exactly these facts; facts->node must be its own, like each GPU's
- * node. What it says of VMs, silent and fenced nodes is not touched. The host's facts come last (see FactsHost.gpus). 0,
- * -EINVAL or -ENOMEM; then part of it may be done. */
+ * node. What it says of VMs and other nodes is not touched. The host's facts come last (see FactsHost.gpus). 0, -EINVAL
+ * or -ENOMEM; then part of it may be done. */
 int facts_publish(Gossip *gossip, const NodeFacts *facts);
 
 typedef enum FactsVerdict {

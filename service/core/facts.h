@@ -145,7 +145,7 @@ typedef struct NodeFacts {
         bool guard_connected;
         uint64_t watchdog_us;           /* a host that hangs is reset within this; 0: no watchdog is armed */
         bool registry_stuck;            /* its registry cannot be written: the disk is full, or worse */
-        TextList missing_agents;        /* fence agents that some node is to be switched off by, and that are not here */
+        TextList missing_agents;        /* fence agents that some node is to be switched off by, and that it lacks */
         GpuFacts *gpus;                 /* sorted by address */
         size_t n_gpus;
 } NodeFacts;

@@ -30,7 +30,7 @@ typedef struct World {
         size_t n_nodes;
         const NodeLife *lives;          /* sorted by node id; who is not among them is a reader and not silent */
         size_t n_lives;
-        const FencedNode *fenced;       /* sorted by node id, as the leader says; of who is not among them it says nothing */
+        const FencedNode *fenced;       /* sorted by node id, as the leader says; to others it does nothing */
         size_t n_fenced;
         NodeId local;
         bool removed;                   /* this node was told that it is no member any more */

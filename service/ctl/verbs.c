@@ -214,9 +214,9 @@ const Verb verbs[] = {
         { "node", "fence-set", "NODE AGENT [KEY=VALUE]... [--parameters FILE]", 2, WORDS_ANY, node_fence_options,
           "say how a node can be switched off",
           "AGENT is a program of the fence-agents package; what it needs stands in its manual page. A node that falls\n"
-          "silent is switched off by it, and stays off; with action=reboot it is switched on again. What was set before\n"
-          "is replaced. Whatever is on a command line every user of the host can read, so passwords are taken from FILE\n"
-          "or standard input only. Every node that may lead needs AGENT.\n\n"
+          "silent is switched off by it, and stays off; with action=reboot it is switched on again. What was set\n"
+          "before is replaced. Whatever is on a command line every user of the host can read, so passwords are taken\n"
+          "from FILE or standard input only. Every node that may lead needs AGENT.\n\n"
           "  gpupoolctl node fence-set b fence_ipmilan ip=10.0.9.2 username=admin --parameters - <b.password",
           verb_node_fence_set },
         { "node", "fence-clear", "NODE", 1, 1, NULL, "forget how a node can be switched off",

