@@ -192,7 +192,8 @@ int cluster_facts_collect_fencing(const ClusterFacts *facts, const NodeId *leade
 
 int cluster_facts_publish_vm(ClusterFacts *facts, const VmId *vm, const VmFacts *said) {
         uint64_t version = gossip_version(facts->gossip, &facts->config.node);
-        return spread_since(facts, version, vm_facts_publish(facts->gossip, vm, said));
+        int r = spread_since(facts, version, vm_facts_publish(facts->gossip, vm, said));
+        return r < 0 ? r : gossip_version(facts->gossip, &facts->config.node) != version;
 }
 
 int cluster_facts_collect_vm(const ClusterFacts *facts, const NodeId *node, const VmId *vm, VmFacts *ret) {

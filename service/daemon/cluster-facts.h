@@ -40,7 +40,7 @@ int cluster_facts_publish_fencing(ClusterFacts *facts, const FencingFacts *fenci
 int cluster_facts_collect_fencing(const ClusterFacts *facts, const NodeId *leader, FencingFacts *ret);
 
 /* A VM on this node; what some node says of one; the first of which this node says something, behind @vm. As
- * vm_facts_publish(), vm_facts_collect() and vm_facts_next() there. */
+ * vm_facts_publish(), vm_facts_collect() and vm_facts_next() there; the first returns 1 if that is news. */
 int cluster_facts_publish_vm(ClusterFacts *facts, const VmId *vm, const VmFacts *said);
 int cluster_facts_collect_vm(const ClusterFacts *facts, const NodeId *node, const VmId *vm, VmFacts *ret);
 bool cluster_facts_next_vm(const ClusterFacts *facts, const VmId *vm, VmId *ret);

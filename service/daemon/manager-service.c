@@ -240,8 +240,14 @@ static int service_import(void *userdata, Entry *entry, const void *bytes, size_
         return backup_import(((Manager *) userdata)->history, entry, bytes, size, callback, callback_userdata);
 }
 
+static const char *service_stage(void *userdata, const Vm *vm) {
+        Manager *manager = userdata;
+        return stages_find(manager->network.facts, &manager->runner, &manager->node, vm, manager->stage);
+}
+
 const Service manager_service = {
-        .world = service_world, .status = service_status, .jobs = service_jobs, .submit = service_submit,
+        .world = service_world, .status = service_status, .jobs = service_jobs, .stage = service_stage,
+        .submit = service_submit,
         .operate = service_operate, .try_drain = service_try_drain, .cancel_job = service_cancel_job,
         .check_xml = service_check_xml,
         .invite = service_invite, .join = service_join, .leave = service_leave, .reset = service_reset,

@@ -266,7 +266,10 @@ static int on_turn(sd_event_source *source, void *userdata) {
         show_up(manager, world, now, &due);
         catch_up(manager, now, &due);
         take_steps(manager, world, now, &due);
-        manager_failed(manager, stages_tell(manager->network.facts, &manager->runner));
+        int r = stages_tell(manager->network.facts, &manager->runner);
+        manager_failed(manager, r);
+        if (r > 0)
+                bus_invalidate(manager->bus);
         list_again(manager, now, &due);
         list_guard_again(manager, now, &due);
         manager_leave_turn(manager, now, &due);

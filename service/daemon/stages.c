@@ -18,25 +18,28 @@ static const Run *find_run(const Runner *runner, const VmId *vm) {
 /* What was said of a VM that has arrived, or gone. */
 static int take_back(ClusterFacts *facts, const Runner *runner) {
         VmId vm;
-        bool more = cluster_facts_next_vm(facts, NULL, &vm);
+        bool more = cluster_facts_next_vm(facts, NULL, &vm), news = false;
         int r = 0;
         while (r >= 0 && more) {
                 const Run *run = find_run(runner, &vm);
                 if (!run || !is_on_its_way(run))
                         r = cluster_facts_publish_vm(facts, &vm, NULL);
+                news = news || r > 0;
                 more = cluster_facts_next_vm(facts, &vm, &vm);
         }
-        return r;
+        return r < 0 ? r : news;
 }
 
 int stages_tell(ClusterFacts *facts, const Runner *runner) {
         int r = take_back(facts, runner);
+        bool news = r > 0;
         ARRAY_EACH(run, &runner->runs) {
                 VmFacts said = { .epoch = run->epoch, .stage = (char *) runner_stage(runner, &run->vm) };
                 if (r >= 0 && is_on_its_way(run))
                         r = cluster_facts_publish_vm(facts, &run->vm, &said);
+                news = news || r > 0;
         }
-        return r;
+        return r < 0 ? r : news;
 }
 
 const char *stages_find(const ClusterFacts *facts, const Runner *runner, const NodeId *self, const Vm *vm,

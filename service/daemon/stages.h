@@ -9,7 +9,8 @@
 
 #define STAGE_SIZE 16
 
-/* Tells what has changed of this node's runs; one that runs and is reported needs no word. 0 or -errno. */
+/* Tells what has changed of this node's runs; one that runs and is reported needs no word. 1: that is news; 0; or
+ * -errno. */
 int stages_tell(ClusterFacts *facts, const Runner *runner);
 
 /* The stage of @vm, here by the runner, elsewhere as its node says; NULL: nothing is known. */

@@ -52,6 +52,7 @@ struct Fake {
         bool held;                      /* requests and XML checks wait for "let-go" */
         SubmitOutcome outcome;
         const char *xml_error;
+        char *ending;                   /* a VM that ends, as its node says */
         bool cancel_is_late;
         bool busy;                      /* VMs run here: it may not go */
         unsigned n_resets;
@@ -225,6 +226,11 @@ static int try_drain(void *userdata, const NodeId *node, const Caller *caller, c
         return 0;
 }
 
+static const char *get_stage(void *userdata, const Vm *vm) {
+        Fake *fake = userdata;
+        return fake->ending && g_str_equal(vm->name, fake->ending) ? "stopping" : NULL;
+}
+
 static int cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback, void *callback_userdata) {
         Fake *fake = userdata;
         if (fake->cancel_is_late)
@@ -320,6 +326,7 @@ static const Service service = {
         .world = get_world,
         .status = get_status,
         .jobs = get_jobs,
+        .stage = get_stage,
         .submit = submit,
         .operate = operate,
         .try_drain = try_drain,
@@ -437,6 +444,13 @@ static void command_life(Fake *fake, const char *argument) {
         } else
                 life->role = g_str_equal(words[1], "voter") ? NODE_VOTER :
                              g_str_equal(words[1], "standby") ? NODE_STANDBY : NODE_READER;
+        bus_invalidate(fake->bus);
+}
+
+/* VM: it ends, says its node. */
+static void command_ending(Fake *fake, const char *argument) {
+        g_free(fake->ending);
+        fake->ending = g_strdup(argument);
         bus_invalidate(fake->bus);
 }
 
@@ -635,6 +649,7 @@ static const struct {
         { "failover", command_failover },
         { "life", command_life },
         { "fenced", command_fenced },
+        { "ending", command_ending },
         { "removed", command_removed },
         { "busy", command_busy },
         { "join-at", command_join_at },
@@ -740,6 +755,7 @@ int main(int argc, char **argv) {
         g_ptr_array_unref(fake.submitted);
         g_ptr_array_unref(fake.xml_checks);
         g_string_free(fake.input, TRUE);
+        g_free(fake.ending);
         sd_event_unref(fake.event);
         return r < 0;
 }

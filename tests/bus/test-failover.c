@@ -399,6 +399,21 @@ static void test_a_fence_agent_is_asked_for_what_the_administrator_chose(void) {
         expect_property(host, NODE_B, "Node.FencingAction", "'off'");
 }
 
+/* What its node could not write down yet, on a full disk. */
+static void test_a_vm_that_ended_unwritten_is_not_shown_as_running(void) {
+        HOST(host);
+        prepare(host);
+        expect_property(host, VM_PATH, "VM.State", "'running'");
+        expect_property(host, VM_PATH, "VM.Reason", "('', '')");
+        (void) g_strfreev(take_signals(host, 0));
+        told(host, "ending bert");
+        expect_property(host, VM_PATH, "VM.State", "'stopping'");
+        g_autofree char *changed = wait_signal(host, VM_PATH " PropertiesChanged");
+        g_assert_nonnull(strstr(changed, "'unwritten', 'it ends on a, or has ended there, and that is not written"));
+        told(host, "ended bert");
+        expect_property(host, VM_PATH, "VM.State", "'waiting'");
+}
+
 static void test_what_fencing_does_is_shown_and_told(void) {
         HOST(host);
         prepare(host);
@@ -414,15 +429,15 @@ static void test_what_fencing_does_is_shown_and_told(void) {
                 { "a done 1", "('ready', '')" },
         };
         expect_property(host, NODE_B, "Node.FencingState", "('', '')");
-        g_free(tell(host, "fenced b done 1"));
+        told(host, "fenced b done 1");
         expect_property(host, NODE_B, "Node.FencingState", "('', '')");
         expect_reply(host, NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, " NO_OPTIONS ")", "()");
-        g_free(tell(host, "fenced b not 0"));
+        told(host, "fenced b not 0");
         expect_property(host, NODE_B, "Node.FencingState", "('ready', '')");
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
                 g_autofree char *command = g_strdup_printf("fenced %s", cases[i].fenced);
                 (void) g_strfreev(take_signals(host, 0));
-                g_free(tell(host, command));
+                told(host, command);
                 expect_property(host, NODE_B, "Node.FencingState", cases[i].shown);
                 g_autofree char *told = wait_signal(host, NODE_B " PropertiesChanged");
                 g_assert_nonnull(strstr(told, cases[i].shown));
@@ -511,6 +526,8 @@ int main(int argc, char **argv) {
              test_fencing_is_set_and_its_secrets_are_not_shown);
         TEST("fencing", "a fence agent is asked for what the administrator chose",
              test_a_fence_agent_is_asked_for_what_the_administrator_chose);
+        TEST("word", "a VM that ended unwritten is not shown as running",
+             test_a_vm_that_ended_unwritten_is_not_shown_as_running);
         TEST("fencing", "what fencing does is shown and told", test_what_fencing_does_is_shown_and_told);
         TEST("fencing", "a watchdog is shown", test_a_watchdog_is_shown);
         TEST("word", "only a silent node is held for off", test_only_a_silent_node_is_held_for_off);

@@ -68,6 +68,9 @@ typedef struct Service {
         const World *(*world)(void *userdata);
         void (*status)(void *userdata, ClusterStatus *ret);
         Jobs *(*jobs)(void *userdata);
+        /* How far @vm is on its way up or down, as its node says: runner_stage(). NULL: it says nothing. Borrowed until
+         * the next call. */
+        const char *(*stage)(void *userdata, const Vm *vm);
         /* Submits @entry. The bus has filled command, author.uid/user/action and, where the caller gave one,
          * request_id; the daemon fills the rest. 0, or -errno (then no callback comes). */
         int (*submit)(void *userdata, Entry *entry, SubmitCallback callback, void *callback_userdata);

@@ -29,11 +29,29 @@ static int put_desired(Sink *sink, Object *object) {
         return sink_put(sink, "s", object->vm.vm->run ? "running" : "stopped");
 }
 
+/* The registry has it running, and its node knows better: where nothing can be written, on full disks, that stays. */
+static bool ends_unwritten(Object *object) {
+        const Service *service = object->bus->service;
+        return vm_state(object->vm.vm) == VM_STATE_RUNNING &&
+               text_equal(service->stage(object->bus->service_userdata, object->vm.vm), "stopping");
+}
+
 static int put_state(Sink *sink, Object *object) {
-        return sink_put(sink, "s", vm_state_to_text(vm_state(object->vm.vm)));
+        VmState state = ends_unwritten(object) ? VM_STATE_STOPPING : vm_state(object->vm.vm);
+        return sink_put(sink, "s", vm_state_to_text(state));
+}
+
+static int put_unwritten(Sink *sink, Object *object) {
+        _cleanup_free_ char *sentence = NULL;
+        int r = text_printf(&sentence, "it ends on %s, or has ended there, and that is not written down yet; where it "
+                            "stays so, gpupoolctl check tells why",
+                            world_node_name(bus_world(object->bus), &object->vm.vm->assignment.node));
+        return r < 0 ? r : sink_put(sink, "(ss)", "unwritten", sentence);
 }
 
 static int put_reason(Sink *sink, Object *object) {
+        if (ends_unwritten(object))
+                return put_unwritten(sink, object);
         int r = object_derive(object);
         return r < 0 ? r : sink_put(sink, "(ss)", object->vm.reason_code, object->vm.reason);
 }
