@@ -1,41 +1,32 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* The guard's protocol: one struct in each packet of a SOCK_SEQPACKET socket, in the host's byte order (both ends are
- * one host). The only header that gpupoold and the guard share.
+/* The guard's protocol: one struct in each packet of a SOCK_SEQPACKET socket, in the host's byte order.
  *
- *     gpupoold                                   guard
- *     HOLD vm epoch + pidfd       ──────────►    ANSWER ok: it is held, the vCPUs may run
- *     KILL vm epoch               ──────────►    ANSWER ok: SIGKILL is sent
- *                                 ◄──────────    DIED vm epoch: the process is gone (also unasked)
- *     RELEASE vm epoch            ──────────►    ANSWER ok: forgotten; or alive: it is not dead
- *     LIST index                  ──────────►    ENTRY vm epoch index + pidfd, of the first one at or after index;
- *                                                or ANSWER end
- *     LEASE until hold            ──────────►    ANSWER ok: from now on this is the deadline; or lease ended: too late
- *                                 ◄──────────    ENDED (also unasked): the deadline passed, all that was held is dead
+ *     HOLD vm epoch + pidfd    ──────►    ANSWER ok: it is held
+ *     KILL vm epoch            ──────►    ANSWER ok: SIGKILL is sent
+ *                              ◄──────    DIED vm epoch: the process is gone (to every client, once, cookie 0)
+ *     RELEASE vm epoch         ──────►    ANSWER ok: forgotten; or alive: it is not dead
+ *     LIST index               ──────►    ENTRY vm epoch index + pidfd, of the first at or after index; or ANSWER end
+ *     LEASE until hold         ──────►    ANSWER ok: that is the deadline now
+ *                              ◄──────    ENDED: it passed, and all that was held is dead (as DIED)
  *
- * The deadline (CLOCK_BOOTTIME, microseconds) counts for all VMs. 0: none, as before the first LEASE. It may be moved
- * either way; one that has passed is as good as now, and GUARD_AT_ONCE leaves out the hold, too.
+ * The deadline (CLOCK_BOOTTIME, microseconds) counts for all VMs. 0: none. It may be moved either way; one that has
+ * passed is as good as now, and GUARD_AT_ONCE leaves out the hold, too. The signal is sent again every 100 ms.
  *
  *     RUNNING ──deadline, hold > 0: SIGSTOP──► STOPPED ──hold is over, or AT_ONCE─► KILLING: SIGKILL
- *       ▲ │ ▲                                   │   │                              ▲  │
- *       │ │ └──────────LEASE: SIGCONT───────────┘   └─all dead─► ENDED ◄─all dead──┼──┘
- *       │ └────deadline, hold = 0, or AT_ONCE──────────────────────│───────────────┘
- *       └──────────────LEASE───────────────────────────────────────┘
+ *       ▲ │ ▲                                   │   │                              ▲ ▲  │
+ *       │ │ └──────────LEASE: SIGCONT───────────┘   └─all dead─► ENDED ◄─all dead──┼─┼──┘
+ *       │ └────deadline, hold = 0, or AT_ONCE──────────────────────│───────────────┘ │
+ *       └──────────────LEASE───────────────────────────────────────┴──────HOLD───────┘
  *
- * HOLD is taken while RUNNING only. While KILLING there is no way back: LEASE is answered GUARD_LEASE_ENDED, too, until
- * all are dead and ENDED is said. The signal is sent every 100 ms to what lives. A deadline that has passed is acted on
- * before anything else, however late the guard wakes up.
+ * HOLD is taken in every stage, and fares as what is held: in STOPPED it is stopped, and answered GUARD_OK; in KILLING
+ * and ENDED it is killed, and answered GUARD_LEASE_ENDED. So is a LEASE in KILLING, which is not taken. The watchdog is
+ * not patted in KILLING, nor in STOPPED while the kernel refuses a signal.
  *
- * The watchdog device, where there is one, is patted in every stage but KILLING (in STOPPED if all took the signal). So
- * a host is reset that hangs, or on which a VM does not die: after the last pat at the latest by what every packet of
- * the guard tells; 0: no device is armed.
- *
- * Each request is answered once, in order, with its cookie. DIED and ENDED go to every client, once, with cookie 0.
- * What is held stays held when clients come and go; a client that connects lists. A guard that was started anew holds
- * nothing; it tells so by another instance in every packet, and gpupoold gives it everything again, then a LEASE.
- * Anything else (another size, version or type; a descriptor where none belongs) is answered GUARD_BAD_REQUEST with
- * this version, and the connection ends. */
+ * What is held and the deadline outlive clients and the guard, even a SIGKILL. The next guard goes on, with another
+ * instance, and does not know who died in between: whoever connects lists, and gives again what is not there. A request
+ * that is none is answered GUARD_BAD_REQUEST, and the connection ends. */
 
 #include <stdint.h>
 
@@ -59,10 +50,10 @@ typedef enum GuardAnswer {
         GUARD_ALREADY_DEAD,             /* HOLD, KILL: the process is dead */
         GUARD_ALIVE,                    /* RELEASE: it is not dead */
         GUARD_FULL,                     /* HOLD: GUARD_VMS_MAX */
-        GUARD_BAD_REQUEST,              /* not this protocol, or no pidfd where one belongs */
+        GUARD_BAD_REQUEST,              /* not this protocol; or a descriptor where none belongs, or none */
         GUARD_REFUSED,                  /* KILL: the kernel said no */
-        GUARD_LEASE_ENDED,              /* HOLD, LEASE: the deadline has passed */
-        GUARD_NOT_OURS,                 /* HOLD: no VM: pid 1, the guard, a client, a thread, a kernel thread */
+        GUARD_LEASE_ENDED,              /* the deadline has passed. HOLD: it is held, and being killed; LEASE: no */
+        GUARD_NOT_OURS,                 /* HOLD: pid 1, the guard, a client, a thread, one that /proc does not show */
 } GuardAnswer;
 
 typedef enum GuardStage { GUARD_STAGE_RUNNING, GUARD_STAGE_STOPPED, GUARD_STAGE_KILLING, GUARD_STAGE_ENDED } GuardStage;
@@ -71,7 +62,7 @@ typedef struct GuardMessage {
         uint32_t version;               /* GUARD_VERSION; first, in every version */
         uint32_t type;                  /* GuardMessageType */
         uint64_t cookie;                /* the client's; not 0 */
-        uint64_t instance;              /* from the guard: drawn at its start */
+        uint64_t instance;              /* from the guard: when it began */
         uint64_t epoch;
         uint8_t vm[16];
         uint32_t answer;                /* GuardAnswer */
