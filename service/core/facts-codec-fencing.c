@@ -6,7 +6,7 @@
 
 #include "core/facts-codec-internal.h"
 
-static_assert(FACTS_FENCED_MAX * (FACTS_FENCED_SAID_MAX + 64U) <= GOSSIP_VALUE_MAX);
+static_assert(FACTS_FENCED_MAX * (FACTS_FENCED_SAID_MAX + 64U) <= GOSSIP_VALUE_MAX, "they fit into one value");
 
 void fencing_facts_clear(FencingFacts *facts) {
         ARRAY_EACH(fenced, facts)
