@@ -273,10 +273,12 @@ int joining_begin(Joining *joining, const char *token, const Caller *caller, con
         return 0;
 }
 
+/* It can be given VMs once the registry knows how long its leases are (member.c); before that it is not done. */
 void joining_turn(Joining *joining) {
         const Registry *registry = history_registry(joining->config.history);
         if (joining->job == 0 || !joining->adopted)
                 return;
-        if (registry_find_node(registry, &joining->config.node))
+        const NodeRecord *self = registry_find_node(registry, &joining->config.node);
+        if (self && (self->witness || self->lease_ms > 0 || registry->level < LEVEL_FAILOVER))
                 end(joining, JOB_DONE, NULL, NULL);
 }

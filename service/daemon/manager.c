@@ -186,6 +186,16 @@ static void network_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
         joining_turn(manager->joining);
 }
 
+/* Before all is known of this host it would take its addresses back, by which the others dial it. */
+static void member_part(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
+        uint64_t due;
+        if (!local_facts_are_complete(manager->facts))
+                return;
+        manager->member.caught_up = manager->caught_up;
+        manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &due));
+        earlier(wake_us, due);
+}
+
 /* A leader that goes without a word costs the others an election. */
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
         Manager *manager = userdata;
@@ -256,9 +266,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         manager_failed(manager, leases_turn(&manager->leases, world, &other));
         earlier(&due, other);
         fencing_part(manager, world, now, &due);
-        manager->member.caught_up = manager->caught_up;
-        manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &other));
-        earlier(&due, other);
+        member_part(manager, world, now, &due);
         manager_failed(manager, leader_turn(&manager->leader, world, now, &other));
         earlier(&due, other);
         if (manager->stop_by_us > 0)
