@@ -280,7 +280,7 @@ static void test_a_full_disk_heals_when_there_is_room(void) {
         g_autofree char *filler = g_build_filename(directory, "filler", NULL), *large = g_strnfill(40000, 'L');
         unsigned written = 0, refused = 0;
 
-        if (!mount_small(directory, "size=3m"))
+        if (!mount_small(directory, "size=6m"))
                 return;
         {
                 g_autoptr(World) world = world_new(1, directory);
@@ -355,7 +355,7 @@ static void test_a_full_disk_has_room_for_votes_but_not_for_entries(void) {
         LogFile *file = NULL;
         uint64_t index = 2;
 
-        if (!mount_small(directory, "size=3m"))
+        if (!mount_small(directory, "size=6m"))
                 return;
         g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_CREATED);
         log_file_content_clear(&content);
@@ -384,6 +384,133 @@ static void test_a_full_disk_has_room_for_votes_but_not_for_entries(void) {
         directory_remove(directory);
 }
 
+static gint64 size_of(const char *path) {
+        struct stat st;
+        return stat(path, &st) == 0 ? (gint64) st.st_blocks * 512 : 0;
+}
+
+static int write_of_type(LogFile *file, uint64_t index, LogEntryType type, size_t size, bool urgent) {
+        g_autofree char *bytes = g_strnfill(size, 'x');
+        LogEntry *entry = log_entry_new(1, type, bytes, size);
+        LogWrite write = { .first_index = index, .entries = &entry, .n_entries = 1 };
+
+        int r = urgent ? log_file_write_urgently(file, &write, 1) : log_file_write(file, &write, 1);
+        log_entry_unref(entry);
+        return r;
+}
+
+/* A registry on a small file system that is full, its next index, and its term. */
+typedef struct FullDisk {
+        char *directory, *filler, *path, *reserve;
+        LogFile *file;
+        uint64_t index, term;
+} FullDisk;
+
+static const LogFileBirth full_birth = { .server_id = 1, .configuration = "members!", .configuration_size = 8 };
+
+static void full_open(FullDisk *disk, LogFileVerdict verdict) {
+        LogFileContent content = {};
+        g_assert_cmpint(log_file_open(disk->path, &full_birth, &disk->file, &content, NULL), ==, verdict);
+        log_file_content_clear(&content);
+}
+
+/* @restarted: it was stopped before the disk was full, and started after. */
+static bool full_disk_make(FullDisk *disk, bool restarted) {
+        *disk = (FullDisk) { .directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL), .index = 2, .term = 1 };
+        if (!mount_small(disk->directory, "size=6m"))
+                return false;
+        disk->filler = g_build_filename(disk->directory, "filler", NULL);
+        disk->path = g_build_filename(disk->directory, "registry.db", NULL);
+        disk->reserve = g_build_filename(disk->directory, "registry.db-reserve", NULL);
+        full_open(disk, LOG_FILE_CREATED);
+        g_assert_cmpint(write_of_type(disk->file, disk->index++, LOG_ENTRY_COMMAND, 100, false), ==, 0);
+        g_assert_cmpint(log_file_tidy(disk->file, true), ==, 0);
+        if (restarted)
+                log_file_close(disk->file);
+        fill_disk(disk->filler);
+        if (restarted)
+                full_open(disk, LOG_FILE_OPENED);
+        int r;
+        while ((r = write_of_type(disk->file, disk->index, LOG_ENTRY_COMMAND, 100, false)) == 0)
+                g_assert_cmpuint(disk->index++, <, 1000);
+        g_assert_cmpint(r, ==, -ENOSPC);
+        return true;
+}
+
+static void full_disk_free(FullDisk *disk) {
+        LogFileContent content = {};
+
+        log_file_close(disk->file);
+        /* All that was acknowledged is there. */
+        g_assert_cmpint(log_file_open(disk->path, &full_birth, &disk->file, &content, NULL), ==, LOG_FILE_OPENED);
+        g_assert_cmpuint(content.n_entries, ==, disk->index - 1);
+        g_assert_cmpuint(content.vote.term, ==, disk->term);
+        log_file_content_clear(&content);
+        log_file_close(disk->file);
+        g_assert_cmpint(umount(disk->directory), ==, 0);
+        directory_remove(disk->directory);
+        g_free(disk->directory);
+        g_free(disk->filler);
+        g_free(disk->path);
+        g_free(disk->reserve);
+}
+
+static void write_barriers(FullDisk *disk, unsigned n) {
+        LogWrite vote = { .set_vote = true };
+        for (unsigned i = 0; i < n; i++) {
+                vote.vote = (LogFileVote) { .term = ++disk->term, .starts = 1 };
+                g_assert_cmpint(log_file_write(disk->file, &vote, 1), ==, 0);
+                g_assert_cmpint(write_of_type(disk->file, disk->index++, LOG_ENTRY_BARRIER, 8, false), ==, 0);
+                bool whole = size_of(disk->reserve) >= LOG_FILE_RESERVE;
+                int r = write_of_type(disk->file, disk->index, LOG_ENTRY_COMMAND, 100, false);
+                g_assert_true(r == -ENOSPC || (r == 0 && whole));
+                disk->index += r == 0;
+                (void) log_file_tidy(disk->file, true);
+                if (i % 100 == 0)
+                        fill_disk(disk->filler);        /* what is given back is gone */
+        }
+}
+
+static void test_a_full_disk_has_room_for_thousands_of_barriers(void) {
+        FullDisk disk;
+        if (!full_disk_make(&disk, false))
+                return;
+        write_barriers(&disk, 3000);
+        g_assert_cmpint(write_of_type(disk.file, disk.index++, LOG_ENTRY_CHANGE, 600, false), ==, 0);
+        g_assert_cmpint(g_unlink(disk.filler), ==, 0);
+        g_assert_cmpint(write_of_type(disk.file, disk.index++, LOG_ENTRY_COMMAND, 100000, false), ==, 0);
+        full_disk_free(&disk);
+}
+
+static void test_after_a_start_on_a_full_disk_there_is_room_for_a_thousand_barriers(void) {
+        FullDisk disk;
+        if (!full_disk_make(&disk, true))
+                return;
+        write_barriers(&disk, 1000);
+        full_disk_free(&disk);
+}
+
+/* As many as 256 KiB; and when there is no room for one more there still is for votes and barriers. */
+static void test_a_full_disk_has_room_for_the_entries_before_a_barrier(void) {
+        for (int restarted = 0; restarted < 2; restarted++) {
+                FullDisk disk;
+                size_t bytes = 0;
+                int r;
+                if (!full_disk_make(&disk, restarted))
+                        return;
+                for (; (r = write_of_type(disk.file, disk.index, LOG_ENTRY_COMMAND, 400, true)) == 0; bytes += 400) {
+                        disk.index++;
+                        (void) log_file_tidy(disk.file, true);
+                        g_assert_cmpuint(bytes, <, 6U << 20);
+                }
+                g_assert_cmpint(r, ==, -ENOSPC);
+                g_test_message("%zu bytes of entries", bytes);
+                g_assert_cmpuint(bytes, >=, 256U << 10);
+                write_barriers(&disk, 15);
+                full_disk_free(&disk);
+        }
+}
+
 static void test_after_a_start_on_a_full_disk_there_is_room_for_votes(void) {
         g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
         g_autofree char *filler = g_build_filename(directory, "filler", NULL);
@@ -394,13 +521,14 @@ static void test_after_a_start_on_a_full_disk_there_is_room_for_votes(void) {
         LogFileContent content = {};
         LogFile *file = NULL;
 
-        if (!mount_small(directory, "size=3m"))
+        if (!mount_small(directory, "size=6m"))
                 return;
         g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_CREATED);
         log_file_content_clear(&content);
         g_assert_cmpint(log_file_write(file, &vote, 1), ==, 0);
         g_assert_cmpint(write_large(file, 2), ==, 0);
         g_assert_cmpint(log_file_tidy(file, true), ==, 0);
+        g_assert_cmpint(size_of(reserve), ==, LOG_FILE_RESERVE);
         log_file_close(file);
         fill_disk(filler);
 
@@ -411,12 +539,12 @@ static void test_after_a_start_on_a_full_disk_there_is_room_for_votes(void) {
                 vote.vote.term++;
                 g_assert_cmpint(log_file_write(file, &vote, 1), ==, 0);
         }
-        g_assert_false(g_file_test(reserve, G_FILE_TEST_EXISTS));
+        g_assert_cmpint(size_of(reserve), <, LOG_FILE_RESERVE);
         g_assert_cmpint(write_large(file, 3), ==, -ENOSPC);
         g_assert_cmpint(g_unlink(filler), ==, 0);
         g_assert_cmpint(write_large(file, 3), ==, 0);
         g_assert_cmpint(log_file_tidy(file, true), ==, 0);
-        g_assert_true(g_file_test(reserve, G_FILE_TEST_EXISTS));
+        g_assert_cmpint(size_of(reserve), ==, LOG_FILE_RESERVE);
         log_file_close(file);
         g_assert_cmpint(log_file_open(path, &birth, &file, &content, NULL), ==, LOG_FILE_OPENED);
         g_assert_cmpuint(content.vote.term, ==, 201);
@@ -427,15 +555,21 @@ static void test_after_a_start_on_a_full_disk_there_is_room_for_votes(void) {
         directory_remove(directory);
 }
 
+static bool is_confirmed(Node *node) {
+        Answer confirmed = {};
+        g_assert_cmpint(raft_engine_confirm(node->engine, answer_take, &confirmed, NULL), ==, RAFT_SUBMIT_TAKEN);
+        world_wait_answer(node->world, &confirmed);
+        return confirmed.outcome == RAFT_OUTCOME_DONE;
+}
+
 static void test_three_with_full_disks_elect_another_leader(void) {
         g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
         g_autofree char *filler = g_build_filename(directory, "filler", NULL);
 
-        if (!mount_small(directory, "size=8m"))
+        if (!mount_small(directory, "size=16m"))
                 return;
         {
                 g_autoptr(World) world = world_new(3, directory);
-                Answer confirmed = {};
 
                 world_up(world);
                 Node *leader = world_wait_leader(world);
@@ -448,12 +582,94 @@ static void test_three_with_full_disks_elect_another_leader(void) {
                 node_down(leader);
                 fill_disk(filler);
                 Node *second = world_wait_leader(world);
-                g_assert_cmpint(raft_engine_confirm(second->engine, answer_take, &confirmed, NULL), ==,
-                                RAFT_SUBMIT_TAKEN);
-                world_wait_answer(world, &confirmed);
-                g_assert_cmpint(confirmed.outcome, ==, RAFT_OUTCOME_DONE);
+                g_assert_true(is_confirmed(second));
                 g_assert_cmpint(g_unlink(filler), ==, 0);
                 write_patiently(second, "b");
+        }
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
+static bool all_are_ill(World *world, void *userdata) {
+        for (size_t i = 0; i < world->n; i++)
+                if (world->nodes[i].engine && world->nodes[i].store_error == 0)
+                        return false;
+        return true;
+}
+
+/* Entries that nobody could write stand in the log before the new leader's barrier; then before the next one's. */
+static void test_leaders_follow_each_other_while_all_disks_are_full_and_entries_wait(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL);
+
+        if (!mount_small(directory, "size=16m"))
+                return;
+        {
+                g_autoptr(World) world = world_new(3, directory);
+                g_autofree char *large = g_strnfill(20000, 'L');
+
+                world_up(world);
+                Node *leader = world_wait_leader(world);
+                node_write(leader, "a");
+                for (size_t i = 0; i < 3; i++)
+                        node_wait_state(&world->nodes[i], leader->state->str);
+                world_for(world, 200);
+                fill_disk(filler);
+                for (unsigned i = 0; i < 12; i++) {
+                        Answer answer = { .here = true };
+                        for (unsigned turns = 0; !all_are_ill(world, NULL); turns++) {
+                                g_assert_cmpuint(turns, <, 10000);
+                                if (answer.here && (leader = world_leader(world)) &&
+                                    node_status(leader).store_error == 0)
+                                        node_submit(leader, large, &answer);
+                                g_assert_cmpint(sd_event_run(world->event, 10000), >=, 0);
+                        }
+                        g_assert_cmpuint(node_status(leader).persisted_index, <, node_status(leader).last_index);
+                        node_down(leader);
+                        g_assert_true(is_confirmed(world_wait_leader(world)));
+                        node_up(leader);
+                        fill_disk(filler);
+                }
+                g_assert_cmpint(g_unlink(filler), ==, 0);
+                write_patiently(world_wait_leader(world), "b");
+        }
+        g_assert_cmpint(umount(directory), ==, 0);
+        directory_remove(directory);
+}
+
+/* The largest write of all is the likeliest to find no room first. */
+static void test_an_own_snapshot_that_finds_no_room_is_in_no_leaders_way(void) {
+        g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
+        g_autofree char *filler = g_build_filename(directory, "filler", NULL);
+
+        if (!mount_small(directory, "size=40m"))
+                return;
+        {
+                g_autoptr(World) world = world_new(3, directory);
+                g_autofree char *large = g_strnfill(60000, 'L');
+
+                world_up(world);
+                Node *leader = world_wait_leader(world);
+                for (unsigned i = 0; i < 48; i++)
+                        node_write(leader, large);
+                for (size_t i = 0; i < 3; i++)
+                        node_wait_state(&world->nodes[i], leader->state->str);
+                world_for(world, 200);
+                fill_disk(filler);
+                for (size_t i = 0; i < 3; i++) {
+                        Node *node = &world->nodes[i];
+                        g_assert_cmpint(raft_engine_take_snapshot(node->engine, node_status(node).applied_index,
+                                                                  node->state->str, node->state->len),
+                                        ==, RAFT_SNAPSHOT_TAKEN);
+                }
+                world_until(world, all_are_ill, NULL, "full disks");
+                node_down(leader);
+                Node *second = world_wait_leader(world);
+                g_assert_true(is_confirmed(second));
+                g_assert_cmpint(g_unlink(filler), ==, 0);
+                world_until(world, store_is_well, second, "a store that works");
+                g_assert_cmpuint(node_status(second).snapshot_index, >, 0);
+                node_write(world_wait_leader(world), "b");
         }
         g_assert_cmpint(umount(directory), ==, 0);
         directory_remove(directory);
@@ -464,11 +680,11 @@ static bool leads(World *world, void *userdata) {
 }
 
 /* It has entries that it cannot write, and libraft would let it believe in the leader that sent them for ever. */
-static void test_a_voter_with_a_full_disk_votes_for_a_new_leader(void) {
+static void test_a_voter_with_a_full_disk_votes_for_a_new_leader_and_catches_up_with_it(void) {
         g_autofree char *directory = g_dir_make_tmp("gpupool-full-XXXXXX", NULL);
         g_autofree char *filler = g_build_filename(directory, "filler", NULL), *large = g_strnfill(40000, 'L');
 
-        if (!mount_small(directory, "size=3m"))
+        if (!mount_small(directory, "size=6m"))
                 return;
         {
                 g_autoptr(World) world = world_new(3, NULL);
@@ -489,13 +705,17 @@ static void test_a_voter_with_a_full_disk_votes_for_a_new_leader(void) {
                 fill_disk(filler);
                 while (full->store_error == 0)
                         node_write(leader, large);
-                node_write(leader, "small");
+                for (unsigned i = 0; i < 200; i++)
+                        node_write(leader, "small");
                 node_wait_state(well, leader->state->str);
                 g_assert_cmpuint(node_status(full).persisted_index, <, node_status(full).last_index);
 
                 node_down(leader);
                 world_until(world, leads, well, "a leader with the vote of the one whose disk is full");
-                g_assert_cmpint(full->store_error, ==, -ENOSPC);
+                /* Its confirmation needs the barrier on that disk, and so all that it has missed. */
+                g_assert_true(world_wait_leader(world) == well);
+                g_assert_true(is_confirmed(well));
+                g_assert_cmpstr(full->state->str, ==, well->state->str);
                 g_assert_cmpint(g_unlink(filler), ==, 0);
                 write_patiently(world_wait_leader(world), "b");
         }
@@ -518,7 +738,12 @@ int main(int argc, char **argv) {
         TEST(a_full_disk_heals_when_there_is_room);
         TEST(a_full_disk_has_room_for_votes_but_not_for_entries);
         TEST(after_a_start_on_a_full_disk_there_is_room_for_votes);
+        TEST(a_full_disk_has_room_for_thousands_of_barriers);
+        TEST(after_a_start_on_a_full_disk_there_is_room_for_a_thousand_barriers);
+        TEST(a_full_disk_has_room_for_the_entries_before_a_barrier);
         TEST(three_with_full_disks_elect_another_leader);
-        TEST(a_voter_with_a_full_disk_votes_for_a_new_leader);
+        TEST(leaders_follow_each_other_while_all_disks_are_full_and_entries_wait);
+        TEST(an_own_snapshot_that_finds_no_room_is_in_no_leaders_way);
+        TEST(a_voter_with_a_full_disk_votes_for_a_new_leader_and_catches_up_with_it);
         return g_test_run();
 }

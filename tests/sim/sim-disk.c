@@ -41,6 +41,8 @@ struct Writer {
         size_t n_busy;                  /* how many of the queued ones are in the transaction under way */
         size_t limit;
         uint64_t pause_us;
+        const Job *postponed;           /* an own snapshot that found no room; queued */
+        bool urgent;
         SimAlarm work, tell;
 };
 
@@ -263,7 +265,12 @@ static void tell_loop(Writer *writer) {
 static bool fails(const SimDisk *disk, const LogWrite *write) {
         if (disk->time->now_us >= disk->error_until_us)
                 return false;
-        return !disk->small_ones_find_room || write->n_entries > 0 || write->snapshot;
+        if (!disk->small_ones_find_room || write->snapshot)
+                return true;
+        for (size_t i = 0; i < write->n_entries; i++)
+                if (write->entries[i]->type == LOG_ENTRY_COMMAND)
+                        return !disk->writer || !disk->writer->urgent;
+        return false;
 }
 
 /* Takes up what is at the head of the queue. */
@@ -314,6 +321,8 @@ static int try_writes(Writer *writer) {
         for (; writer->n_busy > 0; writer->n_busy--) {
                 Job *job = g_queue_pop_head(&writer->queued);
                 do_write(disk, &job->write);
+                if (job == writer->postponed)
+                        writer->postponed = NULL;
                 g_queue_push_tail(&writer->finished, job);
         }
         return 0;
@@ -344,6 +353,21 @@ static void write_vote_first(Writer *writer) {
                 g_queue_push_tail(&writer->finished, job);
         }
         tell_loop(writer);
+}
+
+static bool is_own_snapshot(const Job *job) {
+        return !job->is_read && job->write.snapshot && job->write.keep_from != UINT64_MAX;
+}
+
+/* Returns true if what is at the head now may find room. */
+static bool postpone_snapshot(Writer *writer) {
+        const Job *first = g_queue_peek_head(&writer->queued);
+        if (!is_own_snapshot(first) || first->write.set_vote || first->write.first_index > 0 ||
+            writer->queued.length == 1)
+                return false;
+        g_queue_push_tail(&writer->queued, g_queue_pop_head(&writer->queued));
+        writer->postponed = first;
+        return true;
 }
 
 static void set_trouble(Writer *writer, int error) {
@@ -377,13 +401,17 @@ static void on_work(void *userdata) {
                         return;
                 }
                 writer->limit = 1;
+                if (r == -ENOSPC && postpone_snapshot(writer)) {
+                        begin(writer, 0);
+                        return;
+                }
                 begin(writer, writer->pause_us);
                 writer->pause_us = writer->pause_us * 2 < PAUSE_LAST_US ? writer->pause_us * 2 : PAUSE_LAST_US;
                 return;
         }
-        if (!was_read)
+        if (!was_read && !writer->postponed)
                 set_trouble(writer, 0);
-        writer->limit = BATCH_MAX;
+        writer->limit = writer->postponed ? 1 : BATCH_MAX;
         writer->pause_us = PAUSE_FIRST_US;
         tell_loop(writer);
         begin(writer, 0);
@@ -455,6 +483,17 @@ int writer_read_snapshot(Writer *writer) {
         return 0;
 }
 
+/* A pause that is under way ends: as with the real one, what fails is tried again at once. */
+void writer_set_urgent(Writer *writer, bool urgent) {
+        bool wakes = urgent && !writer->urgent && writer->work.place > 0 && writer->trouble < 0;
+
+        writer->urgent = urgent;
+        if (wakes && writer->disk->stalled_until_us <= writer->disk->time->now_us)
+                sim_alarm_set(writer->disk->time, &writer->work,
+                              writer->disk->time->now_us + sim_between(writer->disk->time, writer->disk->least_us,
+                                                                       writer->disk->most_us));
+}
+
 int writer_error(const Writer *writer) {
         return writer->error;
 }
@@ -522,8 +561,7 @@ void sim_disk_cut(SimDisk *disk) {
 
 static bool has_own_snapshot(const GQueue *jobs) {
         for (const GList *link = jobs->head; link; link = link->next) {
-                const Job *job = link->data;
-                if (job->write.snapshot && job->write.keep_from != UINT64_MAX)
+                if (is_own_snapshot(link->data))
                         return true;
         }
         return false;

@@ -5,8 +5,9 @@
  * log-file.h and writer.h stand here, so the linker never looks for the real ones and the engine writes here.
  *
  * Kept as the real ones keep it: writes in order, as many as have gathered in one transaction, all of it or nothing; a
- * write that fails is tried again, alone, after growing pauses; what is behind it waits, but for terms and votes. A
- * power cut loses what is not durable; the transaction that is under way (or failed last) may turn out to be there or
+ * write that fails is tried again, alone, after growing pauses; what is behind it waits, but for terms and votes, and
+ * an own snapshot that finds no room goes to the end. Where small ones find room so do barriers and changes of members,
+ * and while the engine says that it is urgent all entries. A power cut loses what is not durable; the transaction that is under way (or failed last) may turn out to be there or
  * not. */
 
 #include "adapters/store/writer.h"
@@ -46,7 +47,7 @@ struct SimDisk {
         uint64_t least_us, most_us;     /* that a transaction takes */
         int error;                      /* until error_until_us */
         uint64_t error_until_us;
-        bool small_ones_find_room;      /* writes without entries and snapshots succeed all the same */
+        bool small_ones_find_room;      /* vital and urgent writes succeed all the same */
         uint64_t stalled_until_us;
         uint64_t unreadable_until_us;   /* snapshots cannot be read */
 };

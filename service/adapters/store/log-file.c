@@ -25,10 +25,15 @@
 #define WAL_OVERHEAD (16U * WAL_FRAME_SIZE)
 #define ROW_OVERHEAD 64U
 
+/* Allocated ahead of the margin, so that this is seldom done. */
+#define WAL_AHEAD (256U * 1024U)
+
 /* Beside the registry, as SQLite names its log. */
 #define RESERVE_ENDING "-reserve"
+#define RESERVE_STEP (64U * 1024U)
 
-/* A snapshot may have made the write-ahead log large; no need to keep more than this. */
+/* A snapshot may have made the write-ahead log large; no need to keep more than this. It must be more than the margin,
+ * which else would be given back whenever the log begins anew. */
 #define WAL_SIZE_KEPT "4194304"
 
 typedef enum Statement {
@@ -66,9 +71,9 @@ struct LogFile {
         bool damaged;           /* found so while running: not one more byte goes into it */
         int wal_pages;
         int wal_fd;             /* to allocate ahead; -1: not yet */
-        off_t wal_allocated;    /* of its bytes, at least; 0: unknown */
         bool wal_stubborn;      /* the file system does not allocate ahead */
-        bool has_reserve;
+        off_t reserve;          /* bytes that it has for sure */
+        bool reserve_stubborn;  /* there cannot be one, for another reason than a full disk */
 };
 
 void log_file_content_clear(LogFileContent *content) {
@@ -428,16 +433,22 @@ int log_file_open(const char *path, const LogFileBirth *birth, LogFile **ret_fil
         return r;
 }
 
+static int make_reserve(LogFile *file, int flags);
+
+/* The blocks of the write-ahead log, which ends here, are those that the reserve gave it if the disk is full. */
 LogFile *log_file_close(LogFile *file) {
         if (!file)
                 return NULL;
+        bool well = file->db && !file->damaged;
         for (Statement i = 0; i < STATEMENT_COUNT; i++)
                 (void) sqlite3_finalize(file->statements[i]);
-        if (file->db && !file->damaged)
+        if (well)
                 (void) sqlite3_db_config(file->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
         (void) sqlite3_close(file->db);
         if (file->wal_fd >= 0)
                 (void) close(file->wal_fd);
+        if (well)
+                (void) make_reserve(file, 0);
         if (file->lock_fd >= 0)
                 (void) close(file->lock_fd);
         free(file->path);
@@ -526,8 +537,26 @@ static off_t estimate_size(const LogWrite *writes, size_t n) {
         return bytes > 0 ? (off_t) (bytes + bytes / 8 + WAL_OVERHEAD) : 0;
 }
 
-/* Allocates the write-ahead log beyond its end, which changes nothing else about the file. The other descriptor is
- * harmless: SQLite holds no lock on this file. 0, -ENOSPC, or 0 where that cannot be done. */
+static bool is_vital(const LogWrite *writes, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                if (writes[i].snapshot)
+                        return false;
+                for (size_t j = 0; j < writes[i].n_entries; j++)
+                        if (writes[i].entries[j]->type == LOG_ENTRY_COMMAND ||
+                            writes[i].entries[j]->size > LOG_FILE_VITAL_ENTRY_MAX)
+                                return false;
+        }
+        return true;
+}
+
+/* Blocks that a file has, also behind its end. Ours have no holes in front of others. */
+static bool has_blocks(int fd, off_t size) {
+        struct stat st;
+        return fstat(fd, &st) == 0 && (off_t) st.st_blocks * 512 >= size;
+}
+
+/* Gives the write-ahead log so many bytes, behind its end too, which changes nothing else about the file. The other
+ * descriptor is harmless: SQLite holds no lock on this file. 0, -ENOSPC, or 0 where that cannot be done. */
 static int allocate_wal(LogFile *file, off_t size) {
         _cleanup_free_ char *path = NULL;
 
@@ -539,57 +568,72 @@ static int allocate_wal(LogFile *file, off_t size) {
                 if (file->wal_fd < 0)
                         return 0;       /* not there yet, or writing will say what is wrong */
         }
-        if (fallocate(file->wal_fd, FALLOC_FL_KEEP_SIZE, 0, size) == 0) {
-                file->wal_allocated = size;
+        if (has_blocks(file->wal_fd, size) || fallocate(file->wal_fd, FALLOC_FL_KEEP_SIZE, 0, size) == 0)
                 return 0;
-        }
         if (errno == ENOSPC || errno == EDQUOT)
                 return -ENOSPC;
         file->wal_stubborn = errno != EINTR;
         return 0;
 }
 
-/* A little more than needed, so that this is seldom done. */
-static int keep_margin(LogFile *file, const LogWrite *writes, size_t n) {
-        off_t need = estimate_size(writes, n);
+/* Room in the write-ahead log for @size bytes and @margin behind them. */
+static int make_room(LogFile *file, off_t size, off_t margin) {
+        off_t need = WAL_HEADER_SIZE + (off_t) file->wal_pages * WAL_FRAME_SIZE + size + margin;
 
-        if (need == 0 || file->wal_stubborn)
+        if (file->wal_stubborn || (file->wal_fd >= 0 && has_blocks(file->wal_fd, need)))
                 return 0;
-        need += WAL_HEADER_SIZE + (off_t) file->wal_pages * WAL_FRAME_SIZE + LOG_FILE_MARGIN;
-        if (need <= file->wal_allocated)
-                return 0;
-        int r = allocate_wal(file, need + LOG_FILE_MARGIN);
+        int r = allocate_wal(file, need + WAL_AHEAD);
         return r == -ENOSPC ? allocate_wal(file, need) : r;
 }
 
-/* Another file's blocks, which the file system gives to who asks first: hopefully to us. */
-static void make_reserve(LogFile *file) {
+static int open_reserve(const LogFile *file, int flags) {
         _cleanup_free_ char *path = NULL;
 
-        if (text_printf(&path, "%s" RESERVE_ENDING, file->path) < 0)
-                return;
-        _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0)
-                return;
-        if (posix_fallocate(fd, 0, LOG_FILE_RESERVE) == 0)
-                file->has_reserve = true;
-        else
-                (void) unlink(path);
+        int r = text_printf(&path, "%s" RESERVE_ENDING, file->path);
+        if (r < 0)
+                return r;
+        int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+        return fd < 0 ? -errno : fd;
 }
 
-static bool give_up_reserve(LogFile *file) {
-        _cleanup_free_ char *path = NULL;
+/* Another file's blocks, which the file system gives to who asks first: hopefully to us. As many as there are. @flags:
+ * O_CREAT or 0. Returns 0 if it is whole, or cannot be; -ENOSPC. */
+static int make_reserve(LogFile *file, int flags) {
+        if (file->reserve >= LOG_FILE_RESERVE || file->reserve_stubborn)
+                return 0;
+        _cleanup_close_ int fd = open_reserve(file, flags);
+        if (fd < 0) {
+                file->reserve_stubborn = fd != -ENOSPC && fd != -EDQUOT && fd != -ENOMEM;
+                return file->reserve_stubborn ? 0 : fd;
+        }
+        for (off_t size = LOG_FILE_RESERVE; size > file->reserve && size >= RESERVE_STEP; size /= 2) {
+                int error = has_blocks(fd, size) ? 0 : posix_fallocate(fd, 0, size);
+                if (error == 0)
+                        file->reserve = size;
+                else if (error != ENOSPC && error != EDQUOT)
+                        return 0;
+        }
+        return file->reserve >= LOG_FILE_RESERVE ? 0 : -ENOSPC;
+}
 
-        file->has_reserve = false;
-        return text_printf(&path, "%s" RESERVE_ENDING, file->path) == 0 && unlink(path) == 0;
+/* Gives @size bytes of it back to the file system, but leaves @least. False if there is nothing to give. */
+static bool give_up_reserve(LogFile *file, off_t size, off_t least) {
+        struct stat st;
+
+        _cleanup_close_ int fd = open_reserve(file, 0);
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= least)
+                return false;
+        off_t left = st.st_size - least > size ? st.st_size - size : least;
+        if (ftruncate(fd, left) < 0)
+                return false;
+        file->reserve = left;
+        return true;
 }
 
 static int checkpoint(LogFile *file) {
         if (sqlite3_wal_checkpoint_v2(file->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
                 return log_file_errno(file->db);
-        /* It begins anew, and SQLite may shorten it then. */
-        file->wal_pages = 0;
-        file->wal_allocated = 0;
+        file->wal_pages = 0;            /* it begins anew */
         return 0;
 }
 
@@ -606,20 +650,55 @@ static int write_all(LogFile *file, const LogWrite *writes, size_t n) {
         return r;
 }
 
-int log_file_write(LogFile *file, const LogWrite *writes, size_t n) {
-        bool only_votes = estimate_size(writes, n) == 0;
-        int r;
+/* Within the margin. What is not vital leaves room for what is. */
+static int write_in_margin(LogFile *file, const LogWrite *writes, size_t n) {
+        int r = is_vital(writes, n) ? 0 : make_room(file, estimate_size(writes, n), LOG_FILE_VITAL);
+        return r == 0 ? write_all(file, writes, n) : r;
+}
+
+/* With what is held for a full disk, in the order that log-file.h has. */
+static int write_with_reserve(LogFile *file, const LogWrite *writes, size_t n) {
+        off_t least = is_vital(writes, n) ? 0 : LOG_FILE_RESERVE / 4;
+
+        int r = write_in_margin(file, writes, n);
+        if (r == -ENOSPC && checkpoint(file) == 0)
+                r = write_in_margin(file, writes, n);
+        if (r == -ENOSPC && file->wal_fd >= 0 && !has_blocks(file->wal_fd, LOG_FILE_RESERVE / 2) &&
+            give_up_reserve(file, LOG_FILE_RESERVE / 2, least)) {
+                (void) allocate_wal(file, LOG_FILE_RESERVE / 2);        /* before others take it */
+                r = write_in_margin(file, writes, n);
+        }
+        while (r == -ENOSPC && give_up_reserve(file, RESERVE_STEP, least)) {
+                (void) checkpoint(file);
+                r = write_in_margin(file, writes, n);
+        }
+        return r;
+}
+
+/* All that is held for a full disk must be whole, and stay so. */
+static int keep_reserve(LogFile *file, off_t size) {
+        int r = make_room(file, size, LOG_FILE_MARGIN);
+        return r == 0 ? make_reserve(file, O_CREAT) : r;
+}
+
+static int write_or_refuse(LogFile *file, const LogWrite *writes, size_t n, bool reserve) {
+        int r = 0;
 
         if (file->damaged)
                 return -EBADMSG;
-        r = keep_margin(file, writes, n);
+        if (!is_vital(writes, n))
+                r = keep_reserve(file, estimate_size(writes, n));
         if (r == 0)
                 r = write_all(file, writes, n);
-        if (r == -ENOSPC && only_votes && checkpoint(file) == 0)
-                r = write_all(file, writes, n);
-        if (r == -ENOSPC && only_votes && give_up_reserve(file))
-                r = write_all(file, writes, n);
-        return r;
+        return r == -ENOSPC && reserve ? write_with_reserve(file, writes, n) : r;
+}
+
+int log_file_write(LogFile *file, const LogWrite *writes, size_t n) {
+        return write_or_refuse(file, writes, n, is_vital(writes, n));
+}
+
+int log_file_write_urgently(LogFile *file, const LogWrite *writes, size_t n) {
+        return write_or_refuse(file, writes, n, true);
 }
 
 int log_file_read_snapshot(LogFile *file, LogSnapshot **ret) {
@@ -631,8 +710,8 @@ int log_file_read_snapshot(LogFile *file, LogSnapshot **ret) {
 int log_file_tidy(LogFile *file, bool idle) {
         if (file->damaged)
                 return -EBADMSG;
-        if (idle && !file->has_reserve)
-                make_reserve(file);
+        if (idle)
+                (void) keep_reserve(file, 0);
         if (file->wal_pages < (idle ? TIDY_PAGES_IDLE : TIDY_PAGES_BUSY))
                 return 0;
         return checkpoint(file);

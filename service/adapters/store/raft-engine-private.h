@@ -64,7 +64,10 @@ struct RaftEngine {
         uint64_t vote_sequence; /* the write of it */
         uint64_t durable_vote;  /* ...that is durable; entries may still be waiting */
         uint64_t failing_since_us;      /* writes fail, or the lead was last offered to another; 0: neither */
+        uint64_t patience_us;   /* until the next offer: each one that changed nothing makes it longer */
         uint64_t successor;     /* to whom */
+        uint64_t settled_term;  /* its leader is known to have committed an entry of it */
+        uint64_t settled_us;    /* when that leader was heard last */
 
         RaftLog log;
         uint64_t applied_index;
@@ -110,6 +113,9 @@ struct RaftEngine {
 /* Lets raft take @event, and does what it wants done. Returns libraft's code: 0, or a refusal of the event. Stops the
  * engine on everything else. */
 int engine_step(RaftEngine *engine, struct raft_event *event);
+
+/* After what may have settled the term, or shown that it is not: may writes use the room for a full disk? */
+void engine_follow_urgency(RaftEngine *engine);
 
 /* Says the sentence once and stops the engine. */
 void engine_stop(RaftEngine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));

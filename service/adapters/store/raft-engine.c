@@ -375,6 +375,21 @@ static int queue_writes(RaftEngine *engine, struct raft_update *update) {
         return engine_submit_write(engine, &write);
 }
 
+/* Also of a voter that hears no leader: libraft asks for no vote while entries wait for the disk. */
+void engine_follow_urgency(RaftEngine *engine) {
+        const struct raft *raft = &engine->raft;
+        uint64_t term = raft->current_term, now_us = engine_now_us(engine);
+
+        if (raft_check_term_at(raft, &engine->log, raft->commit_index) == term)
+                engine->settled_term = term;
+        if (engine_role_of(engine, raft->id) != RAFT_MEMBER_VOTER || engine_is_lone_voter(engine) ||
+            (engine->settled_term == term && engine_is_leader(engine)))
+                engine->settled_us = now_us;
+        else if (engine->settled_term == term && engine->contact_term == term)
+                engine->settled_us = engine->contact_us;
+        writer_set_urgent(engine->writer, now_us - engine->settled_us >= RAFT_SETTLE_MS * UINT64_C(1000));
+}
+
 /* The timer may not fire without end when raft's next time does not move on. */
 static void set_timer(RaftEngine *engine, bool timed_out) {
         uint64_t at_ms = raft_timeout(&engine->raft), now = now_ms(engine);
@@ -382,6 +397,9 @@ static void set_timer(RaftEngine *engine, bool timed_out) {
         if (engine->stopped)
                 return;
         if (at_ms <= now && timed_out)
+                at_ms = now + engine->heartbeat_ms;
+        /* A disk that fails makes it worth while to know soon that no leader is heard. */
+        if (engine->failing_since_us > 0 && at_ms > now + engine->heartbeat_ms)
                 at_ms = now + engine->heartbeat_ms;
         (void) sd_event_source_set_time(engine->timer, at_ms * 1000);
         (void) sd_event_source_set_enabled(engine->timer, SD_EVENT_ONESHOT);
@@ -530,6 +548,7 @@ int engine_step(RaftEngine *engine, struct raft_event *event) {
         engine_apply_committed(engine);
         requests_follow_state(engine);
         tell_follow_state(engine);
+        engine_follow_urgency(engine);
         set_timer(engine, timed_out);
         engine_tell_changed(engine);
         return 0;
@@ -665,9 +684,10 @@ void engine_on_trouble(void *userdata, int error) {
                 return;
         }
         if (error == 0)
-                engine->failing_since_us = 0;
+                engine->failing_since_us = engine->patience_us = 0;
         else if (engine->failing_since_us == 0)
                 engine->failing_since_us = engine_now_us(engine);
+        set_timer(engine, false);
         engine->callbacks.store_changed(engine->userdata, error);
 }
 

@@ -161,6 +161,8 @@ static int receive_install(RaftEngine *engine, const RaftMessage *message) {
 static int answer_confirmation(RaftEngine *engine, const RaftMessage *message) {
         if (message->term != engine->raft.current_term || engine_is_leader(engine))
                 return 0;
+        engine->settled_term = message->term;           /* only a leader that is ready asks */
+        engine_follow_urgency(engine);
         RaftOutboxItem *item = raft_outbox_item_new(engine->raft.id, message->from, message->address, NULL, NULL);
         if (!item)
                 return -ENOMEM;

@@ -448,12 +448,14 @@ int raft_engine_transfer(RaftEngine *engine, uint64_t id) {
 }
 
 void requests_hand_over(RaftEngine *engine) {
-        uint64_t now_us = engine_now_us(engine);
+        const uint64_t first_us = RAFT_PATIENCE_MS * UINT64_C(1000), last_us = RAFT_PATIENCE_MAX_MS * UINT64_C(1000);
+        uint64_t now_us = engine_now_us(engine), patience_us = engine->patience_us ? engine->patience_us : first_us;
 
-        if (engine->failing_since_us == 0 || now_us - engine->failing_since_us < RAFT_PATIENCE_MS * UINT64_C(1000) ||
+        if (engine->failing_since_us == 0 || now_us - engine->failing_since_us < patience_us ||
             raft_engine_transfer(engine, 0) != RAFT_SUBMIT_TAKEN)
                 return;
         engine->failing_since_us = now_us;
+        engine->patience_us = patience_us < last_us / 2 ? patience_us * 2 : last_us;
 }
 
 void requests_follow_state(RaftEngine *engine) {

@@ -40,12 +40,15 @@ struct Writer {
         int event_fd;
         uint64_t last_sequence;
         int error;              /* as told to the loop */
+        bool told_urgent;       /* the loop's own copy */
 
         pthread_mutex_t lock;   /* for what follows */
         pthread_cond_t wake;
         JobQueue queued;
         JobQueue finished;
         int trouble;
+        const Job *postponed;   /* an own snapshot that finds no room; queued */
+        bool urgent;
         bool stop;
 };
 
@@ -87,9 +90,10 @@ static void tell_loop(Writer *writer) {
         (void) n;
 }
 
-/* Sleeps, holding the lock, until the pause is over or the writer is to stop. */
+/* Sleeps, holding the lock, until the pause is over, the writer is to stop, or things have become urgent. */
 static void pause_or_stop(Writer *writer, unsigned pause_ms) {
         struct timespec until;
+        bool urgent = writer->urgent;
 
         (void) clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += pause_ms / 1000;
@@ -98,7 +102,7 @@ static void pause_or_stop(Writer *writer, unsigned pause_ms) {
                 until.tv_sec++;
                 until.tv_nsec -= 1000000000L;
         }
-        while (!writer->stop)
+        while (!writer->stop && (urgent || !writer->urgent))
                 if (pthread_cond_timedwait(&writer->wake, &writer->lock, &until) == ETIMEDOUT)
                         return;
 }
@@ -108,6 +112,11 @@ static void set_trouble(Writer *writer, int error) {
                 return;
         writer->trouble = error;
         tell_loop(writer);
+}
+
+static void set_well(Writer *writer) {
+        if (!writer->postponed)
+                set_trouble(writer, 0);
 }
 
 /* Moves up to @limit writes from the queue's head into @batch, leaving them queued. Returns how many; 0 if a read (or
@@ -120,9 +129,25 @@ static size_t gather(const JobQueue *queue, LogWrite *batch, size_t limit) {
 }
 
 static void finish(Writer *writer, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                queue_push(&writer->finished, queue_pop(&writer->queued));
+        for (size_t i = 0; i < n; i++) {
+                Job *job = queue_pop(&writer->queued);
+                if (job == writer->postponed)
+                        writer->postponed = NULL;
+                queue_push(&writer->finished, job);
+        }
         tell_loop(writer);
+}
+
+/* Behind all that is queued, if that is the first of it. Entries of later indexes and a snapshot of earlier ones come
+ * to the same in either order, and no snapshot of a leader is taken while an own one is being written. */
+static bool postpone_snapshot(Writer *writer) {
+        const Job *first = writer->queued.first;
+        if (first->read || !first->write.snapshot || first->write.keep_from == UINT64_MAX || first->write.set_vote ||
+            first->write.first_index > 0 || !first->next)
+                return false;
+        writer->postponed = first;
+        queue_push(&writer->queued, queue_pop(&writer->queued));
+        return true;
 }
 
 static bool is_vote_only(const Job *job) {
@@ -191,8 +216,10 @@ static void *work(void *userdata) {
                         do_read(writer);
                         continue;
                 }
+                bool urgent = writer->urgent;
                 (void) pthread_mutex_unlock(&writer->lock);
-                int r = log_file_write(writer->file, batch, n);
+                int r = urgent ? log_file_write_urgently(writer->file, batch, n)
+                               : log_file_write(writer->file, batch, n);
                 (void) pthread_mutex_lock(&writer->lock);
 
                 if (r < 0) {
@@ -201,17 +228,22 @@ static void *work(void *userdata) {
                         if (writer->stop)
                                 break;
                         if (!writer->queued.first) {
-                                set_trouble(writer, 0);
+                                set_well(writer);
                                 continue;
                         }
+                        bool one = limit == 1;
                         limit = 1;      /* a small one may find room where many do not */
+                        if (r == -ENOSPC && postpone_snapshot(writer))
+                                continue;
+                        if (!one && n > 1)
+                                continue;
                         pause_or_stop(writer, pause_ms);
                         pause_ms = pause_ms * 2 < PAUSE_LAST_MS ? pause_ms * 2 : PAUSE_LAST_MS;
                         continue;
                 }
                 finish(writer, n);
-                set_trouble(writer, 0);
-                limit = BATCH_MAX;
+                set_well(writer);
+                limit = writer->postponed ? 1 : BATCH_MAX;
                 pause_ms = PAUSE_FIRST_MS;
 
                 bool idle = !writer->queued.first;
@@ -351,6 +383,16 @@ int writer_read_snapshot(Writer *writer) {
         job->read = true;
         enqueue(writer, job);
         return 0;
+}
+
+void writer_set_urgent(Writer *writer, bool urgent) {
+        if (writer->told_urgent == urgent)
+                return;
+        writer->told_urgent = urgent;
+        (void) pthread_mutex_lock(&writer->lock);
+        writer->urgent = urgent;
+        (void) pthread_cond_signal(&writer->wake);
+        (void) pthread_mutex_unlock(&writer->lock);
 }
 
 int writer_error(const Writer *writer) {

@@ -8,7 +8,8 @@
  * of up to a second, until they are on disk or the writer is freed. Everything behind it waits. So what raft believes
  * to have handed over and what the file has can only differ by writes that are still to come.
  *
- * Only a write of nothing but term and vote overtakes what finds no room: a voter with a full disk still votes. */
+ * A write of nothing but term and vote overtakes what finds no room: a voter with a full disk still votes. And an own
+ * snapshot lets others go first when it finds none: what comes behind it does not build on it. */
 
 #include <systemd/sd-event.h>
 
@@ -39,6 +40,10 @@ int writer_submit(Writer *writer, const LogWrite *write, uint64_t *ret_sequence)
 
 /* Queues a read of the snapshot; it sees the writes queued before it. 0 or -ENOMEM. */
 int writer_read_snapshot(Writer *writer);
+
+/* What is queued now and until this is taken back is needed for the cluster to go on: it may use the room that is held
+ * for that (log-file.h). */
+void writer_set_urgent(Writer *writer, bool urgent);
 
 /* The error that writes fail with at present, or 0; what trouble() said last. */
 int writer_error(const Writer *writer);
