@@ -33,8 +33,8 @@ static LeasePage *find_page(const LeaseBook *book, const NodeId *node) {
 /* ---- what the registry says */
 
 static uint64_t longest_ms(const Registry *registry, const NodeRecord *record) {
-        return MUTANT(THAW_FORGETS) && registry->frozen_ms == 0 ? record->lease_ms
-                                                                : node_record_longest_lease_ms(record);
+        return MUTANT(THAW_FORGETS) && registry_has_ordinary_leases(registry) ? record->lease_ms
+                                                                               : node_record_longest_lease_ms(record);
 }
 
 /* From when a request arrived until all is dead that its lease let live. An announced death time has the drift of an

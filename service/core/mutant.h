@@ -7,12 +7,15 @@
  *
  *     if (grant->incarnation != asked->incarnation && !MUTANT(NO_INCARNATION_CHECK))
  *             return LEASE_NEWS_NONE;
+ *
+ * Where a second rule alone would be enough, the mutant switches off that, too, and says so: what is lost is the whole
+ * of it.
  */
 
 #define MUTANTS(X) \
         X(LEASE_FROM_RECEIPT, "lease-from-receipt")             /* the lease counts from the answer */ \
         X(NO_LEADER_WAIT, "no-leader-wait")                     /* a new leader does not wait */ \
-        X(NO_INCARNATION_CHECK, "no-incarnation-check")         /* a grant to an older incarnation counts */ \
+        X(NO_INCARNATION_CHECK, "no-incarnation-check")         /* of a grant, and of a loss that is noted */ \
         X(RESUME_UNGUARDED, "resume-unguarded")                 /* vCPUs run before the guard has the pidfd */ \
         X(GRANT_UNCONFIRMED, "grant-unconfirmed")               /* without the voters' word */ \
         X(NO_PERMIT, "no-permit")                               /* a start on old history */ \
@@ -26,8 +29,8 @@
         X(NO_DRIFT, "no-drift")                                 /* clocks are taken to be equally fast */ \
         X(NO_KILL_TIME, "no-kill-time")                         /* VMs are taken to die with the lease */ \
         X(GRANT_TO_CONDEMNED, "grant-to-condemned")             /* a grant while the loss is on its way */ \
-        X(GRANT_TO_LOST, "grant-to-lost")                       /* a lost incarnation gets a lease */ \
-        X(ASK_UNGUARDED, "ask-unguarded")                       /* a lease is asked for without a guard */ \
+        X(GRANT_TO_LOST, "grant-to-lost")                       /* a lost life gets a lease, condemned or not */ \
+        X(ASK_UNGUARDED, "ask-unguarded")                       /* a lease without a guard, and nothing ends then */ \
         X(GPU_TWICE, "gpu-twice")                               /* the registry takes a GPU that is taken */ \
         X(ASSIGN_TWICE, "assign-twice")                         /* ... and a VM that is assigned */ \
         X(ASSIGN_TO_LOST, "assign-to-lost")                     /* ... and a node that is lost */ \

@@ -293,15 +293,19 @@ static void drain_or_resume(HeartAdmin *admin) {
         ask(admin, GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE, &drain);
 }
 
-static void freeze_or_thaw(HeartAdmin *admin) {
+void heart_admin_freeze(HeartAdmin *admin, uint64_t ms) {
         Gpupool1__Freeze freeze = GPUPOOL1__FREEZE__INIT;
         Gpupool1__Thaw thaw = GPUPOOL1__THAW__INIT;
-        if (truth_of(admin)->frozen_ms > 0 && sim_chance(time_of(admin), 60)) {
+        freeze.duration_ms = ms;
+        if (ms > 0)
+                ask(admin, GPUPOOL1__ENTRY__COMMAND_FREEZE, &freeze);
+        else
                 ask(admin, GPUPOOL1__ENTRY__COMMAND_THAW, &thaw);
-                return;
-        }
-        freeze.duration_ms = sim_between(time_of(admin), 3000, 40000);
-        ask(admin, GPUPOOL1__ENTRY__COMMAND_FREEZE, &freeze);
+}
+
+static void freeze_or_thaw(HeartAdmin *admin) {
+        bool thaws = truth_of(admin)->frozen_ms > 0 && sim_chance(time_of(admin), 60);
+        heart_admin_freeze(admin, thaws ? 0 : sim_between(time_of(admin), 3000, 40000));
 }
 
 /* An administrator vouches for what is true: that host is off. */

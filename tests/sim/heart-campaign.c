@@ -57,6 +57,12 @@ static void tell_failure(const HeartOptions *o, const Heart *heart, FILE *to) {
                 o->mutant >= 0 ? mutant_names[o->mutant] : "");
 }
 
+/* "at 7.0 s: P1: ..." */
+static void note_promise(const char *broken, char ret[static 4]) {
+        const char *promise = strstr(broken, ": P");
+        g_strlcpy(ret, promise ? promise + 2 : "", 3);
+}
+
 bool heart_campaign_run(const HeartOptions *options, HeartSums *sums, FILE *tell) {
         double begun = real_seconds();
         _cleanup_(heart_freep) Heart *heart = heart_new(options);
@@ -65,6 +71,8 @@ bool heart_campaign_run(const HeartOptions *options, HeartSums *sums, FILE *tell
         sums->seconds += real_seconds() - begun;
         bool kept = !heart->time.broken;
         sums->violations += !kept;
+        if (!kept)
+                note_promise(heart->time.broken, sums->promise);
         if (!kept && tell)
                 tell_failure(options, heart, tell);
         return kept;

@@ -13,6 +13,7 @@ typedef struct HeartSums {
         HeartVisits visits;
         double seconds;                 /* of real time */
         uint64_t mark;                  /* of the last world's trace */
+        char promise[4];                /* what was violated last: "P1" */
 } HeartSums;
 
 /* True if nothing was violated. Otherwise @tell (NULL: nobody) hears what, how to repeat it, and what happened last. */

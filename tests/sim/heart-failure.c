@@ -59,6 +59,17 @@ static void on_stop(void *userdata) {
                 heart_network_heal(&heart->network);
         } else if (heart->failure == FAILURE_UNHEARD) {
                 heart_network_cut_off(&heart->network, host->number);
+        } else if (heart->failure == FAILURE_ANEW) {
+                heart_say(heart, "%s: gpupoold is killed", host->name);
+                heart_host_kill_daemon(host, heart->time.now_us + sim_between(&heart->time, 50 * MS, 300 * MS));
+        } else if (heart->failure == FAILURE_THAWED) {
+                heart_say(heart, "%s: is cut off, and the cluster is thawed", host->name);
+                heart_network_cut_off(&heart->network, host->number);
+                heart_admin_freeze(&heart->admin, 0);
+        } else if (heart->failure == FAILURE_UNGUARDED) {
+                heart_say(heart, "%s: gpupoold is stopped, too", host->name);
+                sim_loop_hold(host->loop, sim_loop_free_at(host->guard.loop));
+                heart_network_cut_off(&heart->network, host->number);
         } else {
                 heart_say(heart, "%s: gpupoold and the guard are stopped", host->name);
                 sim_loop_hold(host->guard.loop, until_us);
@@ -94,14 +105,19 @@ static bool can_fail(Heart *heart, const HeartHost *victim, HeartFailure failure
                 return victim->guard.is_armed && !victim->witness;
         case FAILURE_BLINK:
                 return heart->times.hold_us > 0 && heart_judge_leader(&heart->judge) != victim && !victim->witness;
+        case FAILURE_THAWED:
+                return !victim->witness;
         case FAILURE_LATE:
         case FAILURE_UNHEARD:
                 return heart_judge_leader(&heart->judge) != victim && !victim->witness;
         case FAILURE_BEHIND:
+        case FAILURE_ANEW:
                 return heart_judge_leader(&heart->judge) != victim && find_running((HeartHost *) victim) &&
                        heart->call_timeout_us < 4 * SECOND;
         case FAILURE_UNDECIDED:
                 return find_running((HeartHost *) victim) && heart->call_timeout_us < 4 * SECOND;
+        case FAILURE_UNGUARDED:
+                return !victim->witness && !victim->guard.is_armed && heart->times.hold_us == 0;
         case FAILURE_OLD_LEADER:
                 return has_majority_without_both(heart, victim) && !victim->witness;
         case FAILURE_POWER:
@@ -122,7 +138,10 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                                                           "is cut off behind a leader that stood still",
                                                           "is behind in its history",
                                                           "loses VMs whose new places are long in being decided",
-                                                          "is cut off with a leader that stands still" };
+                                                          "is cut off with a leader that stands still",
+                                                          "has its service anew while an end is on its way",
+                                                          "has a guard that stands still",
+                                                          "is going to be cut off in a freeze" };
         HeartHost *leader = heart_judge_leader(&heart->judge);
         Qemu *qemu;
         SimTime *time = &heart->time;
@@ -157,7 +176,7 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 victim->blind_until_us = time->now_us + 12 * SECOND + heart_failure_heard_us + times->kill_us;
                 break;
         case FAILURE_BLINK:
-                sim_alarm_set(time, &heart->stop, time->now_us + times->lease_us + times->kill_us - 100 * MS);
+                heart->judge.blinks = true;
                 heart_network_cut_off(&heart->network, victim->number);
                 break;
         case FAILURE_UNHEARD:
@@ -165,6 +184,21 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 sim_loop_hold_in(leader->loop, time->now_us + 560 * MS,
                                  &heart->network.ways[victim->number][leader->number]);
                 sim_alarm_set(time, &heart->stop, time->now_us + 600 * MS);
+                break;
+        case FAILURE_ANEW:
+                heart->judge.begins_anew = true;
+                victim->libvirt.fails_once = true;
+                victim->libvirt.fail_percent = 100;
+                qemu_kill(find_running(victim));
+                break;
+        case FAILURE_THAWED:
+                heart_admin_freeze(&heart->admin, 40000);
+                sim_alarm_set(time, &heart->stop, time->now_us + 2 * SECOND);
+                break;
+        case FAILURE_UNGUARDED:
+                /* By then gpupoold has noticed, and ended all. */
+                sim_loop_hold(victim->guard.loop, time->now_us + failover_bound_us(heart, victim));
+                sim_alarm_set(time, &heart->stop, time->now_us + times->lease_us + times->kill_us + SECOND);
                 break;
         case FAILURE_BEHIND:
                 victim->libvirt.fails_once = true;
@@ -191,10 +225,13 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
 
 void heart_failure_begin(Heart *heart) {
         HeartHost *victim = heart->hosts + sim_pick(&heart->time, heart->n_hosts);
-        HeartFailure failure = (HeartFailure) sim_pick(&heart->time, FAILURE_COUNT);
+        HeartFailure failure = FAILURE_POWER;
         if (!victim->on || victim->removed || !has_majority_without(heart, victim) || heart->judge.truth->frozen_ms > 0)
                 return;
+        for (unsigned i = 0; i < 3 && (i == 0 || !can_fail(heart, victim, failure)); i++)
+                failure = (HeartFailure) sim_pick(&heart->time, FAILURE_COUNT);
         heart->failure = can_fail(heart, victim, failure) ? failure : FAILURE_POWER;
+        heart->old_view_was = false;
         heart->failures[heart->failure]++;
         heart->victim = victim;
         heart->failed_us = heart->time.now_us;
@@ -210,7 +247,7 @@ void heart_failure_begin(Heart *heart) {
 void heart_failure_end(Heart *heart) {
         HeartHost *victim = heart->victim;
         heart->victim = NULL;
-        heart->judge.stalls = false;
+        heart->judge.stalls = heart->judge.begins_anew = heart->judge.blinks = false;
         victim->libvirt.fails_once = false;
         victim->libvirt.fail_percent = 0;
         victim->libvirt.hung_until_us = 0;
@@ -238,6 +275,8 @@ bool heart_failure_look(Heart *heart) {
         HeartJudge *judge = &heart->judge;
         uint64_t bound_us = failover_bound_us(heart, heart->victim);
         bool all = true;
+        if (!heart->old_view_was && sim_chance(&heart->time, 50))
+                heart->old_view_was = heart_echo_old_view(heart, heart->victim);
         for (unsigned i = 0; i < judge->n_vms; i++) {
                 HeartVm *vm = judge->vms + i;
                 if (vm->down_since_us == 0)

@@ -43,6 +43,7 @@ void heart_judge_init(HeartJudge *judge, Heart *heart) {
 
 void heart_judge_clear(HeartJudge *judge) {
         registry_free(judge->truth);
+        heart_echo_clear(judge);
         array_clear(&judge->facts);
         array_clear(&judge->words);
         if (judge->condemned)
@@ -167,17 +168,37 @@ static const char *what_runs(HeartJudge *judge, const NodeId *node, uint64_t inc
         return NULL;
 }
 
-static void stall_on_assignment(HeartJudge *judge, const LogEntry *logged) {
+static void stall_all(HeartJudge *judge, uint64_t us) {
+        for (unsigned i = 0; i < judge->heart->n_hosts; i++)
+                judge->heart->hosts[i].disk->stalled_until_us = time_of(judge)->now_us + us;
+}
+
+/* What is on its way stays on its way for a while. */
+static void stall_on_word(HeartJudge *judge, const LogEntry *logged) {
         Entry *entry = NULL;
-        if (!judge->stalls || logged->type != LOG_ENTRY_COMMAND ||
+        Heart *heart = judge->heart;
+        if ((!judge->stalls && !judge->begins_anew && !judge->blinks) || logged->type != LOG_ENTRY_COMMAND ||
             entry_decode(logged->data, logged->size, &entry) != ENTRY_GOOD)
                 return;
-        if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_ASSIGN) {
-                heart_say(judge->heart, "all disks hang, with an assignment on its way");
+        if (judge->stalls && entry->command_case == GPUPOOL1__ENTRY__COMMAND_ASSIGN) {
+                heart_say(heart, "all disks hang, with an assignment on its way");
                 judge->stalls = false;
-                for (unsigned i = 0; i < judge->heart->n_hosts; i++)
-                        judge->heart->hosts[i].disk->stalled_until_us =
-                                time_of(judge)->now_us + judge->heart->call_timeout_us + 3 * SECOND;
+                stall_all(judge, heart->call_timeout_us + 3 * SECOND);
+        }
+        if (judge->begins_anew && entry->command_case == GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED &&
+            entry->report_ended->cause == GPUPOOL1__END_CAUSE__END_CAUSE_START_FAILED && heart->victim &&
+            memcmp(entry->report_ended->node.data, heart->victim->id.bytes, ID_SIZE) == 0) {
+                heart_say(heart, "all disks but that of %s hang, with its report of an end on its way",
+                          heart->victim->name);
+                judge->begins_anew = false;
+                stall_all(judge, 4 * SECOND);
+                heart->victim->disk->stalled_until_us = 0;
+                sim_alarm_set(time_of(judge), &heart->stop, time_of(judge)->now_us + MS);
+        }
+        if (judge->blinks && entry->command_case == GPUPOOL1__ENTRY__COMMAND_LOSE_NODE && heart->victim &&
+            memcmp(entry->lose_node->node.data, heart->victim->id.bytes, ID_SIZE) == 0) {
+                judge->blinks = false;
+                sim_alarm_set(time_of(judge), &heart->stop, time_of(judge)->now_us);
         }
         entry_free(entry);
 }
@@ -197,7 +218,7 @@ static const Entry *decode_loss(const LogEntry *logged, Entry **ret) {
 void heart_judge_queued(HeartJudge *judge, const LogWrite *write) {
         for (size_t i = 0; i < write->n_entries; i++) {
                 Entry *decoded = NULL;
-                stall_on_assignment(judge, write->entries[i]);
+                stall_on_word(judge, write->entries[i]);
                 const Entry *entry = decode_loss(write->entries[i], &decoded);
                 if (entry) {
                         void *key = (void *) (uintptr_t) (write->first_index + i);
@@ -325,6 +346,8 @@ static void apply_truth(HeartJudge *judge, uint64_t index, const Entry *entry) {
                 check_return(judge, entry, &node);
         if (done)
                 count(judge, entry);
+        if (done)
+                heart_echo_note(judge, entry);
 }
 
 static HeartFact fact_of(const Entry *entry, const Result *result) {

@@ -228,7 +228,8 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
                 if (libvirt->fails_once) {
                         libvirt->fails_once = false;
                         libvirt->fail_percent = 0;
-                        host->heart->network.starved = host;
+                        if (host->heart->failure == FAILURE_BEHIND)
+                                host->heart->network.starved = host;
                 }
                 answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the weather is bad");
                 return;

@@ -40,6 +40,7 @@ const char *const heart_trouble_names[TROUBLE_COUNT] = {
         [TROUBLE_GUEST_OFF] = "guest powered off",
         [TROUBLE_GPU_LOST] = "GPUs lost",
         [TROUBLE_CLOCK_STEP] = "realtime stepped",
+        [TROUBLE_ECHO] = "old words again",
 };
 
 static SimTime *time_of(const HeartWeather *weather) {
@@ -405,6 +406,8 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
                 return lose_gpu(weather, any_host(weather));
         case TROUBLE_CLOCK_STEP:
                 return step_clock(weather, host);
+        case TROUBLE_ECHO:
+                return heart_echo_again(weather->heart);
         case TROUBLE_COUNT:
                 break;
         }

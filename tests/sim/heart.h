@@ -13,6 +13,7 @@
  *                                                heart-qemu      what each VM's process truly does
  *                                                heart-host      power, clocks, processes
  *                                                heart-weather   what goes wrong
+ *                                                heart-echo      words that come again, late
  *                                                heart-admin     what people ask for
  *                                                heart-judge     what must hold, by what is true
  */
@@ -295,15 +296,21 @@ typedef struct HeartVisits {
         uint64_t measured, measured_us, measured_most_us;       /* failovers with nothing else wrong: P4 */
 } HeartVisits;
 
+#define HEART_WORDS_KEPT 64U
+
 typedef struct HeartJudge {
         Heart *heart;
         Registry *truth;
         ARRAY(HeartFact) facts;
+        Entry *said[HEART_WORDS_KEPT];  /* what nodes and leaders wrote last, a ring; for heart-echo.c */
+        unsigned n_said;
         ARRAY(HeartWord) words;
         HeartVm vms[HEART_VMS_MAX];
         unsigned n_vms;
         GHashTable *condemned;          /* index -> a loss by lease that is on its way there */
         bool stalls;                    /* with the next assignment that is on its way all disks hang */
+        bool begins_anew;               /* ... with an end that the victim reports; gpupoold there is killed */
+        bool blinks;                    /* ... with the victim's loss, and it is heard again */
         unsigned n_windows;             /* processes that run in one that is documented */
         HeartVisits visits;
 } HeartJudge;
@@ -328,6 +335,15 @@ HeartHost *heart_judge_leader(HeartJudge *judge);               /* that leads an
 bool heart_judge_status(HeartJudge *judge, ClusterStatus *ret); /* as the leader shows it; false: nobody leads */
 bool heart_judge_fits_elsewhere(HeartJudge *judge, const HeartVm *vm, const HeartHost *but);
 
+/* ---- words that come again */
+
+void heart_echo_note(HeartJudge *judge, const Entry *entry);    /* it was done */
+void heart_echo_clear(HeartJudge *judge);
+/* Some of them are written again, by whom it was; false: there is nobody to write them. */
+bool heart_echo_again(Heart *heart);
+/* A place on a node that is lost, for a VM that was there, as by somebody who has not read of the loss. */
+bool heart_echo_old_view(Heart *heart, const HeartHost *lost);
+
 /* ---- administrators */
 
 typedef struct HeartAdmin {
@@ -344,6 +360,7 @@ void heart_admin_init(HeartAdmin *admin, Heart *heart);
 void heart_admin_start(HeartAdmin *admin);
 void heart_admin_clear(HeartAdmin *admin);
 void heart_admin_calm(HeartAdmin *admin, bool calm);
+void heart_admin_freeze(HeartAdmin *admin, uint64_t ms);        /* 0: it is thawed */
 /* What was left open is closed: VMs are to run, nobody is drained, frozen or in quarantine. False: all of it is. */
 bool heart_admin_tidy(HeartAdmin *admin);
 /* A daemon that was asked is gone: nobody will answer. */
@@ -380,6 +397,7 @@ typedef enum HeartTrouble {
         TROUBLE_GUEST_OFF,
         TROUBLE_GPU_LOST,
         TROUBLE_CLOCK_STEP,             /* of realtime */
+        TROUBLE_ECHO,                   /* what was written is written again, late */
         TROUBLE_COUNT,
 } HeartTrouble;
 
@@ -437,6 +455,9 @@ typedef enum HeartFailure {
         FAILURE_BEHIND,                 /* a start fails, and it hears late that this was noted */
         FAILURE_UNDECIDED,              /* its VMs die, and their new places are long in being committed */
         FAILURE_OLD_LEADER,             /* cut off together with a leader that stands still for a while */
+        FAILURE_ANEW,                   /* gpupoold begins anew while the end of a start is on its way */
+        FAILURE_UNGUARDED,              /* the guard stands still, and later gpupoold as well */
+        FAILURE_THAWED,                 /* cut off with a long lease, and then the cluster is thawed */
         FAILURE_COUNT,
 } HeartFailure;
 
@@ -468,6 +489,7 @@ struct Heart {
         HeartHost *victim;              /* of the failure that is measured */
         HeartFailure failure;
         uint64_t failed_us;
+        bool old_view_was;              /* it was used in this failure */
         SimAlarm stop;                  /* its processes are stopped */
         uint64_t failures[FAILURE_COUNT];
         uint64_t n_steps;
