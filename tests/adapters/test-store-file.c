@@ -211,10 +211,12 @@ static void test_all_that_was_written_is_read_again(void) {
         directory_remove(directory);
 }
 
-static void test_after_closing_there_is_one_file(void) {
+static void test_after_closing_there_is_one_file_and_the_reserve(void) {
         g_autofree char *directory = new_directory(), *path = filled_file(directory);
+        g_autofree char *reserve = g_strconcat(path, "-reserve", NULL);
 
         g_assert_cmpint(g_unlink(path), ==, 0);
+        g_assert_cmpint(g_unlink(reserve), ==, 0);
         g_assert_cmpint(g_rmdir(directory), ==, 0);
 }
 
@@ -649,7 +651,7 @@ int main(int argc, char **argv) {
         TEST(a_missing_file_is_not_made_unasked);
         TEST(a_birth_cut_short_is_begun_anew);
         TEST(all_that_was_written_is_read_again);
-        TEST(after_closing_there_is_one_file);
+        TEST(after_closing_there_is_one_file_and_the_reserve);
         TEST(new_entries_replace_what_stood_there);
         TEST(a_foreign_snapshot_takes_all_entries_away);
         TEST(what_was_committed_is_remembered);

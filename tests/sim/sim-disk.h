@@ -7,8 +7,8 @@
  * Kept as the real ones keep it: writes in order, as many as have gathered in one transaction, all of it or nothing; a
  * write that fails is tried again, alone, after growing pauses; what is behind it waits, but for terms and votes, and
  * an own snapshot that finds no room goes to the end. Where small ones find room so do barriers and changes of members,
- * and while the engine says that it is urgent all entries. A power cut loses what is not durable; the transaction that is under way (or failed last) may turn out to be there or
- * not. */
+ * and while the engine says that it is urgent all entries. A power cut loses what is not durable; the transaction that
+ * is under way (or failed last) may turn out to be there or not. */
 
 #include "adapters/store/writer.h"
 #include "sim-time.h"

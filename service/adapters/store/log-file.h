@@ -92,17 +92,17 @@ typedef struct LogWrite {
  *
  * All other writes are -ENOSPC before they touch it. It lies in three places, used in this order:
  *
- *      registry.db-wal      LOG_FILE_MARGIN behind what is written; its last LOG_FILE_VITAL bytes for vital writes only.
- *                           A transaction of a vote or a barrier takes a page, or two
+ *      registry.db-wal      LOG_FILE_MARGIN behind what is written; its last LOG_FILE_VITAL bytes for vital writes
+ *                           only. A transaction of a vote or a barrier takes a page, or two
  *      registry.db          when that is used up, the write-ahead log is moved into the file and begins anew in the
  *                           blocks that it has. A vote needs no more room there, a barrier some 60 bytes
- *      registry.db-reserve  gets shorter, bit by bit, when the file cannot grow for that; and by half at a start on a full
- *                           disk, when there is no write-ahead log yet. Its last quarter is for vital writes only
+ *      registry.db-reserve  gets shorter, bit by bit, when the file cannot grow for that; and by half at a start on a
+ *                           full disk, when there is no write-ahead log yet. Its last quarter is for vital writes only
  *
  * So there is room for thousands of barriers, and some hundred KiB of entries before them. Until all three are whole
- * again other writes are refused. The first two are held for sure where the file system keeps blocks that were allocated ahead (ext4, XFS, tmpfs). Where each write takes new blocks
- * (btrfs, ZFS), and where others are quicker to take what the reserve gave back, a write needs room as everything does.
- */
+ * again other writes are refused. The first two are held for sure where the file system keeps blocks that were
+ * allocated ahead (ext4, XFS, tmpfs). Where each write takes new blocks (btrfs, ZFS), and where others are quicker to
+ * take what the reserve gave back, a write needs room as everything does. */
 #define LOG_FILE_MARGIN (1024U * 1024U)
 #define LOG_FILE_VITAL (128U * 1024U)
 #define LOG_FILE_RESERVE (2048U * 1024U)
@@ -119,6 +119,7 @@ int log_file_write_urgently(LogFile *file, const LogWrite *writes, size_t n);
 /* The snapshot that is stored now. 0, -ENOENT, or as above. */
 int log_file_read_snapshot(LogFile *file, LogSnapshot **ret);
 
-/* Sees to the room for vital writes. Moves the write-ahead log into the file when it has grown; if there is other work (not @idle), only when it has grown
- * a lot. Failing costs only room; it is tried again next time. Returns 0 or as above. */
+/* Sees to the room for vital writes. Moves the write-ahead log into the file when it has grown; if there is other work
+ * (not @idle), only when it has grown a lot. Failing costs only room; it is tried again next time. Returns 0 or as
+ * above. */
 int log_file_tidy(LogFile *file, bool idle);

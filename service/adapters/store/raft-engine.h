@@ -14,10 +14,10 @@
  *    that needs no disk goes on: confirmations, heartbeats, reads. Terms and votes do not wait behind entries that find
  *    no room, and have some of their own (log-file.h). A leader whose writes have failed for RAFT_PATIENCE_MS hands the
  *    lead to a voter that has everything, if there is one; and waits twice as long the next time that it has to.
- *  - Full disks are in no leader's way. A new one confirms nothing before its barrier is committed, so for barriers there
- *    is room on every disk; and while no leader is heard that has its barrier, also for the entries before it: those
- *    that a voter took and could not write, or did not get while its disk was full (log-file.h says how many). What a
- *    leader takes on afterwards is refused as before.
+ *  - Full disks are in no leader's way. A new one confirms nothing before its barrier is committed, so for barriers
+ *    there is room on every disk; and while no leader is heard that has its barrier, also for the entries before it:
+ *    those that a voter took and could not write, or did not get while its disk was full (log-file.h says how many).
+ *    What a leader takes on afterwards is refused as before.
  *  - A snapshot of a leader that arrives while an own one is being written waits for it (libraft's own I/O layer
  *    crashes).
  *
