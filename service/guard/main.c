@@ -446,7 +446,7 @@ static void open_board(const char *socket_path) {
         _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         off_t size = lseek(fd, 0, SEEK_END);
         board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (board == MAP_FAILED || (errno = posix_fallocate(fd, 0, sizeof(*board))) != 0)
+        if (board == MAP_FAILED || ftruncate(fd, sizeof(*board)) < 0 || (errno = posix_fallocate(fd, 0, sizeof(*board))))
                 REFUSE("%s cannot be had: %m", path);
         if (size == sizeof(*board) && board->layout == BOARD_LAYOUT)
                 return;

@@ -76,8 +76,7 @@ static pid_t start_guard(void) {
         struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = SOCKET_PATH };
         pid_t pid = fork();
         if (pid == 0) {
-                execl("/guard", "/guard", "--socket", SOCKET_PATH, "--user", "root", "--watchdog", "/dev/watchdog",
-                      NULL);
+                execl("/guard", "/guard", "--socket", SOCKET_PATH, "--watchdog", "/dev/watchdog", NULL);
                 _exit(1);
         }
         for (;;) {
@@ -138,8 +137,7 @@ static void run(const char *scene, pid_t guard, pid_t vm, int pidfd) {
         if (strcmp(scene, "next") == 0) {
                 (void) kill(guard, SIGKILL);
                 (void) waitpid(guard, NULL, 0);
-                guard = start_guard();
-                hold(pidfd);
+                guard = start_guard();          /* which holds the VM again by itself */
                 renew(4);
         }
         if (strcmp(scene, "left") == 0) {

@@ -100,9 +100,9 @@ PUBLIC ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
 
 /* ---- memory */
 
-PUBLIC int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
+PUBLIC int epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
         memory_is_out = getenv("GUARD_TEST_NO_MEMORY") != NULL;
-        return (int) syscall(SYS_epoll_pwait, fd, events, most, timeout, mask, (size_t) 8);
+        return (int) syscall(SYS_epoll_pwait, fd, events, most, timeout, NULL, (size_t) 8);
 }
 
 static void spend(const char *name) {

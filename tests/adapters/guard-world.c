@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -109,15 +109,16 @@ void await_instant(World *w, uint64_t instant_us) {
 }
 
 void start_guard(World *w) {
-        const struct passwd *user = getpwuid(getuid() == 0 ? 65534 : getuid());
-        g_assert_nonnull(user);
-        const char *words[ARGUMENTS_MAX] = { guard_program, "--socket", w->socket_path, "--user", user->pw_name };
+        const char *words[ARGUMENTS_MAX] = { guard_program, "--socket", w->socket_path };
         for (size_t i = 0; w->arguments[i]; i++)
-                words[5 + i] = w->arguments[i];
+                words[3 + i] = w->arguments[i];
         w->guard = fork();
         g_assert_cmpint(w->guard, >=, 0);
         if (w->guard == 0) {
-                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+                (void) umask(0117);     /* as its unit has it, with a group */
+                if (getuid() == 0 && setgid(GUARD_GROUP) < 0)
+                        _exit(126);
+                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);        /* which setgid() takes away */
                 for (size_t i = 0; w->environment[i]; i += 2)
                         (void) setenv(w->environment[i], w->environment[i + 1], 1);
                 execv(guard_program, (char **) words);
@@ -144,6 +145,21 @@ static int await_end(World *w, pid_t pid) {
                         g_usleep(10 * MS);
         }
         return status;
+}
+
+void kill_guard(World *w) {
+        unsigned before = w->n_disconnected;
+        end_process(w->guard);
+        w->guard = 0;
+        if (w->link)
+                await(w, &w->n_disconnected, before + 1);
+}
+
+void start_next_guard(World *w) {
+        unsigned before = w->n_connected, anew = w->n_anew;
+        start_guard(w);
+        await(w, &w->n_connected, before + 1);
+        g_assert_cmpuint(w->n_anew, ==, anew + 1);
 }
 
 int await_end_of_guard(World *w) {
@@ -181,6 +197,7 @@ void world_prepare(World *w) {
         strcpy(w->folder, "/tmp/test-guard-XXXXXX");
         g_assert_nonnull(g_mkdtemp_full(w->folder, 0755));
         g_snprintf(w->socket_path, sizeof(w->socket_path), "%s/guard.sock", w->folder);
+        g_snprintf(w->board_path, sizeof(w->board_path), "%s.lease", w->socket_path);
         start_guard(w);
 }
 
@@ -217,8 +234,7 @@ void world_end(World *w) {
         while (waitpid(-1, NULL, 0) > 0)
                 ;                       /* what it left behind ends, as nothing lives */
         (void) unlink(w->socket_path);
-        g_autofree char *board = g_strdup_printf("%s.lease", w->socket_path);
-        (void) unlink(board);
+        (void) unlink(w->board_path);
         g_assert_cmpint(rmdir(w->folder), ==, 0);
 }
 

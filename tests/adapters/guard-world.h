@@ -20,6 +20,7 @@
 #define IS_SANITIZED false
 #endif
 
+#define GUARD_GROUP 65534               /* whose group the guard has, when this is root */
 #define PATIENCE_US (20ULL * 1000 * 1000)
 #define KILL_TIMEOUT_US (5ULL * 1000 * 1000)
 #define MS UINT64_C(1000)
@@ -32,7 +33,7 @@ typedef struct Processes {
 } Processes;
 
 typedef struct World {
-        char folder[64], socket_path[128];
+        char folder[64], socket_path[128], board_path[136];
         const char *arguments[8];               /* more for the guard, and NULL */
         const char *environment[8];             /* name, value, name, value, and NULL */
         pid_t guard;
@@ -63,6 +64,9 @@ void world_end(World *w);
 #define WORLD _cleanup_(world_end) World w = {}; world_begin(&w)
 
 void start_guard(World *w);
+/* As by SIGKILL; and one that comes then, until the link is up again. */
+void kill_guard(World *w);
+void start_next_guard(World *w);
 /* Waits for the guard's end. Returns its status. */
 int await_end_of_guard(World *w);
 /* The process that a guard has left behind; the test is its foster parent. 0: there is none. */

@@ -179,7 +179,7 @@ static void test_any_times_are_borne(void) {
 static void test_a_vm_that_is_stopped_goes_on_with_a_new_lease(void) {
         WORLD;
         pid_t pid;
-        _cleanup_close_ int vm = start_vm(&w, &pid), other = start_vm(&w, NULL);
+        _cleanup_close_ int vm = start_vm(&w, &pid);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
         uint64_t until = in(200 * MS);
         g_assert_cmpint(lease(&w, until, HOUR), ==, GUARD_CALL_OK);
@@ -189,12 +189,10 @@ static void test_a_vm_that_is_stopped_goes_on_with_a_new_lease(void) {
         g_assert_true(w.entries[0].alive);
         g_assert_true(guard_state(&w).stopped);
         g_assert_false(guard_state(&w).ended);
-        g_assert_cmpint(hold(&w, 2, 7, other), ==, GUARD_CALL_LEASE_ENDED);
 
         g_assert_cmpint(lease(&w, in(HOUR), HOUR), ==, GUARD_CALL_OK);
         await_continuation(pid);
         g_assert_false(guard_state(&w).stopped);
-        g_assert_cmpint(hold(&w, 2, 7, other), ==, GUARD_CALL_OK);
         g_assert_cmpuint(w.n_ended, ==, 0);
 }
 
@@ -260,23 +258,96 @@ static void test_when_all_that_is_stopped_dies_the_lease_has_ended(void) {
         await(&w, &w.n_ended, 1);
 }
 
-/* The next guard does not know that it is stopped; it is given it, and then a lease. */
-static void test_what_a_guard_before_has_stopped_goes_on_with_the_next_lease(void) {
+/* ---- what is held after the deadline fares as what was held before */
+
+static void test_what_is_held_while_others_are_stopped_is_stopped(void) {
         WORLD;
-        pid_t pid;
-        _cleanup_close_ int vm = start_vm(&w, &pid);
+        pid_t pid, late_pid;
+        _cleanup_close_ int vm = start_vm(&w, &pid), late = start_vm(&w, &late_pid);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
         g_assert_cmpint(lease(&w, just_passed(), HOUR), ==, GUARD_CALL_OK);
         await_stop(pid);
-        end_process(w.guard);
-        await(&w, &w.n_disconnected, 1);
-        start_guard(&w);
-        await(&w, &w.n_connected, 2);
-        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
-        int status;
-        g_assert_cmpint(waitpid(pid, &status, WCONTINUED | WNOHANG), ==, 0);
+        g_assert_cmpint(hold(&w, 2, 7, late), ==, GUARD_CALL_OK);
+        await_stop(late_pid);
+        g_assert_true(guard_state(&w).stopped);
+        g_assert_cmpint(hold(&w, 2, 7, late), ==, GUARD_CALL_OK);       /* once more is nothing new */
         g_assert_cmpint(lease(&w, in(HOUR), HOUR), ==, GUARD_CALL_OK);
         await_continuation(pid);
+        await_continuation(late_pid);
+        g_assert_cmpint(lease(&w, in(100 * MS), 100 * MS), ==, GUARD_CALL_OK);
+        await(&w, &w.n_ended, 1);
+        g_assert_true(is_dead(late));
+        g_assert_cmpuint(w.n_died_at_end, ==, 2);
+}
+
+static void test_what_is_held_while_others_are_killed_is_killed(void) {
+        WORLD;
+        pid_t pid;
+        _cleanup_close_ int slow = start_immortal_vm(&w, &pid), late = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, slow), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, just_passed(), 0), ==, GUARD_CALL_OK);
+        await_death_throes(pid);
+        g_assert_cmpint(hold(&w, 2, 7, late), ==, GUARD_CALL_LEASE_ENDED);
+        await(&w, &w.n_died, 1);
+        g_assert_true(is_dead(late));
+        g_assert_cmpuint(list(&w), ==, 2);
+        g_assert_cmpint(hold(&w, 1, 7, slow), ==, GUARD_CALL_LEASE_ENDED);
+        g_assert_cmpuint(w.n_ended, ==, 0);
+        let_die(pid);
+        await(&w, &w.n_ended, 1);
+        g_assert_cmpuint(w.n_died_at_end, ==, 2);
+}
+
+static void test_what_is_held_after_the_end_is_killed_and_the_end_is_said_again(void) {
+        WORLD;
+        g_assert_cmpint(lease(&w, just_passed(), 0), ==, GUARD_CALL_OK);
+        await(&w, &w.n_ended, 1);
+        for (unsigned i = 1; i <= 3; i++) {
+                pid_t pid;
+                _cleanup_close_ int vm = start_immortal_vm(&w, &pid);
+                g_assert_cmpint(hold(&w, i, 7, vm), ==, GUARD_CALL_LEASE_ENDED);
+                await_death_throes(pid);
+                g_assert_true(guard_state(&w).ended);
+                g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_LEASE_ENDED);    /* it lives */
+                g_assert_cmpuint(w.n_ended, ==, i);
+                let_die(pid);
+                await(&w, &w.n_ended, i + 1);
+                g_assert_cmpuint(w.n_died_at_end, ==, i);
+                g_assert_true(is_dead(vm));
+        }
+        g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
+        _cleanup_close_ int vm = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 9, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_false(is_dead(vm));
+}
+
+/* All was dead before the hold was over: that was the end, and what comes later is not merely stopped. */
+static void test_after_an_early_end_nothing_is_stopped_only(void) {
+        WORLD;
+        _cleanup_close_ int vm = start_vm(&w, NULL), late = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, just_passed(), HOUR), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill_vm(&w, 1, 7), ==, GUARD_CALL_OK);
+        await(&w, &w.n_ended, 1);
+        g_assert_cmpint(hold(&w, 2, 7, late), ==, GUARD_CALL_LEASE_ENDED);
+        await(&w, &w.n_ended, 2);
+        g_assert_true(is_dead(late));
+}
+
+/* What may not be held at all is not touched, however late it is. */
+static void test_what_is_not_to_be_held_is_not_killed_for_it(void) {
+        WORLD;
+        pid_t pid;
+        _cleanup_close_ int slow = start_immortal_vm(&w, &pid), other = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, slow), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, just_passed(), 0), ==, GUARD_CALL_OK);
+        await_death_throes(pid);
+        g_assert_cmpint(hold(&w, 1, 7, other), ==, GUARD_CALL_CONFLICT);
+        g_assert_cmpint(hold(&w, 1, 6, other), ==, GUARD_CALL_STALE);
+        await_instant(&w, in(300 * MS));
+        g_assert_false(is_dead(other));
+        let_die(pid);
+        await(&w, &w.n_ended, 1);
 }
 
 /* ---- there is no way back */
@@ -293,19 +364,16 @@ static void test_while_something_dies_the_end_is_not_said_and_no_lease_is_taken(
         await_instant(&w, in(500 * MS));
         g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_LEASE_ENDED);
         g_assert_cmpint(lease(&w, 0, 0), ==, GUARD_CALL_LEASE_ENDED);
-        g_assert_cmpint(hold(&w, 3, 7, other), ==, GUARD_CALL_LEASE_ENDED);
-        g_assert_cmpint(hold(&w, 1, 7, slow), ==, GUARD_CALL_LEASE_ENDED);
         g_assert_true(guard_state(&w).ended);
         g_assert_cmpuint(w.n_ended, ==, 0);
-        g_assert_false(is_dead(other));
 
         let_die(pid);
         await(&w, &w.n_ended, 1);
         g_assert_cmpuint(w.n_died_at_end, ==, 2);
-        g_assert_cmpint(hold(&w, 3, 7, other), ==, GUARD_CALL_LEASE_ENDED);
         g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
         g_assert_false(guard_state(&w).ended);
         g_assert_cmpint(hold(&w, 3, 7, other), ==, GUARD_CALL_OK);
+        g_assert_false(is_dead(other));
 }
 
 static void test_a_signal_that_the_kernel_refused_is_sent_again(void) {
@@ -386,8 +454,41 @@ static void test_a_guard_that_slept_past_the_deadline_kills_before_it_serves(voi
                 g_assert_cmpuint(answer.stage, ==, GUARD_STAGE_KILLING);
         }
         await_death_throes(pid);
+        await_death(other);
         let_die(pid);
         await(&w, &w.n_ended, 1);
+}
+
+/* With a hold they are stopped first, and go on with the lease that waited; whose time is over, too, they are killed. */
+static void test_a_guard_that_slept_past_the_deadline_stops_before_it_serves(void) {
+        for (unsigned late = 0; late <= 1; late++) {
+                WORLD;
+                pid_t pid, other_pid;
+                _cleanup_close_ int vm = start_vm(&w, &pid), other = start_vm(&w, &other_pid), raw = connect_raw(&w);
+                g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+                uint64_t until = in(300 * MS);
+                g_assert_cmpint(lease(&w, until, late ? 200 * MS : HOUR), ==, GUARD_CALL_OK);
+                g_assert_cmpint(kill(w.guard, SIGSTOP), ==, 0);
+                g_assert_cmpint(waitpid(w.guard, NULL, WUNTRACED), ==, w.guard);
+                GuardMessage another = { .version = GUARD_VERSION, .type = GUARD_HOLD, .cookie = 1, .epoch = 1,
+                                         .vm = "other" };
+                g_assert_cmpint(send_raw(raw, &another, sizeof(another), &other, 1), ==, sizeof(another));
+                g_usleep(until - now_us() + 300 * MS);
+                g_assert_cmpint(kill(w.guard, SIGCONT), ==, 0);
+                GuardMessage answer = receive_raw(raw);
+                g_assert_cmpuint(answer.answer, ==, late ? GUARD_LEASE_ENDED : GUARD_OK);
+                g_assert_cmpuint(answer.stage, ==, late ? GUARD_STAGE_KILLING : GUARD_STAGE_STOPPED);
+                if (late) {
+                        await_death(vm);
+                        await_death(other);
+                        continue;
+                }
+                await_stop(pid);
+                await_stop(other_pid);
+                g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
+                await_continuation(pid);
+                await_continuation(other_pid);
+        }
 }
 
 /* The request came in time, and was in hand when the guard stood still. */
@@ -404,6 +505,7 @@ static void test_a_request_that_was_in_hand_at_the_deadline_is_too_late(void) {
         g_assert_cmpint(lease(&w, in(1100 * MS), 0), ==, GUARD_CALL_OK);        /* taken when 400 ms are left */
         g_assert_cmpint(hold(&w, 2, 7, other), ==, GUARD_CALL_LEASE_ENDED);
         await_death_throes(pid);
+        await_death(other);
         let_die(pid);
         await(&w, &w.n_ended, 1);
 }
@@ -430,30 +532,6 @@ static void test_the_time_of_a_suspended_host_counts(void) {
         g_assert_cmpint(lease(&w, until + HOUR, 0), ==, GUARD_CALL_OK);
         await(&w, &w.n_ended, 1);
         g_assert_cmpuint(now_us(), >=, until);
-        g_assert_true(is_dead(vm));
-}
-
-static void test_the_next_guard_is_told_everything_again(void) {
-        WORLD;
-        _cleanup_close_ int vm = start_vm(&w, NULL);
-        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
-        uint64_t until = in(HOUR);
-        g_assert_cmpint(lease(&w, until, 5), ==, GUARD_CALL_OK);
-        end_process(w.guard);
-        await(&w, &w.n_disconnected, 1);
-        g_assert_cmpuint(guard_state(&w).until_us, ==, until);  /* nobody has said anything else yet */
-        g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_NOT_CONNECTED);
-
-        start_guard(&w);
-        await(&w, &w.n_connected, 2);
-        g_assert_cmpuint(w.n_anew, ==, 2);
-        g_assert_cmpuint(guard_state(&w).until_us, ==, 0);
-        g_assert_cmpuint(guard_state(&w).hold_us, ==, 0);
-        g_assert_false(guard_state(&w).ended);
-        g_assert_false(is_dead(vm));
-        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
-        g_assert_cmpint(lease(&w, GUARD_AT_ONCE, 0), ==, GUARD_CALL_OK);
-        await(&w, &w.n_ended, 1);
         g_assert_true(is_dead(vm));
 }
 
@@ -580,9 +658,15 @@ static void step_hold(World *w, Model *model, unsigned i) {
                 w->vms.n--;             /* the guard's, or ours at the end */
                 model->held[i] = false;
         }
-        GuardResult expected = model->stage == GUARD_STAGE_RUNNING ? GUARD_CALL_OK : GUARD_CALL_LEASE_ENDED;
-        g_assert_cmpint(hold(w, i, 1, model->vms[i]), ==, expected);
-        model->held[i] = model->held[i] || expected == GUARD_CALL_OK;
+        bool begins = !model->held[i], is_late = model->stage == GUARD_STAGE_ENDED;
+        unsigned ended = w->n_ended;
+        g_assert_cmpint(hold(w, i, 1, model->vms[i]), ==, is_late ? GUARD_CALL_LEASE_ENDED : GUARD_CALL_OK);
+        model->held[i] = true;
+        if (!is_late)
+                return;
+        g_assert_true(begins);          /* what was held before is dead */
+        await(w, &w->n_ended, ended + 1);
+        bury(model, i);
 }
 
 static void step_kill(World *w, Model *model, unsigned i) {
@@ -693,8 +777,15 @@ static void test_the_guard_takes_no_memory_after_its_start(void) {
         g_assert_cmpint(send_raw(raw, "nonsense", 8, NULL, 0), ==, 8);
         g_autofree char *after = memory_map(w.guard);
         g_assert_cmpstr(before, ==, after);
-        g_assert_cmpint(lease(&w, in(500 * MS), 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
         g_assert_cmpint(hold(&w, 1, 9, vm), ==, GUARD_CALL_OK);
+        kill_guard(&w);
+        start_next_guard(&w);
+        g_autofree char *next_before = memory_map(w.guard);
+        g_assert_cmpint(lease(&w, in(500 * MS), 0), ==, GUARD_CALL_OK);
+        g_assert_cmpuint(list(&w), ==, 1);
+        g_autofree char *next_after = memory_map(w.guard);
+        g_assert_cmpstr(next_before, ==, next_after);
         g_assert_cmpint(kill(w.guard, SIGTERM), ==, 0);
         g_assert_cmpint(await_end_of_guard(&w), ==, 0);
         await_death(vm);
@@ -722,16 +813,20 @@ int main(int argc, char **argv) {
         TEST(a_vm_that_somebody_continues_is_stopped_again);
         TEST(a_lease_that_has_passed_continues_nothing);
         TEST(when_all_that_is_stopped_dies_the_lease_has_ended);
-        TEST(what_a_guard_before_has_stopped_goes_on_with_the_next_lease);
+        TEST(what_is_held_while_others_are_stopped_is_stopped);
+        TEST(what_is_held_while_others_are_killed_is_killed);
+        TEST(what_is_held_after_the_end_is_killed_and_the_end_is_said_again);
+        TEST(after_an_early_end_nothing_is_stopped_only);
+        TEST(what_is_not_to_be_held_is_not_killed_for_it);
         TEST(while_something_dies_the_end_is_not_said_and_no_lease_is_taken);
         TEST(a_signal_that_the_kernel_refused_is_sent_again);
         TEST(after_the_end_everything_begins_anew);
         TEST(without_a_client_the_deadline_counts);
         TEST(an_end_while_the_link_was_down_is_told_when_it_is_back);
         TEST(a_guard_that_slept_past_the_deadline_kills_before_it_serves);
+        TEST(a_guard_that_slept_past_the_deadline_stops_before_it_serves);
         TEST(a_request_that_was_in_hand_at_the_deadline_is_too_late);
         TEST(the_time_of_a_suspended_host_counts);
-        TEST(the_next_guard_is_told_everything_again);
         TEST(a_guard_that_hangs_answers_no_lease);
         TEST(every_packet_tells_the_state_and_every_client_is_told);
         TEST(at_random_it_does_as_a_model_says);

@@ -11,19 +11,25 @@
 
 static const char *preload;
 
+static void ask_to_end(World *w) {
+        unsigned before = w->n_disconnected;
+        g_assert_cmpint(kill(w->guard, SIGTERM), ==, 0);
+        g_assert_cmpint(await_end_of_guard(w), ==, 0);
+        await(w, &w->n_disconnected, before + 1);
+}
+
 static void begin_leaving(World *w, uint64_t until_us, uint64_t hold_us, int vm) {
         g_assert_cmpint(hold(w, 1, 7, vm), ==, GUARD_CALL_OK);
         g_assert_cmpint(lease(w, until_us, hold_us), ==, GUARD_CALL_OK);
-        g_assert_cmpint(kill(w->guard, SIGTERM), ==, 0);
-        g_assert_cmpint(await_end_of_guard(w), ==, 0);
-        await(w, &w->n_disconnected, 1);
+        ask_to_end(w);
 }
 
-static void begin_next(World *w, int vm) {
-        start_guard(w);
-        await(w, &w->n_connected, 2);
-        g_assert_cmpuint(w->n_anew, ==, 2);
-        g_assert_cmpint(hold(w, 1, 7, vm), ==, GUARD_CALL_OK);
+/* The next guard has ended it. */
+static void expect_remnant_killed(World *w) {
+        int status = await_end_of_remnant(w);
+        g_assert_true(WIFSIGNALED(status));
+        g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
+        g_assert_cmpint(find_remnant(w), ==, 0);
 }
 
 static void test_a_guard_that_left_keeps_the_deadline(void) {
@@ -63,53 +69,65 @@ static void test_a_guard_that_left_is_needed_no_more_when_all_are_dead(void) {
         g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
 }
 
-static void test_the_next_guard_with_a_lease_takes_over(void) {
+static void test_the_next_guard_ends_the_one_that_left_and_holds_what_it_held(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
         uint64_t until = in(2 * SECOND);
         begin_leaving(&w, until, 0, vm);
-        begin_next(&w, vm);
+        start_next_guard(&w);
+        expect_remnant_killed(&w);
+        g_assert_cmpuint(w.met.until_us, ==, until);
+        g_assert_cmpuint(list(&w), ==, 1);
+        g_assert_cmpuint(w.entries[0].epoch, ==, 7);
+        g_assert_true(w.entries[0].alive);
         g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
-        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
         await_instant(&w, until);
         g_assert_false(is_dead(vm));
         g_assert_cmpuint(w.n_died, ==, 0);
 }
 
-/* A lease may be long; those that left do not pile up for it. */
-static void test_whoever_left_goes_soon(void) {
+/* A lease may be long, and upgrades many; those that left do not pile up for it. */
+static void test_there_is_one_that_left_at_most(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
-        begin_leaving(&w, in(HOUR), HOUR, vm);
-        begin_next(&w, vm);
-        g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
-        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, in(HOUR), HOUR), ==, GUARD_CALL_OK);
+        for (unsigned i = 0; i < 5; i++) {
+                ask_to_end(&w);
+                start_next_guard(&w);
+                expect_remnant_killed(&w);
+                g_assert_cmpuint(list(&w), ==, 1);
+        }
         g_assert_false(is_dead(vm));
 }
 
-static void test_the_next_guard_without_a_lease_takes_nothing_over(void) {
+static void test_the_next_guard_kills_at_the_deadline_of_the_one_that_left(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
         uint64_t until = in(SECOND);
         begin_leaving(&w, until, 0, vm);
-        begin_next(&w, vm);
+        start_next_guard(&w);
+        expect_remnant_killed(&w);
         await(&w, &w.n_died, 1);
         g_assert_cmpuint(now_us(), >=, until);
-        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
+        await(&w, &w.n_ended, 1);
 }
 
-static void test_the_next_guard_with_a_lease_that_is_over_takes_nothing_over(void) {
+/* Nobody is left alone by a guard that is asked for what it cannot have. */
+static void test_a_next_guard_that_does_not_start_takes_nothing_over(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
-        begin_leaving(&w, in(SECOND), HOUR, vm);
-        start_guard(&w);
-        await(&w, &w.n_connected, 2);
-        g_assert_cmpint(lease(&w, in(100 * MS), 0), ==, GUARD_CALL_OK);
-        await(&w, &w.n_ended, 1);
+        uint64_t until = in(700 * MS);
+        begin_leaving(&w, until, 0, vm);
         pid_t remnant = find_remnant(&w);
-        await_instant(&w, in(SECOND));
+        w.arguments[0] = "--watchdog";
+        w.arguments[1] = "/dev/null";
+        start_guard(&w);
+        g_assert_cmpint(WEXITSTATUS(await_end_of_guard(&w)), ==, 78);
         g_assert_cmpint(find_remnant(&w), ==, remnant);
-        g_assert_false(is_dead(vm));
+        await_death(vm);
+        g_assert_cmpuint(now_us(), >=, until);
+        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
 }
 
 static void test_what_a_guard_that_left_has_stopped_goes_on_with_the_next_one_s_lease(void) {
@@ -118,42 +136,58 @@ static void test_what_a_guard_that_left_has_stopped_goes_on_with_the_next_one_s_
         _cleanup_close_ int vm = start_vm(&w, &pid);
         begin_leaving(&w, in(200 * MS), HOUR, vm);
         await_stop(pid);
-        begin_next(&w, vm);
+        start_next_guard(&w);
+        expect_remnant_killed(&w);
+        g_assert_true(w.met.stopped);
         g_assert_cmpint(lease(&w, in(HOUR), HOUR), ==, GUARD_CALL_OK);
-        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
         await_continuation(pid);
-        int status;
-        while (waitpid(pid, &status, WUNTRACED | WCONTINUED | WNOHANG) > 0)     /* both may have done it */
-                g_assert_false(WIFSTOPPED(status));
         g_assert_false(is_dead(vm));
 }
 
-/* The one that left had already looked, and found no other, when the next one came. */
+/* It was about to send its signal when the next one came. */
 static void test_whoever_left_does_not_have_the_last_word(void) {
         _cleanup_(world_end) World w = { .environment = { "LD_PRELOAD", preload, "GUARD_TEST_LATE_STOP", "300" } };
         world_begin(&w);
         pid_t pid;
         _cleanup_close_ int vm = start_vm(&w, &pid);
-        begin_leaving(&w, in(500 * MS), HOUR, vm);
-        await_stop(pid);
+        uint64_t until = in(500 * MS);
+        begin_leaving(&w, until, HOUR, vm);
+        await_instant(&w, until + 100 * MS);
         w.environment[0] = NULL;
-        begin_next(&w, vm);
+        start_next_guard(&w);
         g_assert_cmpint(lease(&w, in(HOUR), HOUR), ==, GUARD_CALL_OK);
-        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
+        expect_remnant_killed(&w);
+        await_instant(&w, in(500 * MS));
         int last = 0;
         for (int status; waitpid(pid, &status, WUNTRACED | WCONTINUED | WNOHANG) > 0;)
                 last = status;
-        g_assert_true(WIFCONTINUED(last));
+        g_assert_true(last == 0 || WIFCONTINUED(last));
 }
 
 static void test_asked_to_end_the_guard_leaves_nothing_if_there_is_no_deadline(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
-        g_assert_cmpint(kill(w.guard, SIGTERM), ==, 0);
-        g_assert_cmpint(await_end_of_guard(&w), ==, 0);
+        ask_to_end(&w);
         g_assert_cmpint(find_remnant(&w), ==, 0);
         g_assert_false(is_dead(vm));
+        start_next_guard(&w);
+        g_assert_cmpuint(list(&w), ==, 1);
+}
+
+static void test_a_guard_that_ends_and_holds_nothing_leaves_no_deadline(void) {
+        WORLD;
+        _cleanup_close_ int vm = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill_vm(&w, 1, 7), ==, GUARD_CALL_OK);
+        ask_to_end(&w);
+        g_assert_cmpint(find_remnant(&w), ==, 0);
+        start_next_guard(&w);
+        g_assert_cmpuint(w.met.until_us, ==, 0);
+        g_assert_false(w.met.ended);
+        g_assert_cmpint(waitpid(w.vms.items[0], NULL, WNOHANG), ==, w.vms.items[0]);
+        w.vms.n = 0;
 }
 
 int main(int argc, char **argv) {
@@ -163,13 +197,14 @@ int main(int argc, char **argv) {
         TEST(a_guard_that_left_keeps_the_deadline);
         TEST(a_guard_that_left_stops_and_kills_too);
         TEST(a_guard_that_left_is_needed_no_more_when_all_are_dead);
-        TEST(the_next_guard_with_a_lease_takes_over);
-        TEST(the_next_guard_without_a_lease_takes_nothing_over);
-        TEST(the_next_guard_with_a_lease_that_is_over_takes_nothing_over);
+        TEST(the_next_guard_ends_the_one_that_left_and_holds_what_it_held);
+        TEST(there_is_one_that_left_at_most);
+        TEST(the_next_guard_kills_at_the_deadline_of_the_one_that_left);
+        TEST(a_next_guard_that_does_not_start_takes_nothing_over);
         TEST(what_a_guard_that_left_has_stopped_goes_on_with_the_next_one_s_lease);
-        TEST(whoever_left_goes_soon);
         TEST(whoever_left_does_not_have_the_last_word);
         TEST(asked_to_end_the_guard_leaves_nothing_if_there_is_no_deadline);
+        TEST(a_guard_that_ends_and_holds_nothing_leaves_no_deadline);
 #undef TEST
         return g_test_run();
 }
