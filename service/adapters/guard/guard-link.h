@@ -17,7 +17,8 @@ typedef struct GuardLink GuardLink;
 
 /* How a call ended. All but the last three are the guard's own words. */
 typedef enum GuardResult {
-        GUARD_CALL_OK,                  /* hold: held; kill: dead, proven by its pidfd; release: forgotten */
+        GUARD_CALL_OK,                  /* hold: held, and stopped if the others are; kill: dead, proven by its pidfd;
+                                         * release: forgotten */
         GUARD_CALL_NOT_HELD,
         GUARD_CALL_CONFLICT,            /* hold: another process of this VM is held and lives */
         GUARD_CALL_STALE,               /* hold: a newer epoch was held already */
@@ -25,7 +26,7 @@ typedef enum GuardResult {
         GUARD_CALL_ALIVE,               /* release: not dead */
         GUARD_CALL_FULL,
         GUARD_CALL_REFUSED,             /* the guard could not do it, or speaks another version */
-        GUARD_CALL_LEASE_ENDED,         /* hold, lease: the deadline has passed */
+        GUARD_CALL_LEASE_ENDED,         /* hold: held, and being killed, as the deadline has passed; lease: refused */
         GUARD_CALL_NOT_OURS,            /* hold: not a process that it may kill */
         GUARD_CALL_TIMED_OUT,           /* no answer in time: a hold may stand, a kill may still come true */
         GUARD_CALL_LOST,                /* the link broke before the answer; list when it is back */
@@ -42,8 +43,9 @@ typedef struct GuardEntry {
 } GuardEntry;
 
 typedef struct GuardCallbacks {
-        /* @anew: this is not the guard of last time (or the first one), so it holds nothing of what was given before:
-         * give it every VM again. Who died while the link was down is told by guard_list() only. */
+        /* @anew: this is not the guard of last time (or the first one). It holds what that one held and still lives,
+         * and goes by its deadline, or knows nothing of it: list, and give it again what is not there. Who died while
+         * the link was down is told by guard_list() only: as dead, or by another guard not at all. */
         void (*connected)(bool anew, void *userdata);
         void (*disconnected)(void *userdata);
         void (*vm_died)(const VmId *vm, uint64_t epoch, void *userdata);
