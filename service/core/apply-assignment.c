@@ -166,6 +166,10 @@ static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *comm
                                  node->name);
         else if (node->lost && !MUTANT(ASSIGN_TO_LOST))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is lost", vm->name, node->name);
+        else if (!node_record_proves_its_end(apply->registry, node))
+                r = apply_refuse(apply, VERDICT_CONFLICT,
+                                 "VM %s: node %s has not announced its leases yet, so no time would prove that it is "
+                                 "dead: again in a moment", vm->name, node->name);
         else if (node->drain != DRAIN_NONE)
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s: node %s is drained and takes no VM", vm->name,
                                  node->name);

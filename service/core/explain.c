@@ -90,6 +90,12 @@ static int say_drained(const Case *c, PlacementReason *ret) {
         return r < 0 ? r : text_printf(&ret->remedy, "resume it (gpupoolctl node resume %s)", record->name);
 }
 
+static int say_joining(const Case *c, PlacementReason *ret) {
+        int r = text_set(&ret->sentence, "it is joining: it has not announced its leases yet");
+        return r < 0 ? r : text_printf(&ret->remedy, "wait a moment; if it stays so, see on %s: systemctl status "
+                                       "gpupoold", node_name(c));
+}
+
 static int say_witness(const Case *c, PlacementReason *ret) {
         int r = text_set(&ret->sentence, "it is a witness: it votes and runs no VM");
         return r < 0 ? r : text_set(&ret->remedy, "choose another node");
@@ -344,6 +350,7 @@ static const struct {
         [HINDRANCE_DRAINED] = { "draining", say_drained },
         [HINDRANCE_SILENT] = { "node-silent", say_silent },
         [HINDRANCE_LEVEL] = { "level", say_level },
+        [HINDRANCE_JOINING] = { "joining", say_joining },
         [HINDRANCE_HYPERVISOR] = { "no-hypervisor", say_hypervisor },
         [HINDRANCE_GUARD] = { "no-guard", say_guard },
         [HINDRANCE_WITH] = { "affinity-with", say_with },

@@ -28,6 +28,8 @@ static unsigned find_troubles(const World *world, const NodeRecord *record, cons
                 troubles |= NODE_LOST;
         if (record->drain != DRAIN_NONE)
                 troubles |= NODE_DRAINED;
+        if (!record->witness && !node_record_proves_its_end(world->registry, record))
+                troubles |= NODE_NO_LEASE;
         if (!facts || (life && life->silent))
                 troubles |= NODE_SILENT;
         if (!facts)

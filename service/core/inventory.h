@@ -23,6 +23,7 @@ typedef enum NodeTrouble {
         NODE_WITNESS = 1 << 5,          /* runs nothing, ever */
         NODE_DRAINED = 1 << 6,          /* its VMs leave it, if there are any */
         NODE_IMAGINED_LOST = 1 << 7,    /* what if it were lost */
+        NODE_NO_LEASE = 1 << 8,         /* it has announced none yet */
 } NodeTrouble;
 
 typedef struct InventoryNode {

@@ -12,6 +12,7 @@ typedef enum Hindrance {
         HINDRANCE_DRAINED,
         HINDRANCE_SILENT,
         HINDRANCE_LEVEL,
+        HINDRANCE_JOINING,              /* it has not announced its leases yet */
         HINDRANCE_HYPERVISOR,
         HINDRANCE_GUARD,
         HINDRANCE_WITH,                 /* a VM that it must be with runs elsewhere */

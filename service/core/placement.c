@@ -70,6 +70,7 @@ static unsigned judge_node(const Request *request, size_t node) {
                 { NODE_DRAINED, HINDRANCE_DRAINED },
                 { NODE_SILENT, HINDRANCE_SILENT },
                 { NODE_LEVEL_TOO_LOW, HINDRANCE_LEVEL },
+                { NODE_NO_LEASE, HINDRANCE_JOINING },
                 { NODE_NO_HYPERVISOR, HINDRANCE_HYPERVISOR },
                 { NODE_NO_GUARD, HINDRANCE_GUARD },
         };

@@ -275,6 +275,10 @@ bool registry_node_is_idle(const Registry *registry, const NodeRecord *node) {
         return true;
 }
 
+bool node_record_proves_its_end(const Registry *registry, const NodeRecord *node) {
+        return registry->level < LEVEL_FAILOVER || node->lease_ms > 0;
+}
+
 uint64_t node_record_longest_lease_ms(const NodeRecord *node) {
         return node->long_lease_ms > node->lease_ms ? node->long_lease_ms : node->lease_ms;
 }

@@ -225,6 +225,10 @@ bool registry_has_ordinary_leases(const Registry *registry);
 bool registry_node_is_idle(const Registry *registry, const NodeRecord *node);
 /* The longest lease that this node may have been granted, in ms; 0: it has none. */
 uint64_t node_record_longest_lease_ms(const NodeRecord *node);
+
+/* May it be given a VM, as far as that goes: were it to die then, time alone would prove it. Not while it was admitted
+ * and has announced no leases. Below LEVEL_FAILOVER nothing is proven so, and nothing asked for. */
+bool node_record_proves_its_end(const Registry *registry, const NodeRecord *node);
 const char *loss_evidence_to_text(LossEvidence evidence);       /* "lease", "power-off", "new-boot", "confirmed" */
 
 const char *quarantine_cause_to_sentence(QuarantineCause cause);

@@ -204,6 +204,25 @@ static void test_a_lost_node_takes_no_vm_and_says_how_it_comes_back(void) {
                                   "again, or see there: systemctl status gpupoold");
 }
 
+static void test_a_node_that_has_announced_no_leases_takes_no_vm(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
+        with_gpus(w, "a", 1);
+        with_gpus(w, "b", 1);
+        pool_of(w, "training", "a b");
+        vm_of(w, "bert", "training", 1);
+        ASSERT_PLACE(w, "bert", "a: 41");               /* below that level nobody has */
+        w->registry->level = LEVEL_FAILOVER;
+        for (const char *node = "ab"; *node; node++)
+                node_named(w, (char[]) { *node, 0 })->level = LEVEL_FAILOVER;
+        node_named(w, "b")->lease_ms = 3000;
+        ASSERT_PLACE(w, "bert", "b: 41");
+        ASSERT_REASONS(w, "bert", "a", "joining: it is joining: it has not announced its leases yet");
+        node_named(w, "b")->lease_ms = 0;
+        ASSERT_PLACE(w, "bert", "joining");
+        assert_summary(w, "bert", "vm bert waits: on a it is joining: it has not announced its leases yet. Wait a "
+                                  "moment; if it stays so, see on a: systemctl status gpupoold");
+}
+
 static void test_a_drained_node_takes_no_vm_and_says_whose_wish_it_is(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_of(2);
         with_gpus(w, "a", 2);
@@ -842,6 +861,7 @@ int main(int argc, char *argv[]) {
         TEST(an_absent_blocked_or_quarantined_gpu_is_not_given);
         TEST(a_node_that_is_not_ready_is_not_chosen);
         TEST(a_lost_node_takes_no_vm_and_says_how_it_comes_back);
+        TEST(a_node_that_has_announced_no_leases_takes_no_vm);
         TEST(a_drained_node_takes_no_vm_and_says_whose_wish_it_is);
         TEST(a_lost_node_stays_lost_whatever_is_imagined);
         TEST(every_reason_is_told);

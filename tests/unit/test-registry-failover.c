@@ -287,6 +287,19 @@ static void test_without_a_lease_time_proves_nothing(void) {
         ASSERT_DONE(tell_lost(&c, 1, LOSS_BY_WORD));
 }
 
+static void test_who_has_announced_no_lease_is_given_no_vm(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        ASSERT_DONE(tell_lost(&c, 1, LOSS_BY_LEASE));
+        ASSERT_DONE(tell_lease(&c, 2, 0, 0));
+        Claim claim = claim_of(&c, 1, 2, 0, vm_told(&c, 1)->count);
+        ASSERT_REFUSED(CONFLICT, tell_assign(&c, &claim));
+        g_assert_nonnull(strstr(c.sentence, "node b has not announced its leases yet"));
+        ASSERT_DONE(tell_lease(&c, 2, TEST_LEASE_MS, TEST_DEATH_MS));
+        claim = claim_of(&c, 1, 2, 0, vm_told(&c, 1)->count);
+        ASSERT_DONE(tell_assign(&c, &claim));
+        ASSERT_DONE(tell_lost(&c, 2, LOSS_BY_LEASE));
+}
+
 static void test_a_vm_from_before_leases_keeps_its_node_from_being_lost_by_time(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
         ASSERT_DONE(tell_node(&c, 2, "b", 1, "boot"));
@@ -864,6 +877,7 @@ int main(int argc, char **argv) {
         TEST(a_loss_is_of_a_member_in_its_incarnation_and_once);
         TEST(a_node_without_vms_can_be_lost_too);
         TEST(without_a_lease_time_proves_nothing);
+        TEST(who_has_announced_no_lease_is_given_no_vm);
         TEST(a_vm_from_before_leases_keeps_its_node_from_being_lost_by_time);
         TEST(a_vm_that_was_leaving_a_lost_node_runs_again_elsewhere);
         TEST(a_vm_that_was_stopping_on_a_lost_node_is_stopped);
