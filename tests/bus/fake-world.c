@@ -93,17 +93,53 @@ static void apply_done(FakeWorld *world, const Entry *entry) {
         g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
 }
 
-static void announce(FakeWorld *world, const NodeFacts *facts) {
+static void apply_as(FakeWorld *world, const NodeId *node, const Entry *entry, Result *ret) {
+        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
+        if (entry->author)
+                author = *entry->author;
+        author.node = bytes_of(node->bytes);
+        Entry whole = *entry;
+        whole.author = &author;
+        whole.format = ENTRY_FORMAT;
+        whole.level = entry_level(entry);
+        whole.time_ms = (uint64_t) g_get_real_time() / 1000;
+        g_assert_cmpint(registry_apply(world->registry, world->registry->index + 1, &whole, ret), ==, 0);
+}
+
+static void apply_done_as(FakeWorld *world, const NodeId *node, const Entry *entry) {
+        Result result;
+        apply_as(world, node, entry, &result);
+        if (result.verdict != VERDICT_DONE)
+                g_error("%s", result.sentence);
+}
+
+/* By itself, with its leases where the cluster knows any. */
+static void announce(FakeWorld *world, size_t index, uint32_t level) {
+        const NodeFacts *facts = world->nodes[index];
+        char name[] = { (char) ('a' + (int) index), '\0' };
         Gpupool1__AnnounceNode announce = GPUPOOL1__ANNOUNCE_NODE__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
         announce.node = bytes_of(facts->node.bytes);
-        announce.name = (char *) "a";
+        announce.name = name;
         announce.boot_id = facts->boot_id;
         announce.incarnation = 1;
-        announce.level = LEVEL_SUPPORTED;
+        announce.level = level;
+        if (world->registry->level >= LEVEL_FAILOVER) {
+                announce.lease_ms = 3000;
+                announce.death_ms = 510;
+        }
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE;
         entry.announce_node = &announce;
-        apply_done(world, &entry);
+        apply_done_as(world, &facts->node, &entry);
+}
+
+/* The cluster's level may just have been raised. */
+static void announce_leases(FakeWorld *world) {
+        for (size_t i = 0; i < world->n_nodes && world->registry->level >= LEVEL_FAILOVER; i++) {
+                const NodeRecord *record = registry_find_node(world->registry, &world->nodes[i]->node);
+                if (record && record->lease_ms == 0)
+                        announce(world, i, record->level);
+        }
 }
 
 /* The node of this index, "b" and on, by an invitation of its own. */
@@ -139,7 +175,7 @@ static void begin(FakeWorld *world) {
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER;
         entry.init_cluster = &init;
         apply_done(world, &entry);
-        announce(world, world->nodes[0]);
+        announce(world, 0, LEVEL_SUPPORTED);
         for (size_t i = 1; i < world->n_nodes; i++)
                 admit(world, i, LEVEL_SUPPORTED);
 }
@@ -239,28 +275,9 @@ void fake_world_unplug(FakeWorld *world, const char *address) {
         facts->n_gpus--;
 }
 
-static void apply_as(FakeWorld *world, const NodeId *node, const Entry *entry, Result *ret) {
-        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
-        if (entry->author)
-                author = *entry->author;
-        author.node = bytes_of(node->bytes);
-        Entry whole = *entry;
-        whole.author = &author;
-        whole.format = ENTRY_FORMAT;
-        whole.level = entry_level(entry);
-        whole.time_ms = (uint64_t) g_get_real_time() / 1000;
-        g_assert_cmpint(registry_apply(world->registry, world->registry->index + 1, &whole, ret), ==, 0);
-}
-
 void fake_world_apply(FakeWorld *world, const Entry *entry, Result *ret) {
         apply_as(world, &world->nodes[0]->node, entry, ret);
-}
-
-static void apply_done_as(FakeWorld *world, const NodeId *node, const Entry *entry) {
-        Result result;
-        apply_as(world, node, entry, &result);
-        if (result.verdict != VERDICT_DONE)
-                g_error("%s", result.sentence);
+        announce_leases(world);
 }
 
 static const Vm *find_vm(const FakeWorld *world, const char *name) {
