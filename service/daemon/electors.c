@@ -113,16 +113,21 @@ static int carry_out(Electors *electors, const ElectorateChange *change) {
         char address[ID_TEXT_SIZE];
         id_to_text(change->node.bytes, address);
         const char *name = record ? record->name : address;
+        int r;
         switch (change->step) {
         case ELECTORATE_IDLE:
                 return RAFT_SUBMIT_TAKEN;
         case ELECTORATE_TRANSFER:
-                log_info("handing the lead to node %s", name);
-                return raft_engine_transfer(engine, node_id_to_raft(&change->node));
+                r = raft_engine_transfer(engine, node_id_to_raft(&change->node));
+                if (r == RAFT_SUBMIT_TAKEN)     /* else it is tried again, and again */
+                        log_info("handing the lead to node %s", name);
+                return r;
         case ELECTORATE_ASSIGN:
-                log_info("node %s becomes %s of the registry", name, role_to_text(change->role));
-                return raft_engine_change_member(engine, node_id_to_raft(&change->node), address, role_to(change->role),
-                                                 on_changed, electors, &electors->change);
+                r = raft_engine_change_member(engine, node_id_to_raft(&change->node), address, role_to(change->role),
+                                              on_changed, electors, &electors->change);
+                if (r == RAFT_SUBMIT_TAKEN)
+                        log_info("node %s becomes %s of the registry", name, role_to_text(change->role));
+                return r;
         }
         return -EINVAL;
 }

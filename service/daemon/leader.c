@@ -148,14 +148,16 @@ static int propose_pool_gpus(Leader *leader, const Proposal *proposal) {
 static int propose_loss(Leader *leader, const World *world, const Proposal *proposal) {
         Gpupool1__LoseNode loss = GPUPOOL1__LOSE_NODE__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
-        log_warning("node %s is lost (evidence: %s)", world_node_name(world, &proposal->loss.node),
-                    loss_evidence_to_text(proposal->loss.evidence));
         loss.node = id_message_borrow((uint8_t *) proposal->loss.node.bytes);
         loss.incarnation = proposal->loss.incarnation;
         loss.evidence = (Gpupool1__LossEvidence) proposal->loss.evidence;
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_LOSE_NODE;
         entry.lose_node = &loss;
-        return history_decide(leader->history, &entry, on_decided, leader);
+        int r = history_decide(leader->history, &entry, on_decided, leader);
+        if (r >= 0)             /* on a full disk it is tried again and again, and history.c has said why */
+                log_warning("node %s is lost (evidence: %s)", world_node_name(world, &proposal->loss.node),
+                            loss_evidence_to_text(proposal->loss.evidence));
+        return r;
 }
 
 static int propose_thaw(Leader *leader, const World *world) {
