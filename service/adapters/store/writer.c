@@ -119,6 +119,18 @@ static void set_well(Writer *writer) {
                 set_trouble(writer, 0);
 }
 
+static bool is_own_snapshot(const LogWrite *write) {
+        return write->snapshot && write->keep_from != UINT64_MAX;
+}
+
+/* An own snapshot can wait, and must not take the room of what cannot. */
+static bool may_be_urgent(const LogWrite *writes, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (is_own_snapshot(writes + i))
+                        return false;
+        return true;
+}
+
 /* Moves up to @limit writes from the queue's head into @batch, leaving them queued. Returns how many; 0 if a read (or
  * nothing) is at the head. */
 static size_t gather(const JobQueue *queue, LogWrite *batch, size_t limit) {
@@ -142,8 +154,8 @@ static void finish(Writer *writer, size_t n) {
  * to the same in either order, and no snapshot of a leader is taken while an own one is being written. */
 static bool postpone_snapshot(Writer *writer) {
         const Job *first = writer->queued.first;
-        if (first->read || !first->write.snapshot || first->write.keep_from == UINT64_MAX || first->write.set_vote ||
-            first->write.first_index > 0 || !first->next)
+        if (first->read || !is_own_snapshot(&first->write) || first->write.set_vote || first->write.first_index > 0 ||
+            !first->next)
                 return false;
         writer->postponed = first;
         queue_push(&writer->queued, queue_pop(&writer->queued));
@@ -216,7 +228,7 @@ static void *work(void *userdata) {
                         do_read(writer);
                         continue;
                 }
-                bool urgent = writer->urgent;
+                bool urgent = writer->urgent && may_be_urgent(batch, n);
                 (void) pthread_mutex_unlock(&writer->lock);
                 int r = urgent ? log_file_write_urgently(writer->file, batch, n)
                                : log_file_write(writer->file, batch, n);
