@@ -48,7 +48,7 @@ typedef struct Held {
         GuardMessage request;           /* says which VM it is */
 } Held;
 
-/* A file in memory, by which the next guard goes on. Of one of another layout it takes nothing. */
+/* A file, by which the next guard goes on. Another layout takes another name, too: one that left may be using this. */
 #define BOARD_LAYOUT UINT64_C(0x6770756775617201)
 typedef struct Board {
         uint64_t layout;
@@ -446,12 +446,12 @@ static void open_board(const char *socket_path) {
         _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         off_t size = lseek(fd, 0, SEEK_END);
         board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (board == MAP_FAILED || ftruncate(fd, sizeof(*board)) < 0 || (errno = posix_fallocate(fd, 0, sizeof(*board))))
+        if (board == MAP_FAILED || ftruncate(fd, sizeof(Board)) < 0 || (errno = posix_fallocate(fd, 0, sizeof(Board))))
                 REFUSE("%s cannot be had: %m", path);
         if (size == sizeof(*board) && board->layout == BOARD_LAYOUT)
                 return;
         if (size > 0)
-                say(LOG_WARNING, "%s is none of this release: what a guard before this one held is not known", path);
+                say(LOG_WARNING, "%s is damaged: what a guard before this one held is not known", path);
         memset(board, 0, sizeof(*board));
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
         board->layout = BOARD_LAYOUT;

@@ -330,7 +330,8 @@ static void test_killed_at_any_instant_it_leaves_what_it_has_acknowledged(void) 
                 memset(held, 0, sizeof(held));
                 for (unsigned i = 0; i < ELEMENTS(vms); i++) {
                         VmId id = vm_id(round * 100 + i);
-                        GuardMessage m = { .version = GUARD_VERSION, .type = GUARD_HOLD, .cookie = i + 1, .epoch = round };
+                        GuardMessage m = { .version = GUARD_VERSION, .type = GUARD_HOLD, .cookie = i + 1,
+                                           .epoch = round };
                         memcpy(m.vm, id.bytes, sizeof(m.vm));
                         g_assert_cmpint(send_raw(raw, &m, sizeof(m), vms + i, 1), ==, sizeof(m));
                         m = (GuardMessage) { .version = GUARD_VERSION, .type = GUARD_LEASE, .cookie = 100 + i,

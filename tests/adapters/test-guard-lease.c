@@ -459,7 +459,7 @@ static void test_a_guard_that_slept_past_the_deadline_kills_before_it_serves(voi
         await(&w, &w.n_ended, 1);
 }
 
-/* With a hold they are stopped first, and go on with the lease that waited; whose time is over, too, they are killed. */
+/* With a hold they are stopped first; if its time is over, too, they are killed. */
 static void test_a_guard_that_slept_past_the_deadline_stops_before_it_serves(void) {
         for (unsigned late = 0; late <= 1; late++) {
                 WORLD;
