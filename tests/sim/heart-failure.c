@@ -105,6 +105,8 @@ static bool can_fail(Heart *heart, const HeartHost *victim, HeartFailure failure
                 return victim->guard.is_armed && !victim->witness;
         case FAILURE_BLINK:
                 return heart->times.hold_us > 0 && heart_judge_leader(&heart->judge) != victim && !victim->witness;
+        case FAILURE_NEXT_GUARD:
+                return !victim->witness && (heart->times.hold_us > 0 || !heart->weather.slow_deaths);
         case FAILURE_THAWED:
                 return !victim->witness;
         case FAILURE_LATE:
@@ -141,6 +143,7 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                                                           "is cut off with a leader that stands still",
                                                           "has its service anew while an end is on its way",
                                                           "has a guard that stands still",
+                                                          "is cut off without gpupoold, and with another guard",
                                                           "is going to be cut off in a freeze" };
         HeartHost *leader = heart_judge_leader(&heart->judge);
         Qemu *qemu;
@@ -190,6 +193,11 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
                 victim->libvirt.fails_once = true;
                 victim->libvirt.fail_percent = 100;
                 qemu_kill(find_running(victim));
+                break;
+        case FAILURE_NEXT_GUARD:
+                sim_loop_hold(victim->loop, time->now_us + failover_bound_us(heart, victim));
+                heart_guard_end(&victim->guard);
+                heart_network_cut_off(&heart->network, victim->number);
                 break;
         case FAILURE_THAWED:
                 heart_admin_freeze(&heart->admin, 40000);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* A guard by the rules of service/guard/guard-protocol.h, each of which stands there with its reason, and the watchdog
- * device beside it. The socket's calls, which the real guard-link.c makes, end here. */
+/* A guard by the rules of service/guard/guard-protocol.h, and the watchdog device beside it. What it holds and its
+ * deadline stand on a board, which ends with the host only. The socket's calls, which the real guard-link.c makes, end
+ * here. */
 
 #include <errno.h>
 #include <string.h>
@@ -11,8 +12,8 @@
 
 #define PACKET_MOST_US 200U             /* on its way through the socket */
 #define AGAIN_US (100 * MS)             /* SIGKILL is sent again */
-#define RESTART_LEAST_US (100 * MS)     /* systemd brings it back */
-#define RESTART_MOST_US (400 * MS)
+#define RESTART_LEAST_US (15 * MS)      /* systemd brings it back */
+#define RESTART_MOST_US (150 * MS)
 #define BOOT_LEAST_US (2 * SECOND)      /* of a host that the watchdog has reset */
 #define BOOT_MOST_US (8 * SECOND)
 
@@ -152,6 +153,7 @@ static void conclude(HeartGuard *guard) {
                 return;
         guard->stage = GUARD_STAGE_ENDED;
         guard->due_us = UINT64_MAX;
+        guard->kill_us = 0;             /* what is held from now on is killed, without a hold */
         say_to_all(guard, &(GuardMessage) { .type = GUARD_ENDED });
 }
 
@@ -197,13 +199,9 @@ static GuardAnswer hold(HeartGuard *guard, const Packet *request) {
                 return GUARD_BAD_REQUEST;
         if (request->qemu->gone)
                 return GUARD_ALREADY_DEAD;
-        if (guard->stage != GUARD_STAGE_RUNNING)
-                return GUARD_LEASE_ENDED;
         if (held && held->epoch > request->message.epoch)
                 return GUARD_STALE;
-        if (held && held->qemu == request->qemu)
-                return GUARD_OK;
-        if (held && !is_dead(held))
+        if (held && !is_dead(held) && held->qemu != request->qemu)
                 return GUARD_CONFLICT;
         GuardHeld fresh = { .qemu = request->qemu, .epoch = request->message.epoch };
         memcpy(fresh.vm.bytes, request->message.vm, ID_SIZE);
@@ -211,7 +209,12 @@ static GuardAnswer hold(HeartGuard *guard, const Packet *request) {
                 *held = fresh;
         else
                 g_assert_cmpint(array_append(&guard->held, &fresh), ==, 0);
-        return GUARD_OK;
+        if (guard->stage == GUARD_STAGE_RUNNING)
+                return GUARD_OK;
+        /* It fares as what is held. */
+        guard->due_us = 0;
+        keep_deadline(guard);
+        return guard->stage == GUARD_STAGE_STOPPED ? GUARD_OK : GUARD_LEASE_ENDED;
 }
 
 static GuardAnswer kill_one(HeartGuard *guard, const GuardMessage *request) {
@@ -234,12 +237,12 @@ static GuardAnswer release(HeartGuard *guard, const GuardMessage *request) {
         return GUARD_OK;
 }
 
-static GuardAnswer take_lease(HeartGuard *guard, const GuardMessage *request) {
+static GuardAnswer take_lease(HeartGuard *guard, uint64_t until_us, uint64_t hold_us) {
         if (guard->stage == GUARD_STAGE_KILLING)
                 return GUARD_LEASE_ENDED;
         guard->stage = GUARD_STAGE_RUNNING;
-        guard->until_us = request->until_us;
-        guard->hold_us = request->hold_us;
+        guard->until_us = until_us;
+        guard->hold_us = hold_us;
         guard->due_us = guard->until_us > 0 ? guard->until_us : UINT64_MAX;
         if (__builtin_add_overflow(guard->due_us, guard->until_us == GUARD_AT_ONCE ? 0 : guard->hold_us,
                                    &guard->kill_us))
@@ -271,7 +274,7 @@ static void serve(GuardSocket *socket, const Packet *packet) {
                 reply.answer = release(guard, request);
                 break;
         case GUARD_LEASE:
-                reply.answer = take_lease(guard, request);
+                reply.answer = take_lease(guard, request->until_us, request->hold_us);
                 break;
         case GUARD_LIST:
                 reply.answer = GUARD_END;
@@ -460,21 +463,36 @@ static void on_start(void *userdata) {
                 heart_guard_start(guard);
 }
 
+/* Goes on by the board. Who died in between it does not know. */
+static void take_over(HeartGuard *guard) {
+        if (MUTANT(GUARD_FORGETS)) {
+                array_clear(&guard->held);
+                guard->until_us = guard->hold_us = 0;
+        }
+        for (size_t i = guard->held.n; i > 0; i--) {
+                guard->held.items[i - 1].told = false;
+                if (is_dead(guard->held.items + i - 1))
+                        array_remove(&guard->held, i - 1);
+        }
+        (void) take_lease(guard, guard->until_us, guard->hold_us);
+}
+
 void heart_guard_start(HeartGuard *guard) {
         HeartHost *host = guard->host;
         SimTime *time = time_of(guard);
         guard->loop = sim_loop_new(time, host->clock_begins_us, host->drift_ppm);
         if (heart_host_is_frozen(host))
                 sim_loop_hold(guard->loop, host->frozen_until_us);
-        guard->instance = sim_random(time) | 1;
+        guard->instance = now_us(guard);
         guard->stage = GUARD_STAGE_RUNNING;
-        guard->until_us = guard->hold_us = guard->pat_us = 0;
+        guard->pat_us = 0;
         guard->due_us = guard->kill_us = UINT64_MAX;
         guard->bite = (SimAlarm) { .ring = on_bite, .userdata = guard, .place = guard->bite.place,
                                    .at_us = guard->bite.at_us, .order = guard->bite.order };
         guard->start = (SimAlarm) { .ring = on_start, .userdata = guard };
         guard->is_armed = guard->watchdog_us > 0;
         (void) sd_event_add_time(guard->loop, &guard->timer, CLOCK_BOOTTIME, UINT64_MAX, 0, on_timer, guard);
+        take_over(guard);
         look(guard);
 }
 
@@ -482,8 +500,11 @@ void heart_guard_end(HeartGuard *guard) {
         HeartHost *host = guard->host;
         SimTime *time = time_of(guard);
         sim_alarm_unset(time, &guard->start);
-        if (!host->on)
+        if (!host->on) {
                 sim_alarm_unset(time, &guard->bite);
+                array_clear(&guard->held);
+                guard->until_us = guard->hold_us = 0;
+        }
         if (!guard->loop)
                 return;
         for (GuardSocket *socket = guard->sockets; socket; socket = socket->next) {
@@ -492,7 +513,6 @@ void heart_guard_end(HeartGuard *guard) {
                 free_packets(&socket->to_guard);
                 sim_fd_wake(socket);
         }
-        array_clear(&guard->held);
         guard->timer = sd_event_source_disable_unref(guard->timer);
         guard->loop = sd_event_unref(guard->loop);
         if (host->on)

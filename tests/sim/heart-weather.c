@@ -2,9 +2,12 @@
 
 /* What goes wrong, and when. Each world draws its climate: some kinds of trouble never come there, some often.
  *
- * What the service says aloud that it cannot cover (design, 5.10) does not come: on one host, without a watchdog, the
- * guard away, and gpupoold, libvirt, the network or the majority away with it. Where VMs are to be held at the lease's
- * end only the guard can do that; where they are as slow in dying as the settings allow, gpupoold is too late. */
+ * What the service says aloud that it cannot cover (design, 5.10) does not come: on one host, without a watchdog, a
+ * guard that is stopped and not dead, so that there is no next one, and within the same lease gpupoold, libvirt or the
+ * whole host: then nobody is left who could end a VM. Where VMs are to be held at the lease's end only the guard can do
+ * that, and where they are as slow in dying as the settings allow, gpupoold is too late: there it is not stopped. One
+ * that is killed has a successor, who goes on by the board: that comes at any time, but where deaths alone take all the
+ * time that there is. */
 
 #include <errno.h>
 #include <signal.h>
@@ -71,18 +74,23 @@ static bool may_trouble(const HeartHost *host) {
         return is_there(host) && (host->guard_trouble_until_us <= now || host->guard.is_armed);
 }
 
-/* May the guard be? Not while one of those is that would end the VMs in its place. @watched: the device would. */
-static bool may_trouble_guard(const HeartHost *host, bool watched) {
+/* May the guard be stopped? Not while one of those is that would end the VMs in its place. */
+static bool may_stop_guard(const HeartHost *host) {
         uint64_t now = host->heart->time.now_us;
         if (!is_there(host) || !host->guard.loop)
                 return false;
-        if (watched && host->guard.is_armed)
-                return true;
-        if (host->heart->times.hold_us > 0 || (watched && host->heart->weather.slow_deaths))
+        if (host->guard.is_armed)
+                return true;            /* the device would */
+        if (host->heart->times.hold_us > 0 || host->heart->weather.slow_deaths)
                 return false;
-        return host->heart->weather.heal.place == 0 && heart_host_has_daemon(host) && !heart_host_is_frozen(host) &&
-               host->libvirt.up && host->libvirt.hung_until_us <= now && host->trouble_until_us <= now &&
-               host->start.place == 0;
+        return heart_host_has_daemon(host) && !heart_host_is_frozen(host) && host->libvirt.up &&
+               host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
+}
+
+/* May it be killed? Its successor is late by a restart, for which the time to kill has to have room. */
+static bool may_kill_guard(const HeartHost *host) {
+        return is_there(host) && host->guard.loop &&
+               (host->heart->times.hold_us > 0 || !host->heart->weather.slow_deaths);
 }
 
 static void note_trouble(HeartHost *host, uint64_t until_us) {
@@ -144,17 +152,16 @@ static bool stop_daemon(HeartWeather *weather, HeartHost *host) {
 }
 
 static bool kill_guard(HeartWeather *weather, HeartHost *host) {
-        if (!may_trouble_guard(host, false))
+        if (!may_kill_guard(host))
                 return false;
         heart_say(weather->heart, "%s: the guard is killed", host->name);
         weather->heart->judge.visits.guard_deaths++;
         heart_guard_end(&host->guard);
-        note_guard_trouble(host, time_of(weather)->now_us);
         return true;
 }
 
 static bool stop_guard(HeartWeather *weather, HeartHost *host) {
-        if (!may_trouble_guard(host, true))
+        if (!may_stop_guard(host))
                 return false;
         uint64_t until_us = soon(weather, 100 * MS, 6 * SECOND);
         heart_say(weather->heart, "%s: the guard is stopped for %.3f s", host->name,
@@ -165,7 +172,8 @@ static bool stop_guard(HeartWeather *weather, HeartHost *host) {
 }
 
 static bool freeze(HeartWeather *weather, HeartHost *host, bool with_clocks) {
-        if (!may_trouble(host) || heart_host_is_frozen(host) || host->guard_trouble_until_us > time_of(weather)->now_us)
+        if (!may_trouble(host) || heart_host_is_frozen(host) || !host->guard.loop ||
+            host->guard_trouble_until_us > time_of(weather)->now_us)
                 return false;
         uint64_t until_us = soon(weather, 50 * MS, weather->rain_us);
         heart_say(weather->heart, "%s: the host stands still%s for %.3f s", host->name,
@@ -184,16 +192,6 @@ static void on_heal(void *userdata) {
         HeartWeather *weather = userdata;
         heart_say(weather->heart, "the network is whole again");
         heart_network_heal(&weather->heart->network);
-}
-
-/* Nobody's guard is away where only it would end what must end when the network goes. */
-static bool may_cut(const HeartWeather *weather) {
-        for (unsigned i = 0; i < weather->heart->n_hosts; i++) {
-                const HeartHost *host = weather->heart->hosts + i;
-                if (is_there(host) && !host->guard.is_armed && host->guard_trouble_until_us > time_of(weather)->now_us)
-                        return false;
-        }
-        return true;
 }
 
 static bool split(HeartWeather *weather) {
@@ -260,7 +258,9 @@ static bool stall_disk(HeartWeather *weather, HeartHost *host) {
 static bool lose_disk(HeartWeather *weather, HeartHost *host) {
         unsigned n = 0;
         for (unsigned i = 0; i < weather->heart->n_hosts; i++) {
-                n += is_there(weather->heart->hosts + i) && !weather->heart->hosts[i].ruined;
+                const HeartHost *other = weather->heart->hosts + i;
+                n += is_there(other) && !other->ruined &&
+                     registry_find_node(weather->heart->judge.truth, &other->id);
                 if (weather->heart->hosts[i].ruined)
                         return false;
         }
@@ -371,14 +371,14 @@ static bool bring(HeartWeather *weather, HeartTrouble trouble) {
         case TROUBLE_PAUSE:
                 return freeze(weather, host, true);
         case TROUBLE_SPLIT:
-                return may_cut(weather) && split(weather);
+                return split(weather);
         case TROUBLE_DEAF:
-                return may_cut(weather) && deafen(weather, any_host(weather));
+                return deafen(weather, any_host(weather));
         case TROUBLE_ONE_WAY:
-                return may_cut(weather) && cut_some_ways(weather);
+                return cut_some_ways(weather);
         case TROUBLE_LEADER_CUT:
                 host = heart_judge_leader(&weather->heart->judge);
-                return host && may_cut(weather) && deafen(weather, host);
+                return host && deafen(weather, host);
         case TROUBLE_DISK_ERROR:
                 /* One draw after the other: in which order arguments are looked at is the compiler's. */
                 error = sim_chance(time_of(weather), 50) ? -ENOSPC : -EIO;

@@ -96,7 +96,7 @@ typedef struct HeartGuard {
         sd_event_source *timer;
         uint64_t instance;
         GuardStage stage;
-        uint64_t until_us, hold_us;     /* as the last lease said */
+        uint64_t until_us, hold_us;     /* as the last lease said; with what is held, on the board */
         uint64_t due_us, kill_us;       /* the next signal; from then on it is SIGKILL */
         ARRAY(GuardHeld) held;
         GuardSocket *sockets;           /* of its clients */
@@ -457,6 +457,7 @@ typedef enum HeartFailure {
         FAILURE_OLD_LEADER,             /* cut off together with a leader that stands still for a while */
         FAILURE_ANEW,                   /* gpupoold begins anew while the end of a start is on its way */
         FAILURE_UNGUARDED,              /* the guard stands still, and later gpupoold as well */
+        FAILURE_NEXT_GUARD,             /* its guard is killed and gpupoold stopped: the next guard goes by the board */
         FAILURE_THAWED,                 /* cut off with a long lease, and then the cluster is thawed */
         FAILURE_COUNT,
 } HeartFailure;
