@@ -13,6 +13,7 @@
 #define SEEDS_MOST 200U                 /* within BUDGET_S */
 #define SEEDS_LEAST 12U                 /* however slow the machine is */
 #define SEEDS_LONG 1000U
+#define LEAST_LONG 100000000U           /* steps */
 #define BUDGET_S 45.0
 
 static HeartOptions options_of(uint64_t seed, uint64_t steps) {
@@ -80,6 +81,8 @@ static void test_whatever_goes_wrong_no_promise_is_broken(void) {
         }
         tell(&sums);
         g_assert_cmpuint(sums.violations, ==, 0);
+        if (is_long)
+                g_assert_cmpuint(sums.steps, >=, LEAST_LONG);
         if (sums.worlds >= SEEDS_MOST)
                 check_visits(&sums);
 }
