@@ -147,6 +147,13 @@ static int await_end(World *w, pid_t pid) {
         return status;
 }
 
+uint64_t processor_time(pid_t pid) {
+        g_autofree char *path = g_strdup_printf("/proc/%i/schedstat", pid);
+        g_autofree char *text = NULL;
+        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+        return g_ascii_strtoull(text, NULL, 10);
+}
+
 void kill_guard(World *w) {
         unsigned before = w->n_disconnected;
         end_process(w->guard);

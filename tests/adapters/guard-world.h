@@ -67,6 +67,7 @@ void start_guard(World *w);
 /* As by SIGKILL; and one that comes then, until the link is up again. */
 void kill_guard(World *w);
 void start_next_guard(World *w);
+uint64_t processor_time(pid_t pid);             /* it has taken, in ns */
 /* Waits for the guard's end. Returns its status. */
 int await_end_of_guard(World *w);
 /* The process that a guard has left behind; the test is its foster parent. 0: there is none. */

@@ -149,6 +149,21 @@ static void test_who_died_and_is_still_there_is_told_as_dead(void) {
         g_assert_cmpint(release(&w, 1, 7), ==, GUARD_CALL_OK);
 }
 
+/* The killed one had told it; the next one has no more to do with it. */
+static void test_who_was_dead_already_costs_nothing(void) {
+        WORLD;
+        _cleanup_close_ int vm = start_vm(&w, NULL);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill_vm(&w, 1, 7), ==, GUARD_CALL_OK);
+        kill_guard(&w);
+        start_next_guard(&w);
+        g_assert_cmpuint(list(&w), ==, 1);
+        g_assert_false(w.entries[0].alive);
+        uint64_t before = processor_time(w.guard);
+        await_instant(&w, in(500 * MS));
+        g_assert_cmpuint(processor_time(w.guard) - before, <, 50 * 1000 * MS);
+}
+
 /* ---- the deadline goes on */
 
 static void begin_without_client(World *w, uint64_t until_us, uint64_t hold_us, int vm) {
@@ -547,6 +562,7 @@ int main(int argc, char **argv) {
         TEST(without_a_lease_it_is_held_and_nothing_happens);
         TEST(who_died_in_between_is_not_held);
         TEST(who_died_and_is_still_there_is_told_as_dead);
+        TEST(who_was_dead_already_costs_nothing);
         TEST(without_a_client_the_next_guard_kills_at_the_deadline);
         TEST(a_deadline_that_passed_in_between_is_acted_on_at_once);
         TEST(a_guard_killed_at_the_end_of_many_leases_lets_nobody_live);

@@ -22,14 +22,6 @@
 #include "util/array.h"
 #include "util/text.h"
 
-/* Of the processor, in ns. */
-static uint64_t time_taken(pid_t pid) {
-        g_autofree char *path = g_strdup_printf("/proc/%i/schedstat", pid);
-        g_autofree char *text = NULL;
-        g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-        return g_ascii_strtoull(text, NULL, 10);
-}
-
 static void test_nothing_is_before_the_guard_and_its_memory_stays(void) {
         WORLD;
         if (getuid() != 0 || IS_SANITIZED) {
@@ -52,9 +44,9 @@ static void test_a_guard_that_has_nothing_to_do_does_nothing(void) {
         g_assert_cmpint(hold(&w, 2, 7, vm), ==, GUARD_CALL_OK);
         g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
         g_assert_cmpint(kill_vm(&w, 1, 7), ==, GUARD_CALL_OK);
-        uint64_t before = time_taken(w.guard);
+        uint64_t before = processor_time(w.guard);
         await_instant(&w, in(500 * MS));
-        g_assert_cmpuint(time_taken(w.guard) - before, <, 50 * 1000 * MS);
+        g_assert_cmpuint(processor_time(w.guard) - before, <, 50 * 1000 * MS);
 }
 
 static void test_a_vm_that_is_held_is_listed_with_its_process(void) {
