@@ -254,8 +254,9 @@ static RunAnswer answer_of_guard(RunStep step, GuardResult result) {
         case GUARD_CALL_TIMED_OUT:
         case GUARD_CALL_LOST:
                 return RUN_ANSWER_UNKNOWN;
-        case GUARD_CALL_NOT_CONNECTED:
         case GUARD_CALL_LEASE_ENDED:
+                return RUN_ANSWER_LATE;
+        case GUARD_CALL_NOT_CONNECTED:
                 return RUN_ANSWER_NOT_TRIED;
         }
         return RUN_ANSWER_FAILED;
