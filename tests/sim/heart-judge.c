@@ -512,6 +512,9 @@ char *heart_judge_missing(HeartJudge *judge) {
                 const HeartHost *host = heart_host_by_id(judge->heart, &node->id);
                 if (host && host->on && !host->removed && node->lost)
                         return g_strdup_printf("P5: %s is well, and still held for lost", host->name);
+                /* Or P4 would not hold of it. */
+                if (host && node->long_lease_ms > 0 && registry_has_ordinary_leases(judge->truth))
+                        return g_strdup_printf("P5: the cluster is thawed, and %s has a long lease still", host->name);
         }
         return NULL;
 }
