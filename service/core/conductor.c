@@ -51,7 +51,9 @@ static int resting_until(Conductor *conductor, const Vm *vm, uint64_t now_us, ui
                 return r;
         if (pause->attempts != vm->attempts) {
                 pause->attempts = vm->attempts;
-                pause->until_us = vm->attempts ? now_us + backoff_us(CONDUCTOR_BACKOFF_FIRST_US, vm->attempts) : 0;
+                /* Who lost its place ran since it failed: a new leader, who sees that failure now, has it rest no more. */
+                bool rests = vm->attempts > 0 && !vm_lost_its_place(vm);
+                pause->until_us = rests ? now_us + backoff_us(CONDUCTOR_BACKOFF_FIRST_US, vm->attempts) : 0;
         }
         *ret_until_us = pause->until_us > pause->refused_until_us ? pause->until_us : pause->refused_until_us;
         return 0;

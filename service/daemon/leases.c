@@ -231,12 +231,18 @@ static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uin
         bool kills = kill_all && !state.ended && !MUTANT(GUARD_DEADLINE_STAYS);
         bool moves = view->guarded && leases->lease.until_us > view->now_us &&
                      (state.until_us != leases->lease.until_us || state.ended) && !MUTANT(LEASE_UNPROLONGED);
-        if (!kills && !moves && !is_late(leases, view, &state))
+        /* Where no grant comes it is told the same again, for one that is stopped shows by its silence only. */
+        uint64_t ping_us = leases->told_us + leases->config.times.request_us / 4 * 5;
+        bool lives = state.until_us > view->now_us && runner_holds_living(leases->config.runner);
+        bool pings = lives && view->now_us >= ping_us;
+        if (lives)
+                earlier(wake_us, ping_us);
+        if (!kills && !moves && !pings && !is_late(leases, view, &state))
                 return;
         if (view->now_us < leases->tell_not_before_us)
                 earlier(wake_us, leases->tell_not_before_us);
         else
-                tell(leases, kills ? 1 : leases->lease.until_us, view->now_us);
+                tell(leases, kills ? 1 : moves || !pings ? leases->lease.until_us : state.until_us, view->now_us);
 }
 
 static int end_all(Leases *leases, EndCause cause, const char *sentence) {

@@ -192,6 +192,7 @@ static void renews(Scene *s) {
         unsigned before = s->n_asked;
         turn(s);
         g_assert_cmpuint(s->n_asked, >, before);
+        guard_takes(s);                 /* it may have been asked for a sign of life */
         hears(s, (Said) { .by = "b", .as = "b" });
         guard_takes(s);
         g_assert_cmpuint(s->guard.until_us, ==, s->leases.lease.until_us);
@@ -309,6 +310,24 @@ static void test_a_guard_that_goes_by_the_same_end_is_not_told_of_it(void) {
         g_assert_true(ends(s));
 }
 
+static void test_a_guard_that_is_stopped_is_noticed_without_any_grant(void) {
+        g_autoptr(Scene) s = scene_new();
+        renews(s);
+        uint64_t until_us = s->leases.lease.until_us;
+        passes(s, lease_times_default.request_us / 4 * 5);
+        turn(s);
+        g_assert_nonnull(s->told);
+        g_assert_cmpuint(s->told_until_us, ==, until_us);
+        guard_takes(s);
+        g_assert_cmpuint(s->guard.until_us, ==, until_us);
+
+        /* Asked again, it does not answer. */
+        for (turn(s); !ends(s); turn(s)) {
+                passes(s, 100 * MS);
+                g_assert_cmpuint(s->now_us, <, until_us);
+        }
+}
+
 /* ---- longer leases */
 
 /* The cluster is frozen, and a long lease is on its way to the guard when the freeze is over. */
@@ -385,6 +404,7 @@ int main(int argc, char **argv) {
         TEST(while_the_guard_kills_no_lease_is_asked_for);
         TEST(what_a_new_guard_has_ends_with_the_lease_though_it_does_not_have_all);
         TEST(a_guard_that_goes_by_the_same_end_is_not_told_of_it);
+        TEST(a_guard_that_is_stopped_is_noticed_without_any_grant);
         TEST(no_thaw_is_reported_while_the_guard_is_being_told);
         TEST(who_asks_without_end_leaves_room_for_others);
         return g_test_run();

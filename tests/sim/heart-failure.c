@@ -119,7 +119,7 @@ static bool can_fail(Heart *heart, const HeartHost *victim, HeartFailure failure
         case FAILURE_UNDECIDED:
                 return find_running((HeartHost *) victim) && heart->call_timeout_us < 4 * SECOND;
         case FAILURE_UNGUARDED:
-                return !victim->witness && !victim->guard.is_armed && heart->times.hold_us == 0;
+                return !victim->witness && !victim->guard.is_armed;
         case FAILURE_OLD_LEADER:
                 return has_majority_without_both(heart, victim) && !victim->witness;
         case FAILURE_POWER:
@@ -206,7 +206,10 @@ static void bring_failure(Heart *heart, HeartHost *victim) {
         case FAILURE_UNGUARDED:
                 /* By then gpupoold has noticed, and ended all. */
                 sim_loop_hold(victim->guard.loop, time->now_us + failover_bound_us(heart, victim));
-                sim_alarm_set(time, &heart->stop, time->now_us + times->lease_us + times->kill_us + SECOND);
+                if (sim_chance(time, 50))
+                        heart_network_cut_off(&heart->network, victim->number);
+                else
+                        sim_alarm_set(time, &heart->stop, time->now_us + times->lease_us + times->kill_us + SECOND);
                 break;
         case FAILURE_BEHIND:
                 victim->libvirt.fails_once = true;

@@ -4,10 +4,8 @@
  *
  * What the service says aloud that it cannot cover (design, 5.10) does not come: on one host, without a watchdog, a
  * guard that is stopped and not dead, so that there is no next one, and within the same lease gpupoold, libvirt or the
- * whole host: then nobody is left who could end a VM. Where VMs are to be held at the lease's end only the guard can do
- * that, and where they are as slow in dying as the settings allow, gpupoold is too late: there it is not stopped. One
- * that is killed has a successor, who goes on by the board: that comes at any time, but where deaths alone take all the
- * time that there is. */
+ * whole host: then nobody is left who could end a VM. One that is killed has a successor, who goes on by the board: that
+ * comes at any time, but where deaths alone take all the time that there is. */
 
 #include <errno.h>
 #include <signal.h>
@@ -81,8 +79,6 @@ static bool may_stop_guard(const HeartHost *host) {
                 return false;
         if (host->guard.is_armed)
                 return true;            /* the device would */
-        if (host->heart->times.hold_us > 0 || host->heart->weather.slow_deaths)
-                return false;
         return heart_host_has_daemon(host) && !heart_host_is_frozen(host) && host->libvirt.up &&
                host->libvirt.hung_until_us <= now && host->trouble_until_us <= now && host->start.place == 0;
 }
