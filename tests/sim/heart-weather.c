@@ -4,8 +4,8 @@
  *
  * What the service says aloud that it cannot cover (design, 5.10) does not come: on one host, without a watchdog, a
  * guard that is stopped and not dead, so that there is no next one, and within the same lease gpupoold, libvirt or the
- * whole host: then nobody is left who could end a VM. One that is killed has a successor, who goes on by the board: that
- * comes at any time, but where deaths alone take all the time that there is. */
+ * whole host: then nobody is left who could end a VM. One that is killed has a successor, who goes on by the board:
+ * that comes at any time, but where deaths alone take all the time that there is. */
 
 #include <errno.h>
 #include <signal.h>
