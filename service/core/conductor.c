@@ -51,7 +51,7 @@ static int resting_until(Conductor *conductor, const Vm *vm, uint64_t now_us, ui
                 return r;
         if (pause->attempts != vm->attempts) {
                 pause->attempts = vm->attempts;
-                /* Who lost its place ran since it failed: it does not rest for a leader that sees that failure only now. */
+                /* Who lost its place ran since it failed: a leader that sees that failure only now lets it go on. */
                 bool rests = vm->attempts > 0 && !vm_lost_its_place(vm);
                 pause->until_us = rests ? now_us + backoff_us(CONDUCTOR_BACKOFF_FIRST_US, vm->attempts) : 0;
         }
