@@ -8,7 +8,7 @@
  *                              ◄──────    DIED vm epoch: the process is gone (to every client, once, cookie 0)
  *     RELEASE vm epoch         ──────►    ANSWER ok: forgotten; or alive: it is not dead
  *     LIST index               ──────►    ENTRY vm epoch index + pidfd, of the first at or after index; or ANSWER end
- *     LEASE until hold         ──────►    ANSWER ok: that is the deadline now
+ *     LEASE until hold         ──────►    ANSWER ok: that is the deadline now (the same again: a sign of life)
  *                              ◄──────    ENDED: it passed, and all that was held is dead (as DIED)
  *
  * The deadline (CLOCK_BOOTTIME, microseconds) counts for all VMs. 0: none. It may be moved either way; one that has

@@ -44,7 +44,7 @@ typedef struct Held {
         pid_t pid;                      /* 0: a free place */
         uint64_t start;                 /* tells the process from a later one of that number */
         int pidfd;
-        bool dead;
+        bool dead, stopped;             /* perhaps: by this guard, or by one before it */
         GuardMessage request;           /* says which VM it is */
 } Held;
 
@@ -68,7 +68,6 @@ static uint64_t due_us = UINT64_MAX;    /* the next signal: at the deadline, and
 static uint64_t kill_us = UINT64_MAX;   /* from then on the signal is SIGKILL */
 static uint64_t pat_us;                 /* the next pat */
 static bool refused;                    /* by the kernel: a signal of the last round */
-static bool may_be_stopped = true;      /* something that is held, by this guard or by one before it */
 
 /* One line to standard error, or none: it never waits, for a journal that hangs must not hold up a kill. */
 __attribute__((format(printf, 2, 3))) static void say(int level, const char *format, ...) {
@@ -144,15 +143,15 @@ static bool is_dead(Held *held) {
         return true;
 }
 
-static bool sends(const Held *held, int number) {
+static bool sends(Held *held, int number) {
+        held->stopped = number == SIGSTOP;
         return pidfd_send_signal(held->pidfd, number, NULL, 0) == 0 || errno == ESRCH;
 }
 
 static void signal_living(int number) {
         refused = false;
         for (EACH(held, board->helds))
-                refused |= held->pid && !held->dead && !sends(held, number);
-        may_be_stopped = number == SIGSTOP;
+                refused |= held->pid && !held->dead && (held->stopped || number != SIGCONT) && !sends(held, number);
 }
 
 /* Comes before all else, in every turn and before each request: who slept past the deadline kills first. */
@@ -182,6 +181,7 @@ static void conclude(void) {
 static GuardAnswer take_lease(uint64_t until_us, uint64_t hold_us) {
         if (stage == GUARD_STAGE_KILLING)
                 return GUARD_LEASE_ENDED;
+        bool asked = stage == GUARD_STAGE_RUNNING && due_us == until_us;        /* for a sign of life only */
         if (stage != GUARD_STAGE_RUNNING)
                 say(LOG_NOTICE, "there is a new lease");
         board->until_us = until_us;
@@ -191,7 +191,7 @@ static GuardAnswer take_lease(uint64_t until_us, uint64_t hold_us) {
         if (__builtin_add_overflow(due_us, until_us == GUARD_AT_ONCE ? 0 : hold_us, &kill_us))
                 kill_us = UINT64_MAX;
         keep_deadline();
-        if (stage == GUARD_STAGE_RUNNING && may_be_stopped)
+        if (stage == GUARD_STAGE_RUNNING && !asked)
                 signal_living(SIGCONT);
         return GUARD_OK;
 }
@@ -281,8 +281,7 @@ static GuardAnswer hold(int client, const GuardMessage *request, int *pidfd) {
                 held = find(NULL);
                 if (!held || !watch(*pidfd, held))
                         return GUARD_FULL;
-                put(held, pid, (Held) { 0, start, steal_fd(pidfd), false, *request });
-                may_be_stopped = true;
+                put(held, pid, (Held) { 0, start, steal_fd(pidfd), false, true, *request });
         }
         if (stage == GUARD_STAGE_RUNNING)
                 return GUARD_OK;
@@ -472,6 +471,7 @@ static void take_over(void) {
         put(&board->guard, getpid(), (Held) { .start = read_stat(getpid(), STAT_START) });
         for (EACH(held, board->helds)) {
                 held->dead = false;
+                held->stopped = true;
                 if (!open_again(held) || !watch(held->pidfd, held))
                         forget(held);
         }

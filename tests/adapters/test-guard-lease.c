@@ -196,6 +196,22 @@ static void test_a_vm_that_is_stopped_goes_on_with_a_new_lease(void) {
         g_assert_cmpuint(w.n_ended, ==, 0);
 }
 
+/* As gpupoold does it where no lease comes; and somebody else has stopped a VM, who knows why. */
+static void test_to_be_told_the_same_again_continues_nobody(void) {
+        WORLD;
+        pid_t pid;
+        _cleanup_close_ int vm = start_vm(&w, &pid);
+        uint64_t until = in(HOUR);
+        g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(kill(pid, SIGSTOP), ==, 0);
+        await_stop(pid);
+        g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(waitpid(pid, NULL, WCONTINUED | WNOHANG), ==, 0);
+        g_assert_cmpint(lease(&w, until + 1, 0), ==, GUARD_CALL_OK);
+        await_continuation(pid);
+}
+
 static void test_a_vm_that_is_stopped_is_killed_when_its_time_is_up(void) {
         WORLD;
         pid_t pid;
@@ -808,6 +824,7 @@ int main(int argc, char **argv) {
         TEST(a_deadline_can_be_taken_away);
         TEST(any_times_are_borne);
         TEST(a_vm_that_is_stopped_goes_on_with_a_new_lease);
+        TEST(to_be_told_the_same_again_continues_nobody);
         TEST(a_vm_that_is_stopped_is_killed_when_its_time_is_up);
         TEST(a_vm_that_is_stopped_is_killed_at_once_if_told_so);
         TEST(a_vm_that_somebody_continues_is_stopped_again);
