@@ -13,8 +13,8 @@
  * nothing at all; and say "off" is done. */
 static const char *const powerless[] = {
         "fence_ack_manual", "fence_aws_vpc_net", "fence_brocade", "fence_cisco_mds", "fence_compute",
-        "fence_crosslink", "fence_dummy", "fence_evacuate", "fence_heuristics_ping", "fence_ifmib", "fence_mpath",
-        "fence_sanbox2", "fence_scsi",
+        "fence_crosslink", "fence_dummy", "fence_evacuate", "fence_heuristics_ping", "fence_heuristics_resource",
+        "fence_ifmib", "fence_mpath", "fence_sanbox2", "fence_scsi",
 };
 
 /* They reboot by method=cycle unless they are told otherwise. */
@@ -60,16 +60,19 @@ const char *fence_action(const Fence *fence) {
 static const char *name_objection(const char *name) {
         if (strcasecmp(name, "option") == 0 || (strcasecmp(name, "action") == 0 && !text_equal(name, "action")))
                 return "is told what to do by the parameter action, in small letters, and by no other name";
+        if (strcasecmp(name, "method") == 0 && !text_equal(name, "method"))
+                return "is told how to do it by the parameter method, in small letters";
         if (strcasecmp(name, "help") == 0 || strcasecmp(name, "version") == 0)
                 return "answers the parameters help and version, and does nothing else then: leave them out";
         return NULL;
 }
 
-/* To have the machine cycle its power by itself is a wish that the agent hands on: it does not see the host off. */
+/* To have the machine cycle its power by itself is a wish that the agent hands on: it does not see the host off. Some
+ * take blanks and quotes off a value, or hold what they do not know for cycle: so it is onoff to the letter. */
 static const char *reboot_objection(const Fence *fence) {
         const char *method = find_parameter(fence, "method");
-        if (method && strcasecmp(method, "cycle") == 0)
-                return "does not look whether the host was off when it reboots it by method=cycle, so it proves no VM "
+        if (method && !text_equal(method, "onoff"))
+                return "reboots a host without a look whether it was off, by all methods but onoff, so it proves no VM "
                        "dead: leave method out, or say method=onoff";
         for (size_t i = 0; !method && i < ELEMENTS(cyclists); i++)
                 if (text_equal(fence->agent, cyclists[i]))

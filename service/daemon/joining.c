@@ -281,4 +281,7 @@ void joining_turn(Joining *joining) {
         const NodeRecord *self = registry_find_node(registry, &joining->config.node);
         if (self && (self->witness || self->lease_ms > 0 || registry->level < LEVEL_FAILOVER))
                 end(joining, JOB_DONE, NULL, NULL);
+        else if (self && self->lost)
+                end(joining, JOB_FAILED, ERROR_FAILED, "the cluster admitted this node, but it could not tell in time "
+                    "what it is, as its GPUs are not surveyed yet: it is a member, and comes by itself when they are");
 }

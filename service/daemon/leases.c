@@ -245,6 +245,24 @@ static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uin
                 tell(leases, kills ? 1 : moves || !pings ? leases->lease.until_us : state.until_us, view->now_us);
 }
 
+/* By a deadline of another cluster, which this node has left, it would kill what is started in one without leases. An
+ * old registry, by which there are none yet, takes none away. */
+static bool has_stray_deadline(const Leases *leases, const Registry *registry, const GuardState *state) {
+        return leases->caught_up && registry->level < LEVEL_FAILOVER && (state->until_us > 0 || state->ended);
+}
+
+static void take_deadline_away(Leases *leases, const Registry *registry, uint64_t now, uint64_t *wake_us) {
+        GuardState state;
+        guard_get_state(leases->config.guard, &state);
+        if (leases->telling || !guard_link_is_connected(leases->config.guard) ||
+            !has_stray_deadline(leases, registry, &state))
+                return;
+        if (now < leases->tell_not_before_us)
+                earlier(wake_us, leases->tell_not_before_us);
+        else
+                tell(leases, 0, now);
+}
+
 static int end_all(Leases *leases, EndCause cause, const char *sentence) {
         return runner_end_all(leases->config.runner, cause, sentence);
 }
@@ -439,6 +457,8 @@ int leases_turn(Leases *leases, const World *world, uint64_t *ret_wake_us) {
                 return r;
         if (view.needed)
                 tell_guard(leases, &view, turn.kill_all, ret_wake_us);
+        else
+                take_deadline_away(leases, world->registry, now, ret_wake_us);
         if (turn.ask)
                 ask(leases, &turn, now);
         leases->shorter_is_kept = keeps_shorter(leases, &view);
@@ -447,8 +467,8 @@ int leases_turn(Leases *leases, const World *world, uint64_t *ret_wake_us) {
         GuardState state;
         guard_get_state(leases->config.guard, &state);
         uint64_t kept_us = state.until_us < leases->lease.until_us ? state.until_us : leases->lease.until_us;
-        runner->lease_needed = view.needed;
-        runner->lease_runs = !state.ended && lease_allows(&leases->lease, now, START_MARGIN_US) &&
+        runner->lease_needed = view.needed || has_stray_deadline(leases, world->registry, &state);
+        runner->lease_runs = view.needed && !state.ended && lease_allows(&leases->lease, now, START_MARGIN_US) &&
                              kept_us > now + START_MARGIN_US;
         return 0;
 }

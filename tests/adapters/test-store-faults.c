@@ -663,9 +663,12 @@ static void test_an_own_snapshot_that_finds_no_room_is_in_no_leaders_way(void) {
                                         ==, RAFT_SNAPSHOT_TAKEN);
                 }
                 world_until(world, all_are_ill, NULL, "full disks");
+                world_for(world, 4000); /* the snapshots are tried once a second by now; a vote is written at once */
+                uint64_t term = node_status(leader).term;
                 node_down(leader);
                 Node *second = world_wait_leader(world);
                 g_assert_true(is_confirmed(second));
+                g_assert_cmpuint(node_status(second).term, <=, term + 8);
                 g_assert_cmpint(g_unlink(filler), ==, 0);
                 world_until(world, store_is_well, second, "a store that works");
                 g_assert_cmpuint(node_status(second).snapshot_index, >, 0);

@@ -380,6 +380,10 @@ static void test_an_agent_that_proves_nothing_with_its_parameters_is_not_used(vo
                 { "fence_xvm", "option", "status" }, { "fence_xvm", "Action", "on" },
                 { "fence_ipmilan", "action", "reboot", "method", "cycle" },
                 { "fence_ipmilan", "action", "reboot", "method", "Cycle" },
+                { "fence_ipmilan", "action", "reboot", "method", "cycle " },
+                { "fence_ipmilan", "action", "reboot", "method", "\"cycle\"" },
+                { "fence_gce", "action", "reboot", "method", "on-off" },
+                { "fence_gce", "action", "reboot", "Method", "onoff" },
                 { "fence_gce", "action", "reboot" },
         };
         for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

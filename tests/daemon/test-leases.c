@@ -164,7 +164,7 @@ static void guard_takes(Scene *s) {
                 return;
         s->told = NULL;
         s->guard.until_us = s->told_until_us;
-        s->guard.ended = s->told_until_us <= s->now_us;
+        s->guard.ended = s->told_until_us > 0 && s->told_until_us <= s->now_us;
         told(GUARD_CALL_OK, s->told_userdata);
 }
 
@@ -328,6 +328,26 @@ static void test_a_guard_that_is_stopped_is_noticed_without_any_grant(void) {
         }
 }
 
+/* The node has left a cluster with leases for one without, and its guard has ended what was there. */
+static void test_a_deadline_of_another_cluster_is_taken_away_where_there_are_no_leases(void) {
+        g_autoptr(Scene) s = scene_new();
+        s->w->registry->level = LEVEL_FAILOVER - 1;
+        s->guard.until_us = s->now_us - SECOND;
+        s->guard.ended = true;
+        s->leases.caught_up = false;    /* the old registry of a cluster that has leases by now? */
+        turn(s);
+        g_assert_null(s->told);
+        s->leases.caught_up = true;
+        turn(s);
+        g_assert_nonnull(s->told);
+        g_assert_cmpuint(s->told_until_us, ==, 0);
+        g_assert_true(s->runner.lease_needed && !s->runner.lease_runs);         /* nothing starts by it */
+        guard_takes(s);
+        turn(s);
+        g_assert_null(s->told);
+        g_assert_false(s->runner.lease_needed);
+}
+
 /* ---- longer leases */
 
 /* The cluster is frozen, and a long lease is on its way to the guard when the freeze is over. */
@@ -405,6 +425,7 @@ int main(int argc, char **argv) {
         TEST(what_a_new_guard_has_ends_with_the_lease_though_it_does_not_have_all);
         TEST(a_guard_that_goes_by_the_same_end_is_not_told_of_it);
         TEST(a_guard_that_is_stopped_is_noticed_without_any_grant);
+        TEST(a_deadline_of_another_cluster_is_taken_away_where_there_are_no_leases);
         TEST(no_thaw_is_reported_while_the_guard_is_being_told);
         TEST(who_asks_without_end_leaves_room_for_others);
         return g_test_run();

@@ -49,6 +49,7 @@ struct Writer {
         int trouble;
         const Job *postponed;   /* an own snapshot that finds no room; queued */
         bool urgent;
+        bool news;                      /* came that may find room where what is tried again finds none */
         bool stop;
 };
 
@@ -90,7 +91,8 @@ static void tell_loop(Writer *writer) {
         (void) n;
 }
 
-/* Sleeps, holding the lock, until the pause is over, the writer is to stop, or things have become urgent. */
+/* Sleeps, holding the lock, until the pause is over, the writer is to stop, there is something else to try, or things
+ * have become urgent. */
 static void pause_or_stop(Writer *writer, unsigned pause_ms) {
         struct timespec until;
         bool urgent = writer->urgent;
@@ -102,7 +104,7 @@ static void pause_or_stop(Writer *writer, unsigned pause_ms) {
                 until.tv_sec++;
                 until.tv_nsec -= 1000000000L;
         }
-        while (!writer->stop && (urgent || !writer->urgent))
+        while (!writer->stop && !writer->news && (urgent || !writer->urgent))
                 if (pthread_cond_timedwait(&writer->wake, &writer->lock, &until) == ETIMEDOUT)
                         return;
 }
@@ -223,6 +225,7 @@ static void *work(void *userdata) {
                 if (!writer->queued.first)
                         break;
 
+                writer->news = false;
                 size_t n = gather(&writer->queued, batch, limit);
                 if (n == 0) {
                         do_read(writer);
@@ -365,8 +368,12 @@ Writer *writer_free(Writer *writer) {
         return NULL;
 }
 
+/* A vote overtakes what waits for room, and others overtake an own snapshot: neither waits for its next try, which on a
+ * disk that stays full comes only once a second. */
 static void enqueue(Writer *writer, Job *job) {
         (void) pthread_mutex_lock(&writer->lock);
+        const Job *first = writer->queued.first;
+        writer->news = writer->news || is_vote_only(job) || (first && !first->read && is_own_snapshot(&first->write));
         queue_push(&writer->queued, job);
         (void) pthread_cond_signal(&writer->wake);
         (void) pthread_mutex_unlock(&writer->lock);
