@@ -25,8 +25,7 @@
  * not patted in KILLING, nor in STOPPED while the kernel refuses a signal.
  *
  * What is held and the deadline outlive clients and the guard, even a SIGKILL. The next guard goes on, with another
- * instance, and does not know who died in between: whoever connects lists, and gives again what is not there. A request
- * that is none is answered GUARD_BAD_REQUEST, and the connection ends. */
+ * instance, and does not know who died in between: whoever connects lists, and gives again what is not there. */
 
 #include <stdint.h>
 

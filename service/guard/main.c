@@ -33,7 +33,7 @@
 
 #define WATCHDOG_MOST_S 60              /* the longest that a cluster may wait for a node's death */
 #define EXIT_REFUSED 78                 /* EX_CONFIG: another start would not mend it */
-#define REFUSE(...) (say(LOG_ERR, __VA_ARGS__), exit(EXIT_REFUSED))
+#define END(status, ...) (say(LOG_ERR, __VA_ARGS__), exit(status))
 #define AGAIN_US 100000U                /* between two signals to what lives past the deadline */
 #define WATCHDOG_SLACK_US 500000U       /* a device counts in whole seconds, and is not at once at it */
 #define EACH(item, array) __typeof__(*array) *item = array; item < array + sizeof(array) / sizeof(*array); item++
@@ -368,8 +368,7 @@ static void get_out_of_reach(void) {
                 say(LOG_WARNING, "no realtime priority: %m. The guard is slow on a busy host");
 }
 
-/* Asked to end while VMs live by a lease it leaves a process behind, which keeps their deadline and does no more, until
- * they are dead or the next guard ends it. That one goes by the board. */
+/* While VMs live by a lease it leaves a process behind, which keeps their deadline until the next guard ends it. */
 static void leave(void) {
         (void) close(signal_fd);
         if (watchdog_us && stage != GUARD_STAGE_KILLING && write(watchdog_fd, "V", 1) < 0)
@@ -378,6 +377,8 @@ static void leave(void) {
                 board->until_us = 0;
                 exit(EXIT_SUCCESS);
         }
+        (void) close(watchdog_fd);      /* by both, before the next guard opens it */
+        watchdog_us = 0;
         pid_t child = fork();
         if (child > 0) {
                 put(&board->guard, child, (Held) { .start = read_stat(child, STAT_START) });
@@ -390,8 +391,6 @@ static void leave(void) {
         for (EACH(client, clients))
                 if (*client)
                         drop_client(client, "the guard leaves");
-        (void) close(watchdog_fd);
-        watchdog_us = 0;
         get_out_of_reach();
         say(LOG_NOTICE, "asked to end: the deadline of %u VMs is kept until another guard has them", count_living());
 }
@@ -426,13 +425,13 @@ static void open_watchdog(const char *path, int seconds) {
         struct watchdog_info info = {};
         watchdog_fd = open(path, O_WRONLY | O_CLOEXEC);
         if (watchdog_fd < 0 || ioctl(watchdog_fd, WDIOC_GETSUPPORT, &info) < 0)
-                REFUSE("the watchdog %s cannot be used: %m. If it is busy another program has it, as systemd by "
-                       "RuntimeWatchdogSec=; see gpupool-guard(8)", path);
+                END(EXIT_REFUSED, "the watchdog %s cannot be used: %m. If it is busy another program has it, as "
+                    "systemd by RuntimeWatchdogSec=; see gpupool-guard(8)", path);
         (void) ioctl(watchdog_fd, WDIOC_SETTIMEOUT, &asked);
         if (ioctl(watchdog_fd, WDIOC_GETTIMEOUT, &real) < 0 || real <= 0 || real > seconds) {
                 (void) !write(watchdog_fd, "V", 1);
-                REFUSE("the watchdog %s (%.32s) resets this host after %i s (0: it does not say), not after %i: name "
-                       "another device, or a longer --watchdog-timeout", path, info.identity, real, seconds);
+                END(EXIT_REFUSED, "the watchdog %s (%.32s) resets this host after %i s (0: it does not say), not after "
+                    "%i: name another device, or a longer --watchdog-timeout", path, info.identity, real, seconds);
         }
         say(LOG_INFO, "the watchdog %s (%.32s) resets this host %i s after the last pat%s", path, info.identity, real,
             info.options & WDIOF_MAGICCLOSE ? "" : "; when the guard crashes it may not: it knows no magic close");
@@ -446,7 +445,7 @@ static void open_board(const char *socket_path) {
         off_t size = lseek(fd, 0, SEEK_END);
         board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (board == MAP_FAILED || ftruncate(fd, sizeof(Board)) < 0 || (errno = posix_fallocate(fd, 0, sizeof(Board))))
-                REFUSE("%s cannot be had: %m", path);
+                END(EXIT_FAILURE, "%s cannot be had: %m", path);
         if (size == sizeof(*board) && board->layout == BOARD_LAYOUT)
                 return;
         if (size > 0)
@@ -459,11 +458,13 @@ static void open_board(const char *socket_path) {
 /* False: it is dead, whosever its number is now. */
 static bool open_again(Held *held) {
         held->pidfd = pidfd_open(held->pid, 0);
+        if (held->pidfd < 0 && errno != ESRCH && errno != EINVAL)
+                END(EXIT_FAILURE, "process %i cannot be held again, and may live: %m", held->pid);
         return held->pidfd >= 0 && held->start > 0 && read_stat(held->pid, STAT_START) == held->start &&
                !is_other(-1, held->pidfd, held->pid);
 }
 
-/* Goes on where the guard before was. If that one lives it ends first. Nothing refuses to start from here on. */
+/* Goes on where the guard before was. If that one lives it ends first. Nothing is forgotten that may live. */
 static void take_over(void) {
         if (open_again(&board->guard) && sends(&board->guard, SIGKILL))
                 (void) is_gone(board->guard.pidfd, 1000);
@@ -492,7 +493,7 @@ int main(int argc, char **argv) {
         char *rest;
         long seconds = strtol(timeout, &rest, 10);
         if (*rest || seconds < 1 || seconds > WATCHDOG_MOST_S)
-                REFUSE("--watchdog-timeout is 1 to %i seconds, and not %s", WATCHDOG_MOST_S, timeout);
+                END(EXIT_REFUSED, "--watchdog-timeout is 1 to %i seconds, and not %s", WATCHDOG_MOST_S, timeout);
         sigset_t ending = {};
         sigaddset(&ending, SIGTERM);
         (void) sigprocmask(SIG_BLOCK, &ending, NULL);
@@ -500,17 +501,17 @@ int main(int argc, char **argv) {
         /* Who may connect is for the unit's mask and group to say; the group is looked at again then. */
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         if ((size_t) snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= sizeof(address.sun_path))
-                REFUSE("%s is too long for the path of a socket", path);
+                END(EXIT_REFUSED, "%s is too long for the path of a socket", path);
         listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         (void) unlink(path);
         if (bind(listen_fd, (struct sockaddr *) &address, sizeof(address)) < 0 ||
             listen(listen_fd, GUARD_CLIENTS_MAX) < 0)
-                REFUSE("%s cannot be listened at: %m", path);
+                END(EXIT_FAILURE, "%s cannot be listened at: %m", path);
         epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
         open_board(path);
         if (!watch(listen_fd, &listen_fd) || !watch(timer_fd, &timer_fd) || !watch(signal_fd, &signal_fd))
-                REFUSE("there is no timer, or no signal: %m");
+                END(EXIT_FAILURE, "there is no timer, or no signal: %m");
         instance = clock_boottime_us();
         if (watchdog)
                 open_watchdog(watchdog, (int) seconds);
