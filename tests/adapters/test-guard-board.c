@@ -516,7 +516,7 @@ static void test_a_board_that_is_none_of_this_layout_is_ignored(void) {
                         file.board.layout++;
                 if (kind == ZERO)
                         file.board.layout = 0;
-                for (size_t i = 0; kind == GARBAGE && i < sizeof(file); i++)
+                for (size_t i = 0; kind == GARBAGE && i < sizeof(file.bytes); i++)
                         file.bytes[i] = (uint8_t) g_test_rand_int_range(0, 256);
                 write_bytes(&w, &file, kind == SHORT   ? sizeof(Board) - 1
                                        : kind == LONG  ? sizeof(file)
