@@ -383,9 +383,6 @@ static void note_death(Run *run, uint64_t now_us) {
 static int answer_hold(Run *run, RunAnswer answer, const char *sentence, uint64_t now_us) {
         run->held = run->held || answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_LATE;
         run->hold_refused = !run->held && answer != RUN_ANSWER_STALE;
-        /* This guard kills nothing more of it: libvirt is asked again. */
-        if (run->hold_refused)
-                run->destroy_failed = false;
         switch (answer) {
         case RUN_ANSWER_STALE:
                 note_death(run, now_us);
@@ -393,9 +390,13 @@ static int answer_hold(Run *run, RunAnswer answer, const char *sentence, uint64_
         case RUN_ANSWER_LATE:
                 return begin_end(run, END_LEASE_ENDED, NULL);
         case RUN_ANSWER_FAILED:
+                /* This guard kills nothing more of it: libvirt is asked again. */
+                run->destroy_failed = run->destroy_failed && run->held;
                 return run->resumed ? 0 : begin_end(run, END_START_FAILED, sentence);
         case RUN_ANSWER_NOT_TRIED:
         case RUN_ANSWER_UNKNOWN:
+                run->destroy_failed = run->destroy_failed && run->held;
+                return 0;
         case RUN_ANSWER_DONE:
                 return 0;
         }

@@ -279,7 +279,7 @@ void joining_turn(Joining *joining) {
         if (joining->job == 0 || !joining->adopted)
                 return;
         const NodeRecord *self = registry_find_node(registry, &joining->config.node);
-        if (self && (self->witness || node_record_proves_its_end(registry, self)))
+        if (self && (self->witness || self->lease_ms > 0 || registry->level < LEVEL_FAILOVER))
                 end(joining, JOB_DONE, NULL, NULL);
         else if (self && self->lost)
                 end(joining, JOB_FAILED, ERROR_FAILED, "the cluster admitted this node, but it could not tell in time "

@@ -208,12 +208,7 @@ static void on_told(GuardResult result, void *userdata) {
         changed(leases);
 }
 
-/* Now, or after a pause where the guard did not take what it was told last. */
-static void tell(Leases *leases, uint64_t until_us, uint64_t now, uint64_t *wake_us) {
-        if (now < leases->tell_not_before_us) {
-                earlier(wake_us, leases->tell_not_before_us);
-                return;
-        }
+static void tell(Leases *leases, uint64_t until_us, uint64_t now) {
         leases->told_us = now;
         uint64_t hold_us = leases->config.times.hold_us;
         leases->telling = guard_lease(leases->config.guard, until_us, hold_us, on_told, leases) >= 0;
@@ -244,7 +239,10 @@ static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uin
                 earlier(wake_us, ping_us);
         if (!kills && !moves && !pings && !is_late(leases, view, &state))
                 return;
-        tell(leases, kills ? 1 : moves || !pings ? leases->lease.until_us : state.until_us, view->now_us, wake_us);
+        if (view->now_us < leases->tell_not_before_us)
+                earlier(wake_us, leases->tell_not_before_us);
+        else
+                tell(leases, kills ? 1 : moves || !pings ? leases->lease.until_us : state.until_us, view->now_us);
 }
 
 /* By a deadline of another cluster, which this node has left, it would kill what is started in one without leases. An
@@ -259,7 +257,10 @@ static void take_deadline_away(Leases *leases, const Registry *registry, uint64_
         if (leases->telling || !guard_link_is_connected(leases->config.guard) ||
             !has_stray_deadline(leases, registry, &state))
                 return;
-        tell(leases, 0, now, wake_us);
+        if (now < leases->tell_not_before_us)
+                earlier(wake_us, leases->tell_not_before_us);
+        else
+                tell(leases, 0, now);
 }
 
 static int end_all(Leases *leases, EndCause cause, const char *sentence) {
