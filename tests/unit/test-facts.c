@@ -42,12 +42,15 @@ static GpuFacts full_gpu(void) {
                 .holders_known = true,
                 .config = CONFIG_READABLE,
                 .acs_missing = true,
+                .kind = PCI_KIND_ENDPOINT,
+                .interrupts = INTERRUPTS_MESSAGES,
+                .iommu_address_bits = 48,
                 .sriov_vfs = 2,
         };
         char **const texts[] = {
                 &gpu.sysfs_path, &gpu.unreadable, &gpu.vendor_name, &gpu.device_name, &gpu.driver,
                 &gpu.iommu_group_type, &gpu.link_speed, &gpu.link_speed_max, &gpu.parent, &gpu.switch_address,
-                &gpu.acs_missing_at, &gpu.power_state,
+                &gpu.acs_missing_at, &gpu.power_state, &gpu.conventional_at,
         };
         for (size_t i = 0; i < ELEMENTS(texts); i++)
                 g_assert_cmpint(text_printf(texts[i], "text %zu", i), ==, 0);
@@ -107,6 +110,11 @@ static void test_a_change_of_any_fact_is_seen(void) {
                 case 27: copy.acs_missing = false; break;
                 case 28: copy.has_reset = false; break;
                 case 29: copy.switch_address[0] = 'x'; break;
+                case 30: copy.kind = PCI_KIND_LEGACY_ENDPOINT; break;
+                case 31: copy.interrupts = INTERRUPTS_LINE; break;
+                case 32: copy.conventional_at[0] = 'x'; break;
+                case 33: copy.iommu_address_bits = 39; break;
+                case 34: copy.bars[1].unassigned = true; break;
                 default: changed = false;
                 }
                 g_assert_cmpint(gpu_facts_equal(&gpu, &copy), ==, !changed);

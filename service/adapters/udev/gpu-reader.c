@@ -17,6 +17,7 @@
 #define RESOURCE_MEMORY 0x200U
 #define RESOURCE_PREFETCH 0x2000U
 #define RESOURCE_MEMORY_64 0x100000U
+#define RESOURCE_UNSET 0x20000000U
 
 /* What the functions below share while one device is read. */
 typedef struct Reading {
@@ -209,6 +210,7 @@ static void read_bars(const Reading *reading) {
                         .start = start,
                         .size = end - start + 1,
                         .prefetchable_64 = (flags & RESOURCE_PREFETCH) && (flags & RESOURCE_MEMORY_64),
+                        .unassigned = flags & RESOURCE_UNSET,
                 };
         }
 }
@@ -226,6 +228,17 @@ static int32_t read_group(const Sysfs *sysfs, const char *address) {
             text_equal(kind, "vfio-noiommu"))
                 return -1;
         return (int32_t) group;
+}
+
+/* Intel's IOMMUs tell what they can: bits 21 to 16 are the highest address bit that they translate. AMD's translate all
+ * 64, and others say nothing here. */
+static uint32_t read_iommu_address_bits(const Reading *reading) {
+        char text[32];
+        uint64_t capabilities;
+        if (sysfs_read_text(reading->sysfs, text, sizeof(text), DEVICE "iommu/intel-iommu/cap", reading->address) < 0 ||
+            text_to_u64(text, 16, &capabilities) < 0)
+                return 0;
+        return (uint32_t) (capabilities >> 16 & 63) + 1;
 }
 
 static int add_words(char *words, TextList *list) {
@@ -321,6 +334,7 @@ static int read_group_members(const Reading *reading) {
 static int read_isolation(const Reading *reading) {
         GpuFacts *gpu = reading->gpu;
         gpu->iommu_group = read_group(reading->sysfs, reading->address);
+        gpu->iommu_address_bits = read_iommu_address_bits(reading);
         int r = read_functions(reading);
         if (r < 0 || gpu->iommu_group < 0)
                 return r;
