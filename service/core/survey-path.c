@@ -113,7 +113,8 @@ int find_acs_override(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) 
                 return FOUND(ret, "the kernel was booted with %s, so its IOMMU group says nothing: the bridge %s above "
                                   "it lacks ACS and may pass what it sends to other devices", parameter,
                              gpu->acs_missing_at ? gpu->acs_missing_at : "");
-        if (gpu->holders_known)
+        /* Who has read the GPU's capabilities has read its bridges'. */
+        if (gpu->interrupts != INTERRUPTS_UNKNOWN)
                 return 0;
         return FOUND(ret, "the kernel was booted with %s, so its IOMMU group says nothing, and whether the bridges "
                           "above it have ACS is not known: gpupool-probe does not answer", parameter);

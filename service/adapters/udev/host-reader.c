@@ -228,7 +228,7 @@ static FirmwareIommu find_firmware_iommu(const Sysfs *sysfs) {
 /* Those of the command line that the survey knows what to say about. */
 static int read_boot_parameters(const Sysfs *sysfs, NodeFacts *host) {
         static const char *const names[] = {
-                "iommu", "intel_iommu", "amd_iommu", "intremap", "nointremap", "noapic", "nox2apic", "pcie_acs_override",
+                "iommu", "intel_iommu", "amd_iommu", "intremap", "nointremap", "noapic", "pcie_acs_override",
         };
         char line[SYSFS_TEXT_MAX], *rest = line, *word;
         if (sysfs_read_text(sysfs, line, sizeof(line), "proc/cmdline") < 0)
