@@ -7,6 +7,7 @@
 #include "adapters/udev/host-reader.h"
 #include "adapters/udev/pci-config.h"
 #include "adapters/udev/probe-client.h"
+#include "core/survey.h"
 #include "mock-sysfs.h"
 #include "util/array.h"
 #include "util/cleanup.h"
@@ -263,7 +264,7 @@ static void test_what_hangs_behind_the_lock_of_a_device_is_never_read(void) {
 static const char *const attributes[] = {
         "vendor", "device", "subsystem_vendor", "subsystem_device", "numa_node", "boot_vga", "resource", "reset_method",
         "current_link_speed", "max_link_speed", "current_link_width", "max_link_width", "power_state", "config",
-        "modalias", "power/runtime_status", "xgmi_hive_info/xgmi_hive_id",
+        "modalias", "power/runtime_status", "xgmi_hive_info/xgmi_hive_id", "iommu/intel-iommu/cap",
 };
 
 static void assert_harmless(const MockSysfs *mock) {
@@ -497,6 +498,28 @@ static void test_of_the_command_line_only_what_decides_about_vfio_is_kept(void) 
         g_assert_cmpuint(host.boot_parameters.n, ==, ELEMENTS(kept));
         for (size_t i = 0; i < ELEMENTS(kept); i++)
                 g_assert_cmpstr(host.boot_parameters.items[i], ==, kept[i]);
+}
+
+static void test_a_command_line_of_any_bytes_is_harmless(void) {
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
+        static const char *const pieces[] = { "iommu", "intel_iommu=", "off", " ", "=", ",", "\xff\x01", "\n",
+                                              "pcie_acs_override", "\"", "nointremap" };
+        for (unsigned round = 0; round < 300; round++) {
+                GString *line = g_string_new(NULL);
+                for (int i = g_test_rand_int_range(0, 2000); i > 0; i--)
+                        g_string_append(line, pieces[g_test_rand_int_range(0, ELEMENTS(pieces))]);
+                mock_file(mock, "proc/cmdline", line->str);
+                (void) g_string_free(line, TRUE);
+                _cleanup_(node_facts_clear) NodeFacts host = read_host(mock);
+                for (size_t i = 0; i < host.boot_parameters.n; i++)
+                        g_assert_true(text_is_printable(host.boot_parameters.items[i]));
+                GpuFacts gpu = { .identity.vendor = 0x10de, .iommu_group = -1 };
+                Blockers blockers = {};
+                g_assert_cmpint(survey_gpu(&host, &gpu, &blockers), ==, 0);
+                for (size_t i = 0; i < blockers.n; i++)
+                        g_assert_true(text_is_printable(blockers.items[i].sentence));
+                blockers_clear(&blockers);
+        }
 }
 
 static void test_firmware_shows_its_iommu_by_a_table(void) {
@@ -791,6 +814,7 @@ int main(int argc, char **argv) {
         TEST(modules_that_may_not_be_looked_at_are_left_to_libvirt);
         TEST(interrupts_that_are_not_remapped_are_seen_where_an_iommu_could);
         TEST(of_the_command_line_only_what_decides_about_vfio_is_kept);
+        TEST(a_command_line_of_any_bytes_is_harmless);
         TEST(firmware_shows_its_iommu_by_a_table);
         TEST(an_iommu_of_intel_tells_how_many_address_bits_it_translates);
         TEST(a_region_for_which_there_was_no_room_is_told);

@@ -230,6 +230,13 @@ static void test_free_memory_alone_makes_no_other_host(void) {
         g_assert_cmpint(text_list_add(&b.missing_agents, "fence_ipmilan"), ==, 0);
         g_assert_false(node_facts_host_equal(&a, &b));
         text_list_clear(&b.missing_agents);
+        b = a;
+        g_assert_cmpint(text_list_add(&b.boot_parameters, "intel_iommu=off"), ==, 0);
+        g_assert_false(node_facts_host_equal(&a, &b));
+        text_list_clear(&b.boot_parameters);
+        b = a;
+        b.firmware_iommu = FIRMWARE_IOMMU_PRESENT;
+        g_assert_false(node_facts_host_equal(&a, &b));
 }
 
 static void test_every_state_of_the_hypervisor_has_its_word(void) {
