@@ -102,7 +102,7 @@ typedef struct GpuFacts {
         bool has_reset;                 /* sysfs shows a reset file */
         bool boot_vga;                  /* the firmware's console */
         char *parent;                   /* address of the bridge above */
-        char *switch_address;           /* upstream port of the PCIe switch above, the same for all its GPUs; or NULL */
+        char *switch_address;           /* upstream port of the host's switch above, one for all its GPUs; or NULL */
         TextList siblings;              /* addresses of GPUs that belong together (NVLink, XGMI, shared board) */
         GpuHolder *holders;             /* by pid */
         size_t n_holders;

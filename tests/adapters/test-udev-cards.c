@@ -34,6 +34,7 @@ typedef struct Card {
         CardDevice devices[DEVICES_MAX];
         const char *link_from, *link_to;        /* one more link: a virtual function */
         const char *gpu;                        /* the one that is judged */
+        const char *switch_address;             /* of the host, not of the card */
         const char *codes[CODES_MAX];
 } Card;
 
@@ -177,6 +178,7 @@ static const Card cards[] = {
                            "notes of RCCL",
                 .devices = { MI300X(NULL) },
                 .gpu = "0000:05:00.0",
+                .switch_address = "0000:01:00.0",
         },
         {
                 .name = "flex-170",
@@ -282,6 +284,7 @@ static void test_card(const void *data) {
         start_watch(&w);
         WAIT_UNTIL(&w, w.n_gpus > 0);
         g_assert_true(w.gpus[0].holders_known);
+        g_assert_cmpstr(gpu_at(&w, card->gpu)->switch_address, ==, card->switch_address);
 
         GString *expected = g_string_new(NULL);
         for (size_t i = 0; i < CODES_MAX && card->codes[i]; i++)

@@ -184,11 +184,18 @@ static int read_bridges(const Reading *reading) {
         char text[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(bridges[0], text);
         int r = text_set(&reading->gpu->parent, text);
-        if (r < 0 || n < 3)
-                return r;
         /* A switch is an upstream port below a root port, with downstream ports below it: with three bridges above,
-         * the second nearest is the upstream port of the nearest switch. */
-        pci_address_to_text(bridges[1], text);
+         * the second nearest is the upstream port of the nearest switch. The cards of AMD and Intel are switches
+         * themselves, with a downstream port of the GPU's own maker, and share that with no other GPU:
+         *
+         *      root port ─ [ upstream ─ downstream ] ─ [ upstream ─ downstream ] ─ GPU
+         *                    the host's switch           the card's own
+         */
+        uint16_t maker = reading->gpu->identity.vendor;
+        size_t own = n >= 3 && maker != 0 && ID_AT(reading->sysfs, text, "vendor") == maker ? 2 : 0;
+        if (r < 0 || n < own + 3)
+                return r;
+        pci_address_to_text(bridges[own + 1], text);
         return text_set(&reading->gpu->switch_address, text);
 }
 
