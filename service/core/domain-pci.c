@@ -184,8 +184,8 @@ static int refuse_place(const GuestPlaces *places, size_t n_gpus, char **reterr_
                             "to 0x%x of its bus 0 free, and as many controller indexes below %u.",
                             n_gpus, PORT_SLOT_FIRST, PORT_SLOT_LAST, GUEST_BUS_MAX + 1) :
                 text_printf(reterr_sentence,
-                            "The guest has no PCI slots left for its GPUs, %zu: give it machine='q35', where each GPU has a "
-                            "port of its own, or take devices away.",
+                            "The guest has no PCI slots left for its GPUs, %zu: give it machine='q35', where each GPU "
+                            "has a port of its own, or take devices away.",
                             n_gpus);
         return r < 0 ? r : DOMAIN_BUILD_NO_PLACE;
 }

@@ -237,6 +237,18 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
         return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret, reterr_sentence);
 }
 
+/* Whether the VM's memory could be pinned here at all; what is free at the moment the facts tell too late. True, false
+ * with a sentence, or -ENOMEM. */
+static int memory_would_do(const Steps *steps, const World *world, const Vm *vm, char **reterr_sentence) {
+        _cleanup_(domain_xml_clear) DomainXml domain = {};
+        const NodeFacts *host = world_find_facts(world, &steps->config.node);
+        int r = domain_xml_check(vm->xml, strlen(vm->xml), NULL, 0, &domain, reterr_sentence);
+        if (r != DOMAIN_XML_OK || !host || vm->assignment.n_gpus == 0)
+                return r < 0 ? r : r == DOMAIN_XML_OK;
+        r = domain_memory_check(&domain, host, DOMAIN_MEMORY_EVER, UINT64_MAX, reterr_sentence);
+        return r < 0 ? r : r == DOMAIN_MEMORY_OK;
+}
+
 static int begin_start(Step *step, const World *world) {
         Steps *steps = step->steps;
         const Vm *vm = registry_find_vm(world->registry, &step->vm);
@@ -253,7 +265,12 @@ static int begin_start(Step *step, const World *world) {
         }
         if (r < 0)
                 return r;
-        if (r != DOMAIN_BUILD_OK) {
+        if (r == DOMAIN_BUILD_OK) {
+                r = memory_would_do(steps, world, vm, &sentence);
+                if (r < 0)
+                        return r;
+        }
+        if (sentence) {
                 step_end(step, RUN_ANSWER_FAILED, sentence);
                 return 0;
         }

@@ -320,9 +320,10 @@ static void test_who_pinned_processors_places_the_memory_too(void) {
 
 /* --- the host's memory */
 
-static int memory_verdict(const DomainXml *domain, const NodeFacts *host, uint64_t limit, const char *want) {
+static int memory_verdict_of(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope, uint64_t limit,
+                             const char *want) {
         _cleanup_free_ char *sentence = NULL;
-        int r = domain_memory_check(domain, host, limit, &sentence);
+        int r = domain_memory_check(domain, host, scope, limit, &sentence);
         g_assert_true((r == DOMAIN_MEMORY_OK) == (sentence == NULL));
         if (sentence) {
                 g_test_message("%s", sentence);
@@ -330,6 +331,10 @@ static int memory_verdict(const DomainXml *domain, const NodeFacts *host, uint64
                 g_assert_nonnull(strstr(sentence, want));
         }
         return r;
+}
+
+static int memory_verdict(const DomainXml *domain, const NodeFacts *host, uint64_t limit, const char *want) {
+        return memory_verdict_of(domain, host, DOMAIN_MEMORY_NOW, limit, want);
 }
 
 static void test_hugepages_are_counted_by_their_size(void) {
@@ -357,9 +362,25 @@ static void test_memory_that_is_not_free_cannot_be_pinned(void) {
         NodeFacts host = { .memory_total = 64 * GIB, .memory_free = 16 * GIB };
         g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
         host.memory_free--;
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, "16384 MiB are pinned when it starts and 16383 MiB"),
+        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX,
+                                       "16384 MiB of memory are pinned when it starts and the host has 16383"),
                         ==, DOMAIN_MEMORY_TOO_LITTLE);
         g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+}
+
+static void test_what_is_taken_now_does_not_count_for_ever(void) {
+        Hugepages pages = { .size_bytes = GIB, .total = 16, .free = 0 };
+        NodeFacts host = { .hugepages = &pages, .n_hugepages = 1, .memory_total = 32 * GIB, .memory_free = 0 };
+        DomainXml huge = { .memory_bytes = 16 * GIB, .hugepages = true, .hugepage_size_bytes = GIB },
+                  plain = { .memory_bytes = 32 * GIB };
+        g_assert_cmpint(memory_verdict_of(&huge, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict_of(&plain, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        huge.memory_bytes++;
+        plain.memory_bytes++;
+        g_assert_cmpint(memory_verdict_of(&huge, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, "the host has 16:"), ==,
+                        DOMAIN_MEMORY_FEW_HUGEPAGES);
+        g_assert_cmpint(memory_verdict_of(&plain, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, "the host has 32768 MiB:"), ==,
+                        DOMAIN_MEMORY_TOO_LITTLE);
 }
 
 static void test_a_limit_below_the_vms_memory_is_found_before_the_start(void) {
@@ -399,6 +420,7 @@ int main(int argc, char **argv) {
         TEST(who_pinned_processors_places_the_memory_too);
         TEST(hugepages_are_counted_by_their_size);
         TEST(memory_that_is_not_free_cannot_be_pinned);
+        TEST(what_is_taken_now_does_not_count_for_ever);
         TEST(a_limit_below_the_vms_memory_is_found_before_the_start);
 #undef TEST
         return g_test_run();

@@ -534,7 +534,8 @@ static void test_a_card_of_several_functions_stays_one_card_behind_a_root_port(v
                        "model='pcie-root-port'/>"
                        "<controller type='pci' model='pcie-root-port'/>"
                        "<disk><address type='pci' bus='0x06' slot='0'/></disk></devices>"),
-                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 3, NULL }, { card2, 2, NULL } }, .n_gpus = 2, .numa_node = -1 });
+                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 3, NULL }, { card2, 2, NULL } }, .n_gpus = 2,
+                                 .numa_node = -1 });
         g_assert_nonnull(strstr(built, "<controller type=\"pci\" index=\"8\" model=\"pcie-root-port\"><address "
                                        "type=\"pci\" domain=\"0x0000\" bus=\"0x00\" slot=\"0x10\" "
                                        "function=\"0x0\" multifunction=\"on\"/></controller>"));
@@ -554,7 +555,8 @@ static void test_on_i440fx_cards_take_free_slots_from_above(void) {
         _cleanup_free_ char *built = build_ok(
                 DOMAIN("<os><type machine='pc-i440fx-7.2'>hvm</type></os><devices>"
                        "<interface type='user'><address type='pci' bus='0x00' slot='0x1f'/></interface></devices>"),
-                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 2, NULL }, { card2, 2, NULL } }, .n_gpus = 2, .numa_node = -1 });
+                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 2, NULL }, { card2, 2, NULL } }, .n_gpus = 2,
+                                 .numa_node = -1 });
         g_assert_nonnull(strstr(built, "bus=\"0x00\" slot=\"0x1e\" function=\"0x0\" multifunction=\"on\"/>"));
         g_assert_nonnull(strstr(built, "bus=\"0x00\" slot=\"0x1d\" function=\"0x0\" multifunction=\"on\"/>"));
         g_assert_null(strstr(built, "<controller"));
