@@ -10,11 +10,24 @@
 #define MARK_NAME "vm"
 #define MARK_PREFIX "gpupool"
 
+/* A new child of the root beside the one named @beside, where libvirt writes it; virt-xml-validate minds the order of
+ * some. At the end where that one is missing. */
+static xmlNode *add_beside(xmlNode *root, const char *beside, const char *name) {
+        xmlNode *before = element_child(root, beside), *node = element_add(root, name, NULL);
+        if (node && before) {
+                xmlUnlinkNode(node);
+                (void) xmlAddNextSibling(before, node);
+        }
+        return node;
+}
+
 /* The child @name of the root says @content from now on. None of these contents needs escaping. */
 static int set_child(xmlNode *root, const char *name, const char *content) {
         xmlNode *node = element_child(root, name);
         if (!node)
-                return element_add(root, name, content) ? 0 : -ENOMEM;
+                node = add_beside(root, "name", name);
+        if (!node)
+                return -ENOMEM;
         xmlNodeSetContent(node, (const xmlChar *) content);
         return node->children ? 0 : -ENOMEM;
 }
@@ -101,7 +114,7 @@ static int set_numa(xmlNode *root, int numa_node) {
                 return 0;
         char nodeset[16];
         snprintf(nodeset, sizeof(nodeset), "%i", numa_node);
-        xmlNode *memory = element_add(element_add(root, "numatune", NULL), "memory", NULL);
+        xmlNode *memory = element_add(add_beside(root, "memory", "numatune"), "memory", NULL);
         int r = element_set(memory, "mode", "preferred");
         return r == 0 ? element_set(memory, "nodeset", nodeset) : r;
 }

@@ -86,7 +86,7 @@ static GuestPlaces find_guest_places(const xmlNode *root) {
                 uint32_t index;
                 if (element_is(node, "controller") && element_attribute_is(node, "type", "pci")) {
                         if (!element_attribute(node, "index"))
-                                n_unnumbered++;
+                                n_unnumbered += !element_attribute_is(node, "model", "pcie-root"); /* that is 0 */
                         else if (element_attribute_u32(node, "index", &index) == 0)
                                 take_bus(&places, index);
                 } else if (element_is(node, "address") && element_attribute_is(node, "type", "pci") &&

@@ -130,6 +130,29 @@ static void test_the_users_own_ports_and_host_devices_stay_where_they_are(void) 
         g_assert_cmpuint(count(built.xml, "index=\"2\""), ==, 1);
 }
 
+/* virt-install --print-xml: ports without number and place. */
+static void test_ports_that_libvirt_numbers_come_before_the_gpus(void) {
+        static const char unnumbered[] =
+                "<domain type='kvm'><name>a</name><memory>1024</memory><os><type machine='q35'>hvm</type></os><devices>"
+                "<controller type='usb' model='qemu-xhci' ports='15'/><controller type='pci' model='pcie-root'/>"
+                "<controller type='pci' model='pcie-root-port'/><controller type='pci' model='pcie-root-port'/>"
+                "</devices></domain>";
+        _cleanup_(built_clear) Built built = build_with(unnumbered, NULL, 1, 0);
+        g_assert_nonnull(strstr(built.xml, "<controller type=\"pci\" index=\"3\" model=\"pcie-root-port\">"));
+}
+
+/* libvirt's schema, as libxml2 reads it, minds where these stand. */
+static void test_what_is_added_stands_where_libvirt_writes_it(void) {
+        static const char xml[] = "<domain type='kvm'><name>a</name><memory>1024</memory><vcpu>1</vcpu></domain>";
+        _cleanup_free_ char *built = NULL, *sentence = NULL;
+        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &(DomainBuild) { .numa_node = 1 }, &built, &sentence), ==,
+                        DOMAIN_BUILD_OK);
+        g_assert_nonnull(strstr(built, "<name>a</name><on_crash>destroy</on_crash><on_poweroff>destroy</on_poweroff>"
+                                       "<uuid>00000000-0000-0000-0000-000000000000</uuid><memory>1024</memory>"
+                                       "<numatune><memory mode=\"preferred\" nodeset=\"1\"/></numatune>"
+                                       "<vcpu>1</vcpu>"));
+}
+
 static void test_a_port_goes_around_the_slots_that_the_xml_takes(void) {
         static const char taken[] =
                 "<domain type='kvm'><name>a</name><memory>1024</memory><os><type machine='q35'>hvm</type></os><devices>"
@@ -403,6 +426,8 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/domain-guest/" #name, test_##name)
         TEST(each_gpu_stands_behind_its_own_root_port);
         TEST(the_users_own_ports_and_host_devices_stay_where_they_are);
+        TEST(ports_that_libvirt_numbers_come_before_the_gpus);
+        TEST(what_is_added_stands_where_libvirt_writes_it);
         TEST(a_port_goes_around_the_slots_that_the_xml_takes);
         TEST(as_many_gpus_as_a_vm_may_have_find_their_places);
         TEST(a_guest_without_a_bus_left_is_refused);
