@@ -36,6 +36,7 @@ static void write_functions(Keep *keep, const GpuFacts *gpu, bool brief, Gpupool
                 rows[i].driver = keep_text(keep, function->driver, FACTS_WORD_MAX);
                 rows[i].description = keep_text(keep, brief ? NULL : function->description, FACTS_TEXT_MAX);
                 rows[i].same_slot = function->same_slot;
+                rows[i].other_group = function->other_group;
                 pointers[i] = rows + i;
         }
         message->n_functions = n;
@@ -190,7 +191,8 @@ static int read_functions(const Gpupool1__FactsGpu *message, GpuFacts *gpu) {
         for (size_t i = 0; i < message->n_functions; i++) {
                 const Gpupool1__FactsFunction *row = message->functions[i];
                 PciFunction function = { .class = row->class_, .vendor = (uint16_t) row->vendor,
-                                         .device = (uint16_t) row->device, .same_slot = row->same_slot };
+                                         .device = (uint16_t) row->device, .same_slot = row->same_slot,
+                                         .other_group = row->other_group };
                 if (row->class_ > PCI_CLASS_MAX || row->vendor > UINT16_MAX || row->device > UINT16_MAX ||
                     pci_address_from_text(row->address, &function.address) < 0)
                         return -EBADMSG;

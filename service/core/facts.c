@@ -90,8 +90,8 @@ static bool functions_equal(const GpuFacts *a, const GpuFacts *b) {
         for (size_t i = 0; i < a->n_functions; i++) {
                 const PciFunction *f = &a->functions[i], *g = &b->functions[i];
                 if (!pci_address_equal(f->address, g->address) || f->class != g->class || f->vendor != g->vendor ||
-                    f->device != g->device || f->same_slot != g->same_slot || !text_equal(f->driver, g->driver) ||
-                    !text_equal(f->description, g->description))
+                    f->device != g->device || f->same_slot != g->same_slot || f->other_group != g->other_group ||
+                    !text_equal(f->driver, g->driver) || !text_equal(f->description, g->description))
                         return false;
         }
         return true;
@@ -236,6 +236,12 @@ uint64_t gpu_facts_bars_total(const GpuFacts *gpu) {
                 if (__builtin_add_overflow(total, gpu->bars[i].size, &total))
                         return UINT64_MAX;
         return total;
+}
+
+bool pci_function_goes_along(const PciFunction *function) {
+        if (!function->same_slot || pci_class_is_bridge(function->class))
+                return false;
+        return !function->other_group || function->class >> 8 == 0x0403;
 }
 
 /* These rows are short and seldom grow, so the facts do not carry how much is allocated: room is made for each. */

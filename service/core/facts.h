@@ -49,6 +49,7 @@ typedef struct PciFunction {
         char *driver;                   /* NULL: none bound */
         char *description;              /* from the hardware database, or NULL */
         bool same_slot;                 /* another function of the same card */
+        bool other_group;               /* it has an IOMMU group apart from the GPU's */
 } PciFunction;
 
 /* A process that holds the GPU's device files open. */
@@ -107,6 +108,10 @@ bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b);
 int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret);
 /* Memory that its regions take in a guest's address space. */
 uint64_t gpu_facts_bars_total(const GpuFacts *gpu);
+/* Whether a function goes to the VM with its GPU: of the same card, and in its group, or its sound. A group is owned as
+ * a whole, so what is in it must go; a processor's graphics has USB and security functions beside it, each in a group
+ * of its own, that the host goes on to need. */
+bool pci_function_goes_along(const PciFunction *function);
 
 /* Both keep their rows sorted and take over what @function and @holder own, also when they fail. An address or pid
  * that is there already is not added again. 0 or -ENOMEM. */

@@ -176,7 +176,7 @@ static void collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], siz
         size_t n = 0;
         ret[n++] = gpu->address;
         for (size_t i = 0; i < gpu->n_functions && n < 8; i++) {
-                if (!gpu->functions[i].same_slot || pci_class_is_bridge(gpu->functions[i].class))
+                if (!pci_function_goes_along(&gpu->functions[i]))
                         continue;
                 size_t at = n++;
                 for (; at > 0 && pci_address_compare(gpu->functions[i].address, ret[at - 1]) < 0; at--)

@@ -107,10 +107,14 @@ static void test_functions_of_the_card_in_other_groups_are_its_functions_too(voi
         _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
         mock_device_add(mock, &MOCK_GEFORCE[0]);
         mock_device_add(mock, &MOCK_GEFORCE[1]);
+        mock_device_add(mock, &MOCK_GEFORCE[2]);
         mock_group_set(mock, "0000:01:00.1", 14);
         _cleanup_(device_reading_clear) DeviceReading reading = read_device(mock, "0000:01:00.0");
-        g_assert_cmpuint(reading.facts.n_functions, ==, 1);
+        g_assert_cmpuint(reading.facts.n_functions, ==, 2);
         g_assert_true(reading.facts.functions[0].same_slot);
+        g_assert_true(reading.facts.functions[0].other_group);
+        g_assert_true(reading.facts.functions[1].same_slot);
+        g_assert_false(reading.facts.functions[1].other_group);
 }
 
 static void test_two_gpus_behind_one_switch_have_the_same_upstream_port(void) {

@@ -75,7 +75,8 @@ static void draw_rows(GRand *random, GpuFacts *gpu) {
         for (unsigned n = below(random, 6); n > 0; n--) {
                 PciFunction function = { .address = draw_address(random), .class = below(random, 0x1000000),
                                          .vendor = (uint16_t) below(random, 65536),
-                                         .device = (uint16_t) below(random, 65536), .same_slot = coin(random) };
+                                         .device = (uint16_t) below(random, 65536), .same_slot = coin(random),
+                                         .other_group = coin(random) };
                 draw_text(random, FACTS_WORD_MAX, &function.driver);
                 draw_text(random, FACTS_TEXT_MAX, &function.description);
                 g_assert_cmpint(gpu_facts_add_function(gpu, function), ==, 0);

@@ -224,6 +224,21 @@ static void test_free_memory_alone_makes_no_other_host(void) {
         text_list_clear(&b.missing_agents);
 }
 
+static void test_what_shares_the_group_goes_along_and_what_the_host_needs_stays(void) {
+        /* A GeForce: all of it is in one group. */
+        g_assert_true(pci_function_goes_along(&(PciFunction) { .class = 0x040300, .same_slot = true }));
+        g_assert_true(pci_function_goes_along(&(PciFunction) { .class = 0x0c0330, .same_slot = true }));
+        /* A Ryzen's graphics: sound, security processor and USB beside it, each in its own group. */
+        g_assert_true(pci_function_goes_along(&(PciFunction) { .class = 0x040300, .same_slot = true,
+                                                               .other_group = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x108000, .same_slot = true,
+                                                                .other_group = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x0c0330, .same_slot = true,
+                                                                .other_group = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x060400, .same_slot = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x040300 }));
+}
+
 static void test_every_state_of_the_hypervisor_has_its_word(void) {
         g_assert_cmpstr(hypervisor_state_to_text(HYPERVISOR_ABSENT), ==, "absent");
         g_assert_cmpstr(hypervisor_state_to_text(HYPERVISOR_CONNECTING), ==, "connecting");
@@ -236,6 +251,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/facts/" #name, test_##name)
         TEST(a_copy_is_equal_and_owns_its_texts);
         TEST(a_change_of_any_fact_is_seen);
+        TEST(what_shares_the_group_goes_along_and_what_the_host_needs_stays);
         TEST(functions_and_holders_are_sorted_and_there_once);
         TEST(cleared_facts_can_be_cleared_again);
         TEST(the_sum_of_the_regions_does_not_wrap);

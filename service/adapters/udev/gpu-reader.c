@@ -280,6 +280,7 @@ static int add_function(const Reading *reading, PciAddress address) {
         PciFunction function = { .address = address, .same_slot = is_same_card(address, gpu->address) };
         if (pci_class_read(reading->sysfs, address, &function.class) == -ENOENT)
                 return 0;
+        function.other_group = read_group(reading->sysfs, text) != gpu->iommu_group;
         function.vendor = ID_AT(reading->sysfs, text, "vendor");
         function.device = ID_AT(reading->sysfs, text, "device");
 
