@@ -166,3 +166,11 @@ int element_attribute_u32(const xmlNode *node, const char *name, uint32_t *ret) 
         *ret = (uint32_t) value;
         return 0;
 }
+
+xmlNode *element_add(xmlNode *parent, const char *name, const char *content) {
+        return parent ? xmlNewTextChild(parent, NULL, (const xmlChar *) name, (const xmlChar *) content) : NULL;
+}
+
+int element_set(xmlNode *node, const char *name, const char *value) {
+        return node && xmlNewProp(node, (const xmlChar *) name, (const xmlChar *) value) ? 0 : -ENOMEM;
+}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Domain tree: the one way in which domain XML becomes a tree, and small steps in it. Private to domain-xml.c and
- * domain-build.c. No DTD, so no entities: an attribute's value is one text, and can be read without allocating, which
+/* Domain tree: the one way in which domain XML becomes a tree, and small steps in it. Private to core's
+ * domain files. No DTD, so no entities: an attribute's value is one text, and can be read without allocating, which
  * means that a lack of memory can never make an attribute look absent. */
 
 #include <libxml/tree.h>
@@ -54,3 +54,8 @@ int element_content(const xmlNode *node, xmlChar **ret);
 
 /* Number in libvirt's way: 0x hexadecimal, 0 octal, else decimal. A missing attribute is 0. 0 or -EINVAL. */
 int element_attribute_u32(const xmlNode *node, const char *name, uint32_t *ret);
+
+/* A child, or an attribute. libxml2 answers NULL for a lack of memory only, so each takes what the last one made, NULL
+ * too. @name and @value need no escaping. NULL, and -ENOMEM: out of memory. */
+xmlNode *element_add(xmlNode *parent, const char *name, const char *content);
+int element_set(xmlNode *node, const char *name, const char *value);

@@ -6,11 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/domain-tree.h"
+#include "core/domain-internal.h"
 #include "core/names.h"
 #include "util/array.h"
-
-#define QEMU_NAMESPACE "http://libvirt.org/schemas/domain/qemu/1.0"
 
 void domain_xml_clear(DomainXml *domain) {
         free(domain->name);
@@ -157,7 +155,7 @@ static int unit_to_bytes(const char *unit, uint64_t *ret) {
         return 0;
 }
 
-static int size_to_bytes(const char *number, const char *unit, uint64_t *ret) {
+int domain_size_to_bytes(const char *number, const char *unit, uint64_t *ret) {
         uint64_t value, scale;
         int r = text_to_u64(number, 10, &value);
         if (r < 0)
@@ -175,7 +173,7 @@ static int sum_cells(const xmlNode *root, uint64_t *ret) {
         for (const xmlNode *cell = element_child(numa, "cell"); cell; cell = element_next(cell, "cell")) {
                 uint64_t bytes;
                 const char *memory = element_attribute(cell, "memory");
-                int r = size_to_bytes(memory ? memory : "0", element_attribute(cell, "unit"), &bytes);
+                int r = domain_size_to_bytes(memory ? memory : "0", element_attribute(cell, "unit"), &bytes);
                 if (r < 0)
                         return r;
                 if (__builtin_add_overflow(sum, bytes, &sum))
@@ -185,18 +183,30 @@ static int sum_cells(const xmlNode *root, uint64_t *ret) {
         return 0;
 }
 
-static int read_memory(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
+int domain_read_memory(const xmlNode *root, uint64_t *ret_bytes) {
         const xmlNode *node = element_child(root, "memory");
-        int r = 0;
+        uint64_t bytes = 0;
         if (node) {
                 _cleanup_(free_contentp) xmlChar *number = NULL;
-                r = element_content(node, &number);
+                int r = element_content(node, &number);
+                if (r == 0)
+                        r = domain_size_to_bytes((const char *) number, element_attribute(node, "unit"), &bytes);
                 if (r < 0)
                         return r;
-                r = size_to_bytes((const char *) number, element_attribute(node, "unit"), &domain->memory_bytes);
         }
-        if (r == 0 && domain->memory_bytes == 0)
-                r = sum_cells(root, &domain->memory_bytes);
+        if (bytes == 0) {
+                int r = sum_cells(root, &bytes);
+                if (r < 0)
+                        return r;
+        }
+        *ret_bytes = bytes;
+        return 0;
+}
+
+static int read_memory(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
+        int r = domain_read_memory(root, &domain->memory_bytes);
+        if (r == -ENOMEM)
+                return r;
         if (r < 0)
                 return refuse(reterr_sentence, DOMAIN_XML_BAD_MEMORY,
                               "The size in <memory> is not one that libvirt reads: write it like <memory "
@@ -205,6 +215,19 @@ static int read_memory(const xmlNode *root, DomainXml *domain, char **reterr_sen
                 return refuse(reterr_sentence, DOMAIN_XML_NO_MEMORY,
                               "The domain XML gives the VM no memory: add it like <memory unit='GiB'>16</memory>.");
         return DOMAIN_XML_OK;
+}
+
+/* A size that libvirt would not take is libvirt's to refuse. */
+static int read_hard_limit(const xmlNode *root, DomainXml *domain) {
+        const xmlNode *node = element_child(element_child(root, "memtune"), "hard_limit");
+        if (!node)
+                return 0;
+        _cleanup_(free_contentp) xmlChar *number = NULL;
+        int r = element_content(node, &number);
+        if (r < 0)
+                return r;
+        (void) domain_size_to_bytes((const char *) number, element_attribute(node, "unit"), &domain->hard_limit_bytes);
+        return 0;
 }
 
 static int read_vcpus(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
@@ -234,7 +257,7 @@ static int read_hugepages(const xmlNode *root, DomainXml *domain, char **reterr_
 
         const xmlNode *page = element_child(hugepages, "page");
         const char *size = page ? element_attribute(page, "size") : NULL;
-        if (size && size_to_bytes(size, element_attribute(page, "unit"), &domain->hugepage_size_bytes) < 0)
+        if (size && domain_size_to_bytes(size, element_attribute(page, "unit"), &domain->hugepage_size_bytes) < 0)
                 return refuse(
                         reterr_sentence, DOMAIN_XML_BAD_MEMORY,
                         "The size in <page> is not one that libvirt reads: write it like <page size='1' unit='GiB'/>.");
@@ -291,12 +314,11 @@ static int read_kind(const xmlNode *root, DomainXml *domain, char **reterr_sente
         if (text_is_empty(type))
                 return refuse(reterr_sentence, DOMAIN_XML_NOT_A_DOMAIN,
                               "The <domain> has no type: write <domain type='kvm'>.");
-        const xmlNode *os_type = element_child(element_child(root, "os"), "type");
         const xmlNode *cpu = element_child(root, "cpu");
         domain->host_cpu = cpu && (element_attribute_is(cpu, "mode", "host-passthrough") ||
                                    element_attribute_is(cpu, "mode", "host-model"));
         int r = text_set(&domain->type, type);
-        return r < 0 ? r : text_set(&domain->machine, os_type ? element_attribute(os_type, "machine") : NULL);
+        return r < 0 ? r : text_set(&domain->machine, domain_machine(root));
 }
 
 static bool same_slot(PciAddress a, PciAddress b) {
@@ -390,6 +412,8 @@ static int read_domain(const xmlNode *root, const PciAddress *gpus, size_t n_gpu
                 r = read_vcpus(root, domain, reterr_sentence);
         if (r == DOMAIN_XML_OK)
                 r = read_hugepages(root, domain, reterr_sentence);
+        if (r == DOMAIN_XML_OK)
+                r = read_hard_limit(root, domain);
         if (r == DOMAIN_XML_OK)
                 r = check_host_devices(root, gpus, n_gpus, reterr_sentence);
         if (r == DOMAIN_XML_OK)

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/facts.h"
 #include "core/id.h"
 #include "core/pci.h"
 #include "util/cleanup.h"
@@ -50,6 +51,7 @@ typedef struct DomainXml {
         uint32_t vcpus;
         bool hugepages;
         uint64_t hugepage_size_bytes;   /* 0: the host's default size */
+        uint64_t hard_limit_bytes;      /* the most that it may use and pin; 0: libvirt reckons it */
         char *type;                     /* "kvm", "qemu", ... */
         char *machine;                  /* NULL: libvirt's default */
         bool host_cpu;                  /* host-passthrough or host-model: runs on like CPUs only */
@@ -68,6 +70,7 @@ int domain_xml_check(const char *xml, size_t size, const PciAddress *gpus, size_
 typedef struct DomainGpu {
         const PciAddress *functions;    /* borrowed; 1 to 8, ascending */
         size_t n_functions;
+        const GpuBar *bars;             /* borrowed; PCI_BARS of them, or NULL: unknown */
 } DomainGpu;
 
 typedef struct DomainBuild {
@@ -79,12 +82,45 @@ typedef struct DomainBuild {
         const DomainGpu *gpus;
         size_t n_gpus;                  /* 0 to GPUS_PER_VM_MAX; 0 to have libvirt check the XML at all */
         int numa_node;                  /* where all its GPUs are, on a host of several; -1: leave memory alone */
+        uint32_t address_bits;          /* of the host's CPU; 0 unknown */
 } DomainBuild;
 
-/* Makes of XML that was checked what libvirt starts: name, UUID, the mark of the cluster, the GPUs, and "destroy" for
- * poweroff and crash, because restarting is the cluster's. Everything else stays as it was. Returns 0, -EINVAL (the
- * XML or the functions are not what they were promised to be), or -ENOMEM. */
-int domain_xml_build(const char *xml, size_t size, const DomainBuild *build, char **ret);
+typedef enum DomainBuildVerdict {
+        DOMAIN_BUILD_OK,
+        DOMAIN_BUILD_NO_PLACE,          /* the guest has no bus or slot left for a GPU */
+        DOMAIN_BUILD_NO_WINDOW,         /* the GPUs' memory regions do not fit into the guest's addresses */
+} DomainBuildVerdict;
+
+/* Makes of XML that was checked what libvirt starts: name, UUID, the mark of the cluster, "destroy" for poweroff and
+ * crash, because restarting is the cluster's; then the GPUs in their order, each behind a root port of its own where
+ * the machine has PCI Express, and room for their memory regions where the firmware would not make it by itself.
+ * Everything else stays as it was, and what the XML says of these things is not overruled.
+ *
+ * Returns a DomainBuildVerdict, -EINVAL (the XML or the functions are not what they were promised to be), or -ENOMEM.
+ * Fills *ret only with DOMAIN_BUILD_OK; sets *reterr_sentence (owned by the caller) with every other verdict. */
+int domain_xml_build(const char *xml, size_t size, const DomainBuild *build, char **ret, char **reterr_sentence);
+
+/* What stands between a VM with GPUs and its memory. All of that is pinned when it starts, for devices to reach. */
+typedef enum DomainMemoryVerdict {
+        DOMAIN_MEMORY_OK,
+        DOMAIN_MEMORY_NO_HUGEPAGES,     /* the host has no pages of this size */
+        DOMAIN_MEMORY_FEW_HUGEPAGES,    /* fewer than needed */
+        DOMAIN_MEMORY_TOO_LITTLE,       /* less memory than needed */
+        DOMAIN_MEMORY_LOCK_LIMIT,       /* less than needed may be pinned */
+} DomainMemoryVerdict;
+
+/* By what the host has at all, or by what of that is free, if the facts are of now: what the last VM left is soon free
+ * and late in the facts. */
+typedef enum DomainMemoryScope {
+        DOMAIN_MEMORY_EVER,
+        DOMAIN_MEMORY_NOW,
+} DomainMemoryScope;
+
+/* @lock_limit_bytes: what libvirt may let the VM pin, UINT64_MAX where nothing limits it; the XML's own hard_limit
+ * counts beside it. What the host does not tell is taken to be enough. Returns a DomainMemoryVerdict, with
+ * *reterr_sentence for all but DOMAIN_MEMORY_OK; or -ENOMEM. */
+int domain_memory_check(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope,
+                        uint64_t lock_limit_bytes, char **reterr_sentence);
 
 /* The mark that domain_xml_build() left in a domain, and what else of a running one tells it from others. */
 typedef struct DomainMark {

@@ -36,6 +36,7 @@ static void write_functions(Keep *keep, const GpuFacts *gpu, bool brief, Gpupool
                 rows[i].driver = keep_text(keep, function->driver, FACTS_WORD_MAX);
                 rows[i].description = keep_text(keep, brief ? NULL : function->description, FACTS_TEXT_MAX);
                 rows[i].same_slot = function->same_slot;
+                rows[i].other_group = function->other_group;
                 pointers[i] = rows + i;
         }
         message->n_functions = n;
@@ -65,13 +66,14 @@ static void write_bars(Keep *keep, const GpuFacts *gpu, Gpupool1__FactsGpu *mess
                 return;
         for (unsigned i = 0; i < PCI_BARS; i++) {
                 const GpuBar *bar = gpu->bars + i;
-                if (bar->start == 0 && bar->size == 0 && !bar->prefetchable_64)
+                if (bar->start == 0 && bar->size == 0 && !bar->prefetchable_64 && !bar->unassigned)
                         continue;
                 gpupool1__facts_bar__init(rows + i);
                 rows[i].index = i;
                 rows[i].start = bar->start;
                 rows[i].size = bar->size;
                 rows[i].prefetchable_64 = bar->prefetchable_64;
+                rows[i].unassigned = bar->unassigned;
                 pointers[message->n_bars++] = rows + i;
         }
         message->bars = pointers;
@@ -97,6 +99,7 @@ static const TextField text_fields[] = {
         TEXT_FIELD(switch_address, FACTS_WORD_MAX),
         TEXT_FIELD(acs_missing_at, FACTS_WORD_MAX),
         TEXT_FIELD(power_state, FACTS_WORD_MAX),
+        TEXT_FIELD(conventional_at, FACTS_WORD_MAX),
 };
 
 static char **text_at(void *base, size_t offset) {
@@ -113,6 +116,36 @@ static Gpupool1__FactsConfigSpace write_config(ConfigSpace config) {
                 break;
         }
         return GPUPOOL1__FACTS_CONFIG_SPACE__FACTS_CONFIG_SPACE_UNKNOWN;
+}
+
+static Gpupool1__FactsPciKind write_kind(PciKind kind) {
+        switch (kind) {
+        case PCI_KIND_CONVENTIONAL:
+                return GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_CONVENTIONAL;
+        case PCI_KIND_ENDPOINT:
+                return GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_ENDPOINT;
+        case PCI_KIND_LEGACY_ENDPOINT:
+                return GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_LEGACY_ENDPOINT;
+        case PCI_KIND_INTEGRATED:
+                return GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_INTEGRATED;
+        case PCI_KIND_UNKNOWN:
+                break;
+        }
+        return GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_UNKNOWN;
+}
+
+static Gpupool1__FactsInterrupts write_interrupts(Interrupts interrupts) {
+        switch (interrupts) {
+        case INTERRUPTS_NONE:
+                return GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_NONE;
+        case INTERRUPTS_LINE:
+                return GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_LINE;
+        case INTERRUPTS_MESSAGES:
+                return GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_MESSAGES;
+        case INTERRUPTS_UNKNOWN:
+                break;
+        }
+        return GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_UNKNOWN;
 }
 
 static void write_plain(const GpuFacts *gpu, Gpupool1__FactsGpu *message) {
@@ -132,6 +165,9 @@ static void write_plain(const GpuFacts *gpu, Gpupool1__FactsGpu *message) {
         message->mdev_in_use = gpu->mdev_in_use;
         message->mig_enabled = gpu->mig_enabled;
         message->runtime_error = gpu->runtime_error;
+        message->kind = write_kind(gpu->kind);
+        message->interrupts = write_interrupts(gpu->interrupts);
+        message->iommu_address_bits = gpu->iommu_address_bits;
 }
 
 static int publish_as(Gossip *gossip, const GpuFacts *gpu, bool brief) {
@@ -190,7 +226,8 @@ static int read_functions(const Gpupool1__FactsGpu *message, GpuFacts *gpu) {
         for (size_t i = 0; i < message->n_functions; i++) {
                 const Gpupool1__FactsFunction *row = message->functions[i];
                 PciFunction function = { .class = row->class_, .vendor = (uint16_t) row->vendor,
-                                         .device = (uint16_t) row->device, .same_slot = row->same_slot };
+                                         .device = (uint16_t) row->device, .same_slot = row->same_slot,
+                                         .other_group = row->other_group };
                 if (row->class_ > PCI_CLASS_MAX || row->vendor > UINT16_MAX || row->device > UINT16_MAX ||
                     pci_address_from_text(row->address, &function.address) < 0)
                         return -EBADMSG;
@@ -231,7 +268,7 @@ static int read_bars(const Gpupool1__FactsGpu *message, GpuFacts *gpu) {
                 if (row->index >= PCI_BARS || __builtin_add_overflow(row->start, row->size, &end) ||
                     (i > 0 && row->index <= message->bars[i - 1]->index))
                         return -EBADMSG;
-                gpu->bars[row->index] = (GpuBar) { row->start, row->size, row->prefetchable_64 };
+                gpu->bars[row->index] = (GpuBar) { row->start, row->size, row->prefetchable_64, row->unassigned };
         }
         return 0;
 }
@@ -244,9 +281,31 @@ static ConfigSpace read_config(Gpupool1__FactsConfigSpace config) {
         return CONFIG_UNKNOWN;
 }
 
+static PciKind read_kind(Gpupool1__FactsPciKind kind) {
+        if (kind == GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_CONVENTIONAL)
+                return PCI_KIND_CONVENTIONAL;
+        if (kind == GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_ENDPOINT)
+                return PCI_KIND_ENDPOINT;
+        if (kind == GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_LEGACY_ENDPOINT)
+                return PCI_KIND_LEGACY_ENDPOINT;
+        if (kind == GPUPOOL1__FACTS_PCI_KIND__FACTS_PCI_KIND_INTEGRATED)
+                return PCI_KIND_INTEGRATED;
+        return PCI_KIND_UNKNOWN;
+}
+
+static Interrupts read_interrupts(Gpupool1__FactsInterrupts interrupts) {
+        if (interrupts == GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_NONE)
+                return INTERRUPTS_NONE;
+        if (interrupts == GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_LINE)
+                return INTERRUPTS_LINE;
+        if (interrupts == GPUPOOL1__FACTS_INTERRUPTS__FACTS_INTERRUPTS_MESSAGES)
+                return INTERRUPTS_MESSAGES;
+        return INTERRUPTS_UNKNOWN;
+}
+
 static int read_plain(const Gpupool1__FactsGpu *message, GpuFacts *gpu) {
         if (message->class_ > PCI_CLASS_MAX || message->iommu_group < -1 || message->numa_node < -1 ||
-            message->sriov_vfs > PCI_VIRTUAL_FUNCTIONS_MAX)
+            message->sriov_vfs > PCI_VIRTUAL_FUNCTIONS_MAX || message->iommu_address_bits > ADDRESS_BITS_MAX)
                 return -EBADMSG;
         gpu->class = message->class_;
         gpu->iommu_group = message->iommu_group;
@@ -264,6 +323,9 @@ static int read_plain(const Gpupool1__FactsGpu *message, GpuFacts *gpu) {
         gpu->mdev_in_use = message->mdev_in_use;
         gpu->mig_enabled = message->mig_enabled;
         gpu->runtime_error = message->runtime_error;
+        gpu->kind = read_kind(message->kind);
+        gpu->interrupts = read_interrupts(message->interrupts);
+        gpu->iommu_address_bits = message->iommu_address_bits;
         return 0;
 }
 

@@ -8,6 +8,8 @@
 #include "facts.pb-c.h"
 #include "util/array.h"
 
+#define ADDRESS_BITS_MAX 64U
+
 #define KEY_HOST "host"
 #define KEY_LOAD "load"
 #define KEY_SILENT "silent"

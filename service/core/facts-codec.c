@@ -6,7 +6,6 @@
 #include "core/facts-codec-internal.h"
 #include "core/names.h"
 
-#define ADDRESS_BITS_MAX 64U
 
 /* ---- out */
 
@@ -41,6 +40,18 @@ static Gpupool1__FactsHugepages **write_hugepages(Keep *keep, const NodeFacts *f
         return pointers;
 }
 
+static Gpupool1__FactsFirmwareIommu write_firmware_iommu(FirmwareIommu firmware) {
+        switch (firmware) {
+        case FIRMWARE_IOMMU_ABSENT:
+                return GPUPOOL1__FACTS_FIRMWARE_IOMMU__FACTS_FIRMWARE_IOMMU_ABSENT;
+        case FIRMWARE_IOMMU_PRESENT:
+                return GPUPOOL1__FACTS_FIRMWARE_IOMMU__FACTS_FIRMWARE_IOMMU_PRESENT;
+        case FIRMWARE_IOMMU_UNKNOWN:
+                break;
+        }
+        return GPUPOOL1__FACTS_FIRMWARE_IOMMU__FACTS_FIRMWARE_IOMMU_UNKNOWN;
+}
+
 static int publish_host(Gossip *gossip, const NodeFacts *facts, size_t n_gpus) {
         _cleanup_(keep_clear) Keep keep = {};
         Gpupool1__FactsHost message = GPUPOOL1__FACTS_HOST__INIT;
@@ -58,6 +69,9 @@ static int publish_host(Gossip *gossip, const NodeFacts *facts, size_t n_gpus) {
         message.vfio_present = facts->vfio_present;
         message.interrupt_remapping = facts->interrupt_remapping;
         message.interrupt_remapping_known = facts->interrupt_remapping_known;
+        message.firmware_iommu = write_firmware_iommu(facts->firmware_iommu);
+        message.boot_parameters = keep_list(&keep, &facts->boot_parameters, FACTS_PARAMETERS_MAX,
+                                            &message.n_boot_parameters);
         message.hypervisor = write_hypervisor(facts->hypervisor);
         message.guard_connected = facts->guard_connected;
         message.watchdog_us = facts->watchdog_us;
@@ -146,6 +160,14 @@ static HypervisorState read_hypervisor(Gpupool1__FactsHypervisor state) {
         return HYPERVISOR_ABSENT;
 }
 
+static FirmwareIommu read_firmware_iommu(Gpupool1__FactsFirmwareIommu firmware) {
+        if (firmware == GPUPOOL1__FACTS_FIRMWARE_IOMMU__FACTS_FIRMWARE_IOMMU_ABSENT)
+                return FIRMWARE_IOMMU_ABSENT;
+        if (firmware == GPUPOOL1__FACTS_FIRMWARE_IOMMU__FACTS_FIRMWARE_IOMMU_PRESENT)
+                return FIRMWARE_IOMMU_PRESENT;
+        return FIRMWARE_IOMMU_UNKNOWN;
+}
+
 static int check_hugepages(Gpupool1__FactsHugepages *const *rows, size_t n) {
         if (n > FACTS_HUGEPAGES_MAX)
                 return -EBADMSG;
@@ -180,6 +202,7 @@ static int read_host(const Gpupool1__FactsHost *message, NodeFacts *facts) {
         facts->vfio_present = message->vfio_present;
         facts->interrupt_remapping = message->interrupt_remapping;
         facts->interrupt_remapping_known = message->interrupt_remapping_known;
+        facts->firmware_iommu = read_firmware_iommu(message->firmware_iommu);
         facts->hypervisor = read_hypervisor(message->hypervisor);
         facts->guard_connected = message->guard_connected;
         facts->watchdog_us = message->watchdog_us;
@@ -198,6 +221,9 @@ static int read_host(const Gpupool1__FactsHost *message, NodeFacts *facts) {
         if (r >= 0)
                 r = read_list(message->missing_agents, message->n_missing_agents, FACTS_AGENTS_MAX,
                               &facts->missing_agents);
+        if (r >= 0)
+                r = read_list(message->boot_parameters, message->n_boot_parameters, FACTS_PARAMETERS_MAX,
+                              &facts->boot_parameters);
         return r < 0 ? r : read_hugepages(message, facts);
 }
 

@@ -27,6 +27,7 @@
 #define FACTS_FUNCTIONS_MAX 64U         /* a group of more is foreign enough with these */
 #define FACTS_HOLDERS_MAX 64U
 #define FACTS_BRIEF_HOLDERS_MAX 16U
+#define FACTS_PARAMETERS_MAX 16U        /* of the kernel's command line */
 #define FACTS_AGENTS_MAX 16U            /* missing fence agents; who lacks more has none */
 #define FACTS_FENCED_MAX 48U            /* nodes that are switched off, or were to be in vain; others are not shown */
 #define FACTS_FENCED_SAID_MAX 255U      /* bytes of what an agent says */

@@ -80,6 +80,7 @@ void gpu_facts_clear(GpuFacts *gpu) {
         free(gpu->parent);
         free(gpu->switch_address);
         free(gpu->acs_missing_at);
+        free(gpu->conventional_at);
         free(gpu->power_state);
         *gpu = (GpuFacts) {};
 }
@@ -90,8 +91,8 @@ static bool functions_equal(const GpuFacts *a, const GpuFacts *b) {
         for (size_t i = 0; i < a->n_functions; i++) {
                 const PciFunction *f = &a->functions[i], *g = &b->functions[i];
                 if (!pci_address_equal(f->address, g->address) || f->class != g->class || f->vendor != g->vendor ||
-                    f->device != g->device || f->same_slot != g->same_slot || !text_equal(f->driver, g->driver) ||
-                    !text_equal(f->description, g->description))
+                    f->device != g->device || f->same_slot != g->same_slot || f->other_group != g->other_group ||
+                    !text_equal(f->driver, g->driver) || !text_equal(f->description, g->description))
                         return false;
         }
         return true;
@@ -111,7 +112,8 @@ static bool holders_equal(const GpuFacts *a, const GpuFacts *b) {
 static bool bars_equal(const GpuFacts *a, const GpuFacts *b) {
         for (size_t i = 0; i < PCI_BARS; i++)
                 if (a->bars[i].start != b->bars[i].start || a->bars[i].size != b->bars[i].size ||
-                    a->bars[i].prefetchable_64 != b->bars[i].prefetchable_64)
+                    a->bars[i].prefetchable_64 != b->bars[i].prefetchable_64 ||
+                    a->bars[i].unassigned != b->bars[i].unassigned)
                         return false;
         return true;
 }
@@ -127,7 +129,9 @@ static bool places_equal(const GpuFacts *a, const GpuFacts *b) {
 static bool isolation_equal(const GpuFacts *a, const GpuFacts *b) {
         return a->iommu_group == b->iommu_group && text_equal(a->iommu_group_type, b->iommu_group_type) &&
                text_list_equal(&a->reserved_regions, &b->reserved_regions) && functions_equal(a, b) &&
-               a->acs_missing == b->acs_missing && text_equal(a->acs_missing_at, b->acs_missing_at);
+               a->acs_missing == b->acs_missing && text_equal(a->acs_missing_at, b->acs_missing_at) &&
+               a->kind == b->kind && a->interrupts == b->interrupts &&
+               text_equal(a->conventional_at, b->conventional_at) && a->iommu_address_bits == b->iommu_address_bits;
 }
 
 static bool uses_equal(const GpuFacts *a, const GpuFacts *b) {
@@ -192,6 +196,7 @@ static int copy_texts(const GpuFacts *from, GpuFacts *copy) {
                 { from->parent, &copy->parent },
                 { from->switch_address, &copy->switch_address },
                 { from->acs_missing_at, &copy->acs_missing_at },
+                { from->conventional_at, &copy->conventional_at },
                 { from->power_state, &copy->power_state },
         };
         for (size_t i = 0; i < ELEMENTS(texts); i++) {
@@ -213,7 +218,7 @@ int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret) {
         GpuFacts copy = *from;
         copy.sysfs_path = copy.unreadable = copy.vendor_name = copy.device_name = copy.driver = NULL;
         copy.iommu_group_type = copy.link_speed = copy.link_speed_max = copy.parent = copy.switch_address = NULL;
-        copy.acs_missing_at = copy.power_state = NULL;
+        copy.acs_missing_at = copy.conventional_at = copy.power_state = NULL;
         copy.reserved_regions = copy.reset_methods = copy.siblings = (TextList) {};
         copy.functions = NULL;
         copy.holders = NULL;
@@ -236,6 +241,12 @@ uint64_t gpu_facts_bars_total(const GpuFacts *gpu) {
                 if (__builtin_add_overflow(total, gpu->bars[i].size, &total))
                         return UINT64_MAX;
         return total;
+}
+
+bool pci_function_goes_along(const PciFunction *function) {
+        if (!function->same_slot || pci_class_is_bridge(function->class))
+                return false;
+        return !function->other_group || function->class >> 8 == 0x0403;
 }
 
 /* These rows are short and seldom grow, so the facts do not carry how much is allocated: room is made for each. */
@@ -299,6 +310,7 @@ void node_facts_clear(NodeFacts *facts) {
         text_list_clear(&facts->addresses);
         text_list_clear(&facts->versions);
         text_list_clear(&facts->missing_agents);
+        text_list_clear(&facts->boot_parameters);
         free(facts->boot_id);
         free(facts->kernel);
         free(facts->cpu_model);
@@ -323,7 +335,8 @@ bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
                text_list_equal(&a->versions, &b->versions) && a->memory_total == b->memory_total &&
                hugepages_equal(a, b) && a->address_bits == b->address_bits && a->iommu_present == b->iommu_present &&
                a->vfio_present == b->vfio_present && a->interrupt_remapping == b->interrupt_remapping &&
-               a->interrupt_remapping_known == b->interrupt_remapping_known && a->hypervisor == b->hypervisor &&
+               a->interrupt_remapping_known == b->interrupt_remapping_known && a->firmware_iommu == b->firmware_iommu &&
+               text_list_equal(&a->boot_parameters, &b->boot_parameters) && a->hypervisor == b->hypervisor &&
                a->guard_connected == b->guard_connected && a->watchdog_us == b->watchdog_us &&
                a->registry_stuck == b->registry_stuck && text_list_equal(&a->missing_agents, &b->missing_agents);
 }

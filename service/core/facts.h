@@ -39,6 +39,7 @@ bool gpu_identity_matches(const GpuIdentity *meant, const GpuIdentity *seen);
 typedef struct GpuBar {
         uint64_t start, size;           /* bytes; size 0: not there, or an I/O port region */
         bool prefetchable_64;
+        bool unassigned;                /* the host had no room for it: its start means nothing */
 } GpuBar;
 
 /* One PCI function that sits beside a GPU: a companion of the card, or a stranger in its IOMMU group. */
@@ -49,6 +50,7 @@ typedef struct PciFunction {
         char *driver;                   /* NULL: none bound */
         char *description;              /* from the hardware database, or NULL */
         bool same_slot;                 /* another function of the same card */
+        bool other_group;               /* it has an IOMMU group apart from the GPU's */
 } PciFunction;
 
 /* A process that holds the GPU's device files open. */
@@ -63,6 +65,21 @@ typedef enum ConfigSpace {
         CONFIG_READABLE,
         CONFIG_ALL_ONES,                /* the device does not answer: fallen off the bus */
 } ConfigSpace;
+
+typedef enum PciKind {
+        PCI_KIND_UNKNOWN,
+        PCI_KIND_CONVENTIONAL,          /* without PCI Express */
+        PCI_KIND_ENDPOINT,
+        PCI_KIND_LEGACY_ENDPOINT,       /* one that also wants I/O ports: every card with a VGA */
+        PCI_KIND_INTEGRATED,            /* part of the root complex: in no slot, and without a link */
+} PciKind;
+
+typedef enum Interrupts {
+        INTERRUPTS_UNKNOWN,
+        INTERRUPTS_NONE,
+        INTERRUPTS_LINE,                /* INTx only */
+        INTERRUPTS_MESSAGES,            /* MSI or MSI-X */
+} Interrupts;
 
 typedef struct GpuFacts {
         GpuIdentity identity;           /* vendor 0: none of the device's own facts could be read */
@@ -86,7 +103,7 @@ typedef struct GpuFacts {
         bool has_reset;                 /* sysfs shows a reset file */
         bool boot_vga;                  /* the firmware's console */
         char *parent;                   /* address of the bridge above */
-        char *switch_address;           /* upstream port of the PCIe switch above, the same for all its GPUs; or NULL */
+        char *switch_address;           /* upstream port of the host's switch above, one for all its GPUs; or NULL */
         TextList siblings;              /* addresses of GPUs that belong together (NVLink, XGMI, shared board) */
         GpuHolder *holders;             /* by pid */
         size_t n_holders;
@@ -94,6 +111,10 @@ typedef struct GpuFacts {
         ConfigSpace config;
         bool acs_missing;               /* a bridge above lacks ACS, as config space tells; false where unknown */
         char *acs_missing_at;           /* which bridge */
+        PciKind kind;
+        Interrupts interrupts;
+        char *conventional_at;          /* a bridge above to conventional PCI; NULL: none, or unknown */
+        uint32_t iommu_address_bits;    /* that the IOMMU above it translates; 0 unknown */
         uint32_t sriov_vfs;             /* virtual functions switched on */
         bool is_virtual_function;
         bool mdev_in_use;               /* mediated devices (vGPU) exist on it */
@@ -107,6 +128,10 @@ bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b);
 int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret);
 /* Memory that its regions take in a guest's address space. */
 uint64_t gpu_facts_bars_total(const GpuFacts *gpu);
+/* Whether a function goes to the VM with its GPU: of the same card, and in its group, or its sound. A group is owned as
+ * a whole, so what is in it must go; a processor's graphics has USB and security functions beside it, each in a group
+ * of its own, that the host goes on to need. */
+bool pci_function_goes_along(const PciFunction *function);
 
 /* Both keep their rows sorted and take over what @function and @holder own, also when they fail. An address or pid
  * that is there already is not added again. 0 or -ENOMEM. */
@@ -127,6 +152,12 @@ typedef enum HypervisorState {
 
 const char *hypervisor_state_to_text(HypervisorState state);
 
+typedef enum FirmwareIommu {
+        FIRMWARE_IOMMU_UNKNOWN,         /* no ACPI here, or not to be looked at */
+        FIRMWARE_IOMMU_ABSENT,
+        FIRMWARE_IOMMU_PRESENT,         /* there is one, whether the kernel uses it or not */
+} FirmwareIommu;
+
 typedef struct NodeFacts {
         NodeId node;
         uint64_t incarnation;
@@ -141,6 +172,8 @@ typedef struct NodeFacts {
         bool vfio_present;              /* vfio-pci is loaded, built in, or there to be loaded */
         bool interrupt_remapping;       /* msi_remap / irq remapping known to work; see interrupt_remapping_known */
         bool interrupt_remapping_known;
+        FirmwareIommu firmware_iommu;
+        TextList boot_parameters;       /* of the kernel's command line, those that decide about VFIO; in its order */
         HypervisorState hypervisor;
         bool guard_connected;
         uint64_t watchdog_us;           /* a host that hangs is reset within this; 0: no watchdog is armed */

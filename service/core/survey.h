@@ -8,28 +8,14 @@
  * of the same card (they go along), and bridges in the group (they stay with the host). */
 
 #include "core/facts.h"
+#include "core/survey-codes.h"
 
+#define SURVEY_CODE(code, ...) BLOCKER_##code,
 typedef enum BlockerCode {
-        BLOCKER_NO_IOMMU,               /* host: no IOMMU at work */
-        BLOCKER_NO_VFIO,                /* host: vfio-pci cannot be had */
-        BLOCKER_NO_INTERRUPT_REMAPPING, /* host */
-        BLOCKER_NO_GROUP,               /* the device has no IOMMU group */
-        BLOCKER_RESERVED_MEMORY,        /* RMRR: firmware keeps DMA into memory of its own */
-        BLOCKER_GROUP_SHARED,           /* a foreign device is in the group; which, and whether ACS is missing */
-        BLOCKER_BOOT_DISPLAY,           /* the host's console */
-        BLOCKER_IN_USE,                 /* processes of the host hold it */
-        BLOCKER_NO_RESET,               /* memory could pass from tenant to tenant */
-        BLOCKER_BAR_TOO_LARGE,          /* larger than the guest's MMIO window can be */
-        BLOCKER_SRIOV,
-        BLOCKER_MIG,
-        BLOCKER_MDEV,
-        BLOCKER_VIRTUAL_FUNCTION,
-        BLOCKER_FABRIC,                 /* one of a set that must move whole, and the set is not whole here */
-        BLOCKER_ASLEEP,                 /* asleep and cannot be woken */
-        BLOCKER_OFF_THE_BUS,            /* config space reads all ones */
-        BLOCKER_UNREADABLE,             /* a fact that the verdict needs could not be read */
+        SURVEY_CODES(SURVEY_CODE)
         BLOCKER_CODE_COUNT,
 } BlockerCode;
+#undef SURVEY_CODE
 
 typedef struct Blocker {
         BlockerCode code;

@@ -43,6 +43,8 @@ static int copy_texts(const NodeFacts *host, NodeFacts *ret) {
                 r = text_set(&ret->virtualization, host->virtualization);
         if (r >= 0)
                 r = text_list_copy(&host->addresses, &ret->addresses);
+        if (r >= 0)
+                r = text_list_copy(&host->boot_parameters, &ret->boot_parameters);
         return r;
 }
 
@@ -56,6 +58,7 @@ static int copy_host(const NodeFacts *host, NodeFacts *ret) {
                 .vfio_present = host->vfio_present,
                 .interrupt_remapping = host->interrupt_remapping,
                 .interrupt_remapping_known = host->interrupt_remapping_known,
+                .firmware_iommu = host->firmware_iommu,
         };
         int r = copy_texts(host, &copy);
         if (r >= 0 && host->n_hugepages > 0) {

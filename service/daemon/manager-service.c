@@ -95,12 +95,14 @@ static void on_xml_checked(HypervisorResult result, HypervisorReply *reply, void
 /* libvirt is shown what would be started, but for the GPUs. */
 static int service_check_xml(void *userdata, const char *xml, CheckXmlCallback callback, void *callback_userdata) {
         Manager *manager = userdata;
-        _cleanup_free_ char *built = NULL;
+        _cleanup_free_ char *built = NULL, *sentence = NULL;
         DomainBuild build = { .vm = { .bytes = { 1 } }, .cluster = history_registry(manager->history)->cluster,
                               .node = manager->node, .epoch = 1, .numa_node = -1 };
-        int r = domain_xml_build(xml, strlen(xml), &build, &built);
+        int r = domain_xml_build(xml, strlen(xml), &build, &built, &sentence);
         if (r < 0)
                 return r;
+        if (r != DOMAIN_BUILD_OK)
+                return -EINVAL;         /* without GPUs it has nothing to refuse */
         XmlCheck *check = malloc(sizeof(*check));
         if (!check)
                 return -ENOMEM;

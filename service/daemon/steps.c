@@ -176,7 +176,7 @@ static void collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], siz
         size_t n = 0;
         ret[n++] = gpu->address;
         for (size_t i = 0; i < gpu->n_functions && n < 8; i++) {
-                if (!gpu->functions[i].same_slot || pci_class_is_bridge(gpu->functions[i].class))
+                if (!pci_function_goes_along(&gpu->functions[i]))
                         continue;
                 size_t at = n++;
                 for (; at > 0 && pci_address_compare(gpu->functions[i].address, ret[at - 1]) < 0; at--)
@@ -189,10 +189,26 @@ static void collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], siz
 typedef struct Claim {
         DomainGpu gpus[GPUS_PER_VM_MAX];
         PciAddress functions[GPUS_PER_VM_MAX][8];
+        const GpuFacts *facts[GPUS_PER_VM_MAX];
 } Claim;
 
-/* 0; -ENODEV: a GPU of the assignment is not here (yet); -EINVAL: the XML is not what it was; or -ENOMEM. */
-static int build_xml(const Steps *steps, const World *world, const Vm *vm, char **ret) {
+/* By what names them for good, so that the guest's first GPU is the same one at every start with the same GPUs. */
+static int compare_gpus(const void *a, const void *b) {
+        return gpu_identity_compare(&(*(const GpuFacts *const *) a)->identity,
+                                    &(*(const GpuFacts *const *) b)->identity);
+}
+
+/* The NUMA node that all of them are on, or -1. */
+static int find_numa_node(const GpuFacts *const *gpus, size_t n_gpus) {
+        for (size_t i = 1; i < n_gpus; i++)
+                if (gpus[i]->numa_node != gpus[0]->numa_node)
+                        return -1;
+        return n_gpus > 0 ? gpus[0]->numa_node : -1;
+}
+
+/* A DomainBuildVerdict; -ENODEV: a GPU of the assignment is not here (yet); -EINVAL: the XML is not what it was; or
+ * -ENOMEM. */
+static int build_xml(const Steps *steps, const World *world, const Vm *vm, char **ret, char **reterr_sentence) {
         _cleanup_free_ Claim *claim = calloc(1, sizeof(*claim));
         if (!claim)
                 return -ENOMEM;
@@ -202,23 +218,42 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
                              .node = steps->config.node,
                              .epoch = vm->epoch,
                              .gpus = claim->gpus,
-                             .n_gpus = vm->assignment.n_gpus,
-                             .numa_node = -1};
-        for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
-                const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
-                if (!gpu)
+                             .n_gpus = vm->assignment.n_gpus};
+        for (size_t i = 0; i < build.n_gpus; i++) {
+                claim->facts[i] = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
+                if (!claim->facts[i])
                         return -ENODEV;
-                collect_functions(gpu, claim->functions[i], &claim->gpus[i].n_functions);
-                claim->gpus[i].functions = claim->functions[i];
         }
-        return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret);
+        if (build.n_gpus > 1)
+                qsort(claim->facts, build.n_gpus, sizeof(*claim->facts), compare_gpus);
+        for (size_t i = 0; i < build.n_gpus; i++) {
+                collect_functions(claim->facts[i], claim->functions[i], &claim->gpus[i].n_functions);
+                claim->gpus[i].functions = claim->functions[i];
+                claim->gpus[i].bars = claim->facts[i]->bars;
+        }
+        const NodeFacts *host = world_find_facts(world, &steps->config.node);
+        build.address_bits = host ? host->address_bits : 0;
+        build.numa_node = find_numa_node(claim->facts, build.n_gpus);
+        return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret, reterr_sentence);
+}
+
+/* Whether the VM's memory could be pinned here at all; what is free at the moment the facts tell too late. True, false
+ * with a sentence, or -ENOMEM. */
+static int memory_would_do(const Steps *steps, const World *world, const Vm *vm, char **reterr_sentence) {
+        _cleanup_(domain_xml_clear) DomainXml domain = {};
+        const NodeFacts *host = world_find_facts(world, &steps->config.node);
+        int r = domain_xml_check(vm->xml, strlen(vm->xml), NULL, 0, &domain, reterr_sentence);
+        if (r != DOMAIN_XML_OK || !host || vm->assignment.n_gpus == 0)
+                return r < 0 ? r : r == DOMAIN_XML_OK;
+        r = domain_memory_check(&domain, host, DOMAIN_MEMORY_EVER, UINT64_MAX, reterr_sentence);
+        return r < 0 ? r : r == DOMAIN_MEMORY_OK;
 }
 
 static int begin_start(Step *step, const World *world) {
         Steps *steps = step->steps;
         const Vm *vm = registry_find_vm(world->registry, &step->vm);
-        _cleanup_free_ char *xml = NULL;
-        int r = vm ? build_xml(steps, world, vm, &xml) : -ENODEV;
+        _cleanup_free_ char *xml = NULL, *sentence = NULL;
+        int r = vm ? build_xml(steps, world, vm, &xml, &sentence) : -ENODEV;
         if (r == -ENODEV) {
                 step_end(step, RUN_ANSWER_NOT_TRIED, NULL);
                 return 0;
@@ -230,6 +265,15 @@ static int begin_start(Step *step, const World *world) {
         }
         if (r < 0)
                 return r;
+        if (r == DOMAIN_BUILD_OK) {
+                r = memory_would_do(steps, world, vm, &sentence);
+                if (r < 0)
+                        return r;
+        }
+        if (sentence) {
+                step_end(step, RUN_ANSWER_FAILED, sentence);
+                return 0;
+        }
         log_info("vm %s: starting, epoch %llu", vm->name, (unsigned long long) vm->epoch);
         return hypervisor_start_paused(steps->config.hypervisor, xml, on_hypervisor, step);
 }

@@ -72,6 +72,33 @@ static void test_the_probe_tells_the_serial_number(void) {
         world_clear(&w);
 }
 
+static void test_the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_above_also_when_it_falls_silent(void) {
+        static const MockDevice port = {
+                .address = "0000:40:01.0", .below = "pci0000:40", .vendor = 0x1a03, .device = 0x1150, .class = 0x060400,
+                .driver = "pcieport",
+        };
+        World w = world_of(&port, 1);
+        mock_device_add(w.mock, &MOCK_H100);
+        /* MSI and nothing else, and a bridge that knows no PCI Express. */
+        uint8_t config[256] = { 0xde, 0x10, 0x31, 0x23, [0x06] = 0x10, [0x34] = 0x60, [0x60] = 0x05 };
+        uint8_t bridge[256] = { 0x03, 0x1a, 0x50, 0x11 };
+        mock_attribute_set_bytes(w.mock, "0000:41:00.0", "config", config, sizeof(config));
+        mock_attribute_set_bytes(w.mock, "0000:40:01.0", "config", bridge, sizeof(bridge));
+        start_probe(&w);
+        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 1000000 });
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        for (unsigned round = 0; round < 2; round++) {
+                g_assert_cmpint(w.gpus[0].kind, ==, PCI_KIND_CONVENTIONAL);
+                g_assert_cmpint(w.gpus[0].interrupts, ==, INTERRUPTS_MESSAGES);
+                g_assert_cmpstr(w.gpus[0].conventional_at, ==, "0000:40:01.0");
+                g_assert_cmpint(w.gpus[0].holders_known, ==, round == 0);
+                w.probe_is_silent = true;
+                g_assert_cmpint(udev_watch_refresh(w.watch, w.gpus[0].address), ==, 0);
+                WAIT_UNTIL(&w, w.refreshed == round + 1);
+        }
+        world_clear(&w);
+}
+
 static void test_a_silent_probe_leaves_holders_unknown_and_is_left_alone(void) {
         World w = world_of(&MOCK_H100, 1);
         w.probe_is_silent = true;
@@ -155,6 +182,7 @@ int main(int argc, char **argv) {
         TEST(the_probe_names_who_holds_the_gpu);
         TEST(a_holder_through_vfio_is_told_apart);
         TEST(the_probe_tells_the_serial_number);
+        TEST(the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_above_also_when_it_falls_silent);
         TEST(a_silent_probe_leaves_holders_unknown_and_is_left_alone);
         TEST(an_absent_probe_delays_nothing);
         TEST(a_serial_number_stays_known_when_the_probe_falls_silent);

@@ -7,6 +7,7 @@
 #include "adapters/udev/host-reader.h"
 #include "adapters/udev/pci-config.h"
 #include "adapters/udev/probe-client.h"
+#include "core/survey.h"
 #include "mock-sysfs.h"
 #include "util/array.h"
 #include "util/cleanup.h"
@@ -107,10 +108,14 @@ static void test_functions_of_the_card_in_other_groups_are_its_functions_too(voi
         _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
         mock_device_add(mock, &MOCK_GEFORCE[0]);
         mock_device_add(mock, &MOCK_GEFORCE[1]);
+        mock_device_add(mock, &MOCK_GEFORCE[2]);
         mock_group_set(mock, "0000:01:00.1", 14);
         _cleanup_(device_reading_clear) DeviceReading reading = read_device(mock, "0000:01:00.0");
-        g_assert_cmpuint(reading.facts.n_functions, ==, 1);
+        g_assert_cmpuint(reading.facts.n_functions, ==, 2);
         g_assert_true(reading.facts.functions[0].same_slot);
+        g_assert_true(reading.facts.functions[0].other_group);
+        g_assert_true(reading.facts.functions[1].same_slot);
+        g_assert_false(reading.facts.functions[1].other_group);
 }
 
 static void test_two_gpus_behind_one_switch_have_the_same_upstream_port(void) {
@@ -263,7 +268,7 @@ static void test_what_hangs_behind_the_lock_of_a_device_is_never_read(void) {
 static const char *const attributes[] = {
         "vendor", "device", "subsystem_vendor", "subsystem_device", "numa_node", "boot_vga", "resource", "reset_method",
         "current_link_speed", "max_link_speed", "current_link_width", "max_link_width", "power_state", "config",
-        "modalias", "power/runtime_status", "xgmi_hive_info/xgmi_hive_id",
+        "modalias", "power/runtime_status", "xgmi_hive_info/xgmi_hive_id", "iommu/intel-iommu/cap",
 };
 
 static void assert_harmless(const MockSysfs *mock) {
@@ -487,6 +492,84 @@ static void test_interrupts_that_are_not_remapped_are_seen_where_an_iommu_could(
         g_assert_true(off.interrupt_remapping_known && !off.interrupt_remapping);
 }
 
+static void test_of_the_command_line_only_what_decides_about_vfio_is_kept(void) {
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
+        mock_file(mock, "proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 luks.key=secret intel_iommu=on,sm_on  "
+                                        "iommu=pt iommufd=1 pcie_acs_override=downstream nointremap quiet\n");
+        _cleanup_(node_facts_clear) NodeFacts host = read_host(mock);
+        static const char *const kept[] = { "intel_iommu=on,sm_on", "iommu=pt", "pcie_acs_override=downstream",
+                                            "nointremap" };
+        g_assert_cmpuint(host.boot_parameters.n, ==, ELEMENTS(kept));
+        for (size_t i = 0; i < ELEMENTS(kept); i++)
+                g_assert_cmpstr(host.boot_parameters.items[i], ==, kept[i]);
+}
+
+static void test_a_command_line_of_any_bytes_is_harmless(void) {
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
+        static const char *const pieces[] = { "iommu", "intel_iommu=", "off", " ", "=", ",", "\xff\x01", "\n",
+                                              "pcie_acs_override", "\"", "nointremap" };
+        for (unsigned round = 0; round < 300; round++) {
+                GString *line = g_string_new(NULL);
+                for (int i = g_test_rand_int_range(0, 2000); i > 0; i--)
+                        g_string_append(line, pieces[g_test_rand_int_range(0, ELEMENTS(pieces))]);
+                mock_file(mock, "proc/cmdline", line->str);
+                (void) g_string_free(line, TRUE);
+                _cleanup_(node_facts_clear) NodeFacts host = read_host(mock);
+                for (size_t i = 0; i < host.boot_parameters.n; i++)
+                        g_assert_true(text_is_printable(host.boot_parameters.items[i]));
+                GpuFacts gpu = { .identity.vendor = 0x10de, .iommu_group = -1 };
+                Blockers blockers = {};
+                g_assert_cmpint(survey_gpu(&host, &gpu, &blockers), ==, 0);
+                for (size_t i = 0; i < blockers.n; i++)
+                        g_assert_true(text_is_printable(blockers.items[i].sentence));
+                blockers_clear(&blockers);
+        }
+}
+
+static void test_firmware_shows_its_iommu_by_a_table(void) {
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
+        _cleanup_(node_facts_clear) NodeFacts elsewhere = read_host(mock);
+        g_assert_cmpint(elsewhere.firmware_iommu, ==, FIRMWARE_IOMMU_UNKNOWN);
+        mock_file(mock, "sys/firmware/acpi/tables/FACP", "");
+        _cleanup_(node_facts_clear) NodeFacts without = read_host(mock);
+        g_assert_cmpint(without.firmware_iommu, ==, FIRMWARE_IOMMU_ABSENT);
+        mock_file(mock, "sys/firmware/acpi/tables/DMAR", "");
+        _cleanup_(node_facts_clear) NodeFacts with = read_host(mock);
+        g_assert_cmpint(with.firmware_iommu, ==, FIRMWARE_IOMMU_PRESENT);
+        g_assert_false(with.iommu_present);
+}
+
+static void test_an_iommu_of_intel_tells_how_many_address_bits_it_translates(void) {
+        static const struct {
+                const char *text;
+                uint32_t bits;
+        } cases[] = {
+                { "8d2078c106f0466\n", 48 }, { "1c0000c40660462\n", 39 }, { "", 0 }, { "nonsense\n", 0 },
+                { "0x12\n", 0 }, { "ffffffffffffffff\n", 64 }, { "1ffffffffffffffff\n", 0 },
+        };
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_with_h100();
+        mock_link(mock, "sys/bus/pci/devices/0000:41:00.0/iommu", "/sys/devices/virtual/iommu/dmar1");
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                mock_file(mock, "sys/devices/virtual/iommu/dmar1/intel-iommu/cap", cases[i].text);
+                _cleanup_(device_reading_clear) DeviceReading reading = read_device(mock, "0000:41:00.0");
+                g_assert_cmpuint(reading.facts.iommu_address_bits, ==, cases[i].bits);
+                g_assert_null(reading.facts.unreadable);
+        }
+}
+
+static void test_a_region_for_which_there_was_no_room_is_told(void) {
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_with_h100();
+        mock_attribute_set(mock, "0000:41:00.0", "resource",
+                           "0x00002000a2000000 0x00002000a2ffffff 0x000000000014220c\n"
+                           "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+                           "0x0000000000000000 0x0000001fffffffff 0x000000002014220c");
+        _cleanup_(device_reading_clear) DeviceReading reading = read_device(mock, "0000:41:00.0");
+        const GpuFacts *gpu = &reading.facts;
+        g_assert_false(gpu->bars[0].unassigned || gpu->bars[1].unassigned);
+        g_assert_true(gpu->bars[2].unassigned && gpu->bars[2].prefetchable_64);
+        g_assert_cmpuint(gpu->bars[2].size, ==, 128 * GIB);
+}
+
 /* A configuration space with an Express capability at 0x60 and, extended, ACS and a serial number. */
 static void make_config(uint8_t bytes[static PCI_CONFIG_SIZE], uint8_t port_type, uint16_t acs_control,
                         uint64_t serial) {
@@ -536,6 +619,98 @@ static void test_config_space_that_loops_or_is_garbage_ends(void) {
                         random[i] = (uint8_t) g_test_rand_int_range(0, 256);
                 pci_config_parse(random, n, &config);
         }
+}
+
+static void test_config_space_tells_interrupts(void) {
+        uint8_t bytes[PCI_CONFIG_SIZE];
+        PciConfig config;
+        make_config(bytes, PCI_PORT_ENDPOINT, 0, 1);
+        bytes[0x3d] = 1;
+        pci_config_parse(bytes, sizeof(bytes), &config);
+        g_assert_true(config.has_capabilities && !config.has_messages);
+        g_assert_cmpuint(config.interrupt_pin, ==, 1);
+
+        /* Behind the Express capability in the list. */
+        static const uint8_t capabilities[] = { 0x05, 0x11 };
+        for (size_t i = 0; i < ELEMENTS(capabilities); i++) {
+                bytes[0x61] = 0x80;
+                bytes[0x80] = capabilities[i];
+                pci_config_parse(bytes, sizeof(bytes), &config);
+                g_assert_true(config.is_express && config.has_messages);
+        }
+        /* What everybody may read does not tell. */
+        pci_config_parse(bytes, PCI_CONFIG_HEADER_SIZE, &config);
+        g_assert_false(config.has_capabilities);
+}
+
+static void add_hex(GString *text, const char *prefix, const uint8_t *bytes, size_t size) {
+        g_string_append(text, prefix);
+        for (size_t i = 0; i < size; i++)
+                g_string_append_printf(text, "%02x", bytes[i]);
+        g_string_append_c(text, '\n');
+}
+
+/* What the probe would say of a device with @size bytes of configuration space. */
+static ProbeAnswer answer_of(const uint8_t *bytes, size_t size, const uint8_t *bridge, size_t bridge_size) {
+        GString *text = g_string_new(NULL);
+        add_hex(text, "config ", bytes, size);
+        if (bridge)
+                add_hex(text, "bridge 0000:02:00.0 ", bridge, bridge_size);
+        g_string_append(text, "end\n");
+        ProbeAnswer answer = {};
+        g_assert_cmpint(probe_answer_parse(text->str, text->len, &answer), ==, 0);
+        (void) g_string_free(text, TRUE);
+        return answer;
+}
+
+static void test_what_kind_of_device_it_is_stands_in_its_express_capability(void) {
+        static const struct {
+                uint8_t port;
+                PciKind kind;
+        } cases[] = {
+                { PCI_PORT_ENDPOINT, PCI_KIND_ENDPOINT },       { PCI_PORT_LEGACY_ENDPOINT, PCI_KIND_LEGACY_ENDPOINT },
+                { PCI_PORT_INTEGRATED, PCI_KIND_INTEGRATED },   { PCI_PORT_ROOT, PCI_KIND_UNKNOWN },
+                { 15, PCI_KIND_UNKNOWN },
+        };
+        uint8_t bytes[PCI_CONFIG_SIZE];
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                make_config(bytes, cases[i].port, 0, 1);
+                _cleanup_(probe_answer_clear) ProbeAnswer answer = answer_of(bytes, sizeof(bytes), NULL, 0);
+                g_assert_cmpint(answer.facts.kind, ==, cases[i].kind);
+                g_assert_cmpint(answer.facts.interrupts, ==, INTERRUPTS_NONE);
+        }
+        make_config(bytes, 0, 0, 1);
+        bytes[0x06] = 0;                        /* no capabilities at all */
+        bytes[0x3d] = 2;
+        _cleanup_(probe_answer_clear) ProbeAnswer old = answer_of(bytes, PCI_CONFIG_CONVENTIONAL_SIZE, NULL, 0);
+        g_assert_cmpint(old.facts.kind, ==, PCI_KIND_CONVENTIONAL);
+        g_assert_cmpint(old.facts.interrupts, ==, INTERRUPTS_LINE);
+        _cleanup_(probe_answer_clear) ProbeAnswer little = answer_of(bytes, PCI_CONFIG_HEADER_SIZE, NULL, 0);
+        g_assert_cmpint(little.facts.kind, ==, PCI_KIND_UNKNOWN);
+        g_assert_cmpint(little.facts.interrupts, ==, INTERRUPTS_UNKNOWN);
+        memset(bytes, 0xff, sizeof(bytes));
+        _cleanup_(probe_answer_clear) ProbeAnswer gone = answer_of(bytes, sizeof(bytes), NULL, 0);
+        g_assert_cmpint(gone.facts.kind, ==, PCI_KIND_UNKNOWN);
+        g_assert_cmpint(gone.facts.interrupts, ==, INTERRUPTS_UNKNOWN);
+}
+
+static void test_bridges_to_conventional_pci_are_told(void) {
+        uint8_t bytes[PCI_CONFIG_SIZE], bridge[PCI_CONFIG_SIZE];
+        make_config(bytes, 0, 0, 1);
+        make_config(bridge, PCI_PORT_TO_CONVENTIONAL, 0, 1);
+        _cleanup_(probe_answer_clear) ProbeAnswer express = answer_of(bytes, 256, bridge, sizeof(bridge));
+        g_assert_cmpstr(express.facts.conventional_at, ==, "0000:02:00.0");
+        g_assert_false(express.facts.acs_missing);
+
+        make_config(bridge, PCI_PORT_ROOT, 0x1d, 1);
+        _cleanup_(probe_answer_clear) ProbeAnswer port = answer_of(bytes, 256, bridge, sizeof(bridge));
+        g_assert_null(port.facts.conventional_at);
+        /* Too little was read to say that there is no Express capability. */
+        bridge[0x06] = 0;
+        _cleanup_(probe_answer_clear) ProbeAnswer little = answer_of(bytes, 256, bridge, PCI_CONFIG_HEADER_SIZE);
+        g_assert_null(little.facts.conventional_at);
+        _cleanup_(probe_answer_clear) ProbeAnswer conventional = answer_of(bytes, 256, bridge, 256);
+        g_assert_cmpstr(conventional.facts.conventional_at, ==, "0000:02:00.0");
 }
 
 static char *answer_with_config(uint8_t port_type, uint16_t acs_control) {
@@ -642,6 +817,14 @@ int main(int argc, char **argv) {
         TEST(a_vfio_module_that_can_be_loaded_will_do);
         TEST(modules_that_may_not_be_looked_at_are_left_to_libvirt);
         TEST(interrupts_that_are_not_remapped_are_seen_where_an_iommu_could);
+        TEST(of_the_command_line_only_what_decides_about_vfio_is_kept);
+        TEST(a_command_line_of_any_bytes_is_harmless);
+        TEST(firmware_shows_its_iommu_by_a_table);
+        TEST(an_iommu_of_intel_tells_how_many_address_bits_it_translates);
+        TEST(a_region_for_which_there_was_no_room_is_told);
+        TEST(config_space_tells_interrupts);
+        TEST(what_kind_of_device_it_is_stands_in_its_express_capability);
+        TEST(bridges_to_conventional_pci_are_told);
         TEST(config_space_tells_port_acs_and_serial);
         TEST(config_space_that_loops_or_is_garbage_ends);
         TEST(an_answer_of_the_probe_is_understood);

@@ -17,19 +17,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const PciAddress functions[] = { { .bus = 0x41 }, { .bus = 0x41, .function = 1 } };
 
 static void build_and_read_again(const char *xml, size_t size, const DomainXml *domain) {
-        _cleanup_free_ char *built = NULL;
+        static const GpuBar bars[PCI_BARS] = { { .size = 64ULL << 30, .prefetchable_64 = true }, { .size = 4096 } };
+        _cleanup_free_ char *built = NULL, *refusal = NULL;
         DomainBuild build = {
                 .name = "rebuilt",
                 .vm = { { 1 } },
                 .cluster = { { 2 } },
                 .node = { { 3 } },
                 .epoch = UINT64_MAX,
-                .gpus = &(DomainGpu) { functions, 1 + size % 2 },
+                .gpus = &(DomainGpu) { functions, 1 + size % 2, size % 5 ? bars : NULL },
                 .n_gpus = 1,
                 .numa_node = (int) (size % 3) - 1,
+                .address_bits = size % 7 ? 46 : 0,
         };
-        int r = domain_xml_build(xml, size, &build, &built);
-        assert(r == 0);
+        int r = domain_xml_build(xml, size, &build, &built, &refusal);
+        assert((r == DOMAIN_BUILD_OK) == (built != NULL) && (r > 0) == (refusal != NULL));
+        assert(r >= 0);
+        if (r != DOMAIN_BUILD_OK)
+                return;
 
         _cleanup_(domain_mark_clear) DomainMark mark = {};
         r = domain_xml_mark(built, strlen(built), &mark);

@@ -193,7 +193,7 @@ static void test_the_encoding_that_a_document_claims_does_not_hide_anything(void
         _cleanup_free_ char *built = NULL;
         static const char xml[] =
                 "<?xml version='1.0' encoding='UTF-7'?><domain type='kvm'><name>a</name><memory>1</memory></domain>";
-        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &(DomainBuild) { .numa_node = -1 }, &built), ==, 0);
+        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &(DomainBuild) { .numa_node = -1 }, &built, NULL), ==, 0);
         g_assert_nonnull(strstr(built, "encoding=\"UTF-8\""));
         g_assert_null(strstr(built, "UTF-7"));
 }
@@ -442,14 +442,17 @@ static char *build_ok(const char *xml, const DomainBuild *build) {
         b.node = node;
         b.epoch = 7;
         char *built = NULL;
-        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &b, &built), ==, 0);
+        _cleanup_free_ char *sentence = NULL;
+        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &b, &built, &sentence), ==, DOMAIN_BUILD_OK);
+        g_assert_null(sentence);
         return built;
 }
 
 static int build_result(const char *xml, const DomainBuild *build) {
-        _cleanup_free_ char *built = NULL;
-        int r = domain_xml_build(xml, strlen(xml), build, &built);
-        g_assert_true((r == 0) == (built != NULL));
+        _cleanup_free_ char *built = NULL, *sentence = NULL;
+        int r = domain_xml_build(xml, strlen(xml), build, &built, &sentence);
+        g_assert_true((r == DOMAIN_BUILD_OK) == (built != NULL));
+        g_assert_true((r > DOMAIN_BUILD_OK) == (sentence != NULL));
         return r;
 }
 
@@ -516,7 +519,7 @@ static void test_what_the_user_wrote_stays(void) {
 static void test_a_gpu_of_one_function_is_placed_by_libvirt(void) {
         static const PciAddress one[] = { { .domain = 1, .bus = 0x41, .device = 2 } };
         _cleanup_free_ char *built = build_ok(DOMAIN(""), &(DomainBuild) {
-                .gpus = (DomainGpu[]) { { one, 1 } }, .n_gpus = 1, .numa_node = -1 });
+                .gpus = (DomainGpu[]) { { one, 1, NULL } }, .n_gpus = 1, .numa_node = -1 });
         g_assert_nonnull(strstr(built, "<devices><hostdev mode=\"subsystem\" type=\"pci\" managed=\"yes\"><source>"
                                        "<address domain=\"0x0001\" bus=\"0x41\" slot=\"0x02\" "
                                        "function=\"0x0\"/></source></hostdev></devices>"));
@@ -531,8 +534,11 @@ static void test_a_card_of_several_functions_stays_one_card_behind_a_root_port(v
                        "model='pcie-root-port'/>"
                        "<controller type='pci' model='pcie-root-port'/>"
                        "<disk><address type='pci' bus='0x06' slot='0'/></disk></devices>"),
-                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 3 }, { card2, 2 } }, .n_gpus = 2, .numa_node = -1 });
-        g_assert_nonnull(strstr(built, "<controller type=\"pci\" index=\"8\" model=\"pcie-root-port\"/>"));
+                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 3, NULL }, { card2, 2, NULL } }, .n_gpus = 2,
+                                 .numa_node = -1 });
+        g_assert_nonnull(strstr(built, "<controller type=\"pci\" index=\"8\" model=\"pcie-root-port\"><address "
+                                       "type=\"pci\" domain=\"0x0000\" bus=\"0x00\" slot=\"0x10\" "
+                                       "function=\"0x0\" multifunction=\"on\"/></controller>"));
         g_assert_nonnull(strstr(built, "<address type=\"pci\" domain=\"0x0000\" bus=\"0x08\" slot=\"0x00\" "
                                        "function=\"0x0\" multifunction=\"on\"/>"));
         g_assert_nonnull(
@@ -549,7 +555,8 @@ static void test_on_i440fx_cards_take_free_slots_from_above(void) {
         _cleanup_free_ char *built = build_ok(
                 DOMAIN("<os><type machine='pc-i440fx-7.2'>hvm</type></os><devices>"
                        "<interface type='user'><address type='pci' bus='0x00' slot='0x1f'/></interface></devices>"),
-                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 2 }, { card2, 2 } }, .n_gpus = 2, .numa_node = -1 });
+                &(DomainBuild) { .gpus = (DomainGpu[]) { { card, 2, NULL }, { card2, 2, NULL } }, .n_gpus = 2,
+                                 .numa_node = -1 });
         g_assert_nonnull(strstr(built, "bus=\"0x00\" slot=\"0x1e\" function=\"0x0\" multifunction=\"on\"/>"));
         g_assert_nonnull(strstr(built, "bus=\"0x00\" slot=\"0x1d\" function=\"0x0\" multifunction=\"on\"/>"));
         g_assert_null(strstr(built, "<controller"));
@@ -557,7 +564,7 @@ static void test_on_i440fx_cards_take_free_slots_from_above(void) {
 
 static void test_functions_that_are_no_card_are_refused(void) {
         static const PciAddress apart[] = { { .bus = 1 }, { .bus = 2 } }, same[] = { { .bus = 1 }, { .bus = 1 } };
-        DomainGpu bad[] = { { apart, 2 }, { same, 2 }, { card, 0 } };
+        DomainGpu bad[] = { { apart, 2, NULL }, { same, 2, NULL }, { card, 0, NULL } };
         for (size_t i = 0; i < ELEMENTS(bad); i++)
                 g_assert_cmpint(build_result(DOMAIN(""), &(DomainBuild) { .gpus = &bad[i], .n_gpus = 1 }), ==, -EINVAL);
         g_assert_cmpint(build_result("<network/>", &(DomainBuild) {}), ==, -EINVAL);

@@ -75,7 +75,8 @@ static void draw_rows(GRand *random, GpuFacts *gpu) {
         for (unsigned n = below(random, 6); n > 0; n--) {
                 PciFunction function = { .address = draw_address(random), .class = below(random, 0x1000000),
                                          .vendor = (uint16_t) below(random, 65536),
-                                         .device = (uint16_t) below(random, 65536), .same_slot = coin(random) };
+                                         .device = (uint16_t) below(random, 65536), .same_slot = coin(random),
+                                         .other_group = coin(random) };
                 draw_text(random, FACTS_WORD_MAX, &function.driver);
                 draw_text(random, FACTS_TEXT_MAX, &function.description);
                 g_assert_cmpint(gpu_facts_add_function(gpu, function), ==, 0);
@@ -87,7 +88,8 @@ static void draw_rows(GRand *random, GpuFacts *gpu) {
         }
         for (unsigned i = 0; i < PCI_BARS; i++)
                 if (coin(random))
-                        gpu->bars[i] = (GpuBar) { draw_u64(random) >> 1, draw_u64(random) >> 1, coin(random) };
+                        gpu->bars[i] = (GpuBar) { draw_u64(random) >> 1, draw_u64(random) >> 1, coin(random),
+                                                   coin(random) };
 }
 
 static void draw_texts(GRand *random, GpuFacts *gpu) {
@@ -103,6 +105,7 @@ static void draw_texts(GRand *random, GpuFacts *gpu) {
         draw_text(random, FACTS_WORD_MAX, &gpu->switch_address);
         draw_text(random, FACTS_WORD_MAX, &gpu->acs_missing_at);
         draw_text(random, FACTS_WORD_MAX, &gpu->power_state);
+        draw_text(random, FACTS_WORD_MAX, &gpu->conventional_at);
         draw_list(random, 4, &gpu->reserved_regions);
         draw_list(random, 6, &gpu->reset_methods);
         draw_list(random, 4, &gpu->siblings);
@@ -125,6 +128,9 @@ static GpuFacts draw_gpu(GRand *random, PciAddress address) {
                 .holders_known = coin(random),
                 .config = (ConfigSpace) below(random, 3),
                 .acs_missing = coin(random),
+                .kind = (PciKind) below(random, PCI_KIND_INTEGRATED + 1),
+                .interrupts = (Interrupts) below(random, INTERRUPTS_MESSAGES + 1),
+                .iommu_address_bits = below(random, 65),
                 .sriov_vfs = below(random, 65536),
                 .is_virtual_function = coin(random),
                 .mdev_in_use = coin(random),
@@ -166,6 +172,7 @@ static NodeFacts draw_facts(GRand *random) {
                 .vfio_present = coin(random),
                 .interrupt_remapping = coin(random),
                 .interrupt_remapping_known = coin(random),
+                .firmware_iommu = (FirmwareIommu) below(random, FIRMWARE_IOMMU_PRESENT + 1),
                 .hypervisor = (HypervisorState) below(random, 4),
                 .guard_connected = coin(random),
                 .watchdog_us = draw_u64(random),
@@ -180,6 +187,7 @@ static NodeFacts draw_facts(GRand *random) {
         draw_list(random, ADDRESSES_MAX, &facts.addresses);
         draw_list(random, FACTS_VERSIONS_MAX, &facts.versions);
         draw_list(random, FACTS_AGENTS_MAX, &facts.missing_agents);
+        draw_list(random, FACTS_PARAMETERS_MAX, &facts.boot_parameters);
         facts.n_hugepages = below(random, 4);
         facts.hugepages = g_malloc0_n(facts.n_hugepages + 1, sizeof(Hugepages));
         for (size_t i = 0; i < facts.n_hugepages; i++) {
@@ -320,7 +328,8 @@ static void test_facts_are_whole_only_with_all_gpus(void) {
 static void fill_gpu(GpuFacts *gpu) {
         g_autofree char *word = g_strnfill(FACTS_WORD_MAX + 1, 'w'), *text = g_strnfill(FACTS_TEXT_MAX + 1, 't');
         char **const words[] = { &gpu->driver, &gpu->iommu_group_type, &gpu->link_speed, &gpu->link_speed_max,
-                                 &gpu->parent, &gpu->switch_address, &gpu->acs_missing_at, &gpu->power_state };
+                                 &gpu->parent, &gpu->switch_address, &gpu->acs_missing_at, &gpu->power_state,
+                                 &gpu->conventional_at };
         char **const texts[] = { &gpu->sysfs_path, &gpu->unreadable, &gpu->vendor_name, &gpu->device_name };
         for (size_t i = 0; i < ELEMENTS(words); i++)
                 g_assert_cmpint(text_set(words[i], word), ==, 0);
@@ -340,7 +349,7 @@ static void fill_gpu(GpuFacts *gpu) {
                 g_assert_cmpint(gpu_facts_add_holder(gpu, holder), ==, 0);
         }
         for (unsigned i = 0; i < PCI_BARS; i++)
-                gpu->bars[i] = (GpuBar) { UINT64_MAX / 2, UINT64_MAX / 2, true };
+                gpu->bars[i] = (GpuBar) { UINT64_MAX / 2, UINT64_MAX / 2, true, true };
 }
 
 static void test_the_largest_gpu_is_cut_and_told(void) {

@@ -42,12 +42,15 @@ static GpuFacts full_gpu(void) {
                 .holders_known = true,
                 .config = CONFIG_READABLE,
                 .acs_missing = true,
+                .kind = PCI_KIND_ENDPOINT,
+                .interrupts = INTERRUPTS_MESSAGES,
+                .iommu_address_bits = 48,
                 .sriov_vfs = 2,
         };
         char **const texts[] = {
                 &gpu.sysfs_path, &gpu.unreadable, &gpu.vendor_name, &gpu.device_name, &gpu.driver,
                 &gpu.iommu_group_type, &gpu.link_speed, &gpu.link_speed_max, &gpu.parent, &gpu.switch_address,
-                &gpu.acs_missing_at, &gpu.power_state,
+                &gpu.acs_missing_at, &gpu.power_state, &gpu.conventional_at,
         };
         for (size_t i = 0; i < ELEMENTS(texts); i++)
                 g_assert_cmpint(text_printf(texts[i], "text %zu", i), ==, 0);
@@ -107,6 +110,11 @@ static void test_a_change_of_any_fact_is_seen(void) {
                 case 27: copy.acs_missing = false; break;
                 case 28: copy.has_reset = false; break;
                 case 29: copy.switch_address[0] = 'x'; break;
+                case 30: copy.kind = PCI_KIND_LEGACY_ENDPOINT; break;
+                case 31: copy.interrupts = INTERRUPTS_LINE; break;
+                case 32: copy.conventional_at[0] = 'x'; break;
+                case 33: copy.iommu_address_bits = 39; break;
+                case 34: copy.bars[1].unassigned = true; break;
                 default: changed = false;
                 }
                 g_assert_cmpint(gpu_facts_equal(&gpu, &copy), ==, !changed);
@@ -222,6 +230,28 @@ static void test_free_memory_alone_makes_no_other_host(void) {
         g_assert_cmpint(text_list_add(&b.missing_agents, "fence_ipmilan"), ==, 0);
         g_assert_false(node_facts_host_equal(&a, &b));
         text_list_clear(&b.missing_agents);
+        b = a;
+        g_assert_cmpint(text_list_add(&b.boot_parameters, "intel_iommu=off"), ==, 0);
+        g_assert_false(node_facts_host_equal(&a, &b));
+        text_list_clear(&b.boot_parameters);
+        b = a;
+        b.firmware_iommu = FIRMWARE_IOMMU_PRESENT;
+        g_assert_false(node_facts_host_equal(&a, &b));
+}
+
+static void test_what_shares_the_group_goes_along_and_what_the_host_needs_stays(void) {
+        /* A GeForce: all of it is in one group. */
+        g_assert_true(pci_function_goes_along(&(PciFunction) { .class = 0x040300, .same_slot = true }));
+        g_assert_true(pci_function_goes_along(&(PciFunction) { .class = 0x0c0330, .same_slot = true }));
+        /* A Ryzen's graphics: sound, security processor and USB beside it, each in its own group. */
+        g_assert_true(pci_function_goes_along(&(PciFunction) { .class = 0x040300, .same_slot = true,
+                                                               .other_group = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x108000, .same_slot = true,
+                                                                .other_group = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x0c0330, .same_slot = true,
+                                                                .other_group = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x060400, .same_slot = true }));
+        g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x040300 }));
 }
 
 static void test_every_state_of_the_hypervisor_has_its_word(void) {
@@ -236,6 +266,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/facts/" #name, test_##name)
         TEST(a_copy_is_equal_and_owns_its_texts);
         TEST(a_change_of_any_fact_is_seen);
+        TEST(what_shares_the_group_goes_along_and_what_the_host_needs_stays);
         TEST(functions_and_holders_are_sorted_and_there_once);
         TEST(cleared_facts_can_be_cleared_again);
         TEST(the_sum_of_the_regions_does_not_wrap);

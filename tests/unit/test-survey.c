@@ -175,6 +175,191 @@ static void test_interrupt_remapping_blocks_only_when_it_is_known_to_be_off(void
         assert_assignable(&host, h100());
 }
 
+static TextList words(const char *a, const char *b) {
+        TextList list = {};
+        g_assert_cmpint(text_list_add(&list, a), ==, 0);
+        if (b)
+                g_assert_cmpint(text_list_add(&list, b), ==, 0);
+        return list;
+}
+
+static void test_an_iommu_that_a_kernel_parameter_keeps_off_is_told_with_it(void) {
+        static const struct {
+                const char *first, *second, *told;
+        } cases[] = {
+                { "intel_iommu=off", NULL, "intel_iommu=off" },
+                { "iommu=pt", "amd_iommu=off", "amd_iommu=off" },
+                { "intel_iommu=on,sm_on", "iommu=soft,off", "iommu=soft,off" },
+                { "intel_iommu=off", "intel_iommu=on", NULL },
+                { "intel_iommu=on", "intel_iommu=sm_off", NULL },
+                { "iommu", "iommufd=off", NULL },
+        };
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                NodeFacts host = good_host();
+                host.iommu_present = false;
+                host.boot_parameters = words(cases[i].first, cases[i].second);
+                if (cases[i].told) {
+                        assert_blocked(&host, h100(), BLOCKER_NO_IOMMU, cases[i].told, "off the kernel command line");
+                        assert_blocked(&host, h100(), BLOCKER_NO_IOMMU, "the kernel was booted with", cases[i].told);
+                } else
+                        assert_blocked(&host, h100(), BLOCKER_NO_IOMMU, "no IOMMU is at work on the host, so", "VT-d");
+                text_list_clear(&host.boot_parameters);
+        }
+}
+
+static void test_an_iommu_that_only_the_kernel_leaves_unused_needs_no_firmware_setup(void) {
+        NodeFacts host = good_host();
+        host.iommu_present = false;
+        host.firmware_iommu = FIRMWARE_IOMMU_PRESENT;
+        GpuFacts gpu = h100();
+        Blockers blockers = survey(&host, &gpu);
+        const Blocker *blocker = only(&blockers, BLOCKER_NO_IOMMU);
+        assert_says(blocker->sentence, "the firmware shows one, and the kernel does not use it");
+        assert_says(blocker->remedy, "intel_iommu=on iommu=pt");
+        g_assert_null(strstr(blocker->remedy, "VT-d"));
+        blockers_clear(&blockers);
+
+        host.firmware_iommu = FIRMWARE_IOMMU_ABSENT;
+        assert_blocked(&host, h100(), BLOCKER_NO_IOMMU, "the firmware shows none", "VT-d");
+}
+
+static void test_a_host_that_is_a_virtual_machine_needs_a_virtual_iommu(void) {
+        NodeFacts host = good_host();
+        host.iommu_present = false;
+        host.virtualization = (char *) "kvm";
+        assert_blocked(&host, h100(), BLOCKER_NO_IOMMU, "no IOMMU", "<iommu model='intel'>");
+}
+
+static void test_interrupt_remapping_that_a_kernel_parameter_keeps_off_is_told_with_it(void) {
+        static const char *const parameters[] = { "intremap=off", "nointremap" };
+        for (size_t i = 0; i < ELEMENTS(parameters); i++) {
+                NodeFacts host = good_host();
+                host.interrupt_remapping = false;
+                host.boot_parameters = words(parameters[i], NULL);
+                g_autofree char *sentence = g_strdup_printf("booted with %s)", parameters[i]);
+                g_autofree char *remedy = g_strdup_printf("take %s off", parameters[i]);
+                assert_blocked(&host, h100(), BLOCKER_NO_INTERRUPT_REMAPPING, sentence, remedy);
+                text_list_clear(&host.boot_parameters);
+        }
+}
+
+static void test_groups_that_the_kernel_was_told_to_invent_block_where_a_bridge_lacks_acs(void) {
+        NodeFacts host = good_host();
+        host.boot_parameters = words("pcie_acs_override=downstream,multifunction", NULL);
+        GpuFacts gpu = h100();
+        gpu.interrupts = INTERRUPTS_MESSAGES;
+        assert_assignable(&host, gpu);
+        gpu = h100();
+        gpu.acs_missing = true;
+        g_assert_cmpint(text_set(&gpu.acs_missing_at, "0000:40:01.0"), ==, 0);
+        assert_blocked(&host, gpu, BLOCKER_ACS_OVERRIDE,
+                       "pcie_acs_override=downstream,multifunction, so its IOMMU group says nothing: the bridge "
+                       "0000:40:01.0", "boot without pcie_acs_override");
+        /* Without the probe nothing is known of the bridges. */
+        gpu = card("0000:41:00.0", 0x10de, 0x2331, 0x030200, "vfio-pci");
+        gpu.holders_known = false;
+        assert_blocked(&host, gpu, BLOCKER_ACS_OVERRIDE, "gpupool-probe does not answer", "");
+        text_list_clear(&host.boot_parameters);
+}
+
+static void test_a_bridge_without_acs_is_no_blocker_where_the_group_is_the_gpus_alone(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.acs_missing = true;
+        g_assert_cmpint(text_set(&gpu.acs_missing_at, "0000:40:01.0"), ==, 0);
+        assert_assignable(&host, gpu);
+}
+
+static void test_conventional_pci_is_blocked_behind_its_bridge_only(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.kind = PCI_KIND_CONVENTIONAL;
+        gpu.interrupts = INTERRUPTS_MESSAGES;
+        assert_assignable(&host, gpu);
+        gpu = h100();
+        gpu.kind = PCI_KIND_CONVENTIONAL;
+        gpu.interrupts = INTERRUPTS_MESSAGES;
+        g_assert_cmpint(text_set(&gpu.conventional_at, "0000:02:00.0"), ==, 0);
+        assert_blocked(&host, gpu, BLOCKER_CONVENTIONAL_PCI, "behind the bridge 0000:02:00.0", "PCI Express");
+}
+
+static void test_below_a_conventional_bridge_acs_is_not_blamed(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        add_function(&gpu, "0000:42:00.0", 0x020000, NULL, NULL);
+        gpu.acs_missing = true;
+        g_assert_cmpint(text_set(&gpu.acs_missing_at, "0000:40:01.0"), ==, 0);
+        g_assert_cmpint(text_set(&gpu.conventional_at, "0000:41:00.0"), ==, 0);
+        Blockers blockers = survey(&host, &gpu);
+        g_assert_cmpuint(blockers.n, ==, 2);
+        g_assert_cmpint(blockers.items[0].code, ==, BLOCKER_GROUP_SHARED);
+        g_assert_null(strstr(blockers.items[0].sentence, "ACS"));
+        g_assert_null(strstr(blockers.items[0].remedy, "ACS"));
+        g_assert_cmpint(blockers.items[1].code, ==, BLOCKER_CONVENTIONAL_PCI);
+        blockers_clear(&blockers);
+}
+
+static void test_endpoints_of_all_kinds_of_pci_express_are_assignable_whatever_their_interrupts(void) {
+        static const PciKind kinds[] = {
+                PCI_KIND_UNKNOWN, PCI_KIND_ENDPOINT, PCI_KIND_LEGACY_ENDPOINT, PCI_KIND_INTEGRATED,
+        };
+        static const Interrupts interrupts[] = {
+                INTERRUPTS_UNKNOWN, INTERRUPTS_NONE, INTERRUPTS_LINE, INTERRUPTS_MESSAGES,
+        };
+        NodeFacts host = good_host();
+        for (size_t i = 0; i < ELEMENTS(kinds); i++)
+                for (size_t k = 0; k < ELEMENTS(interrupts); k++) {
+                        GpuFacts gpu = h100();
+                        gpu.kind = kinds[i];
+                        gpu.interrupts = interrupts[k];
+                        assert_assignable(&host, gpu);
+                }
+}
+
+static void test_an_integrated_gpu_is_not_told_to_move(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.kind = PCI_KIND_INTEGRATED;
+        add_function(&gpu, "0000:42:00.0", 0x020000, NULL, NULL);
+        assert_blocked(&host, gpu, BLOCKER_GROUP_SHARED, "0000:42:00.0", "plug the other device into a slot");
+}
+
+static void test_a_line_that_may_not_be_silenced_blocks_and_no_interrupt_at_all_does_not(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.kind = PCI_KIND_CONVENTIONAL;
+        gpu.interrupts = INTERRUPTS_LINE;
+        assert_blocked(&host, gpu, BLOCKER_LINE_INTERRUPTS, "INTx", "MSI");
+        gpu = h100();
+        gpu.kind = PCI_KIND_CONVENTIONAL;
+        gpu.interrupts = INTERRUPTS_NONE;
+        assert_assignable(&host, gpu);
+}
+
+static void test_regions_without_an_address_are_told_with_their_sizes(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.bars[0].unassigned = true;
+        gpu.bars[2].unassigned = true;
+        assert_blocked(&host, gpu, BLOCKER_BAR_UNASSIGNED, "memory region 0 (16 MiB), 2 (128 GiB)",
+                       "Above 4G Decoding");
+}
+
+static void test_an_iommu_with_fewer_address_bits_than_the_cpu_sets_the_window(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.iommu_address_bits = 39;
+        assert_assignable(&host, gpu);
+        gpu = h100();
+        gpu.iommu_address_bits = 37;
+        assert_blocked(&host, gpu, BLOCKER_BAR_TOO_LARGE,
+                       "128 GiB and the window of a guest behind its IOMMU (37 address bits) can be 64 GiB",
+                       "Resizable BAR");
+        gpu = h100();
+        gpu.iommu_address_bits = 57;
+        assert_assignable(&host, gpu);
+}
+
 static void test_a_gpu_without_group_is_blocked(void) {
         NodeFacts host = good_host();
         GpuFacts gpu = h100();
@@ -415,12 +600,18 @@ static void test_of_a_gpu_never_read_only_that_is_told_and_what_is_true_of_the_h
 }
 
 static void test_all_blockers_are_told_in_order_and_each_once(void) {
-        NodeFacts host = { .iommu_present = true, .interrupt_remapping_known = true };
+        NodeFacts host = {
+                .iommu_present = true,
+                .interrupt_remapping_known = true,
+                .boot_parameters = words("pcie_acs_override", NULL),
+        };
         GpuFacts gpu = {
                 .identity = { .vendor = 0xffff },
                 .iommu_group = -1,
                 .boot_vga = true,
-                .bars = { { .size = UINT64_MAX } },
+                .bars = { { .size = UINT64_MAX, .unassigned = true } },
+                .kind = PCI_KIND_CONVENTIONAL,
+                .interrupts = INTERRUPTS_LINE,
                 .sriov_vfs = 1,
                 .is_virtual_function = true,
                 .mdev_in_use = true,
@@ -432,11 +623,14 @@ static void test_all_blockers_are_told_in_order_and_each_once(void) {
         add_holder(&gpu, 1, NULL, false);
         g_assert_cmpint(text_list_add(&gpu.reserved_regions, "0x0 0x1 direct"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.siblings, "nonsense"), ==, 0);
+        g_assert_cmpint(text_set(&gpu.conventional_at, "0000:41:00.0"), ==, 0);
+        gpu.acs_missing = true;
         Blockers blockers = survey(&host, &gpu);
         g_assert_cmpuint(blockers.n, ==, BLOCKER_CODE_COUNT - 1);
         for (size_t i = 0; i < blockers.n; i++)
                 g_assert_cmpint(blockers.items[i].code, ==, i + 1);
         blockers_clear(&blockers);
+        text_list_clear(&host.boot_parameters);
 }
 
 static void test_every_code_has_name_meaning_and_remedy_for_the_manual(void) {
@@ -463,6 +657,19 @@ int main(int argc, char **argv) {
         TEST(without_iommu_and_cpu_model_there_is_still_a_remedy);
         TEST(without_vfio_the_kernel_is_named);
         TEST(interrupt_remapping_blocks_only_when_it_is_known_to_be_off);
+        TEST(an_iommu_that_a_kernel_parameter_keeps_off_is_told_with_it);
+        TEST(an_iommu_that_only_the_kernel_leaves_unused_needs_no_firmware_setup);
+        TEST(a_host_that_is_a_virtual_machine_needs_a_virtual_iommu);
+        TEST(interrupt_remapping_that_a_kernel_parameter_keeps_off_is_told_with_it);
+        TEST(groups_that_the_kernel_was_told_to_invent_block_where_a_bridge_lacks_acs);
+        TEST(a_bridge_without_acs_is_no_blocker_where_the_group_is_the_gpus_alone);
+        TEST(conventional_pci_is_blocked_behind_its_bridge_only);
+        TEST(below_a_conventional_bridge_acs_is_not_blamed);
+        TEST(endpoints_of_all_kinds_of_pci_express_are_assignable_whatever_their_interrupts);
+        TEST(an_integrated_gpu_is_not_told_to_move);
+        TEST(a_line_that_may_not_be_silenced_blocks_and_no_interrupt_at_all_does_not);
+        TEST(regions_without_an_address_are_told_with_their_sizes);
+        TEST(an_iommu_with_fewer_address_bits_than_the_cpu_sets_the_window);
         TEST(a_gpu_without_group_is_blocked);
         TEST(memory_reserved_by_firmware_blocks);
         TEST(a_network_card_in_the_group_is_named_with_its_driver);

@@ -100,7 +100,7 @@ static int put_functions(Sink *sink, Object *object) {
         int r = sink_open(sink, "(suss)");
         for (size_t i = 0; r >= 0 && facts && i < facts->n_functions; i++) {
                 const PciFunction *function = facts->functions + i;
-                if (!function->same_slot)
+                if (!pci_function_goes_along(function))
                         continue;
                 char address[PCI_ADDRESS_TEXT_SIZE];
                 pci_address_to_text(function->address, address);

@@ -17,6 +17,7 @@
 #define RESOURCE_MEMORY 0x200U
 #define RESOURCE_PREFETCH 0x2000U
 #define RESOURCE_MEMORY_64 0x100000U
+#define RESOURCE_UNSET 0x20000000U
 
 /* What the functions below share while one device is read. */
 typedef struct Reading {
@@ -183,11 +184,18 @@ static int read_bridges(const Reading *reading) {
         char text[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(bridges[0], text);
         int r = text_set(&reading->gpu->parent, text);
-        if (r < 0 || n < 3)
-                return r;
         /* A switch is an upstream port below a root port, with downstream ports below it: with three bridges above,
-         * the second nearest is the upstream port of the nearest switch. */
-        pci_address_to_text(bridges[1], text);
+         * the second nearest is the upstream port of the nearest switch. The cards of AMD and Intel are switches
+         * themselves, with a downstream port of the GPU's own maker, and share that with no other GPU:
+         *
+         *      root port ─ [ upstream ─ downstream ] ─ [ upstream ─ downstream ] ─ GPU
+         *                    the host's switch           the card's own
+         */
+        uint16_t maker = reading->gpu->identity.vendor;
+        size_t own = n >= 3 && maker != 0 && ID_AT(reading->sysfs, text, "vendor") == maker ? 2 : 0;
+        if (r < 0 || n < own + 3)
+                return r;
+        pci_address_to_text(bridges[own + 1], text);
         return text_set(&reading->gpu->switch_address, text);
 }
 
@@ -209,6 +217,7 @@ static void read_bars(const Reading *reading) {
                         .start = start,
                         .size = end - start + 1,
                         .prefetchable_64 = (flags & RESOURCE_PREFETCH) && (flags & RESOURCE_MEMORY_64),
+                        .unassigned = flags & RESOURCE_UNSET,
                 };
         }
 }
@@ -226,6 +235,17 @@ static int32_t read_group(const Sysfs *sysfs, const char *address) {
             text_equal(kind, "vfio-noiommu"))
                 return -1;
         return (int32_t) group;
+}
+
+/* Intel's IOMMUs tell what they can: bits 21 to 16 are the highest address bit that they translate. AMD's translate all
+ * 64, and others say nothing here. */
+static uint32_t read_iommu_address_bits(const Reading *reading) {
+        char text[32];
+        uint64_t capabilities;
+        if (sysfs_read_text(reading->sysfs, text, sizeof(text), DEVICE "iommu/intel-iommu/cap", reading->address) < 0 ||
+            text_to_u64(text, 16, &capabilities) < 0)
+                return 0;
+        return (uint32_t) (capabilities >> 16 & 63) + 1;
 }
 
 static int add_words(char *words, TextList *list) {
@@ -280,6 +300,7 @@ static int add_function(const Reading *reading, PciAddress address) {
         PciFunction function = { .address = address, .same_slot = is_same_card(address, gpu->address) };
         if (pci_class_read(reading->sysfs, address, &function.class) == -ENOENT)
                 return 0;
+        function.other_group = read_group(reading->sysfs, text) != gpu->iommu_group;
         function.vendor = ID_AT(reading->sysfs, text, "vendor");
         function.device = ID_AT(reading->sysfs, text, "device");
 
@@ -321,6 +342,7 @@ static int read_group_members(const Reading *reading) {
 static int read_isolation(const Reading *reading) {
         GpuFacts *gpu = reading->gpu;
         gpu->iommu_group = read_group(reading->sysfs, reading->address);
+        gpu->iommu_address_bits = read_iommu_address_bits(reading);
         int r = read_functions(reading);
         if (r < 0 || gpu->iommu_group < 0)
                 return r;

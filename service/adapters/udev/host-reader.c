@@ -213,6 +213,38 @@ static void read_interrupt_remapping(const Sysfs *sysfs, NodeFacts *host) {
         host->interrupt_remapping_known = host->interrupt_remapping || strstr(interrupts, "PCI-MSI");
 }
 
+/* Firmware describes its IOMMU in a table of ACPI that is there whether the kernel uses it or not. */
+static FirmwareIommu find_firmware_iommu(const Sysfs *sysfs) {
+        static const char folder[] = "sys/firmware/acpi/tables";
+        static const char *const tables[] = { "DMAR", "IVRS", "IORT" };
+        if (!folder_has(sysfs, folder, ""))
+                return FIRMWARE_IOMMU_UNKNOWN;
+        for (size_t i = 0; i < ELEMENTS(tables); i++)
+                if (folder_has(sysfs, folder, tables[i]))
+                        return FIRMWARE_IOMMU_PRESENT;
+        return FIRMWARE_IOMMU_ABSENT;
+}
+
+/* Those of the command line that the survey knows what to say about. */
+static int read_boot_parameters(const Sysfs *sysfs, NodeFacts *host) {
+        static const char *const names[] = {
+                "iommu", "intel_iommu", "amd_iommu", "intremap", "nointremap", "noapic", "pcie_acs_override",
+        };
+        char line[SYSFS_TEXT_MAX], *rest = line, *word;
+        if (sysfs_read_text(sysfs, line, sizeof(line), "proc/cmdline") < 0)
+                return 0;
+        while ((word = strsep(&rest, " \n"))) {
+                size_t length = strcspn(word, "=");
+                bool known = false;
+                for (size_t i = 0; i < ELEMENTS(names) && !known; i++)
+                        known = strlen(names[i]) == length && strncmp(word, names[i], length) == 0;
+                int r = known ? text_list_add(&host->boot_parameters, word) : 0;
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static void read_isolation(const Sysfs *sysfs, NodeFacts *host) {
         /* Groups of VFIO's no-IOMMU mode are named so and are no sign of an IOMMU; gpu-reader.c knows them too. */
         host->iommu_present = folder_has(sysfs, "sys/class/iommu", "");
@@ -226,6 +258,7 @@ static void read_isolation(const Sysfs *sysfs, NodeFacts *host) {
         }
         text_list_clear(&groups);
 
+        host->firmware_iommu = find_firmware_iommu(sysfs);
         host->vfio_present = find_vfio(sysfs, host->kernel);
         read_interrupt_remapping(sysfs, host);
 }
@@ -283,6 +316,8 @@ int host_read(const Sysfs *sysfs, NodeFacts *ret) {
                 r = read_cpu(sysfs, &host);
         if (r >= 0)
                 r = read_hugepages(sysfs, &host);
+        if (r >= 0)
+                r = read_boot_parameters(sysfs, &host);
         if (r >= 0)
                 r = read_addresses(&host);
         if (r < 0) {

@@ -113,6 +113,8 @@ int watched_merge(Watched *device) {
         int r = copy_holders(probed, fresh);
         if (r >= 0)
                 r = text_set(&fresh->acs_missing_at, probed->acs_missing_at);
+        if (r >= 0)
+                r = text_set(&fresh->conventional_at, probed->conventional_at);
         if (r < 0)
                 return r;
         if (!fresh->vendor_name)
@@ -122,6 +124,8 @@ int watched_merge(Watched *device) {
         if (r < 0)
                 return r;
         fresh->acs_missing = probed->acs_missing;
+        fresh->kind = probed->kind;
+        fresh->interrupts = probed->interrupts;
         memcpy(fresh->identity.serial, probed->identity.serial, GPU_SERIAL_SIZE);
         /* Siblings are worked out over all GPUs; until then the old ones stand. */
         r = device->known ? text_list_copy(&device->facts.siblings, &fresh->siblings) : 0;

@@ -5,7 +5,10 @@
 #define OFFSET_STATUS 0x06U
 #define STATUS_HAS_LIST 0x10U
 #define OFFSET_LIST 0x34U
+#define OFFSET_INTERRUPT_PIN 0x3dU
+#define CAPABILITY_MSI 0x05U
 #define CAPABILITY_EXPRESS 0x10U
+#define CAPABILITY_MSI_X 0x11U
 #define OFFSET_EXTENDED 0x100U
 #define EXTENDED_SERIAL 0x0003U
 #define EXTENDED_ACS 0x000dU
@@ -20,16 +23,25 @@ static uint32_t long_at(const uint8_t *bytes, size_t offset) {
 }
 
 static void parse_list(const uint8_t *bytes, size_t size, PciConfig *config) {
-        if (size < PCI_CONFIG_HEADER_SIZE || !(word_at(bytes, OFFSET_STATUS) & STATUS_HAS_LIST))
+        config->has_capabilities = size >= PCI_CONFIG_CONVENTIONAL_SIZE;
+        if (size < PCI_CONFIG_HEADER_SIZE)
+                return;
+        config->interrupt_pin = bytes[OFFSET_INTERRUPT_PIN];
+        if (!(word_at(bytes, OFFSET_STATUS) & STATUS_HAS_LIST))
                 return;
 
         size_t offset = bytes[OFFSET_LIST] & 0xfcU;
         /* 48 capabilities of 4 bytes fill the space: more steps are a loop. */
         for (unsigned step = 0; step < 48 && offset >= PCI_CONFIG_HEADER_SIZE && offset + 4 <= size; step++) {
-                if (bytes[offset] == CAPABILITY_EXPRESS) {
+                switch (bytes[offset]) {
+                case CAPABILITY_EXPRESS:
                         config->is_express = true;
                         config->port_type = (uint8_t) (word_at(bytes, offset + 2) >> 4 & 15);
-                        return;
+                        break;
+                case CAPABILITY_MSI:
+                case CAPABILITY_MSI_X:
+                        config->has_messages = true;
+                        break;
                 }
                 offset = bytes[offset + 1] & 0xfcU;
         }

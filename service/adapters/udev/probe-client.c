@@ -64,6 +64,30 @@ static size_t parse_hex(const char *hex, uint8_t bytes[static PCI_CONFIG_SIZE]) 
         return n;
 }
 
+static PciKind kind_of(const PciConfig *config) {
+        if (!config->has_capabilities || config->all_ones)
+                return PCI_KIND_UNKNOWN;
+        if (!config->is_express)
+                return PCI_KIND_CONVENTIONAL;
+        switch (config->port_type) {
+        case PCI_PORT_ENDPOINT:
+                return PCI_KIND_ENDPOINT;
+        case PCI_PORT_LEGACY_ENDPOINT:
+                return PCI_KIND_LEGACY_ENDPOINT;
+        case PCI_PORT_INTEGRATED:
+                return PCI_KIND_INTEGRATED;
+        }
+        return PCI_KIND_UNKNOWN;
+}
+
+static Interrupts interrupts_of(const PciConfig *config) {
+        if (!config->has_capabilities || config->all_ones)
+                return INTERRUPTS_UNKNOWN;
+        if (config->has_messages)
+                return INTERRUPTS_MESSAGES;
+        return config->interrupt_pin > 0 ? INTERRUPTS_LINE : INTERRUPTS_NONE;
+}
+
 static void parse_config(const char *hex, GpuFacts *facts) {
         uint8_t bytes[PCI_CONFIG_SIZE];
         size_t n = parse_hex(hex, bytes);
@@ -72,32 +96,50 @@ static void parse_config(const char *hex, GpuFacts *facts) {
         PciConfig config;
         pci_config_parse(bytes, n, &config);
         facts->config = config.all_ones ? CONFIG_ALL_ONES : CONFIG_READABLE;
+        facts->kind = kind_of(&config);
+        facts->interrupts = interrupts_of(&config);
         if (config.has_serial)
                 (void) snprintf(facts->identity.serial, sizeof(facts->identity.serial), "%016llx",
                                 (unsigned long long) config.serial);
 }
 
+/* Below such a bridge all devices have the bridge's own name in what they send upwards. */
+static bool leads_to_conventional(const PciConfig *config) {
+        if (!config->has_capabilities || config->all_ones)
+                return false;
+        return !config->is_express || config->port_type == PCI_PORT_TO_CONVENTIONAL;
+}
+
 /* Root ports and downstream ports are where ACS keeps the functions below apart. */
+static bool lacks_acs(const PciConfig *config) {
+        return !config->all_ones && config->is_express && !(config->has_acs && config->acs_isolates) &&
+               (config->port_type == PCI_PORT_ROOT || config->port_type == PCI_PORT_SWITCH_DOWNSTREAM);
+}
+
+/* The nearest bridge that fails is told. */
 static int parse_bridge(const char *line, GpuFacts *facts) {
         char address[PCI_ADDRESS_TEXT_SIZE];
         const char *space = strchr(line, ' ');
         PciAddress bridge;
-        if (facts->acs_missing || !space || (size_t) (space - line) >= sizeof(address))
+        if (!space || (size_t) (space - line) >= sizeof(address))
                 return 0;
         memcpy(address, line, (size_t) (space - line));
         address[space - line] = '\0';
         uint8_t bytes[PCI_CONFIG_SIZE];
         size_t n = parse_hex(space + 1, bytes);
-        if (pci_address_from_text(address, &bridge) < 0 || n < PCI_CONFIG_SIZE)
+        if (pci_address_from_text(address, &bridge) < 0)
                 return 0;
 
         PciConfig config;
         pci_config_parse(bytes, n, &config);
-        if (config.all_ones || !config.is_express || (config.has_acs && config.acs_isolates) ||
-            (config.port_type != PCI_PORT_ROOT && config.port_type != PCI_PORT_SWITCH_DOWNSTREAM))
-                return 0;
-        facts->acs_missing = true;
-        return text_set(&facts->acs_missing_at, address);
+        int r = 0;
+        if (!facts->conventional_at && leads_to_conventional(&config))
+                r = text_set(&facts->conventional_at, address);
+        if (r >= 0 && !facts->acs_missing && n == PCI_CONFIG_SIZE && lacks_acs(&config)) {
+                facts->acs_missing = true;
+                r = text_set(&facts->acs_missing_at, address);
+        }
+        return r;
 }
 
 static int parse_holder(const char *line, GpuFacts *facts) {

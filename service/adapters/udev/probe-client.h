@@ -19,7 +19,7 @@ typedef struct ProbeClient ProbeClient;
 #define PROBE_PAUSE_US (30U * 1000U * 1000U)
 
 typedef struct ProbeAnswer {
-        GpuFacts facts;                 /* only holders, config, acs_missing_* and identity.serial are filled */
+        GpuFacts facts;                 /* only holders, identity.serial and what config space tells are filled */
 } ProbeAnswer;
 
 void probe_answer_clear(ProbeAnswer *answer);

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* The parts of domain_xml_build(), and what they share. */
+
+#include "core/domain-tree.h"
+#include "core/domain-xml.h"
+
+#define QEMU_NAMESPACE "http://libvirt.org/schemas/domain/qemu/1.0"
+
+/* libvirt's way to write a size; where @unit is NULL, KiB. 0, -EINVAL or -ERANGE. */
+int domain_size_to_bytes(const char *number, const char *unit, uint64_t *ret);
+/* <memory>, or what the guest's NUMA cells add up to; 0 where neither says. 0, -EINVAL, -ERANGE or -ENOMEM. */
+int domain_read_memory(const xmlNode *root, uint64_t *ret_bytes);
+/* os/type's machine; NULL where libvirt chooses. Borrowed. */
+const char *domain_machine(const xmlNode *root);
+/* <devices>, made where it is not there. NULL: out of memory. */
+xmlNode *domain_devices(xmlNode *root);
+
+/* Each returns a DomainBuildVerdict, with a sentence where it is a refusal; -EINVAL or -ENOMEM. */
+int domain_add_gpus(xmlNode *root, const DomainBuild *build, char **reterr_sentence);
+int domain_set_window(xmlNode *root, const DomainBuild *build, char **reterr_sentence);
