@@ -333,8 +333,9 @@ bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
                text_equal(a->kernel, b->kernel) && text_equal(a->cpu_model, b->cpu_model) &&
                text_equal(a->virtualization, b->virtualization) && text_list_equal(&a->addresses, &b->addresses) &&
                text_list_equal(&a->versions, &b->versions) && a->memory_total == b->memory_total &&
-               hugepages_equal(a, b) && a->address_bits == b->address_bits && a->iommu_present == b->iommu_present &&
-               a->vfio_present == b->vfio_present && a->interrupt_remapping == b->interrupt_remapping &&
+               hugepages_equal(a, b) && a->address_bits == b->address_bits && a->memory_nodes == b->memory_nodes &&
+               a->iommu_present == b->iommu_present && a->vfio_present == b->vfio_present &&
+               a->interrupt_remapping == b->interrupt_remapping &&
                a->interrupt_remapping_known == b->interrupt_remapping_known && a->firmware_iommu == b->firmware_iommu &&
                text_list_equal(&a->boot_parameters, &b->boot_parameters) && a->hypervisor == b->hypervisor &&
                a->guard_connected == b->guard_connected && a->watchdog_us == b->watchdog_us &&

@@ -54,6 +54,7 @@ static int copy_host(const NodeFacts *host, NodeFacts *ret) {
                 .memory_total = host->memory_total,
                 .memory_free = host->memory_free,
                 .address_bits = host->address_bits,
+                .memory_nodes = host->memory_nodes,
                 .iommu_present = host->iommu_present,
                 .vfio_present = host->vfio_present,
                 .interrupt_remapping = host->interrupt_remapping,

@@ -198,12 +198,14 @@ static int compare_gpus(const void *a, const void *b) {
                                     &(*(const GpuFacts *const *) b)->identity);
 }
 
-/* The NUMA node that all of them are on, or -1. */
-static int find_numa_node(const GpuFacts *const *gpus, size_t n_gpus) {
+/* The NUMA node that all of them are on, or -1; also where that node is known to have no memory (a socket without
+ * modules), as libvirt refuses to place any there. */
+static int find_numa_node(const NodeFacts *host, const GpuFacts *const *gpus, size_t n_gpus) {
         for (size_t i = 1; i < n_gpus; i++)
                 if (gpus[i]->numa_node != gpus[0]->numa_node)
                         return -1;
-        return n_gpus > 0 ? gpus[0]->numa_node : -1;
+        int32_t node = n_gpus > 0 ? gpus[0]->numa_node : -1;
+        return host && node >= 0 && node < 64 && (host->memory_nodes >> node & 1) ? node : -1;
 }
 
 /* A DomainBuildVerdict; -ENODEV: a GPU of the assignment is not here (yet); -EINVAL: the XML is not what it was; or
@@ -233,7 +235,7 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
         }
         const NodeFacts *host = world_find_facts(world, &steps->config.node);
         build.address_bits = host ? host->address_bits : 0;
-        build.numa_node = find_numa_node(claim->facts, build.n_gpus);
+        build.numa_node = find_numa_node(host, claim->facts, build.n_gpus);
         return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret, reterr_sentence);
 }
 

@@ -365,7 +365,7 @@ static void test_a_leader_that_cannot_write_gives_no_index_twice(void) {
         node_submit(leader, "x", &x);
         world_wait_answer(world, &x);           /* the two others have it: committed, whatever this disk does */
         g_assert_cmpint(x.outcome, ==, RAFT_OUTCOME_DONE);
-        do {            /* until the writing thread says so; meanwhile there may be more requests than it takes at once */
+        do {            /* until the writing thread says so; there may be more requests than it takes at once */
                 refused = raft_engine_submit(leader->engine, "y", 1, NULL, NULL, NULL);
                 g_assert_cmpint(sd_event_run(world->event, 1000 * 1000), >=, 0);
         } while (refused == RAFT_SUBMIT_TAKEN || refused == RAFT_SUBMIT_BUSY);

@@ -412,6 +412,7 @@ static void test_a_host_is_read_whole(void) {
                                         "flags\t\t: fpu vme de\naddress sizes\t: 46 bits physical, 57 bits virtual\n");
         mock_file(mock, "proc/meminfo", "MemTotal:       527990412 kB\nMemFree:         1 kB\n"
                                         "MemAvailable:   400000000 kB\n");
+        mock_file(mock, "sys/devices/system/node/has_memory", "0-1,4,90-4294967295\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "500\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "4\n");
@@ -428,6 +429,7 @@ static void test_a_host_is_read_whole(void) {
         g_assert_cmpstr(host.virtualization, ==, "none");
         g_assert_cmpuint(host.memory_total, ==, 527990412ULL * 1024);
         g_assert_cmpuint(host.memory_free, ==, 400000000ULL * 1024);
+        g_assert_cmphex(host.memory_nodes, ==, 0x13);
         g_assert_cmpuint(host.n_hugepages, ==, 2);
         g_assert_cmpuint(host.hugepages[0].size_bytes, ==, 2 * MIB);
         g_assert_cmpuint(host.hugepages[1].free, ==, 3);

@@ -173,6 +173,21 @@ static int read_hugepages(const Sysfs *sysfs, NodeFacts *host) {
         return r;
 }
 
+/* "0-1,4": which nodes have memory at this moment. A kernel without NUMA says nothing. Nodes above 63 are left out. */
+static void read_memory_nodes(const Sysfs *sysfs, NodeFacts *host) {
+        char text[256], *rest = text, *range;
+        if (sysfs_read_text(sysfs, text, sizeof(text), "sys/devices/system/node/has_memory") < 0)
+                return;
+        while ((range = strsep(&rest, ","))) {
+                unsigned first, last;
+                int n = sscanf(range, "%u-%u", &first, &last);
+                if (n == 1)
+                        last = first;
+                for (unsigned node = first; n > 0 && node <= last && node < 64; node++)
+                        host->memory_nodes |= UINT64_C(1) << node;
+        }
+}
+
 static bool folder_has(const Sysfs *sysfs, const char *path, const char *beginning) {
         TextList names = {};
         bool found = false;
@@ -325,6 +340,7 @@ int host_read(const Sysfs *sysfs, NodeFacts *ret) {
                 return r;
         }
         (void) host_read_memory(sysfs, &host.memory_total, &host.memory_free);
+        read_memory_nodes(sysfs, &host);
         read_isolation(sysfs, &host);
         *ret = host;
         return 0;
