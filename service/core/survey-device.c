@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include "core/holder.h"
 #include "core/survey-internal.h"
 
 /* Under these no process of the host can have the GPU open other than as a VM's device. */
@@ -19,23 +20,6 @@ int find_boot_display(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) 
 /* A VM that holds the GPU through VFIO is the registry's business, who knows whether it is the cluster's own. */
 static bool holder_counts(const GpuHolder *holder) {
         return !holder->through_vfio || !holder->name || strncmp(holder->name, "qemu", strlen("qemu")) != 0;
-}
-
-static const char *holder_remedy(const char *name) {
-        static const struct {
-                const char *name, *remedy;
-        } services[] = {
-                /* The kernel cuts a process name after 15 bytes. */
-                { "nvidia-persiste", "stop the persistence daemon: systemctl stop nvidia-persistenced" },
-                { "nv-fabricmanage", "stop the fabric manager: systemctl stop nvidia-fabricmanager" },
-                { "nv-hostengine", "stop the GPU monitoring: systemctl stop nvidia-dcgm" },
-                { "Xorg", "stop the graphical session, or set up the X server to leave this GPU alone" },
-                { "gnome-shell", "stop the graphical session: systemctl isolate multi-user.target" },
-        };
-        for (size_t i = 0; i < ELEMENTS(services); i++)
-                if (name && strncmp(name, services[i].name, strlen(services[i].name)) == 0)
-                        return services[i].remedy;
-        return NULL;
 }
 
 int find_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bind/device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "core/holder.h"
+#include "probe/files.h"
+#include "probe/holders.h"
+#include "util/cleanup.h"
+#include "util/text.h"
+
+#define DRIVER "vfio-pci"
+#define DRIVER_NAME_SIZE 64U
+#define CLASS_AUDIO 0x0403U
+#define HOLDERS_NAMED_MAX 3U
+#define HOLDERS_LOOKED_AT_MAX 256U
+#define CONFIG_HEADER_SIZE 64U
+#define CONFIG_BARS_AT 16U
+#define BARS_MAX 6U
+#define RESOURCE_IS_MEMORY 0x200U       /* IORESOURCE_MEM of the kernel */
+
+static void fail(Device *device, BindResult result, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void fail(Device *device, BindResult result, const char *format, ...) {
+        va_list ap;
+        va_start(ap, format);
+        (void) vsnprintf(device->sentence, sizeof(device->sentence), format, ap);
+        va_end(ap);
+        device->result = result;
+}
+
+/* ---- what may be touched */
+
+static bool read_class(const char *address, uint32_t *ret) {
+        char text[32];
+        uint64_t class;
+        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/class", address) ||
+            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &class) < 0 || class > 0xffffff)
+                return false;
+        *ret = (uint32_t) class;
+        return true;
+}
+
+/* What a host may live on, whatever card it sits on. */
+static bool is_vital(uint32_t class) {
+        uint32_t base = class >> 16;
+        return base == 0x01 /* storage */ || base == 0x02 /* network */ || base == 0x05 /* memory */ ||
+               base == 0x06 /* bridges */ || base == 0x08 /* timers, IOMMU */ || base == 0x0b /* processors */;
+}
+
+static bool same_group(const char *a, const char *b) {
+        char group_a[32], group_b[32];
+        return read_link_name(a, "iommu_group", group_a, sizeof(group_a)) &&
+               read_link_name(b, "iommu_group", group_b, sizeof(group_b)) && text_equal(group_a, group_b);
+}
+
+static void check_gpu(Device *device, const char *address) {
+        char boot[8] = "";
+        uint32_t class;
+        if (!read_class(address, &class))
+                fail(device, BIND_REFUSED, "there is no device %s", address);
+        else if (!pci_class_is_gpu(class))
+                fail(device, BIND_REFUSED, "%s is no GPU (class %06x)", address, class);
+        else if (read_text_file(boot, sizeof(boot), "/sys/bus/pci/devices/%s/boot_vga", address) &&
+                 text_equal(boot, "1"))
+                fail(device, BIND_REFUSED, "%s is the host's console", address);
+}
+
+static void check_companion(Device *device, const char *gpu, const char *address, bool same_card) {
+        uint32_t class;
+        if (!read_class(address, &class))
+                fail(device, BIND_REFUSED, "there is no device %s", address);
+        else if (!same_card)
+                fail(device, BIND_REFUSED, "%s is not of the card of GPU %s", address, gpu);
+        else if (is_vital(class))
+                fail(device, BIND_REFUSED, "%s is no part of a GPU (class %06x)", address, class);
+        else if (!same_group(gpu, address) && class >> 8 != CLASS_AUDIO)
+                fail(device, BIND_REFUSED, "%s has an IOMMU group of its own and stays with the host", address);
+}
+
+void device_check(Device *device, const PciAddress *functions, size_t n) {
+        *device = (Device) { .n_addresses = n };
+        for (size_t i = 0; i < n; i++)
+                pci_address_to_text(functions[i], device->addresses[i]);
+
+        check_gpu(device, device->addresses[0]);
+        for (size_t i = 1; i < n && device->result == BIND_DONE; i++) {
+                bool same_card = functions[i].domain == functions[0].domain && functions[i].bus == functions[0].bus &&
+                                 functions[i].device == functions[0].device &&
+                                 functions[i].function != functions[0].function;
+                check_companion(device, device->addresses[0], device->addresses[i], same_card);
+        }
+}
+
+void device_lock(Device *device) {
+        /* Never closed: a process that hangs in the kernel keeps it until it comes back. */
+        int fd = open_path(O_RDWR | O_CREAT, DEVICE_FOLDER "/%.*s.lock",
+                           (int) (strlen(device->addresses[0]) - strlen(".0")), device->addresses[0]);
+        if (fd < 0)
+                fail(device, BIND_FAILED, "%s cannot be written: %s", DEVICE_FOLDER, strerror(-fd));
+        else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                fail(device, BIND_BUSY, "another gpupool-bind is at work on %s, or hangs in it (see dmesg)",
+                     device->addresses[0]);
+}
+
+/* ---- holders */
+
+static Device *held;
+static unsigned n_held;
+static bool held_by_vms_only;
+static const char *held_remedy;
+
+static void note_holder(const Holder *holder) {
+        size_t length = strlen(held->sentence);
+        if (held_by_vms_only && !holder->through_vfio)
+                return;
+        if (n_held++ >= HOLDERS_NAMED_MAX)
+                return;
+        (void) snprintf(held->sentence + length, sizeof(held->sentence) - length, "%s%s (pid %s)",
+                        n_held > 1 ? ", " : "", holder->name, holder->pid);
+        held_remedy = held_remedy ? held_remedy : holder_remedy(holder->name);
+}
+
+void device_check_holders(Device *device, bool vfio_only) {
+        for (size_t i = 0; i < device->n_addresses; i++)
+                holders_add_device(device->addresses[i]);
+        held = device;
+        n_held = 0;
+        held_by_vms_only = vfio_only;
+        if (!holders_find(note_holder, HOLDERS_LOOKED_AT_MAX)) {
+                fail(device, BIND_FAILED, "the processes of the host cannot be seen");
+                return;
+        }
+        if (n_held == 0)
+                return;
+        size_t length = strlen(device->sentence);
+        if (n_held > HOLDERS_NAMED_MAX)
+                length += (size_t) snprintf(device->sentence + length, sizeof(device->sentence) - length,
+                                            " and %u more", n_held - HOLDERS_NAMED_MAX);
+        (void) snprintf(device->sentence + length, sizeof(device->sentence) - length, " %s %s open%s%s",
+                        n_held > 1 ? "have" : "has", device->addresses[0], held_remedy ? ": " : "",
+                        held_remedy ? held_remedy : "");
+        device->result = BIND_HELD;
+}
+
+/* ---- drivers */
+
+static bool read_driver(const char *address, char ret[static DRIVER_NAME_SIZE]) {
+        return read_link_name(address, "driver", ret, DRIVER_NAME_SIZE);
+}
+
+/* vfio-pci, or one made of it for one kind of card. */
+static bool is_vfio(const char *driver) {
+        return strstr(driver, "vfio") != NULL;
+}
+
+static bool is_on_vfio(const char *address) {
+        char driver[DRIVER_NAME_SIZE];
+        return read_driver(address, driver) && is_vfio(driver);
+}
+
+static int write_file(const char *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static int write_file(const char *text, const char *format, ...) {
+        char path[PATH_MAX];
+        va_list ap;
+        va_start(ap, format);
+        int n = vsnprintf(path, sizeof(path), format, ap);
+        va_end(ap);
+        if (n < 0 || n >= (int) sizeof(path))
+                return -ENAMETOOLONG;
+        _cleanup_close_ int fd = open_path(O_WRONLY, "%s", path);
+        if (fd < 0)
+                return fd;
+        return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+static int unbind(const char *address) {
+        char driver[DRIVER_NAME_SIZE];
+        if (!read_driver(address, driver))
+                return 0;
+        int r = write_file(address, "/sys/bus/pci/drivers/%s/unbind", driver);
+        /* It lost its driver meanwhile. */
+        return r == -ENODEV && !read_driver(address, driver) ? 0 : r;
+}
+
+static int set_override(const char *address, const char *driver) {
+        return write_file(driver, "/sys/bus/pci/devices/%s/driver_override", address);
+}
+
+/* ---- what was taken */
+
+static int note_taken(const char *address, const char *driver) {
+        _cleanup_close_ int fd = open_path(O_WRONLY | O_CREAT | O_TRUNC, DEVICE_FOLDER "/%s.taken", address);
+        if (fd < 0)
+                return fd;
+        return write(fd, driver, strlen(driver)) < 0 ? -errno : 0;
+}
+
+static bool was_taken(const char *address) {
+        _cleanup_close_ int fd = open_path(O_PATH, DEVICE_FOLDER "/%s.taken", address);
+        return fd >= 0;
+}
+
+static void forget_taken(const char *address) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof(path), "%s" DEVICE_FOLDER "/%s.taken", files_root, address);
+        if (n > 0 && n < (int) sizeof(path))
+                (void) unlink(path);
+}
+
+/* Back to where it comes from: the override goes first, so that nothing brings it back to vfio-pci. 0 or -errno. */
+static int give_function(const char *address) {
+        if (!was_taken(address))
+                return 0;
+        int r = set_override(address, "\n");
+        if (r >= 0 && is_on_vfio(address))
+                r = unbind(address);
+        if (r < 0)
+                return r;
+        char driver[DRIVER_NAME_SIZE];
+        /* Whether the host's driver takes it is between the two. */
+        if (!read_driver(address, driver))
+                (void) write_file(address, "/sys/bus/pci/drivers_probe");
+        forget_taken(address);
+        return 0;
+}
+
+void device_give(Device *device) {
+        for (size_t i = device->n_addresses; i > 0; i--) {
+                int r = give_function(device->addresses[i - 1]);
+                if (r < 0)
+                        fail(device, BIND_FAILED, "%s cannot be given back to the host: %s (see dmesg)",
+                             device->addresses[i - 1], strerror(-r));
+        }
+}
+
+/* ---- take */
+
+static void take_function(Device *device, const char *address) {
+        char driver[DRIVER_NAME_SIZE] = "";
+        if (read_driver(address, driver) && is_vfio(driver))
+                return;
+        int r = note_taken(address, driver);
+        if (r < 0) {
+                fail(device, BIND_FAILED, "%s cannot be written: %s", DEVICE_FOLDER, strerror(-r));
+                return;
+        }
+        r = set_override(address, DRIVER);
+        if (r < 0) {
+                fail(device, BIND_FAILED, "%s cannot be destined for vfio-pci: %s", address, strerror(-r));
+                return;
+        }
+        r = unbind(address);
+        if (r < 0) {
+                fail(device, BIND_FAILED, "its driver %s does not let go of %s: %s (see dmesg)", driver, address,
+                     strerror(-r));
+                return;
+        }
+        r = write_file(address, "/sys/bus/pci/drivers/" DRIVER "/bind");
+        if (!is_on_vfio(address))
+                fail(device, BIND_FAILED, "vfio-pci does not take %s: %s (see dmesg)", address,
+                     strerror(r < 0 ? -r : ENODEV));
+}
+
+/* All of them or none. */
+void device_take(Device *device) {
+        _cleanup_close_ int driver = open_path(O_PATH, "/sys/bus/pci/drivers/" DRIVER);
+        if (driver < 0) {
+                fail(device, BIND_FAILED, "the driver vfio-pci is not loaded: modprobe vfio-pci");
+                return;
+        }
+        for (size_t i = 0; i < device->n_addresses; i++) {
+                take_function(device, device->addresses[i]);
+                if (device->result == BIND_DONE)
+                        continue;
+                for (size_t j = i + 1; j > 0; j--)
+                        (void) give_function(device->addresses[j - 1]);
+                return;
+        }
+}
+
+/* ---- inspection */
+
+static uint32_t read_u32(const uint8_t *bytes) {
+        return (uint32_t) bytes[0] | (uint32_t) bytes[1] << 8 | (uint32_t) bytes[2] << 16 | (uint32_t) bytes[3] << 24;
+}
+
+static bool reset_is_known(const char *address) {
+        _cleanup_close_ int fd = open_path(O_PATH, "/sys/bus/pci/devices/%s/reset", address);
+        return fd >= 0;
+}
+
+/* A host driver that has it would not know what befell it; and ENOTTY: none that leaves its neighbours alone, so that
+ * whoever has them all at once, as a VM's process has, must do it. */
+static void reset(Device *device, const char *address) {
+        char driver[DRIVER_NAME_SIZE];
+        if ((read_driver(address, driver) && !is_vfio(driver)) || !reset_is_known(address))
+                return;
+        int r = write_file("1", "/sys/bus/pci/devices/%s/reset", address);
+        if (r < 0 && r != -ENOTTY)
+                fail(device, BIND_BAD_RESET, "the reset of %s failed: %s", address, strerror(-r));
+}
+
+static bool read_id(const char *address, const char *name, uint32_t *ret) {
+        char text[32];
+        uint64_t id;
+        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/%s", address, name) ||
+            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &id) < 0 || id > UINT16_MAX)
+                return false;
+        *ret = (uint32_t) id;
+        return true;
+}
+
+/* A virtual function's vendor and regions are not in its configuration space. */
+static bool is_virtual(const char *address) {
+        _cleanup_close_ int fd = open_path(O_PATH | O_NOFOLLOW, "/sys/bus/pci/devices/%s/physfn", address);
+        return fd >= 0;
+}
+
+static bool check_config(Device *device, const char *address, uint8_t config[static CONFIG_HEADER_SIZE]) {
+        _cleanup_close_ int fd = open_path(O_RDONLY, "/sys/bus/pci/devices/%s/config", address);
+        ssize_t n = fd < 0 ? fd : read_whole(fd, config, CONFIG_HEADER_SIZE);
+        uint32_t vendor, id;
+        if (n < (ssize_t) CONFIG_HEADER_SIZE)
+                fail(device, BIND_BAD_CONFIG, "the configuration space of %s cannot be read", address);
+        else if (read_u32(config) == UINT32_MAX)
+                fail(device, BIND_BAD_CONFIG, "%s has fallen off the bus: its configuration space reads all ones",
+                     address);
+        else if (!read_id(address, "vendor", &vendor) || !read_id(address, "device", &id) ||
+                 read_u32(config) != (vendor | id << 16))
+                fail(device, BIND_BAD_CONFIG, "another device than before answers at %s", address);
+        return device->result == BIND_DONE;
+}
+
+/* The kernel knows where each region lies; after a reset that went wrong the device does not. */
+static void check_bars(Device *device, const char *address, const uint8_t config[static CONFIG_HEADER_SIZE]) {
+        char text[2048] = "";
+        _cleanup_close_ int fd = open_path(O_RDONLY, "/sys/bus/pci/devices/%s/resource", address);
+        if (fd < 0 || read_whole(fd, text, sizeof(text) - 1) <= 0)
+                return;
+        const char *line = text;
+        for (unsigned i = 0; i < BARS_MAX && line; i++) {
+                unsigned long long start, end, flags;
+                bool there = sscanf(line, "%llx %llx %llx", &start, &end, &flags) == 3 && start > 0 &&
+                             (flags & RESOURCE_IS_MEMORY);
+                uint32_t low = read_u32(config + CONFIG_BARS_AT + 4 * i) & ~UINT32_C(0xf);
+                uint32_t high = i + 1 < BARS_MAX ? read_u32(config + CONFIG_BARS_AT + 4 * (i + 1)) : 0;
+                /* Of one above 4 GiB the lower half may well be zero. */
+                if (there && low == 0 && (start <= UINT32_MAX || high == 0))
+                        fail(device, BIND_BAD_BARS, "%s has lost its memory region %u", address, i);
+                line = strchr(line, '\n');
+                line = line ? line + 1 : NULL;
+        }
+}
+
+static void check_link(Device *device, const char *address) {
+        char now[16], most[16];
+        if (read_text_file(most, sizeof(most), "/sys/bus/pci/devices/%s/max_link_width", address) &&
+            read_text_file(now, sizeof(now), "/sys/bus/pci/devices/%s/current_link_width", address) &&
+            !text_equal(most, "0") && text_equal(now, "0"))
+                fail(device, BIND_BAD_LINK, "the link of %s is down (it can have %s lanes)", address, most);
+}
+
+void device_inspect(Device *device) {
+        uint8_t config[CONFIG_HEADER_SIZE];
+        for (size_t i = 0; i < device->n_addresses && device->result == BIND_DONE; i++)
+                reset(device, device->addresses[i]);
+        for (size_t i = 0; i < device->n_addresses && device->result == BIND_DONE; i++) {
+                const char *address = device->addresses[i];
+                if (is_virtual(address) || !check_config(device, address, config))
+                        continue;
+                check_bars(device, address, config);
+                if (device->result == BIND_DONE)
+                        check_link(device, address);
+        }
+}
