@@ -112,6 +112,8 @@ _gpupoolctl() {
         1)
                 if [[ $noun == gpu ]]; then
                         __gpupoolctl_gpus "${verbs[gpu]}"
+                elif [[ $noun == check ]]; then
+                        __gpupoolctl_words "$(__gpupoolctl_names Node)"
                 elif [[ $noun == export || $noun == import ]]; then
                         __gpupoolctl_files
                 else

@@ -43,7 +43,7 @@ Subject about_node(CheckFindings *findings, const NodeId *node) {
         return subject;
 }
 
-static Subject about_gpu(CheckFindings *findings, const GpuIdentity *gpu) {
+Subject about_gpu(CheckFindings *findings, const GpuIdentity *gpu) {
         Subject subject = { .findings = findings, .kind = OBJECT_KIND_GPU };
         char id[ID_TEXT_SIZE], address[PCI_ADDRESS_TEXT_SIZE];
         id_to_text(gpu->node.bytes, id);
@@ -58,7 +58,7 @@ static Subject about_pool(CheckFindings *findings, const Pool *pool) {
         return subject;
 }
 
-static Subject about_vm(CheckFindings *findings, const Vm *vm) {
+Subject about_vm(CheckFindings *findings, const Vm *vm) {
         Subject subject = { .findings = findings, .kind = OBJECT_KIND_VM };
         id_to_uuid(vm->id.bytes, subject.object);
         return subject;
@@ -276,75 +276,58 @@ static int check_rise(const World *world, CheckFindings *findings) {
                                       "level %u", lowest);
 }
 
-/* ---- GPUs: only those that somebody counts on */
-
-static int check_blockers(const World *world, const Subject *subject, const GpuView *view, const char *address) {
-        _cleanup_(blockers_clear) Blockers blockers = {};
-        int r = gpu_view_survey(view, &blockers);
-        ARRAY_EACH(blocker, &blockers) {
-                if (r >= 0)
-                        r = add_finding(subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-not-assignable",
-                                        "GPU %s:%s of pool %s cannot be used: %s",
-                                        world_node_name(world, &view->identity.node), address,
-                                        view->pool ? view->pool->name : "none", blocker->sentence);
-                if (r >= 0)
-                        r = add_remedy(subject, "%s", blocker->remedy);
-        }
-        return r;
-}
-
-static int check_gpu(const World *world, const GpuView *view, CheckFindings *findings) {
-        Subject subject = about_gpu(findings, &view->identity);
-        const char *node = world_node_name(world, &view->identity.node);
-        char address[PCI_ADDRESS_TEXT_SIZE];
-        pci_address_to_text(view->identity.address, address);
-
-        int r = 0;
-        if (view->quarantine) {
-                const char *why = text_is_empty(view->quarantine->sentence) ?
-                        quarantine_cause_to_sentence(view->quarantine->cause) : view->quarantine->sentence;
-                r = add_finding(&subject, CHECK_NOTE, "gpu-quarantined", "GPU %s:%s is in quarantine: %s", node,
-                                address, why);
-                if (r >= 0)
-                        r = add_remedy(&subject, "mend or replace it, then: gpupoolctl gpu %s:%s release", node,
-                                       address);
-        }
-        if (r < 0 || (!view->pool && !view->vm))
-                return r;
-
-        if (view->facts)
-                return check_blockers(world, &subject, view, address);
-        if (!view->host)
-                return 0;       /* the node is silent; that is told once, with the node */
-        r = add_finding(&subject, view->vm ? CHECK_ERROR : CHECK_WARNING, "gpu-absent",
-                        "GPU %s:%s of pool %s is not there any more", node, address, view->pool ? view->pool->name :
-                        "none");
-        return r < 0 ? r : add_remedy(&subject, "put it back, or take it out of the pool");
-}
-
 /* ---- pools and VMs */
+
+/* How many VMs a sentence names before it says "and N more". */
+#define NAMED_MAX 3U
+
+/* "bert, ernie" */
+static int name_vms(const Registry *registry, const VmId *vms, size_t n, char **ret) {
+        for (size_t i = 0; i < n && i < NAMED_MAX; i++) {
+                const Vm *vm = registry_find_vm(registry, vms + i);
+                int r = text_append(ret, "%s%s", i > 0 ? ", " : "", vm ? vm->name : "one that is gone");
+                if (r < 0)
+                        return r;
+        }
+        return n > NAMED_MAX ? text_append(ret, " and %zu more", n - NAMED_MAX) : 0;
+}
+
+/* A pair restarts nothing when one fails, whatever is free: that is told with its votes. */
+static int check_survival(Inventory *inventory, const Subject *subject, const Pool *pool, const PoolCounts *counts) {
+        if (counts->n_at_risk == 0 || counts->survives > 0 || inventory->nodes.n == 1)
+                return 0;
+        _cleanup_free_ char *names = NULL;
+        int r = name_vms(inventory->world->registry, counts->at_risk, counts->n_at_risk, &names);
+        if (r >= 0)
+                r = add_finding(subject, CHECK_WARNING, "pool-at-risk",
+                                "pool %s does not survive the loss of a node: %zu VM%s would not run again (%s)",
+                                pool->name, counts->n_at_risk, PLURAL(counts->n_at_risk), names);
+        if (r >= 0)
+                r = add_remedy(subject, "add GPUs on other nodes, or keep some free (Reserve)");
+        return r < 0 ? r : check_places(inventory, counts->at_risk, counts->n_at_risk, subject->findings);
+}
+
+static int check_alike(const Subject *subject, const Pool *pool, const PoolCounts *counts) {
+        _cleanup_free_ char *how = NULL;
+        for (size_t i = 0; i < counts->mixed.n; i++) {
+                int r = text_append(&how, "%s%s", i > 0 ? "; " : "", counts->mixed.items[i]);
+                if (r < 0)
+                        return r;
+        }
+        if (!how)
+                return 0;
+        int r = add_finding(subject, CHECK_NOTE, "pool-mixed", "the GPUs of pool %s are not alike: %s", pool->name,
+                            how);
+        return r < 0 ? r : add_remedy(subject, "make a pool for each kind, if the VMs mind");
+}
 
 static int check_pool(Inventory *inventory, const Pool *pool, CheckFindings *findings) {
         Subject subject = about_pool(findings, pool);
         _cleanup_(pool_counts_clear) PoolCounts counts = {};
         int r = pool_count_in(inventory, pool, &counts);
-        if (r < 0)
-                return r;
-
-        if (counts.mixed.n > 0) {
-                r = add_finding(&subject, CHECK_NOTE, "pool-mixed", "the GPUs of pool %s are not alike: %s", pool->name,
-                                counts.mixed.items[0]);
-                if (r >= 0)
-                        r = add_remedy(&subject, "make a pool for each kind, if the VMs mind");
-        }
-        if (r >= 0 && counts.n_at_risk > 0 && counts.survives == 0 && inventory->nodes.n > 1) {
-                r = add_finding(&subject, CHECK_WARNING, "pool-at-risk",
-                                "pool %s does not survive the loss of a node: %zu VM%s would not run again", pool->name,
-                                counts.n_at_risk, PLURAL(counts.n_at_risk));
-                if (r >= 0)
-                        r = add_remedy(&subject, "add GPUs on other nodes, or keep some free (Reserve)");
-        }
-        return r;
+        if (r >= 0)
+                r = check_alike(&subject, pool, &counts);
+        return r < 0 ? r : check_survival(inventory, &subject, pool, &counts);
 }
 
 /* It was started before there were leases, so its node may never be held for lost by time. */
@@ -400,8 +383,8 @@ static int check_all(const World *world, bool quorate, Inventory *inventory, Che
         ARRAY_EACH(node, &world->registry->nodes)
                 if (r >= 0)
                         r = check_node(world, node, findings);
-        for (size_t i = 0; r >= 0 && i < inventory->views.n; i++)
-                r = check_gpu(world, inventory->views.items + i, findings);
+        if (r >= 0)
+                r = check_gpus(inventory, NULL, findings);
         ARRAY_EACH(pool, &world->registry->pools)
                 if (r >= 0)
                         r = check_pool(inventory, pool, findings);
@@ -433,5 +416,26 @@ int check_cluster(const World *world, bool quorate, CheckFindings *ret) {
         int r = world->removed ? check_removed(world, &findings) : inventory_new(world, &inventory);
         if (r >= 0 && inventory)
                 r = check_all(world, quorate, inventory, &findings);
+        return r < 0 ? r : append_by_severity(&findings, ret);
+}
+
+int check_one_node(const World *world, const NodeRecord *node, CheckFindings *ret) {
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        _cleanup_(check_findings_clear) CheckFindings findings = {};
+        int r = inventory_new(world, &inventory);
+        if (r >= 0)
+                r = check_node(world, node, &findings);
+        if (r >= 0)
+                r = check_gpus(inventory, &node->id, &findings);
+        ARRAY_EACH(vm, &world->registry->vms) {
+                if (vm->assignment.phase == ASSIGNMENT_NONE || !ID_EQUAL(&vm->assignment.node, &node->id))
+                        continue;
+                if (r >= 0)
+                        r = check_vm(inventory, vm, &findings);
+                if (r >= 0)
+                        r = check_unleased(world, vm, &findings);
+        }
+        if (r >= 0)
+                r = check_places_of_node(inventory, &node->id, &findings);
         return r < 0 ? r : append_by_severity(&findings, ret);
 }

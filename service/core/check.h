@@ -31,6 +31,10 @@ typedef struct CheckFindings {
 /* Appends all findings, the severe first; nodes, GPUs, pools and VMs in their order. @quorate: this node reaches a
  * leader that a majority follows. A node that was removed finds nothing but that. 0 or -ENOMEM. */
 int check_cluster(const World *world, bool quorate, CheckFindings *ret);
+
+/* Only what is about this node, its GPUs and the VMs on it, and more of that: GPUs that are in no pool, and for each VM
+ * every node that could not take it if this one were lost. 0 or -ENOMEM. */
+int check_one_node(const World *world, const NodeRecord *node, CheckFindings *ret);
 void check_findings_clear(CheckFindings *findings);
 
 const char *check_severity_to_text(CheckSeverity severity);     /* "error", "warning", "note" */

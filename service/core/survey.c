@@ -26,24 +26,39 @@ static bool row_applies(BlockerCode code, const GpuFacts *gpu) {
         return gpu->identity.vendor != 0 || rows[code].about_host || code == BLOCKER_UNREADABLE;
 }
 
-int survey_gpu(const NodeFacts *host, const GpuFacts *gpu, Blockers *ret) {
-        for (BlockerCode code = 0; code < BLOCKER_CODE_COUNT; code++) {
-                if (!row_applies(code, gpu))
-                        continue;
+/* 0 or -ENOMEM. */
+static int ask_row(BlockerCode code, const NodeFacts *host, const GpuFacts *gpu, Blockers *ret) {
+        Blocker blocker = { .code = code };
+        int r = rows[code].find(host, gpu, &blocker);
+        if (r > 0 && !blocker.remedy && text_set(&blocker.remedy, rows[code].remedy) < 0)
+                r = -ENOMEM;
+        if (r > 0)
+                r = array_append(ret, &blocker) < 0 ? -ENOMEM : 1;
+        if (r > 0)
+                return 0;
+        clear_blocker(&blocker);
+        return r;
+}
 
-                Blocker blocker = { .code = code };
-                int r = rows[code].find(host, gpu, &blocker);
-                if (r > 0 && !blocker.remedy && text_set(&blocker.remedy, rows[code].remedy) < 0)
-                        r = -ENOMEM;
-                if (r > 0)
-                        r = array_append(ret, &blocker) < 0 ? -ENOMEM : 1;
-                if (r > 0)
-                        continue;
-                clear_blocker(&blocker);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+int survey_gpu(const NodeFacts *host, const GpuFacts *gpu, Blockers *ret) {
+        int r = 0;
+        for (BlockerCode code = 0; code < BLOCKER_CODE_COUNT && r >= 0; code++)
+                if (row_applies(code, gpu))
+                        r = ask_row(code, host, gpu, ret);
+        return r;
+}
+
+int survey_host(const NodeFacts *host, Blockers *ret) {
+        GpuFacts any = { .iommu_group = -1, .numa_node = -1 };
+        int r = 0;
+        for (BlockerCode code = 0; code < BLOCKER_CODE_COUNT && r >= 0; code++)
+                if (rows[code].about_host)
+                        r = ask_row(code, host, &any, ret);
+        return r;
+}
+
+bool blocker_code_is_about_host(BlockerCode code) {
+        return rows[code].about_host;
 }
 
 void blockers_clear(Blockers *blockers) {

@@ -36,6 +36,9 @@ typedef struct Blockers {
 
 /* Judges @gpu on @host. Appends to @ret, in the order of the enum, each code at most once. 0 or -ENOMEM. */
 int survey_gpu(const NodeFacts *host, const GpuFacts *gpu, Blockers *ret);
+/* Only what is about the host, and so in the way of each GPU in it. */
+int survey_host(const NodeFacts *host, Blockers *ret);
+bool blocker_code_is_about_host(BlockerCode code);
 void blockers_clear(Blockers *blockers);
 
 const char *blocker_code_to_text(BlockerCode code);     /* "group-shared"; part of the D-Bus contract */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* gpupoolctl check: is this cluster ready for a failure? */
+/* gpupoolctl check: is this cluster, or one node of it, ready for a failure? */
 
 #include "core/names.h"
 #include "ctl/json.h"
@@ -83,15 +83,32 @@ static void answer(Ctl *ctl, const Findings *findings) {
         ctl_answer(ctl, document);
 }
 
+/* The node that is asked about, by name; NULL: all of the cluster. */
+static Status find_node(Ctl *ctl, const Args *args, Objects **ret_objects, const char **ret) {
+        if (args->words.n == 0)
+                return ctl_connect(ctl);
+        size_t i;
+        Status status = ctl_load(ctl, ret_objects);
+        if (status == STATUS_DONE)
+                status = ctl_find(ctl, *ret_objects, KIND_NODE, args->words.items[0], &i);
+        if (status == STATUS_DONE)
+                *ret = (*ret_objects)->nodes.items[i].name;
+        return status;
+}
+
 Status verb_check(Ctl *ctl, const Args *args) {
         _cleanup_(findings_clear) Findings findings = {};
         _cleanup_request_ Request request = {};
         _cleanup_message_ sd_bus_message *reply = NULL;
-        Status status = ctl_connect(ctl);
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        const char *node = NULL;
+        Status status = find_node(ctl, args, &objects, &node);
         if (status != STATUS_DONE)
                 return status;
         request_begin(ctl, &request, REQUEST_READ, OBJECT_ROOT, INTERFACE_MANAGER, "Check");
         request_options(&request);
+        if (node)
+                request_option(&request, "node", "s", node);
         status = request_send(ctl, &request, &reply);
         if (status != STATUS_DONE)
                 return status;

@@ -245,10 +245,13 @@ const Verb verbs[] = {
         { "log", NULL, "[--since N] [--max N]", 0, 0, log_options, "who did what, and by which right",
           "The administrative acts among the events: when, who, on which node, the polkit action, what.\n\n"
           "  gpupoolctl log", verb_log },
-        { "check", NULL, "[--strict]", 0, 0, check_options, "is this cluster ready for a failure?",
-          "An error means that a promise does not hold, a warning that it would not after one failure.\n"
+        { "check", NULL, "[NODE] [--strict]", 0, 1, check_options, "is this cluster ready for a failure?",
+          "An error means that a promise does not hold, a warning that it would not after one failure. With NODE\n"
+          "only what is about that host, and more of it: GPUs that are in no pool, and for each VM there the nodes\n"
+          "that could not take it.\n"
           "Exit status 3 if there is an error; with --strict also for a warning.\n\n"
-          "  gpupoolctl check", verb_check },
+          "  gpupoolctl check\n"
+          "  gpupoolctl check b --strict", verb_check },
         { "plan", NULL, "[OPTION]...", 0, 0, plan_options, "what would run where, if",
           "Supposes what is given and says which VMs would move, start or wait. Changes nothing.\n"
           "Exit status 3 if something would not run.\n\n"

@@ -606,6 +606,12 @@ static void test_check_finds_what_is_in_the_way(void) {
         told(host, "hypervisor hung");
         g_autofree char *found = call(host, ROOT, "Manager.Check", "(" NO_OPTIONS ",)");
         g_assert_nonnull(strstr(found, "[('error', 'hypervisor-hung', objectpath '" NODE_A "', 'libvirt on node a"));
+        g_autofree char *here = call(host, ROOT, "Manager.Check", "({'node': <'a'>},)");
+        g_assert_nonnull(strstr(here, "[('error', 'hypervisor-hung', objectpath '" NODE_A "', 'libvirt on node a"));
+        g_assert_null(strstr(here, "objectpath '/'"));          /* nothing about the cluster */
+        expect_error(host, ROOT, "Manager.Check", "({'node': <'zed'>},)", "NotFound", "there is no node zed");
+        expect_error(host, ROOT, "Manager.Check", "({'node': <'a b'>},)", "InvalidArgument", "name of a node");
+        expect_error(host, ROOT, "Manager.Check", "({'node': <5>},)", "InvalidArgument", "node");
 }
 
 static void test_what_comes_later_says_so(void) {

@@ -405,6 +405,125 @@ static void test_a_pool_that_a_failure_would_hurt_is_a_warning(void) {
         expect_finding(w, "warning pool-at-risk: pool training does not survive the loss of a node");
 }
 
+static void test_a_host_that_can_give_no_gpu_is_told_once(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        facts_of(w, "a")->iommu_present = false;
+        g_autofree char *text = findings_of(w);
+        g_assert_true(g_str_has_prefix(text, "warning host-not-ready: node a can give none of its 2 GPUs to a VM: no "
+                                       "IOMMU is at work"));
+        g_assert_null(strchr(strchr(text, '\n') + 1, '\n'));
+        with_gpus(w, "c", 1);
+        facts_of(w, "c")->vfio_present = false;
+        expect_finding(w, "note host-not-ready: node c can give none of its 1 GPU to a VM: ");
+}
+
+static void test_a_replaced_card_is_told_with_what_is_there_now(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        g_strlcpy(pool_named(w, "training")->gpus.items[0].serial, "old", GPU_SERIAL_SIZE);
+        g_strlcpy(gpu_of(w, "a", 0)->identity.serial, "new", GPU_SERIAL_SIZE);
+        expect_finding(w, "warning gpu-replaced: GPU a:0000:41:00.0 of pool training was replaced: in its slot is "
+                       "another card now (10de:2331, serial new, at 0000:41:00.0), which is in no pool\n");
+}
+
+static void test_all_that_differs_in_a_pool_is_said(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        gpu_of(w, "a", 0)->link_width = 16;
+        gpu_of(w, "a", 1)->link_width = 16;
+        gpu_of(w, "b", 0)->link_width = 8;
+        gpu_of(w, "b", 1)->link_width = 16;
+        gpu_of(w, "b", 1)->bars[0].size += UINT64_C(1) << 30;
+        g_autofree char *text = findings_of(w);
+        g_assert_nonnull(strstr(text, "PCIe link widths differ: x16 (3), x8 (1: b:0000:41:00.0)"));
+        g_assert_nonnull(strstr(text, "memory regions (BARs, in all) differ: "));
+}
+
+static void test_a_vm_that_fits_nowhere_else_is_told_with_each_nodes_reason(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(4);
+        with_gpus(w, "a", 2);
+        with_gpus(w, "b", 1);
+        with_gpus(w, "c", 2);
+        pool_of(w, "training", "a b c");
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "ernie", "training", 1);
+        runs_leased(w, "bert", "a", "0 1");
+        runs_leased(w, "ernie", "c", "0");
+        expect_finding(w, "warning pool-at-risk: pool training does not survive the loss of a node: 1 VM would not run "
+                       "again (bert)\n");
+        /* d has none of the pool and is not spoken of; ernie fits on b. */
+        expect_finding(w, "warning vm-no-other-place: vm bert would not run again if node a failed: b: 1 usable GPU of "
+                       "training in all; c: 2 usable, 1 of them runs ernie (priority 0, same as bert)\n");
+        g_autofree char *text = findings_of(w);
+        g_assert_null(strstr(text, "vm ernie"));
+}
+
+static void test_a_vm_whose_pool_is_on_one_node_is_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(3);
+        with_gpus(w, "a", 2);
+        pool_of(w, "training", "a");
+        vm_of(w, "bert", "training", 2);
+        runs_leased(w, "bert", "a", "0 1");
+        expect_finding(w, "warning vm-no-other-place: vm bert would not run again if node a failed: no other node has "
+                       "GPUs of its pool\n");
+}
+
+static void test_a_vm_may_have_the_reserve_when_its_node_is_lost(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        pool_named(w, "training")->reserve = 2;
+        vm_of(w, "bert", "training", 2);
+        runs_leased(w, "bert", "a", "0 1");
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "");
+}
+
+static void test_a_vm_that_is_never_restarted_needs_no_other_place(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(3);
+        with_gpus(w, "a", 2);
+        pool_of(w, "training", "a");
+        vm_of(w, "bert", "training", 2)->restart = RESTART_NEVER;
+        runs_leased(w, "bert", "a", "0 1");
+        g_autofree char *text = findings_of(w);
+        g_assert_null(strstr(text, "vm-no-other-place"));
+}
+
+static void test_asking_where_vms_could_go_changes_nothing(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "ernie", "training", 2);
+        runs_leased(w, "bert", "a", "0 1");
+        runs_leased(w, "ernie", "b", "0 1");
+        g_autofree char *once = findings_of(w), *again = findings_of(w);
+        g_assert_cmpstr(once, ==, again);
+        g_assert_nonnull(strstr(once, "vm bert would not run again if node a failed: b: 2 usable, 2 of them "
+                                "run ernie"));
+        g_assert_nonnull(strstr(once, "vm ernie would not run again if node b failed: a: 2 usable, 2 of them "
+                                "run bert"));
+}
+
+static void test_of_one_node_more_is_told_and_nothing_of_others(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(4);
+        with_gpus(w, "a", 3);
+        with_gpus(w, "b", 1);
+        with_gpus(w, "c", 2);
+        pool_of(w, "training", "a:0 a:1 b:0 c:0 c:1");
+        gpu_of(w, "a", 2)->boot_vga = true;
+        facts_of(w, "b")->guard_connected = false;
+        vm_of(w, "bert", "training", 2);
+        runs_leased(w, "bert", "a", "0 1");
+        g_autofree char *all = findings_of(w);
+        g_assert_null(strstr(all, "GPU a:"));
+        g_assert_null(strstr(all, "vm bert"));
+        g_assert_nonnull(strstr(all, "guard-absent: node b"));
+
+        _cleanup_(check_findings_clear) CheckFindings findings = {};
+        g_assert_cmpint(check_one_node(world_now(w), node_named(w, "a"), &findings), ==, 0);
+        g_assert_cmpuint(findings.n, ==, 2);
+        g_assert_cmpstr(findings.items[0].code, ==, "gpu-not-assignable");
+        g_assert_cmpint(findings.items[0].severity, ==, CHECK_NOTE);
+        g_assert_cmpstr(findings.items[1].code, ==, "vm-few-places");
+        g_assert_cmpstr(findings.items[1].sentence, ==, "if node a failed, vm bert could run on c and not on b: the "
+                        "guard does not answer, and without it no VM is started");
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/check/a cluster that is ready has no finding", test_a_cluster_that_is_ready_has_no_finding);
@@ -456,5 +575,23 @@ int main(int argc, char **argv) {
                         test_a_vm_that_failed_is_an_error_and_comes_first);
         g_test_add_func("/check/a pool that a failure would hurt is a warning",
                         test_a_pool_that_a_failure_would_hurt_is_a_warning);
+        g_test_add_func("/check/a host that can give no GPU is told once",
+                        test_a_host_that_can_give_no_gpu_is_told_once);
+        g_test_add_func("/check/a replaced card is told with what is there now",
+                        test_a_replaced_card_is_told_with_what_is_there_now);
+        g_test_add_func("/check/all that differs in a pool is said",
+                        test_all_that_differs_in_a_pool_is_said);
+        g_test_add_func("/check/a VM that fits nowhere else is told with each node's reason",
+                        test_a_vm_that_fits_nowhere_else_is_told_with_each_nodes_reason);
+        g_test_add_func("/check/a VM whose pool is on one node is told",
+                        test_a_vm_whose_pool_is_on_one_node_is_told);
+        g_test_add_func("/check/a VM may have the reserve when its node is lost",
+                        test_a_vm_may_have_the_reserve_when_its_node_is_lost);
+        g_test_add_func("/check/a VM that is never restarted needs no other place",
+                        test_a_vm_that_is_never_restarted_needs_no_other_place);
+        g_test_add_func("/check/asking where VMs could go changes nothing",
+                        test_asking_where_vms_could_go_changes_nothing);
+        g_test_add_func("/check/of one node more is told, and nothing of others",
+                        test_of_one_node_more_is_told_and_nothing_of_others);
         return g_test_run();
 }

@@ -176,13 +176,28 @@ static METHOD(method_get_vm) {
 
 /* ---- asking */
 
+/* NULL: all of them. */
+static int read_check_node(sd_bus_message *m, Bus *bus, const NodeRecord **ret, sd_bus_error *error) {
+        const char *name = NULL;
+        const Option options[] = { { "node", "s", option_read_text, &name, NULL } };
+        int r = options_read(m, options, ELEMENTS(options), error);
+        if (r < 0 || !name)
+                return r;
+        if (!name_is_valid(name))
+                return refuse_name("the name of a node", error);
+        *ret = registry_find_node_name(bus_world(bus)->registry, name);
+        return *ret ? 0 : sd_bus_error_setf(error, ERROR_NOT_FOUND, "there is no node %s", name);
+}
+
 static METHOD(method_check) {
         Bus *bus = ((Object *) userdata)->bus;
         _cleanup_(check_findings_clear) CheckFindings findings = {};
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        int r = options_read_none(m, error);
+        const NodeRecord *node = NULL;
+        int r = read_check_node(m, bus, &node, error);
         if (r >= 0)
-                r = check_cluster(bus_world(bus), status_of(bus).quorate, &findings);
+                r = node ? check_one_node(bus_world(bus), node, &findings)
+                         : check_cluster(bus_world(bus), status_of(bus).quorate, &findings);
         if (r >= 0)
                 r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
