@@ -223,6 +223,11 @@ int apply_assign(Apply *apply, const Gpupool1__Assign *command) {
                 if (r <= 0)
                         return r;
         }
+        if (r >= 0) {
+                r = apply_check_sets(apply, vm, node, &wanted);
+                if (r <= 0)
+                        return r;
+        }
         if (r >= 0)
                 r = take_notes(apply->registry, vm, command);
         _cleanup_free_ char *addresses = NULL;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "core/fabric.h"
 #include "core/names.h"
 #include "core/registry-internal.h"
 
@@ -18,6 +19,8 @@ int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message) {
         if ((message->set_reserve && message->reserve > POOL_GPUS_MAX) ||
             (message->set_max_in_use && message->max_in_use > POOL_GPUS_MAX))
                 return -EINVAL;
+        if (message->set_after_use && (unsigned) message->after_use >= AFTER_USE_COUNT)
+                return -EINVAL;
 
         if (message->set_placement)
                 pool->placement = (PoolPlacement) message->placement;
@@ -25,6 +28,8 @@ int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message) {
                 pool->reserve = message->reserve;
         if (message->set_max_in_use)
                 pool->max_in_use = message->max_in_use;
+        if (message->set_after_use)
+                pool->after_use = (AfterUse) message->after_use;
         return 0;
 }
 
@@ -39,9 +44,9 @@ int pool_rules_read(PoolRules *rules, Gpupool1__PoolRule *const *messages, size_
                 const Gpupool1__PoolRule *m = messages[i];
                 if (!pattern_is_valid(m->vendor) || !pattern_is_valid(m->device) || !pattern_is_valid(m->node))
                         return -EINVAL;
-                if (!*m->vendor && !*m->device && !*m->node)
+                if ((!*m->vendor && !*m->device && !*m->node) || !fabric_rule_is_valid(m->set))
                         return -EINVAL;
-                int r = pool_rules_add(rules, m->vendor, m->device, m->node);
+                int r = pool_rules_add(rules, m->vendor, m->device, m->node, m->set);
                 if (r < 0)
                         return r;
         }
@@ -210,8 +215,8 @@ int apply_set_pool_rules(Apply *apply, const Gpupool1__SetPoolRules *command) {
         r = pool_rules_read(&rules, command->rules, command->n_rules);
         if (r == -EINVAL)
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
-                                    "pool %s: at most %u rules, each with a vendor, device or node pattern", pool->name,
-                                    POOL_RULES_MAX);
+                                    "pool %s: at most %u rules, each with a vendor, device or node pattern; a set is "
+                                    "alone, board, or slots joined by +", pool->name, POOL_RULES_MAX);
         if (r < 0)
                 return r;
         PoolRules old = pool->rules;
@@ -229,8 +234,9 @@ int apply_set_pool_policy(Apply *apply, const Gpupool1__SetPoolPolicy *command) 
         if (!command->policy || pool_policy_read(pool, command->policy) < 0)
                 return apply_refuse(apply, VERDICT_INVALID_ARGUMENT, "pool %s: the policy is not valid", pool->name);
         return apply_note(apply, "pool-policy", OBJECT_KIND_POOL, pool->name,
-                          "pool %s: %s, reserve %u, at most %u in use", pool->name,
-                          pool_placement_to_text(pool->placement), pool->reserve, pool->max_in_use);
+                          "pool %s: %s, reserve %u, at most %u in use, after use %s", pool->name,
+                          pool_placement_to_text(pool->placement), pool->reserve, pool->max_in_use,
+                          after_use_to_text(pool->after_use));
 }
 
 int apply_rename_pool(Apply *apply, const Gpupool1__RenamePool *command) {

@@ -190,6 +190,8 @@ static int dispatch(Apply *apply) {
                 return apply_thaw(apply, e->thaw);
         case GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED:
                 return apply_report_thawed(apply, e->report_thawed);
+        case GPUPOOL1__ENTRY__COMMAND_TELL_FABRIC:
+                return apply_tell_fabric(apply, e->tell_fabric);
         case GPUPOOL1__ENTRY__COMMAND__NOT_SET:
         case _GPUPOOL1__ENTRY__COMMAND__CASE_IS_INT_SIZE:
                 break;

@@ -62,10 +62,11 @@ static bool is_first_of_set(const Inventory *inventory, size_t gpu) {
         return true;
 }
 
-static size_t collect_units(const Inventory *inventory, const Room *room, Unit units[static GPUS_PER_NODE_MAX]) {
+static size_t collect_units(const Inventory *inventory, const Room *room,
+                            bool (*counts)(const Inventory *, size_t), Unit units[static GPUS_PER_NODE_MAX]) {
         size_t n = 0;
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && n < GPUS_PER_NODE_MAX; i++) {
-                if (!inventory_gpu_is_free(inventory, i) || !is_first_of_set(inventory, i))
+                if (!counts(inventory, i) || !is_first_of_set(inventory, i))
                         continue;
                 const GpuFacts *facts = inventory->gpus.items[i].view->facts;
                 units[n++] = (Unit) {
@@ -82,7 +83,14 @@ bool choice_exists(const Inventory *inventory, const Room *room, uint32_t count)
         if (room->free < count)
                 return false;
         Unit units[GPUS_PER_NODE_MAX];
-        return sums_have(sums_of(units, collect_units(inventory, room, units)), count);
+        return sums_have(sums_of(units, collect_units(inventory, room, inventory_gpu_is_free, units)), count);
+}
+
+bool choice_is_possible(const Inventory *inventory, const Room *room, uint32_t count) {
+        if (room->usable < count || !room->has_sets)
+                return room->usable >= count;
+        Unit units[GPUS_PER_NODE_MAX];
+        return sums_have(sums_of(units, collect_units(inventory, room, inventory_gpu_is_usable, units)), count);
 }
 
 static int compare_units(const void *a, const void *b) {
@@ -244,7 +252,7 @@ bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, C
                 return false;
 
         Unit units[GPUS_PER_NODE_MAX];
-        size_t n = collect_units(inventory, room, units);
+        size_t n = collect_units(inventory, room, inventory_gpu_is_free, units);
         if (!sums_have(sums_of(units, n), count))
                 return false;
         qsort(units, n, sizeof(*units), compare_units);

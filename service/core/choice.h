@@ -18,6 +18,9 @@ typedef struct Choice {
 /* Can exactly @count of its free GPUs be had? Not always when enough are free: sets go whole. */
 bool choice_exists(const Inventory *inventory, const Room *room, uint32_t count);
 
+/* Could exactly @count be had if all its usable GPUs were free? */
+bool choice_is_possible(const Inventory *inventory, const Room *room, uint32_t count);
+
 /* Chooses. False: choice_exists() says no. The same free GPUs give the same choice. */
 bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, Choice *ret);
 

@@ -13,6 +13,7 @@ void conductor_clear(Conductor *conductor) {
 void proposal_clear(Proposal *proposal) {
         placement_clear(&proposal->placement);
         array_clear(&proposal->gpus);
+        fabric_sets_clear(&proposal->fabric);
         *proposal = (Proposal) {};
 }
 
@@ -78,7 +79,9 @@ static void tidy(Conductor *conductor, const Registry *registry) {
         /* Not refused, so it was taken. */
         if (conductor->proposed_gpus)
                 conductor->gpus_refusals = 0;
-        conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
+        if (conductor->proposed_fabric)
+                conductor->fabric_refusals = 0;
+        conductor->proposed_fabric = conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
 }
 
 static int compare_urgency(const void *a, const void *b) {
@@ -253,6 +256,29 @@ static int propose_pool_gpus(const World *world, Proposal *ret) {
         return CONDUCTOR_IDLE;
 }
 
+/* What a node tells of linked GPUs and the registry does not know. */
+static int propose_fabric(const World *world, Proposal *ret) {
+        const Registry *registry = world->registry;
+        if (registry->level < LEVEL_DEVICES)
+                return CONDUCTOR_IDLE;
+        for (size_t i = 0; i < world->n_nodes; i++) {
+                const NodeRecord *node = registry_find_node(registry, &world->nodes[i]->node);
+                _cleanup_(fabric_sets_clear) FabricSets told = {};
+                bool news = false;
+                int r = node ? fabric_of_facts(world->nodes[i], &told) : 0;
+                if (r < 0)
+                        return r;
+                ARRAY_EACH(set, &told)
+                        news = news || !fabric_has(&node->fabric, &set->slots);
+                if (!news)
+                        continue;
+                *ret = (Proposal) { .kind = PROPOSAL_FABRIC, .node = node->id, .fabric = told };
+                told = (FabricSets) {};
+                return CONDUCTOR_PROPOSES;
+        }
+        return CONDUCTOR_IDLE;
+}
+
 /* ---- losses */
 
 /* What is about time, and does not wait for anything else. */
@@ -294,7 +320,14 @@ static void remember(Conductor *conductor, const Proposal *proposal) {
         case PROPOSAL_POOL_GPUS:
                 conductor->proposed_gpus = true;
                 break;
+        case PROPOSAL_FABRIC:
+                conductor->proposed_fabric = true;
+                break;
         }
+}
+
+static uint64_t earlier(uint64_t a_us, uint64_t b_us) {
+        return a_us < b_us ? a_us : b_us;
 }
 
 static int propose(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret,
@@ -306,10 +339,14 @@ static int propose(Conductor *conductor, const World *world, LeaseBook *book, ui
                 *wake_us = conductor->idle_until_us < *wake_us ? conductor->idle_until_us : *wake_us;
                 return CONDUCTOR_IDLE;
         }
-        if (now_us >= conductor->gpus_refused_until_us)
+        if (now_us >= conductor->fabric_refused_until_us)
+                r = propose_fabric(world, ret);
+        else
+                *wake_us = earlier(conductor->fabric_refused_until_us, *wake_us);
+        if (now_us < conductor->gpus_refused_until_us)
+                *wake_us = earlier(conductor->gpus_refused_until_us, *wake_us);
+        else if (r == CONDUCTOR_IDLE)
                 r = propose_pool_gpus(world, ret);
-        else if (conductor->gpus_refused_until_us < *wake_us)
-                *wake_us = conductor->gpus_refused_until_us;
         if (r == CONDUCTOR_IDLE)
                 r = propose_assignment(conductor, world, now_us, ret, wake_us);
         return r == CONDUCTOR_IDLE ? propose_move(conductor, world, now_us, ret, wake_us) : r;
@@ -352,7 +389,11 @@ void conductor_refused(Conductor *conductor, LeaseBook *book, Refusal refusal, u
         if (conductor->proposed_gpus)
                 conductor->gpus_refused_until_us =
                         now_us + backoff_us(CONDUCTOR_REFUSED_US, ++conductor->gpus_refusals);
+        else if (conductor->proposed_fabric)
+                conductor->fabric_refused_until_us =
+                        now_us + backoff_us(CONDUCTOR_REFUSED_US, ++conductor->fabric_refusals);
         else if (conductor->proposed_vm && find_or_add_pause(conductor, &conductor->vm, &pause) >= 0)
                 pause->refused_until_us = now_us + backoff_us(CONDUCTOR_REFUSED_US, ++pause->refusals);
+        conductor->proposed_fabric = false;
         conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
 }

@@ -3,7 +3,8 @@
 
 /* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over
  * ends; VMs that are to run get a place, by priority; those of a node that is drained leave it, one by one, and come
- * home; GPUs that a pool's rule matches come into the pool. It looks at the world as it is (no events to miss),
+ * home; GPUs that a pool's rule matches come into the pool; what a node tells of linked GPUs is written down, before its
+ * driver is gone and with it the knowledge. It looks at the world as it is (no events to miss),
  * proposes one entry at a time, and remembers nothing but when a VM that failed may be tried again; a new leader starts
  * anew. */
 
@@ -35,6 +36,9 @@ typedef struct Conductor {
         VmId vm;
         uint32_t gpus_refusals;
         uint64_t gpus_refused_until_us;
+        bool proposed_fabric;           /* ... or about what a node tells of linked GPUs */
+        uint32_t fabric_refusals;
+        uint64_t fabric_refused_until_us;
 } Conductor;
 
 void conductor_clear(Conductor *conductor);
@@ -45,6 +49,7 @@ typedef enum ProposalKind {
         PROPOSAL_ASSIGN,
         PROPOSAL_MOVE,
         PROPOSAL_POOL_GPUS,
+        PROPOSAL_FABRIC,
 } ProposalKind;
 
 typedef struct Proposal {
@@ -58,6 +63,8 @@ typedef struct Proposal {
         uint64_t incarnation;           /* assign: of the chosen node */
         const Pool *pool;               /* pool GPUs; borrowed from the world */
         GpuIdentities gpus;             /* pool GPUs: those that a rule takes in */
+        NodeId node;                    /* fabric */
+        FabricSets fabric;              /* fabric: what its facts tell */
 } Proposal;
 
 void proposal_clear(Proposal *proposal);

@@ -17,7 +17,7 @@ Entry *entry_free(Entry *entry) {
 }
 
 static bool is_known_command(Gpupool1__Entry__CommandCase command) {
-        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED;
+        return command >= GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER && command <= GPUPOOL1__ENTRY__COMMAND_TELL_FABRIC;
 }
 
 static bool author_text_is_valid(const char *text) {
@@ -79,7 +79,31 @@ static uint32_t announcement_level(const Gpupool1__AnnounceNode *command) {
 static uint32_t end_level(const Gpupool1__ReportEnded *command) {
         bool by_lease = command->cause == GPUPOOL1__END_CAUSE__END_CAUSE_LEASE_ENDED ||
                         command->cause == GPUPOOL1__END_CAUSE__END_CAUSE_GUARD_LOST;
+        if (command->cause == GPUPOOL1__END_CAUSE__END_CAUSE_GPU_UNUSABLE)
+                return LEVEL_DEVICES;
         return by_lease ? LEVEL_FAILOVER : LEVEL_OLDEST;
+}
+
+static uint32_t rules_level(Gpupool1__PoolRule *const *rules, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (!text_is_empty(rules[i]->set))
+                        return LEVEL_DEVICES;
+        return LEVEL_OLDEST;
+}
+
+static uint32_t policy_level(const Gpupool1__PoolPolicy *policy) {
+        return policy && policy->set_after_use ? LEVEL_DEVICES : LEVEL_OLDEST;
+}
+
+static uint32_t quarantine_level(const Gpupool1__QuarantineGpu *command) {
+        bool is_new = command->cause == GPUPOOL1__QUARANTINE_CAUSE__QUARANTINE_CAUSE_STUCK ||
+                      command->cause == GPUPOOL1__QUARANTINE_CAUSE__QUARANTINE_CAUSE_UNFIT;
+        return is_new ? LEVEL_DEVICES : LEVEL_OLDEST;
+}
+
+static uint32_t new_pool_level(const Gpupool1__CreatePool *command) {
+        uint32_t by_rules = rules_level(command->rules, command->n_rules), by_policy = policy_level(command->policy);
+        return by_rules > by_policy ? by_rules : by_policy;
 }
 
 uint32_t entry_level(const Entry *entry) {
@@ -101,11 +125,18 @@ uint32_t entry_level(const Entry *entry) {
         case GPUPOOL1__ENTRY__COMMAND_THAW:
         case GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED:
                 return LEVEL_FAILOVER;
-        case GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER:
         case GPUPOOL1__ENTRY__COMMAND_CREATE_POOL:
-        case GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS:
-        case GPUPOOL1__ENTRY__COMMAND_SET_POOL_RULES:
+                return new_pool_level(entry->create_pool);
         case GPUPOOL1__ENTRY__COMMAND_SET_POOL_POLICY:
+                return policy_level(entry->set_pool_policy->policy);
+        case GPUPOOL1__ENTRY__COMMAND_QUARANTINE_GPU:
+                return quarantine_level(entry->quarantine_gpu);
+        case GPUPOOL1__ENTRY__COMMAND_SET_POOL_RULES:
+                return rules_level(entry->set_pool_rules->rules, entry->set_pool_rules->n_rules);
+        case GPUPOOL1__ENTRY__COMMAND_TELL_FABRIC:
+                return LEVEL_DEVICES;
+        case GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER:
+        case GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS:
         case GPUPOOL1__ENTRY__COMMAND_RENAME_POOL:
         case GPUPOOL1__ENTRY__COMMAND_DELETE_POOL:
         case GPUPOOL1__ENTRY__COMMAND_DEFINE_VM:
@@ -116,7 +147,6 @@ uint32_t entry_level(const Entry *entry) {
         case GPUPOOL1__ENTRY__COMMAND_SET_DESIRED:
         case GPUPOOL1__ENTRY__COMMAND_ASSIGN:
         case GPUPOOL1__ENTRY__COMMAND_REPORT_RUNNING:
-        case GPUPOOL1__ENTRY__COMMAND_QUARANTINE_GPU:
         case GPUPOOL1__ENTRY__COMMAND_RELEASE_GPU:
         case GPUPOOL1__ENTRY__COMMAND_CREATE_INVITE:
         case GPUPOOL1__ENTRY__COMMAND_REVOKE_INVITE:

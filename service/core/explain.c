@@ -306,7 +306,39 @@ static int say_taken(const Case *c, PlacementReason *ret) {
         return r;
 }
 
+/* The largest number below @count, and the smallest above it, that sets can give; 0: none. */
+static void find_possible(const Case *c, uint32_t *ret_less, uint32_t *ret_more) {
+        const Inventory *inventory = c->request->inventory;
+        uint32_t less = c->count - 1, more = c->count + 1;
+        while (less > 0 && !choice_is_possible(inventory, c->room, less))
+                less--;
+        while (more <= c->room->usable && !choice_is_possible(inventory, c->room, more))
+                more++;
+        *ret_less = less;
+        *ret_more = more <= c->room->usable && more <= GPUS_PER_VM_MAX ? more : 0;
+}
+
+/* Whoever stops, the sets are what they are. */
+static int say_impossible(const Case *c, PlacementReason *ret) {
+        uint32_t less, more;
+        int r = text_printf(&ret->sentence, "the GPUs of %s are linked in sets that go to one VM whole: not exactly %"
+                            PRIu32 " of them", c->pool, c->count);
+        if (r < 0)
+                return r;
+        find_possible(c, &less, &more);
+        if (less > 0 && more > 0)
+                r = text_printf(&ret->remedy, "ask for %" PRIu32 " or %" PRIu32, less, more);
+        else
+                r = text_printf(&ret->remedy, "ask for %" PRIu32, less > 0 ? less : more);
+        return r < 0 ? r : text_append(&ret->remedy, " (gpupoolctl vm requirement %s --gpus N); or, if they may part, "
+                                       "say so in a rule (gpupoolctl pool rules %s --match RULE=alone)",
+                                       c->request->vm->name, c->pool);
+}
+
 static int say_sets(const Case *c, PlacementReason *ret) {
+        if (!choice_is_possible(c->request->inventory, c->room, c->count))
+                return say_impossible(c, ret);
+
         uint32_t less = c->count, distance, leftover;
         Inventory *inventory = c->request->inventory;
         size_t room = (size_t) (c->room - inventory->rooms.items);
@@ -317,12 +349,10 @@ static int say_sets(const Case *c, PlacementReason *ret) {
         if (r < 0)
                 return r;
         if (less == 0)
-                return text_printf(&ret->remedy,
-                                   "ask for all %" PRIu32 " of a set (gpupoolctl vm requirement %s --gpus N)",
-                                   c->room->free, c->request->vm->name);
-        return text_printf(&ret->remedy,
-                           "ask for %" PRIu32 " or for a set more (gpupoolctl vm requirement %s --gpus N)", less,
-                           c->request->vm->name);
+                return text_printf(&ret->remedy, "stop a VM there, or ask for %" PRIu32 " (gpupoolctl vm requirement "
+                                   "%s --gpus N)", c->room->free, c->request->vm->name);
+        return text_printf(&ret->remedy, "stop a VM there, or ask for %" PRIu32 " (gpupoolctl vm requirement %s "
+                           "--gpus N)", less, c->request->vm->name);
 }
 
 static int say_reserve(const Case *c, PlacementReason *ret) {
@@ -512,7 +542,8 @@ static int count_hindrances(unsigned found) {
 /* The node where least would have to change: few hindrances, many free GPUs. Those of the pool are everywhere. */
 static size_t find_nearest(const Request *request, const Finding *findings, size_t n) {
         const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
-        const unsigned hopeless = HINDRANCE_BIT(HINDRANCE_NO_GPUS) | HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH);
+        const unsigned hopeless = HINDRANCE_BIT(HINDRANCE_NO_GPUS) | HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH) |
+                                  HINDRANCE_BIT(HINDRANCE_SETS);
         const Room *rooms = request->inventory->rooms.items;
         size_t nearest = NOWHERE;
         int nearest_cost = 0;

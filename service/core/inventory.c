@@ -193,16 +193,15 @@ static int join_groups(Inventory *inventory) {
         return 0;
 }
 
-static size_t find_in_room(const Inventory *inventory, const Room *room, const char *address_text) {
-        PciAddress address;
-        if (pci_address_from_text(address_text, &address) < 0)
-                return NOWHERE;
+/* The GPU of the room in this slot: the card that is there, where another one was there before it. */
+static size_t find_in_room(const Inventory *inventory, const Room *room, const char *slot) {
+        size_t found = NOWHERE;
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
                 const GpuView *view = inventory->gpus.items[i].view;
-                if (view->facts && pci_address_equal(view->identity.address, address))
-                        return i;
+                if (text_equal(view->identity.slot, slot) && (found == NOWHERE || view->facts))
+                        found = i;
         }
-        return NOWHERE;
+        return found;
 }
 
 static bool is_in_set(const Inventory *inventory, size_t set, size_t gpu) {
@@ -223,22 +222,34 @@ static void break_set(Inventory *inventory, size_t set) {
         } while (i != set);
 }
 
-static void join_sets(Inventory *inventory) {
+static int join_set(Inventory *inventory, size_t gpu) {
         RoomGpu *gpus = inventory->gpus.items;
+        const Room *room = inventory->rooms.items + gpus[gpu].room;
+        _cleanup_(text_list_clear) TextList slots = {};
+        int r = world_list_set(inventory->world, gpus[gpu].view, &slots);
+        if (r < 0 || find_in_room(inventory, room, gpus[gpu].view->identity.slot) != gpu)
+                return r;               /* another card is in its place now */
+        inventory->rooms.items[gpus[gpu].room].has_sets |= slots.n > 0;
+        for (size_t i = 0; i < slots.n; i++) {
+                size_t sibling = find_in_room(inventory, room, slots.items[i]);
+                if (sibling == NOWHERE)
+                        gpus[gpu].set_is_broken = true;
+                else if (!is_in_set(inventory, gpu, sibling))
+                        join_rings(&gpus[gpu].next_in_set, &gpus[sibling].next_in_set);
+        }
+        return 0;
+}
+
+static int join_sets(Inventory *inventory) {
         for (size_t i = 0; i < inventory->gpus.n; i++) {
-                const GpuFacts *facts = gpus[i].view->facts;
-                for (size_t s = 0; facts && s < facts->siblings.n; s++) {
-                        size_t sibling = find_in_room(inventory, inventory->rooms.items + gpus[i].room,
-                                                      facts->siblings.items[s]);
-                        if (sibling == NOWHERE)
-                                gpus[i].set_is_broken = true;
-                        else if (!is_in_set(inventory, i, sibling))
-                                join_rings(&gpus[i].next_in_set, &gpus[sibling].next_in_set);
-                }
+                int r = join_set(inventory, i);
+                if (r < 0)
+                        return r;
         }
         for (size_t i = 0; i < inventory->gpus.n; i++)
-                if (gpus[i].set_is_broken)
+                if (inventory->gpus.items[i].set_is_broken)
                         break_set(inventory, i);
+        return 0;
 }
 
 /* Walks a ring and asks @test of each GPU in it. */
@@ -385,9 +396,10 @@ int inventory_new(const World *world, Inventory **ret) {
                 r = join_groups(inventory);
         if (r >= 0)
                 r = add_tenants(inventory);
+        if (r >= 0)
+                r = join_sets(inventory);
         if (r < 0)
                 return r;
-        join_sets(inventory);
         settle_tenants(inventory);
         *ret = STEAL(inventory);
         return 0;

@@ -38,7 +38,7 @@ typedef struct RoomGpu {
         const GpuView *view;
         size_t room;
         size_t next_in_group;           /* same IOMMU group: never in two VMs */
-        size_t next_in_set;             /* linked (NVLink, XGMI): all go to one VM or none */
+        size_t next_in_set;             /* linked, or bound by a rule: all go to one VM or none */
         bool set_is_broken;             /* a GPU of the set is not in this pool, or not here */
         bool group_is_taken;            /* by a VM that has a device of the group outside of every pool */
         size_t tenant;                  /* the VM that has it, or NOBODY */
@@ -50,6 +50,7 @@ typedef struct Room {
         size_t next_on_node;            /* NOWHERE: the last */
         size_t first_gpu, n_gpus;       /* sorted by address */
         uint32_t usable, free, in_use;
+        bool has_sets;                  /* GPUs of it go with others only */
         struct {                        /* what choice_make() found last; none after a change */
                 uint32_t count, distance, leftover;
         } last_choice;

@@ -57,20 +57,21 @@
 #ifdef GPUPOOL_PRETEND_LEVEL
 #define LEVEL_SUPPORTED GPUPOOL_PRETEND_LEVEL   /* a build that pretends to be older, for tests: -Dpretend_level= */
 #else
-#define LEVEL_SUPPORTED 3U
+#define LEVEL_SUPPORTED 4U
 #endif
 #define LEVEL_OLDEST 1U
 /* What needs more than LEVEL_OLDEST. */
 #define LEVEL_WITNESS 2U
 #define LEVEL_IMPORT 2U
 #define LEVEL_FAILOVER 3U              /* leases, losses, draining, fencing, freezing, moving */
+#define LEVEL_DEVICES 4U               /* sets of linked GPUs, and what else pools say of how GPUs are used */
 
 /* Limits. Each bounds what one caller or one entry can cost; tests stand at each edge. */
 #define NAME_LENGTH_MAX 63U             /* a pool's, VM's, node's name: fits a DNS label and a table column */
 #define TEXT_LENGTH_MAX 1024U           /* any sentence that a caller gives */
 #define XML_SIZE_MAX (48U * 1024U)      /* domain XML: an entry of the registry stays below 64 KiB */
 #define ENTRY_SIZE_MAX (60U * 1024U)
-#define SNAPSHOT_SIZE_MAX (256U * 1024U * 1024U)
+#define SNAPSHOT_SIZE_MAX (288U * 1024U * 1024U)
 #define POOLS_MAX 1024U
 #define VMS_MAX 16384U
 #define NODES_MAX 4096U
@@ -79,6 +80,7 @@
 #define POOL_GPUS_MAX 65536U            /* of all pools together */
 #define QUARANTINES_MAX 16384U
 #define POOL_RULES_MAX 32U
+#define POOL_SET_LENGTH_MAX 511U        /* slots of a rule's set, joined */
 #define GPUS_PER_NODE_MAX 256U
 #define GPUS_PER_VM_MAX 64U
 #define GPUS_PER_CALL_MAX 256U
@@ -95,6 +97,7 @@
 #define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U
 #define AFFINITY_MAX 64U
+#define FABRIC_TOTAL_MAX POOL_GPUS_MAX                  /* slots of linked GPUs, of all nodes together */
 #define FREEZE_MS_MAX (24U * 60U * 60U * 1000U)
 #define FENCE_PARAMETERS_MAX 64U
 #define FENCE_TOTAL_MAX (4U * 1024U * 1024U)            /* parameters of all nodes together */

@@ -20,7 +20,7 @@ typedef enum Hindrance {
         HINDRANCE_NO_GPUS,
         HINDRANCE_NOT_ENOUGH,           /* too few usable ones, were all of them free */
         HINDRANCE_TAKEN,                /* too few of the usable ones are free */
-        HINDRANCE_SETS,                 /* enough are free, but not exactly so many with sets whole */
+        HINDRANCE_SETS,                 /* enough are there, but not exactly so many with sets whole */
         HINDRANCE_RESERVE,              /* of the pool, on whatever node */
         HINDRANCE_MAX_IN_USE,
         HINDRANCE_COUNT,

@@ -97,6 +97,8 @@ static unsigned judge_room(const Request *request, size_t index) {
         const Room *room = request->inventory->rooms.items + index;
         if (room->usable < count)
                 return HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH);
+        if (!choice_is_possible(request->inventory, room, count))
+                return HINDRANCE_BIT(HINDRANCE_SETS);
         if (room->free < count)
                 return HINDRANCE_BIT(HINDRANCE_TAKEN);
         if (!choice_measure(request->inventory, index, count, &distance, &leftover))

@@ -55,6 +55,11 @@ static int say_link_speed(const GpuView *view, char **ret) {
         return view->facts && view->facts->link_speed_max ? text_set(ret, view->facts->link_speed_max) : 0;
 }
 
+/* How many go together: a VM that fits one size may not fit another. */
+static int say_set(const GpuView *view, char **ret) {
+        return view->facts ? text_printf(ret, "%" PRIu32, view->set_size > 1 ? view->set_size : 1) : 0;
+}
+
 static const struct {
         const char *what;
         int (*say)(const GpuView *view, char **ret);
@@ -63,6 +68,7 @@ static const struct {
         { "memory regions (BARs, in all)", say_memory },
         { "PCIe link widths", say_link_width },
         { "PCIe link speeds", say_link_speed },
+        { "sizes of sets that are given out whole", say_set },
 };
 
 static Kind *find_kind(Kinds *kinds, const char *value) {

@@ -87,6 +87,10 @@ int apply_report_ended(Apply *apply, const Gpupool1__ReportEnded *command);
 /* The assignments of @node in an older incarnation than @incarnation are over. */
 int apply_end_incarnation(Apply *apply, const NodeId *node, uint64_t incarnation, const char *sentence);
 
+/* Does @wanted have all GPUs of a set or none? 1: yes; 0: refused; or -ENOMEM. */
+int apply_check_sets(Apply *apply, const Vm *vm, const NodeRecord *node, const Assignment *wanted);
+int apply_tell_fabric(Apply *apply, const Gpupool1__TellFabric *command);
+
 int apply_lose_node(Apply *apply, const Gpupool1__LoseNode *command);
 int apply_drain_node(Apply *apply, const Gpupool1__DrainNode *command);
 int apply_resume_node(Apply *apply, const Gpupool1__ResumeNode *command);
@@ -121,6 +125,7 @@ bool lease_fields_are_valid(uint32_t lease_ms, uint32_t death_ms, bool witness);
 int fence_read(const char *agent, Gpupool1__FenceParameter *const *parameters, size_t n, Fence *ret);
 size_t fence_size(const Fence *fence);
 size_t registry_fences_size(const Registry *registry);
+size_t registry_fabric_slots(const Registry *registry);         /* held against FABRIC_TOTAL_MAX */
 
 /* What a VM's XML and policy take, held against XML_TOTAL_MAX, and its notes, against NOTES_TOTAL_MAX. */
 size_t vm_text_size(const Vm *vm);
@@ -135,3 +140,4 @@ int pool_rules_read(PoolRules *rules, Gpupool1__PoolRule *const *messages, size_
 int vm_policy_read(Vm *vm, const Gpupool1__VmPolicy *message);
 int assigned_gpus_read(Assignment *assignment, Gpupool1__AssignedGpu *const *messages, size_t n);
 int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n);
+int fabric_read(FabricSets *sets, Gpupool1__FabricSet *const *messages, size_t n);

@@ -11,6 +11,7 @@ void node_record_clear(NodeRecord *node) {
         free(node->boot_id);
         text_list_clear(&node->addresses);
         fence_clear(&node->fence);
+        fabric_sets_clear(&node->fabric);
         *node = (NodeRecord) {};
 }
 
@@ -304,6 +305,10 @@ const char *quarantine_cause_to_sentence(QuarantineCause cause) {
                 return "the reset after its last VM did not finish";
         case QUARANTINE_CONFIG_UNREADABLE:
                 return "its configuration space could not be read after its last VM";
+        case QUARANTINE_STUCK:
+                return "its binding hangs in the kernel";
+        case QUARANTINE_UNFIT:
+                return "it did not pass the inspection after its last VM";
         case QUARANTINE_BY_HAND:
         case QUARANTINE_CAUSE_COUNT:
                 break;

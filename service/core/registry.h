@@ -8,6 +8,7 @@
  * the registry disposes. */
 
 #include "core/entry.h"
+#include "core/fabric.h"
 #include "core/id.h"
 #include "core/pool.h"
 #include "core/vm.h"
@@ -70,6 +71,7 @@ typedef struct NodeRecord {
         uint64_t drain_timeout_ms;      /* for each guest to shut down; 0: the node's setting */
         bool bring_home;                /* VMs whose home it is are to be moved back */
         Fence fence;
+        FabricSets fabric;              /* what its hardware has told of linked GPUs */
 } NodeRecord;
 
 /* Somebody who knows the secret may become a member, once. */
@@ -102,6 +104,8 @@ typedef enum QuarantineCause {
         QUARANTINE_BY_HAND,
         QUARANTINE_RESET_FAILED,
         QUARANTINE_CONFIG_UNREADABLE,
+        QUARANTINE_STUCK,               /* its binding or inspection hangs in the kernel */
+        QUARANTINE_UNFIT,               /* its link is down, or a memory region is gone */
         QUARANTINE_CAUSE_COUNT,
 } QuarantineCause;
 

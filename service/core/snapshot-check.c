@@ -87,6 +87,8 @@ static int compare_keys(const void *a, const void *b) {
 /* What is lost was lost at some time and gets no lease, and a lease that a freeze or a small cluster makes longer is no
  * shorter than that. Below the level of failover there is nothing of it. */
 static bool fate_is_sound(const Registry *registry, const NodeRecord *node) {
+        if (registry->level < LEVEL_DEVICES && node->fabric.n > 0)
+                return false;
         if (registry->level < LEVEL_FAILOVER)
                 return node->lease_ms == 0 && node->long_lease_ms == 0 && !node->lost && !node->lost_idle &&
                        node->n_losses == 0 && node->drain == DRAIN_NONE && !node->fence.agent;
@@ -121,6 +123,10 @@ static int check_nodes(const Registry *registry) {
 static int check_pools(const Registry *registry) {
         Members members = {};
         int r = 0;
+        ARRAY_EACH(pool, &registry->pools)
+                ARRAY_EACH(rule, &pool->rules)
+                        if (registry->level < LEVEL_DEVICES && !text_is_empty(rule->set))
+                                return -EINVAL;
         ARRAY_EACH(pool, &registry->pools)
                 for (size_t i = 0; r >= 0 && i < pool->gpus.n; i++)
                         r = array_append(&members, &(const GpuIdentity *) { pool->gpus.items + i });

@@ -82,13 +82,16 @@ static int read_nodes(Registry *registry, const Gpupool1__Snapshot *snapshot) {
                 if (r >= 0)
                         r = read_node_fate(m, &node);
                 if (r >= 0)
+                        r = fabric_read(&node.fabric, m->fabric, m->n_fabric);
+                if (r >= 0)
                         r = array_append(&registry->nodes, &node);
                 if (r < 0) {
                         node_record_clear(&node);
                         return r;
                 }
         }
-        return registry_fences_size(registry) <= FENCE_TOTAL_MAX ? 0 : -EINVAL;
+        return registry_fences_size(registry) <= FENCE_TOTAL_MAX &&
+               registry_fabric_slots(registry) <= FABRIC_TOTAL_MAX ? 0 : -EINVAL;
 }
 
 static int read_pool(const Gpupool1__PoolRecord *m, Pool *ret) {

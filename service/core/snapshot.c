@@ -13,9 +13,10 @@
  * to be smaller. */
 #define GPU_SIZE (3U + 18U + 97U + 4U * 4U + 33U + 20U)
 #define FENCE_SIZE (2U + 65U + FENCE_PARAMETERS_MAX * 4U)       /* beside what FENCE_TOTAL_MAX counts */
+#define FABRIC_SLOT_SIZE (GPU_SLOT_SIZE + 2U + 3U)      /* with half of what is around a set of two */
 #define NODE_SIZE (4U + 18U + 2U * 65U + 3U * 11U + ADDRESSES_MAX * (3U + ADDRESS_LENGTH_MAX) + 34U + 2U +      \
                    2U * 6U + 2U * 12U + 3U + FLAP_LOSSES * 10U + 4U * 3U + FENCE_SIZE)
-#define POOL_SIZE (5U + 65U + 3U * 11U + POOL_RULES_MAX * (3U + 3U * 65U))
+#define POOL_SIZE (5U + 65U + 3U * 11U + POOL_RULES_MAX * (3U + 3U * 65U + 4U + POOL_SET_LENGTH_MAX))
 #define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U + 3U + 2U * 19U)
 #define QUARANTINE_SIZE (4U + GPU_SIZE + 11U + 3U + TEXT_LENGTH_MAX + 11U)
 #define EVENT_SIZE (4U + 2U * 11U + 65U + 9U + 3U + 128U + 18U + 11U + 2U * 65U + 3U + SENTENCE_LENGTH_MAX)
@@ -26,7 +27,7 @@ _Static_assert((uint64_t) NODES_MAX * NODE_SIZE + POOLS_MAX * POOL_SIZE + 2 * PO
                                VMS_MAX * VM_SIZE + XML_TOTAL_MAX + NOTES_TOTAL_MOST +
                                QUARANTINES_MAX * QUARANTINE_SIZE + EVENTS_MAX * EVENT_SIZE +
                                REQUESTS_MAX * REQUEST_SIZE + INVITES_MAX * INVITE_SIZE + REMOVED_MAX * REMOVED_SIZE +
-                               IMPORT_SIZE_MAX + FENCE_TOTAL_MAX + 4096U <
+                               IMPORT_SIZE_MAX + FENCE_TOTAL_MAX + FABRIC_TOTAL_MAX * FABRIC_SLOT_SIZE + 4096U <
                        SNAPSHOT_SIZE_MAX,
                "a registry at all its limits fits a snapshot");
 
@@ -116,6 +117,19 @@ static int write_node_fate(Pieces *pieces, const NodeRecord *node, Gpupool1__Nod
         return write_fence(pieces, &node->fence, ret);
 }
 
+static int write_fabric(Pieces *pieces, const FabricSets *sets, Gpupool1__NodeRecord *ret) {
+        Gpupool1__FabricSet *row;
+        int r = TAKE_ROW(pieces, sets->n, Gpupool1__FabricSet, gpupool1__fabric_set__init, row, ret->fabric);
+        if (r < 0)
+                return r;
+        ret->n_fabric = sets->n;
+        ARRAY_EACH(set, sets) {
+                row->n_slots = set->slots.n;
+                row++->slots = set->slots.items;
+        }
+        return 0;
+}
+
 static int write_nodes(Pieces *pieces, const Registry *registry, Gpupool1__Snapshot *ret) {
         Gpupool1__NodeRecord *row;
         int r = TAKE_ROW(pieces, registry->nodes.n, Gpupool1__NodeRecord, gpupool1__node_record__init, row, ret->nodes);
@@ -133,7 +147,9 @@ static int write_nodes(Pieces *pieces, const Registry *registry, Gpupool1__Snaps
                 row->key = borrow_key(node->key, node->has_key);
                 row->witness = node->witness;
                 row->joined_index = node->joined_index;
-                r = write_node_fate(pieces, node, row++);
+                r = write_fabric(pieces, &node->fabric, row);
+                if (r >= 0)
+                        r = write_node_fate(pieces, node, row++);
                 if (r < 0)
                         return r;
         }
@@ -151,6 +167,8 @@ static int write_pool(Pieces *pieces, const Pool *pool, Gpupool1__PoolRecord *re
         policy->placement = (Gpupool1__PlacementKind) pool->placement;
         policy->reserve = pool->reserve;
         policy->max_in_use = pool->max_in_use;
+        policy->set_after_use = pool->after_use != AFTER_USE_HOST;
+        policy->after_use = (Gpupool1__AfterUse) pool->after_use;
         ret->policy = policy;
         ret->name = borrow_text(pool->name);
 
@@ -164,6 +182,7 @@ static int write_pool(Pieces *pieces, const Pool *pool, Gpupool1__PoolRecord *re
                 rule[i].vendor = borrow_text(pool->rules.items[i].vendor);
                 rule[i].device = borrow_text(pool->rules.items[i].device);
                 rule[i].node = borrow_text(pool->rules.items[i].node);
+                rule[i].set = borrow_text(pool->rules.items[i].set);
         }
         ret->n_gpus = pool->gpus.n;
         for (size_t i = 0; r >= 0 && i < pool->gpus.n; i++)

@@ -2,6 +2,8 @@
 #include "core/world.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 static int compare_node_facts(const void *key, const void *item) {
         return ID_COMPARE((const NodeId *) key, &(*(const NodeFacts *const *) item)->node);
@@ -228,6 +230,83 @@ static GpuState judge_state(const GpuView *view) {
         return view->vm ? GPU_ASSIGNED : GPU_PRESENT;
 }
 
+/* With whom its facts say that it goes; names the ones that are there. */
+static int add_told_siblings(const GpuView *view, TextList *slots) {
+        for (size_t i = 0; i < view->facts->siblings.n; i++) {
+                PciAddress address;
+                const GpuFacts *sibling = pci_address_from_text(view->facts->siblings.items[i], &address) < 0
+                                                  ? NULL : node_facts_find_address(view->host, address);
+                int r = sibling && !text_list_has(slots, sibling->identity.slot)
+                                ? text_list_add(slots, sibling->identity.slot) : 0;
+                if (r >= 0 && slots->n > 0 && !text_list_has(slots, view->identity.slot))
+                        r = text_list_add(slots, view->identity.slot);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int world_list_set(const World *world, const GpuView *view, TextList *ret) {
+        const NodeRecord *node = registry_find_node(world->registry, &view->identity.node);
+        TextList slots = {};
+        bool by_rule = false;
+        int r = !node ? 0 : fabric_list_set(&node->fabric, view->pool, &view->identity, node->name, &slots, &by_rule);
+        if (r >= 0 && !by_rule && view->facts && view->host)
+                r = add_told_siblings(view, &slots);
+        if (r < 0)
+                text_list_clear(&slots);
+        else
+                *ret = slots;
+        return r;
+}
+
+static const GpuFacts *find_slot(const NodeFacts *host, const char *slot) {
+        for (size_t i = 0; host && i < host->n_gpus; i++)
+                if (text_equal(host->gpus[i].identity.slot, slot))
+                        return host->gpus + i;
+        return NULL;
+}
+
+static const GpuIdentity *find_pooled_slot(const World *world, const NodeId *node, const char *slot) {
+        ARRAY_EACH(pool, &world->registry->pools)
+                ARRAY_EACH(gpu, &pool->gpus)
+                        if (ID_EQUAL(&gpu->node, node) && text_equal(gpu->slot, slot))
+                                return gpu;
+        return NULL;
+}
+
+int world_list_siblings(const World *world, const GpuView *view, PciAddresses *ret) {
+        _cleanup_(text_list_clear) TextList slots = {};
+        PciAddresses found = {};
+        int r = world_list_set(world, view, &slots);
+        for (size_t i = 0; r >= 0 && i < slots.n; i++) {
+                const GpuFacts *facts = find_slot(view->host, slots.items[i]);
+                const GpuIdentity *gpu = facts ? NULL
+                                               : find_pooled_slot(world, &view->identity.node, slots.items[i]);
+                if ((facts || gpu) && !text_equal(slots.items[i], view->identity.slot))
+                        r = array_append(&found, facts ? &facts->address : &gpu->address);
+        }
+        if (r < 0)
+                array_clear(&found);
+        else
+                *ret = found;
+        return r;
+}
+
+static int complete_set(const World *world, GpuView *view) {
+        _cleanup_(text_list_clear) TextList slots = {};
+        int r = world_list_set(world, view, &slots);
+        if (r < 0)
+                return r;
+        view->set_size = (uint32_t) slots.n;
+        for (size_t i = 0; i < slots.n; i++)
+                if (!find_slot(view->host, slots.items[i])) {
+                        (void) snprintf(view->set_missing, sizeof(view->set_missing), "%s", slots.items[i]);
+                        break;
+                }
+        return 0;
+}
+
 /* Everything that follows from who mentions the GPU. */
 static int complete_view(const World *world, GpuView *view) {
         if (!view->host)
@@ -240,7 +319,9 @@ static int complete_view(const World *world, GpuView *view) {
 
         view->identity.address = view->facts->address;
         Blockers blockers = {};
-        int r = gpu_view_survey(view, &blockers);
+        int r = complete_set(world, view);
+        if (r >= 0)
+                r = gpu_view_survey(view, &blockers);
         view->assignable = r >= 0 && blockers.n == 0;
         blockers_clear(&blockers);
         return r;
@@ -348,12 +429,34 @@ static bool comes_from_our_vm(BlockerCode code) {
         return code == BLOCKER_IN_USE || code == BLOCKER_ASLEEP;
 }
 
+/* What the registry knows of its set, and the survey of one host does not. */
+static int add_broken_set(const GpuView *view, size_t before, Blockers *ret) {
+        for (size_t i = before; i < ret->n; i++)
+                if (ret->items[i].code == BLOCKER_FABRIC)
+                        return 0;
+        Blocker blocker = { .code = BLOCKER_FABRIC };
+        int r = text_printf(&blocker.sentence, "it belongs to a set of %" PRIu32 " linked GPUs of which the one in slot "
+                            "%s is missing", view->set_size, view->set_missing);
+        if (r >= 0)
+                r = text_printf(&blocker.remedy, "%s; or, if they may part, give the pool a rule that says so",
+                                blocker_code_remedy(BLOCKER_FABRIC));
+        if (r >= 0)
+                r = array_append(ret, &blocker);
+        if (r < 0) {
+                free(blocker.sentence);
+                free(blocker.remedy);
+        }
+        return r;
+}
+
 int gpu_view_survey(const GpuView *view, Blockers *ret) {
         if (!view->facts)
                 return 0;
 
         size_t before = ret->n;
         int r = survey_gpu(view->host, view->facts, ret);
+        if (r >= 0 && *view->set_missing)
+                r = add_broken_set(view, before, ret);
         if (r < 0 || !view->vm)
                 return r;
         for (size_t i = ret->n; i > before; i--)

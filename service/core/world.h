@@ -80,7 +80,11 @@ typedef struct GpuView {
         const Vm *group_vm;             /* the VM that has it or another device of its IOMMU group, or NULL */
         const Quarantine *quarantine;   /* or NULL */
         bool assignable;                /* it is here, and nothing that gpu_view_survey() tells is in the way */
+        uint32_t set_size;              /* GPUs that go to one VM with it, itself among them; 0: it goes alone */
+        char set_missing[GPU_SLOT_SIZE];        /* where one of them is not there; "": all are */
 } GpuView;
+
+typedef ARRAY(PciAddress) PciAddresses;
 
 typedef struct GpuViews {
         GpuView *items;
@@ -97,6 +101,12 @@ const char *gpu_state_to_text(GpuState state);
 /* What stands in the way of this GPU, as a person is shown it: the survey's word, without what only a VM of ours that
  * has the GPU brings about. Appends nothing for a GPU that is absent. 0 or -ENOMEM. */
 int gpu_view_survey(const GpuView *view, Blockers *ret);
+
+/* The slots of all GPUs that go to one VM with this one, itself among them, in order: as a rule of its pool says, else as
+ * its hardware tells now or told once. None: it goes alone. 0 or -ENOMEM. */
+int world_list_set(const World *world, const GpuView *view, TextList *ret);
+/* Where the other GPUs of its set are, or were seen last; those that nobody has seen are left out. */
+int world_list_siblings(const World *world, const GpuView *view, PciAddresses *ret);
 
 /* Can this GPU be given to a VM now, as far as facts, quarantine and assignment say? */
 bool gpu_view_is_usable(const GpuView *view);   /* present, assignable, not in quarantine; assigned or not */

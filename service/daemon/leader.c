@@ -184,6 +184,23 @@ static int propose_move(Leader *leader, const Proposal *proposal) {
         return history_decide(leader->history, &entry, on_decided, leader);
 }
 
+static int propose_fabric(Leader *leader, const Proposal *proposal) {
+        Gpupool1__FabricSet sets[GPUS_PER_NODE_MAX], *pointers[GPUS_PER_NODE_MAX];
+        Gpupool1__TellFabric command = GPUPOOL1__TELL_FABRIC__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        for (size_t i = 0; i < proposal->fabric.n && i < ELEMENTS(sets); i++) {
+                gpupool1__fabric_set__init(sets + i);
+                sets[i].n_slots = proposal->fabric.items[i].slots.n;
+                sets[i].slots = proposal->fabric.items[i].slots.items;
+                pointers[command.n_sets++] = sets + i;
+        }
+        command.node = id_message_borrow(proposal->node.bytes);
+        command.sets = pointers;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_TELL_FABRIC;
+        entry.tell_fabric = &command;
+        return history_decide(leader->history, &entry, on_decided, leader);
+}
+
 static int commit(Leader *leader, const World *world, const Proposal *proposal) {
         switch (proposal->kind) {
         case PROPOSAL_LOSE_NODE:
@@ -196,6 +213,8 @@ static int commit(Leader *leader, const World *world, const Proposal *proposal) 
                 return propose_move(leader, proposal);
         case PROPOSAL_POOL_GPUS:
                 return propose_pool_gpus(leader, proposal);
+        case PROPOSAL_FABRIC:
+                return propose_fabric(leader, proposal);
         }
         return -EINVAL;
 }

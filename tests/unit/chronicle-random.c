@@ -336,6 +336,20 @@ static void tell_any_of_failover(Chronicle *c, GRand *random) {
         }
 }
 
+/* Pairs more often than not; also what is out of order, twice, or alone. */
+static void tell_any_fabric(Chronicle *c, GRand *random) {
+        static const char *const told[] = { "0+1", "2+3", "0+1 2+3", "1+2", "0+1+2+3", "3", "1+0", "0+1 1+2", "4+5" };
+        static const char *const sets[] = {
+                "", "alone", "board", "pci0000:00/00.0+pci0000:00/01.0", "pci0000:00/02.0+pci0000:00/03.0+", "pair",
+                "pci0000:00/01.0+pci0000:00/02.0+pci0000:00/03.0",
+        };
+        if (pick(random, 3))
+                (void) tell_fabric(c, 1 + pick(random, 4),
+                                   told[pick(random, pick(random, 20) ? 3 : ELEMENTS(told))]);
+        else
+                (void) tell_pool_set(c, pick_pool(random), sets[pick(random, ELEMENTS(sets))]);
+}
+
 /* Most often a member. */
 static NodeId pick_author(const Chronicle *c, GRand *random) {
         const Registry *registry = c->registry;
@@ -351,13 +365,13 @@ void tell_anything(Chronicle *c, GRand *random) {
                 c->request = REQUEST(1 + pick(random, 200));
         if (pick(random, 20) == 0)
                 c->not_after = c->index + pick(random, 3);
-        c->level = pick(random, 10) == 0 ? 2 + pick(random, 2) : pick(random, 2);
+        c->level = pick(random, 10) == 0 ? 2 + pick(random, 3) : pick(random, 2);
         c->author = pick_author(c, random);
         if (!vm_told(c, vm) && pick(random, 2)) {
                 (void) tell_vm(c, vm, pick_name(random), "training", 1 + pick(random, 2));
                 return;
         }
-        switch (pick(random, 48)) {
+        switch (pick(random, 50)) {
         case 0:
                 if (id_is_null(c->registry->cluster.bytes) || pick(random, 8) == 0)
                         (void) tell_init_at(c, "lab", pick(random, 5) ? pick(random, 3) : pick(random, 4));
@@ -423,6 +437,10 @@ void tell_anything(Chronicle *c, GRand *random) {
         case 46:
         case 47:
                 tell_any_assign(c, random);
+                break;
+        case 48:
+                if (pick(random, 2))
+                        tell_any_fabric(c, random);
                 break;
         case 22:
         case 23:

@@ -597,6 +597,49 @@ Verdict tell_pool_rule(Chronicle *c, const char *name, const char *vendor, const
         return TELL(c, SET_POOL_RULES, m);
 }
 
+Verdict tell_pool_set(Chronicle *c, const char *name, const char *set) {
+        Gpupool1__SetPoolRules m = GPUPOOL1__SET_POOL_RULES__INIT;
+        Gpupool1__PoolRule rule = GPUPOOL1__POOL_RULE__INIT, *pointer = &rule;
+        uint32_t level = c->level;
+        rule.vendor = (char *) "*";
+        rule.set = (char *) set;
+        m.name = (char *) name;
+        m.rules = &pointer;
+        m.n_rules = 1;
+        c->level = LEVEL_DEVICES;
+        Verdict verdict = TELL(c, SET_POOL_RULES, m);
+        c->level = level;
+        return verdict;
+}
+
+Verdict tell_fabric(Chronicle *c, unsigned node, const char *sets) {
+        Gpupool1__TellFabric m = GPUPOOL1__TELL_FABRIC__INIT;
+        Gpupool1__FabricSet set[16], *pointers[16];
+        NodeId id = NODE(node);
+        g_auto(GStrv) words = g_strsplit(sets, " ", 16);
+        char *slots[16][64];
+        uint32_t level = c->level;
+        for (char **word = words; *word; word++) {
+                g_auto(GStrv) numbers = g_strsplit(*word, "+", 64);
+                gpupool1__fabric_set__init(set + m.n_sets);
+                set[m.n_sets].slots = slots[m.n_sets];
+                for (char **number = numbers; *number; number++)
+                        slots[m.n_sets][set[m.n_sets].n_slots++] =
+                                g_strdup(GPU(node, (unsigned) g_ascii_strtoull(*number, NULL, 10)).slot);
+                pointers[m.n_sets] = set + m.n_sets;
+                m.n_sets++;
+        }
+        m.node = BORROW(id);
+        m.sets = pointers;
+        c->level = LEVEL_DEVICES;
+        Verdict verdict = TELL(c, TELL_FABRIC, m);
+        c->level = level;
+        for (size_t i = 0; i < m.n_sets; i++)
+                for (size_t j = 0; j < set[i].n_slots; j++)
+                        g_free(slots[i][j]);
+        return verdict;
+}
+
 Verdict tell_pool_renamed(Chronicle *c, const char *name, const char *new_name) {
         Gpupool1__RenamePool m = GPUPOOL1__RENAME_POOL__INIT;
         m.name = (char *) name;

@@ -106,6 +106,10 @@ Verdict tell_pool(Chronicle *c, const char *name, unsigned node, unsigned n_gpus
 Verdict tell_pool_add(Chronicle *c, const char *name, const GpuIdentity *gpu);
 Verdict tell_pool_remove(Chronicle *c, const char *name, const GpuIdentity *gpu);
 Verdict tell_pool_rule(Chronicle *c, const char *name, const char *vendor, const char *device, const char *node);
+/* Its only rule: every GPU of a known vendor, with this set. Told at the level that it needs. */
+Verdict tell_pool_set(Chronicle *c, const char *name, const char *set);
+/* The hardware of the node says that these GPUs are linked, "0+1 2+3". */
+Verdict tell_fabric(Chronicle *c, unsigned node, const char *sets);
 Verdict tell_pool_renamed(Chronicle *c, const char *name, const char *new_name);
 Verdict tell_pool_deleted(Chronicle *c, const char *name);
 Verdict tell_vm(Chronicle *c, unsigned vm, const char *name, const char *pool, uint32_t count);

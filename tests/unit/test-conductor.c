@@ -34,6 +34,10 @@ static void write_proposal(const WorldBuilder *w, const Proposal *proposal, char
         case PROPOSAL_POOL_GPUS:
                 snprintf(ret, size, "%s", proposal->pool->name);
                 return;
+        case PROPOSAL_FABRIC:
+                snprintf(ret, size, "%zu sets of %s", proposal->fabric.n,
+                         registry_find_node(w->registry, &proposal->node)->name);
+                return;
         }
 }
 
@@ -256,7 +260,7 @@ static void test_gpus_that_a_pool_cannot_take_keep_nobody_from_running(void) {
         CONDUCTOR c = {};
         uint64_t now_us = 0;
         with_gpus(w, "a", 1);
-        g_assert_cmpint(pool_rules_add(&pool_named(w, "training")->rules, "10de", "", ""), ==, 0);
+        g_assert_cmpint(pool_rules_add(&pool_named(w, "training")->rules, "10de", "", "", ""), ==, 0);
         vm_of(w, "bert", "training", 1);
         for (int i = 0; i < 2; i++) {
                 ASSERT_PROPOSES(&c, w, now_us, "training");
@@ -284,7 +288,7 @@ static void test_a_vm_that_is_gone_is_forgotten(void) {
 /* ---- rules */
 
 static void add_rule(WorldBuilder *w, const char *pool, const char *vendor, const char *device, const char *node) {
-        g_assert_cmpint(pool_rules_add(&pool_named(w, pool)->rules, vendor, device, node), ==, 0);
+        g_assert_cmpint(pool_rules_add(&pool_named(w, pool)->rules, vendor, device, node, NULL), ==, 0);
 }
 
 static void test_a_rule_brings_in_gpus_that_are_in_no_pool(void) {
@@ -530,6 +534,29 @@ static void test_those_that_left_come_home_when_asked_one_after_the_other(void) 
         ASSERT_RESTS(&c, w, 0);
 }
 
+/* ---- linked GPUs */
+
+static void test_what_is_told_of_linked_gpus_is_written_down_first(void) {
+        WORLD w = world_with(4);
+        CONDUCTOR c = {};
+        vm_of(w, "bert", "training", 2);
+        linked(w, "a", 0, 2);
+        linked(w, "a", 2, 2);
+        w->registry->level = node_named(w, "a")->level = LEVEL_FAILOVER;
+        node_named(w, "a")->lease_ms = 1;
+        ASSERT_PROPOSES(&c, w, 0, "bert");              /* no other member could read it */
+        w->registry->level = node_named(w, "a")->level = LEVEL_DEVICES;
+        ASSERT_PROPOSES(&c, w, 0, "2 sets of a");
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, 0);
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_REFUSED_US, "2 sets of a");
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, CONDUCTOR_REFUSED_US);
+        ASSERT_PROPOSES(&c, w, 2 * CONDUCTOR_REFUSED_US, "bert");       /* it is in nobody's way */
+
+        CONDUCTOR d = {};
+        g_assert_cmpint(fabric_of_facts(facts_of(w, "a"), &node_named(w, "a")->fabric), ==, 0);
+        ASSERT_PROPOSES(&d, w, 0, "bert");
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/conductor/" #name, test_##name)
@@ -562,5 +589,6 @@ int main(int argc, char **argv) {
         TEST(what_is_not_there_is_not_brought_in);
         TEST(no_rule_brings_in_nothing);
         TEST(so_many_gpus_come_in_at_once);
+        TEST(what_is_told_of_linked_gpus_is_written_down_first);
         return g_test_run();
 }

@@ -354,7 +354,108 @@ static void test_linked_gpus_go_whole(void) {
         vm_of(w, "one", "training", 1);
         ASSERT_PLACE(w, "bert", "a: 41 42");
         ASSERT_PLACE(w, "one", "linked-sets");
-        ASSERT_REASONS(w, "one", "a", "linked-sets: 4 free, but linked in sets that go whole: not exactly 1 of them");
+        ASSERT_REASONS(w, "one", "a", "linked-sets: the GPUs of training are linked in sets that go to one VM whole: not "
+                                      "exactly 1 of them");
+        Placement placement = place(w, "one", PLACEMENT_NO_ROOM);
+        g_assert_cmpstr(placement.summary, ==,
+                        "vm one waits: on a the GPUs of training are linked in sets that go to one VM whole: not "
+                        "exactly 1 of them. Ask for 2 (gpupoolctl vm requirement one --gpus N); or, if they may part, "
+                        "say so in a rule (gpupoolctl pool rules training --match RULE=alone)");
+        placement_clear(&placement);
+}
+
+/* Nor does it help to stop who has them. */
+static void test_what_sets_cannot_give_is_not_a_matter_of_who_runs(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 4);
+        linked(w, "a", 0, 2);
+        linked(w, "a", 2, 2);
+        pool_of(w, "training", "a");
+        vm_of(w, "bert", "training", 4);
+        vm_of(w, "three", "training", 3);
+        vm_of(w, "two", "training", 2);
+        runs(w, "bert", "a", "0 1 2 3");
+        ASSERT_PLACE(w, "three", "linked-sets");
+        ASSERT_PLACE(w, "two", "gpus-taken");
+}
+
+static TextList told(const WorldBuilder *w, const char *node, size_t first, size_t n) {
+        TextList slots = {};
+        for (size_t i = first; i < first + n; i++)
+                g_assert_cmpint(text_list_add(&slots, gpu_of((WorldBuilder *) w, node, i)->identity.slot), ==, 0);
+        return slots;
+}
+
+/* The registry knows that they are linked, whatever their driver tells now. */
+static void were_linked(WorldBuilder *w, const char *node, size_t first, size_t n) {
+        _cleanup_(text_list_clear) TextList slots = told(w, node, first, n);
+        g_assert_cmpint(fabric_join(&node_named(w, node)->fabric, &slots), ==, 0);
+}
+
+static void test_a_set_that_was_told_once_goes_whole_without_its_driver(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 4);
+        were_linked(w, "a", 1, 2);
+        pool_of(w, "training", "a");
+        vm_of(w, "one", "training", 1);
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "three", "training", 3);
+        ASSERT_PLACE(w, "one", "a: 41");
+        ASSERT_PLACE(w, "bert", "a: 42 43");
+        ASSERT_PLACE(w, "three", "a: 41 42 43");
+        runs(w, "one", "a", "0");
+        ASSERT_PLACE(w, "three", "a: 42 43 44");
+}
+
+static void test_a_set_of_which_one_is_gone_is_not_given(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 3);
+        were_linked(w, "a", 0, 2);
+        pool_of(w, "training", "a");
+        unplugged(w, "a", 1);
+        vm_of(w, "one", "training", 1);
+        ASSERT_PLACE(w, "one", "a: 43");
+        vm_of(w, "bert", "training", 2);
+        ASSERT_REASONS(w, "bert", "a", "not-enough-gpus: 1 usable GPU of training in all; not usable: 0000:41:00.0 "
+                                       "(fabric), 0000:42:00.0 (absent)");
+}
+
+static void test_a_set_of_which_one_is_in_quarantine_is_not_given(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 3);
+        were_linked(w, "a", 0, 2);
+        pool_of(w, "training", "a");
+        quarantined(w, "a", 1);
+        vm_of(w, "bert", "training", 2);
+        ASSERT_REASONS(w, "bert", "a", "not-enough-gpus: 1 usable GPU of training in all; not usable: 0000:41:00.0 "
+                                       "(linked with one that cannot serve), 0000:42:00.0 (in quarantine)");
+}
+
+static void test_a_rule_decides_over_what_is_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 4);
+        were_linked(w, "a", 0, 2);
+        linked(w, "a", 2, 2);
+        Pool *pool = pool_of(w, "training", "a");
+        vm_of(w, "one", "training", 1);
+        vm_of(w, "four", "training", 4);
+        g_assert_cmpint(pool_rules_add(&pool->rules, "10de", "", "", "alone"), ==, 0);
+        ASSERT_PLACE(w, "one", "a: 41");
+        g_assert_cmpint(text_set(&pool->rules.items[0].set, "board"), ==, 0);
+        ASSERT_PLACE(w, "one", "linked-sets");
+        ASSERT_PLACE(w, "four", "a: 41 42 43 44");
+}
+
+static void test_another_card_in_the_slot_takes_the_place_of_the_one_that_is_gone(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 2);
+        were_linked(w, "a", 0, 2);
+        Pool *pool = pool_of(w, "training", "a");
+        strcpy(gpu_of(w, "a", 0)->identity.serial, "another");
+        gpu_of(w, "a", 0)->identity.device = 0x2330;
+        g_assert_cmpint(pool_add(pool, &gpu_of(w, "a", 0)->identity), ==, 0);
+        vm_of(w, "bert", "training", 2);
+        ASSERT_PLACE(w, "bert", "a: 41 42");
 }
 
 static void test_a_set_that_is_not_whole_in_the_pool_is_not_given(void) {
@@ -708,8 +809,14 @@ static WorldBuilder *random_world(GRand *random) {
                         behind_switch(w, node, 0, 4, "0000:40:00.0");
                 if (n_gpus >= 2 && g_rand_int_range(random, 0, 4) == 0)
                         linked(w, node, n_gpus - 2, 2);
+                if (n_gpus >= 4 && g_rand_int_range(random, 0, 3) == 0)
+                        were_linked(w, node, (size_t) g_rand_int_range(random, 0, 2), 2);
         }
         Pool *pool = pool_of(w, "training", "a b c d e f");
+        static const char *const sets[] = { "", "", "alone", "board", "pci0000:00/02.0/00.0+pci0000:00/03.0/00.0" };
+        g_assert_cmpint(pool_rules_add(&pool->rules, "10de", "", "[abc]",
+                                       sets[g_rand_int_range(random, 0, (gint32) ELEMENTS(sets))]), ==, 0);
+        g_assert_cmpint(text_set(&pool->rules.items[0].node, g_rand_boolean(random) ? "*" : "a"), ==, 0);
         pool->placement = g_rand_boolean(random) ? POOL_PACK : POOL_SPREAD;
         pool->reserve = (uint32_t) g_rand_int_range(random, 0, 4);
         pool->max_in_use = (uint32_t) (g_rand_boolean(random) ? 0 : g_rand_int_range(random, 1, 30));
@@ -742,6 +849,29 @@ static uint32_t count_usable(const GpuViews *views, bool free_only) {
         return n;
 }
 
+static bool was_given(const Placement *found, const char *slot) {
+        for (size_t i = 0; i < found->n_gpus; i++)
+                if (text_equal(found->gpus[i].gpu.slot, slot))
+                        return true;
+        return false;
+}
+
+/* As the registry looks at it: what placement proposes it must take. */
+static void check_no_set_is_split(WorldBuilder *w, const Placement *found) {
+        const Pool *pool = pool_named(w, "training");
+        ARRAY_EACH(gpu, &pool->gpus) {
+                const NodeRecord *node = registry_find_node(w->registry, &gpu->node);
+                _cleanup_(text_list_clear) TextList slots = {};
+                size_t n = 0;
+                if (!ID_EQUAL(&gpu->node, &found->node))
+                        continue;
+                g_assert_cmpint(fabric_list_set(&node->fabric, pool, gpu, node->name, &slots, NULL), ==, 0);
+                for (size_t i = 0; i < slots.n; i++)
+                        n += was_given(found, slots.items[i]);
+                g_assert_true(n == 0 || n == slots.n);
+        }
+}
+
 /* What holds before the VM is assigned to what was found for it. */
 static void check_found(WorldBuilder *w, const Vm *vm, const Placement *found) {
         const Pool *pool = pool_named(w, "training");
@@ -757,6 +887,7 @@ static void check_found(WorldBuilder *w, const Vm *vm, const Placement *found) {
                 for (size_t j = 0; j < i; j++)
                         g_assert_false(gpu_identity_equal(&found->gpus[j].gpu, &found->gpus[i].gpu));
         }
+        check_no_set_is_split(w, found);
         if (pool->max_in_use > 0)
                 g_assert_cmpuint(count_usable(&views, false) + vm->count, <=, pool->max_in_use);
         g_assert_cmpuint(count_usable(&views, true), >=, pool->reserve + vm->count);
@@ -871,6 +1002,12 @@ int main(int argc, char *argv[]) {
         TEST(the_reserve_is_for_failover);
         TEST(not_more_are_in_use_than_may_be);
         TEST(linked_gpus_go_whole);
+        TEST(what_sets_cannot_give_is_not_a_matter_of_who_runs);
+        TEST(a_set_that_was_told_once_goes_whole_without_its_driver);
+        TEST(a_set_of_which_one_is_gone_is_not_given);
+        TEST(a_set_of_which_one_is_in_quarantine_is_not_given);
+        TEST(a_rule_decides_over_what_is_told);
+        TEST(another_card_in_the_slot_takes_the_place_of_the_one_that_is_gone);
         TEST(a_set_that_is_not_whole_in_the_pool_is_not_given);
         TEST(linked_sets_leave_the_single_ones);
         TEST(a_pool_that_is_not_there);

@@ -48,7 +48,7 @@ static void test_removing_a_stranger_changes_nothing(void) {
 static bool rule_matches(const char *vendor, const char *device, const char *node, const char *node_name) {
         PoolRules rules = {};
         GpuIdentity identity = gpu(1);
-        g_assert_cmpint(pool_rules_add(&rules, vendor, device, node), ==, 0);
+        g_assert_cmpint(pool_rules_add(&rules, vendor, device, node, NULL), ==, 0);
         bool matches = pool_rules_match(&rules, &identity, node_name);
         pool_rules_clear(&rules);
         return matches;
@@ -72,8 +72,8 @@ static void test_one_rule_of_several_is_enough(void) {
         PoolRules rules = {};
         GpuIdentity identity = gpu(1);
         g_assert_false(pool_rules_match(&rules, &identity, "a"));
-        g_assert_cmpint(pool_rules_add(&rules, "1002", NULL, NULL), ==, 0);
-        g_assert_cmpint(pool_rules_add(&rules, "10de", NULL, NULL), ==, 0);
+        g_assert_cmpint(pool_rules_add(&rules, "1002", NULL, NULL, NULL), ==, 0);
+        g_assert_cmpint(pool_rules_add(&rules, "10de", NULL, NULL, NULL), ==, 0);
         g_assert_true(pool_rules_match(&rules, &identity, "a"));
         pool_rules_clear(&rules);
 }

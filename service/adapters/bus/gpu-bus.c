@@ -160,12 +160,14 @@ static int put_parent(Sink *sink, Object *object) {
 
 static int put_siblings(Sink *sink, Object *object) {
         const GpuView *view = object->gpu.view;
-        int r = sink_open(sink, "o");
-        for (size_t i = 0; r >= 0 && view->facts && i < view->facts->siblings.n; i++) {
-                PciAddress address;
-                if (pci_address_from_text(view->facts->siblings.items[i], &address) >= 0)
-                        r = sink_put(sink, "o", path_of_gpu(&view->identity.node, address).text);
-        }
+        PciAddresses siblings = {};
+        int r = world_list_siblings(bus_world(object->bus), view, &siblings);
+        if (r >= 0)
+                r = sink_open(sink, "o");
+        ARRAY_EACH(address, &siblings)
+                if (r >= 0)
+                        r = sink_put(sink, "o", path_of_gpu(&view->identity.node, *address).text);
+        array_clear(&siblings);
         return r < 0 ? r : sink_close(sink);
 }
 

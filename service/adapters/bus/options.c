@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/fabric.h"
 #include "core/names.h"
 #include "util/text.h"
 
@@ -195,12 +196,18 @@ static int read_rule(sd_bus_message *m, RuleRow *row, sd_bus_error *error) {
         while ((r = sd_bus_message_read(m, "{ss}", &key, &pattern)) > 0) {
                 char **place = text_equal(key, "vendor") ? &rule.vendor :
                                text_equal(key, "device") ? &rule.device :
-                               text_equal(key, "node") ? &rule.node : NULL;
+                               text_equal(key, "node") ? &rule.node :
+                               text_equal(key, "set") ? &rule.set : NULL;
                 if (!place)
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
-                                                 "a rule has the keys vendor, device and node, and not %s",
+                                                 "a rule has the keys vendor, device, node and set, and not %s",
                                                  fit_to_quote(key));
-                if (strlen(pattern) > NAME_LENGTH_MAX || !text_is_printable(pattern))
+                if (place == &rule.set && !fabric_rule_is_valid(pattern))
+                        return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                                 "the set of a rule is alone, board, or 2 to %u slots joined by +, such "
+                                                 "as pci0000:40/01.0/00.0+pci0000:40/03.0/00.0, of %u characters at "
+                                                 "most", GPUS_PER_VM_MAX, POOL_SET_LENGTH_MAX);
+                if (place != &rule.set && (strlen(pattern) > NAME_LENGTH_MAX || !text_is_printable(pattern)))
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                                  "the pattern for %s in a rule is at most %u readable characters", key,
                                                  NAME_LENGTH_MAX);

@@ -40,6 +40,8 @@ static int put_rules(Sink *sink, Object *object) {
                 if (r >= 0)
                         r = put_pattern(sink, "node", rule->node);
                 if (r >= 0)
+                        r = put_pattern(sink, "set", rule->set);
+                if (r >= 0)
                         r = sink_close(sink);
         }
         return r < 0 ? r : sink_close(sink);
