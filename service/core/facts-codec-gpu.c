@@ -91,6 +91,7 @@ static const TextField text_fields[] = {
         TEXT_FIELD(unreadable, FACTS_TEXT_MAX),
         TEXT_FIELD(vendor_name, FACTS_TEXT_MAX),
         TEXT_FIELD(device_name, FACTS_TEXT_MAX),
+        TEXT_FIELD(vbios, FACTS_WORD_MAX),
         TEXT_FIELD(driver, FACTS_WORD_MAX),
         TEXT_FIELD(iommu_group_type, FACTS_WORD_MAX),
         TEXT_FIELD(link_speed, FACTS_WORD_MAX),
@@ -168,6 +169,7 @@ static void write_plain(const GpuFacts *gpu, Gpupool1__FactsGpu *message) {
         message->kind = write_kind(gpu->kind);
         message->interrupts = write_interrupts(gpu->interrupts);
         message->iommu_address_bits = gpu->iommu_address_bits;
+        message->vram_bytes = gpu->vram_bytes;
 }
 
 static int publish_as(Gossip *gossip, const GpuFacts *gpu, bool brief) {
@@ -326,6 +328,7 @@ static int read_plain(const Gpupool1__FactsGpu *message, GpuFacts *gpu) {
         gpu->kind = read_kind(message->kind);
         gpu->interrupts = read_interrupts(message->interrupts);
         gpu->iommu_address_bits = message->iommu_address_bits;
+        gpu->vram_bytes = message->vram_bytes;
         return 0;
 }
 

@@ -73,6 +73,7 @@ void gpu_facts_clear(GpuFacts *gpu) {
         free(gpu->unreadable);
         free(gpu->vendor_name);
         free(gpu->device_name);
+        free(gpu->vbios);
         free(gpu->driver);
         free(gpu->iommu_group_type);
         free(gpu->link_speed);
@@ -150,7 +151,8 @@ static bool states_equal(const GpuFacts *a, const GpuFacts *b) {
 }
 
 bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b) {
-        return a->class == b->class && text_equal(a->vendor_name, b->vendor_name) &&
+        return a->class == b->class && a->vram_bytes == b->vram_bytes && text_equal(a->vbios, b->vbios) &&
+               text_equal(a->vendor_name, b->vendor_name) &&
                text_equal(a->device_name, b->device_name) && places_equal(a, b) && isolation_equal(a, b) &&
                uses_equal(a, b) && states_equal(a, b) && bars_equal(a, b);
 }
@@ -189,6 +191,7 @@ static int copy_texts(const GpuFacts *from, GpuFacts *copy) {
                 { from->unreadable, &copy->unreadable },
                 { from->vendor_name, &copy->vendor_name },
                 { from->device_name, &copy->device_name },
+                { from->vbios, &copy->vbios },
                 { from->driver, &copy->driver },
                 { from->iommu_group_type, &copy->iommu_group_type },
                 { from->link_speed, &copy->link_speed },
@@ -216,7 +219,7 @@ static int copy_texts(const GpuFacts *from, GpuFacts *copy) {
 int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret) {
         /* The plain values first; what is owned is then made anew. */
         GpuFacts copy = *from;
-        copy.sysfs_path = copy.unreadable = copy.vendor_name = copy.device_name = copy.driver = NULL;
+        copy.sysfs_path = copy.unreadable = copy.vendor_name = copy.device_name = copy.vbios = copy.driver = NULL;
         copy.iommu_group_type = copy.link_speed = copy.link_speed_max = copy.parent = copy.switch_address = NULL;
         copy.acs_missing_at = copy.conventional_at = copy.power_state = NULL;
         copy.reserved_regions = copy.reset_methods = copy.siblings = (TextList) {};

@@ -115,6 +115,9 @@ typedef struct GpuFacts {
         Interrupts interrupts;
         char *conventional_at;          /* a bridge above to conventional PCI; NULL: none, or unknown */
         uint32_t iommu_address_bits;    /* that the IOMMU above it translates; 0 unknown */
+        /* Only the card's own driver tells these; while a VM has the GPU they are what was known before. */
+        uint64_t vram_bytes;            /* 0 unknown */
+        char *vbios;                    /* NULL unknown */
         uint32_t sriov_vfs;             /* virtual functions switched on */
         bool is_virtual_function;
         bool mdev_in_use;               /* mediated devices (vGPU) exist on it */

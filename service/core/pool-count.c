@@ -45,6 +45,16 @@ static int say_memory(const GpuView *view, char **ret) {
         return mib > 0 ? text_printf(ret, "%" PRIu64 " MiB", mib) : 0;
 }
 
+/* Where the driver tells it. */
+static int say_vram(const GpuView *view, char **ret) {
+        uint64_t mib = view->facts ? view->facts->vram_bytes >> 20 : 0;
+        return mib > 0 ? text_printf(ret, "%" PRIu64 " MiB", mib) : 0;
+}
+
+static int say_vbios(const GpuView *view, char **ret) {
+        return view->facts && view->facts->vbios ? text_set(ret, view->facts->vbios) : 0;
+}
+
 /* Lanes as they are: a slot may have fewer than the card. */
 static int say_link_width(const GpuView *view, char **ret) {
         return view->facts && view->facts->link_width > 0 ? text_printf(ret, "x%" PRIu32, view->facts->link_width) : 0;
@@ -66,6 +76,8 @@ static const struct {
 } properties[] = {
         { "models", say_model },
         { "memory regions (BARs, in all)", say_memory },
+        { "memories (VRAM)", say_vram },
+        { "VBIOS versions", say_vbios },
         { "PCIe link widths", say_link_width },
         { "PCIe link speeds", say_link_speed },
         { "sizes of sets that are given out whole", say_set },

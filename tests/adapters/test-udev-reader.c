@@ -231,6 +231,27 @@ static void test_mig_is_seen_by_its_instances(void) {
         g_assert_true(divided.facts.mig_enabled);
 }
 
+static void test_memory_and_vbios_are_what_the_driver_tells(void) {
+        static const char information[] = "proc/driver/nvidia/gpus/0000:41:00.0/information";
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_with_h100();
+        mock_file(mock, information, "Model: \t NVIDIA H100 PCIe\nVideo BIOS: \t ??.??.??.??.??\nDevice Minor: \t 3\n");
+        _cleanup_(device_reading_clear) DeviceReading unused = read_device(mock, "0000:41:00.0");
+        g_assert_null(unused.facts.vbios);
+        g_assert_cmpuint(unused.facts.vram_bytes, ==, 0);
+        mock_file(mock, information, "Model: \t NVIDIA H100 PCIe\nVideo BIOS: \t 96.00.74.00.01\nDevice Minor: \t 3\n");
+        _cleanup_(device_reading_clear) DeviceReading nvidia = read_device(mock, "0000:41:00.0");
+        g_assert_cmpstr(nvidia.facts.vbios, ==, "96.00.74.00.01");
+        mock_attribute_set(mock, "0000:41:00.0", "vbios_version", "113-M3000100-102");
+        mock_attribute_set(mock, "0000:41:00.0", "mem_info_vram_total", "206141652992");
+        _cleanup_(device_reading_clear) DeviceReading amd = read_device(mock, "0000:41:00.0");
+        g_assert_cmpstr(amd.facts.vbios, ==, "113-M3000100-102");
+        g_assert_cmpuint(amd.facts.vram_bytes, ==, 206141652992);
+        mock_attribute_set(mock, "0000:41:00.0", "mem_info_vram_total", "many");
+        _cleanup_(device_reading_clear) DeviceReading nonsense = read_device(mock, "0000:41:00.0");
+        g_assert_cmpuint(nonsense.facts.vram_bytes, ==, 0);
+        g_assert_null(nonsense.facts.unreadable);
+}
+
 static void test_config_space_of_all_ones_is_told(void) {
         _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_with_h100();
         uint8_t ones[64];
@@ -801,6 +822,7 @@ int main(int argc, char **argv) {
         TEST(virtual_functions_are_counted_and_are_no_companions);
         TEST(mediated_devices_are_seen_on_their_parent_only);
         TEST(mig_is_seen_by_its_instances);
+        TEST(memory_and_vbios_are_what_the_driver_tells);
         TEST(config_space_of_all_ones_is_told);
         TEST(a_sleeping_device_is_not_woken);
         TEST(a_device_that_failed_to_wake_says_so);

@@ -332,6 +332,32 @@ static void test_gpus_of_one_hive_are_siblings(void) {
         world_clear(&w);
 }
 
+static void test_what_the_driver_told_of_a_card_is_kept_until_the_card_goes(void) {
+        if (skip_without_uevents())
+                return;
+        World w = world_of(&MOCK_H100, 1);
+        mock_attribute_set(w.mock, MOCK_H100.address, "vbios_version", "113-M3000100-102");
+        mock_attribute_set(w.mock, MOCK_H100.address, "mem_info_vram_total", "206141652992");
+        start_watch(&w);
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        mock_attribute_remove(w.mock, MOCK_H100.address, "vbios_version");
+        mock_attribute_remove(w.mock, MOCK_H100.address, "mem_info_vram_total");
+        mock_driver_set(w.mock, MOCK_H100.address, "vfio-pci");
+        mock_uevent(w.mock, "bind", &MOCK_H100, NULL);
+        WAIT_UNTIL(&w, has_driver(&w, MOCK_H100.address, "vfio-pci"));
+        g_assert_cmpstr(w.gpus[0].vbios, ==, "113-M3000100-102");
+        g_assert_cmpuint(w.gpus[0].vram_bytes, ==, 206141652992);
+        mock_device_remove(w.mock, MOCK_H100.address);
+        mock_uevent(w.mock, "remove", &MOCK_H100, NULL);
+        WAIT_UNTIL(&w, w.n_gpus == 0);
+        mock_device_add(w.mock, &MOCK_H100);
+        mock_uevent(w.mock, "add", &MOCK_H100, NULL);
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        g_assert_null(w.gpus[0].vbios);
+        g_assert_cmpuint(w.gpus[0].vram_bytes, ==, 0);
+        world_clear(&w);
+}
+
 int main(int argc, char **argv) {
         world_init(&argc, &argv);
 #define TEST(name) g_test_add_func("/udev-watch/" #name, test_##name)
@@ -354,6 +380,7 @@ int main(int argc, char **argv) {
         TEST(names_come_from_the_hardware_database_as_soon_as_there_is_one);
         TEST(what_no_event_tells_is_seen_at_the_next_look);
         TEST(gpus_of_one_hive_are_siblings);
+        TEST(what_the_driver_told_of_a_card_is_kept_until_the_card_goes);
 #undef TEST
         return g_test_run();
 }

@@ -106,6 +106,7 @@ static void draw_texts(GRand *random, GpuFacts *gpu) {
         draw_text(random, FACTS_WORD_MAX, &gpu->acs_missing_at);
         draw_text(random, FACTS_WORD_MAX, &gpu->power_state);
         draw_text(random, FACTS_WORD_MAX, &gpu->conventional_at);
+        draw_text(random, FACTS_WORD_MAX, &gpu->vbios);
         draw_list(random, 4, &gpu->reserved_regions);
         draw_list(random, 6, &gpu->reset_methods);
         draw_list(random, 4, &gpu->siblings);
@@ -131,6 +132,7 @@ static GpuFacts draw_gpu(GRand *random, PciAddress address) {
                 .kind = (PciKind) below(random, PCI_KIND_INTEGRATED + 1),
                 .interrupts = (Interrupts) below(random, INTERRUPTS_MESSAGES + 1),
                 .iommu_address_bits = below(random, 65),
+                .vram_bytes = (uint64_t) g_rand_int(random) << below(random, 32),
                 .sriov_vfs = below(random, 65536),
                 .is_virtual_function = coin(random),
                 .mdev_in_use = coin(random),
@@ -329,7 +331,7 @@ static void fill_gpu(GpuFacts *gpu) {
         g_autofree char *word = g_strnfill(FACTS_WORD_MAX + 1, 'w'), *text = g_strnfill(FACTS_TEXT_MAX + 1, 't');
         char **const words[] = { &gpu->driver, &gpu->iommu_group_type, &gpu->link_speed, &gpu->link_speed_max,
                                  &gpu->parent, &gpu->switch_address, &gpu->acs_missing_at, &gpu->power_state,
-                                 &gpu->conventional_at };
+                                 &gpu->conventional_at, &gpu->vbios };
         char **const texts[] = { &gpu->sysfs_path, &gpu->unreadable, &gpu->vendor_name, &gpu->device_name };
         for (size_t i = 0; i < ELEMENTS(words); i++)
                 g_assert_cmpint(text_set(words[i], word), ==, 0);

@@ -45,12 +45,13 @@ static GpuFacts full_gpu(void) {
                 .kind = PCI_KIND_ENDPOINT,
                 .interrupts = INTERRUPTS_MESSAGES,
                 .iommu_address_bits = 48,
+                .vram_bytes = 85899345920,
                 .sriov_vfs = 2,
         };
         char **const texts[] = {
                 &gpu.sysfs_path, &gpu.unreadable, &gpu.vendor_name, &gpu.device_name, &gpu.driver,
                 &gpu.iommu_group_type, &gpu.link_speed, &gpu.link_speed_max, &gpu.parent, &gpu.switch_address,
-                &gpu.acs_missing_at, &gpu.power_state, &gpu.conventional_at,
+                &gpu.acs_missing_at, &gpu.power_state, &gpu.conventional_at, &gpu.vbios,
         };
         for (size_t i = 0; i < ELEMENTS(texts); i++)
                 g_assert_cmpint(text_printf(texts[i], "text %zu", i), ==, 0);
@@ -115,6 +116,8 @@ static void test_a_change_of_any_fact_is_seen(void) {
                 case 32: copy.conventional_at[0] = 'x'; break;
                 case 33: copy.iommu_address_bits = 39; break;
                 case 34: copy.bars[1].unassigned = true; break;
+                case 35: copy.vram_bytes++; break;
+                case 36: copy.vbios[0] = 'x'; break;
                 default: changed = false;
                 }
                 g_assert_cmpint(gpu_facts_equal(&gpu, &copy), ==, !changed);

@@ -247,17 +247,22 @@ static void test_how_gpus_differ_is_told(void) {
         odd->bars[2].size = UINT64_C(64) << 30;
         g_assert_cmpint(text_set(&odd->link_speed_max, "16.0 GT/s PCIe"), ==, 0);
         gpu_of(w, "a", 1)->link_width = 8;
+        for (size_t i = 0; i < 3; i++) {
+                gpu_of(w, "a", i)->vram_bytes = UINT64_C(80) << 30;
+                g_assert_cmpint(text_printf(&gpu_of(w, "a", i)->vbios, "96.00.%zu", i / 2), ==, 0);
+        }
         pool_of(w, "training", "a b");
         _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
-        g_assert_cmpuint(counts.mixed.n, ==, 4);
+        g_assert_cmpuint(counts.mixed.n, ==, 5);        /* that b's memory is not known is no difference */
         g_assert_cmpstr(counts.mixed.items[0], ==,
                         "models differ: GH100 [H100 PCIe] 10de:2331 (3), GA100 [A100 PCIe 80GB] "
                         "10de:20b5 (1: b:0000:41:00.0)");
         g_assert_cmpstr(counts.mixed.items[1], ==,
                         "memory regions (BARs, in all) differ: 131088 MiB (3), 65552 MiB (1: "
                         "b:0000:41:00.0)");
-        g_assert_cmpstr(counts.mixed.items[2], ==, "PCIe link widths differ: x16 (3), x8 (1: a:0000:42:00.0)");
-        g_assert_cmpstr(counts.mixed.items[3], ==, "PCIe link speeds differ: 32.0 GT/s PCIe (3), 16.0 GT/s PCIe (1: "
+        g_assert_cmpstr(counts.mixed.items[2], ==, "VBIOS versions differ: 96.00.0 (2), 96.00.1 (1: a:0000:43:00.0)");
+        g_assert_cmpstr(counts.mixed.items[3], ==, "PCIe link widths differ: x16 (3), x8 (1: a:0000:42:00.0)");
+        g_assert_cmpstr(counts.mixed.items[4], ==, "PCIe link speeds differ: 32.0 GT/s PCIe (3), 16.0 GT/s PCIe (1: "
                                                    "b:0000:41:00.0)");
 }
 

@@ -427,11 +427,39 @@ static int read_mediated_devices(const Reading *reading) {
         return r;
 }
 
+static bool read_nvidia_information(const Reading *reading, char ret[static SYSFS_TEXT_MAX]) {
+        return sysfs_read_text(reading->sysfs, ret, SYSFS_TEXT_MAX, "proc/driver/nvidia/gpus/%s/information",
+                               reading->address) >= 0;
+}
+
+/* What AMD's and NVIDIA's drivers tell of the card. No verdict needs it, so that it cannot be read is no failure. */
+static int read_card(const Reading *reading) {
+        Sysfs sysfs = { .root = reading->sysfs->root, .progress = reading->sysfs->progress };
+        Reading quiet = *reading;
+        GpuFacts *gpu = reading->gpu;
+        char text[SYSFS_TEXT_MAX];
+        quiet.sysfs = &sysfs;
+        if (sysfs_read_number(&sysfs, &gpu->vram_bytes, DEVICE "mem_info_vram_total", reading->address) < 0)
+                gpu->vram_bytes = 0;
+        int r = STRING_OF(&quiet, "vbios_version", &gpu->vbios);
+        if (r < 0 || gpu->vbios || !read_nvidia_information(&quiet, text))
+                return r;
+
+        static const char key[] = "Video BIOS:";
+        char *line = strstr(text, key);
+        if (!line)
+                return 0;
+        line += strlen(key);
+        line += strspn(line, " \t");
+        line[strcspn(line, "\n")] = '\0';
+        /* "??.??.??.??.??" until somebody uses the card. */
+        return *line && !strchr(line, '?') ? text_set(&gpu->vbios, line) : 0;
+}
+
 /* NVIDIA's driver tells the minor number of its GPUs, and shows a folder for each MIG instance. */
 static int read_mig(const Reading *reading) {
         char text[SYSFS_TEXT_MAX];
-        if (sysfs_read_text(reading->sysfs, text, sizeof(text), "proc/driver/nvidia/gpus/%s/information",
-                            reading->address) < 0)
+        if (!read_nvidia_information(reading, text))
                 return 0;
         const char *line = strstr(text, "Device Minor:");
         unsigned minor;
@@ -458,7 +486,8 @@ static int read_uses(const Reading *reading) {
 
 static int read_gpu(const Reading *reading, DeviceReading *ret) {
         static int (*const parts[])(const Reading *) = {
-                read_identity, read_bridges, read_isolation, read_reset, read_link_state, read_uses, read_power,
+                read_identity, read_bridges, read_isolation, read_reset, read_link_state, read_uses, read_card,
+                read_power,
         };
         for (size_t i = 0; i < ELEMENTS(parts); i++) {
                 note_device(reading, reading->gpu->address);

@@ -11,6 +11,7 @@ static void watched_free(Watched *device) {
         gpu_facts_clear(&device->probed);
         free(device->vendor_name);
         free(device->device_name);
+        free(device->vbios);
         free(device);
 }
 
@@ -93,6 +94,14 @@ int watched_set_unreadable(Watched *device, const char *what) {
         return 0;
 }
 
+/* What only the host's driver tells of the card stays true when a VM has it. */
+static int keep_card(Watched *device, GpuFacts *fresh) {
+        if (fresh->vram_bytes != 0)
+                device->vram_bytes = fresh->vram_bytes;
+        fresh->vram_bytes = device->vram_bytes;
+        return fresh->vbios ? text_set(&device->vbios, fresh->vbios) : text_set(&fresh->vbios, device->vbios);
+}
+
 static int copy_holders(const GpuFacts *from, GpuFacts *to) {
         for (size_t i = 0; i < from->n_holders; i++) {
                 GpuHolder holder = from->holders[i];
@@ -111,6 +120,8 @@ int watched_merge(Watched *device) {
         GpuFacts *fresh = &device->fresh;
         const GpuFacts *probed = &device->probed;
         int r = copy_holders(probed, fresh);
+        if (r >= 0)
+                r = keep_card(device, fresh);
         if (r >= 0)
                 r = text_set(&fresh->acs_missing_at, probed->acs_missing_at);
         if (r >= 0)
@@ -140,7 +151,8 @@ void watched_set_gone(Watched *device) {
         device->due_us = 0;
         device->asking = false;
         device->ask_probe = true;
-        device->hive = 0;
+        device->hive = device->vram_bytes = 0;
+        (void) text_set(&device->vbios, NULL);
         (void) text_set(&device->vendor_name, NULL);
         (void) text_set(&device->device_name, NULL);
         gpu_facts_clear(&device->fresh);

@@ -16,7 +16,8 @@ typedef struct Watched {
         GpuFacts fresh;                 /* read, and waiting for the probe */
         GpuFacts probed;                /* only what the probe tells: holders, ACS, serial, config */
         char *vendor_name, *device_name;        /* as udev's events named it; for when there is no database here */
-        uint64_t hive;                  /* XGMI; kept when the driver that told it is gone */
+        uint64_t hive, vram_bytes;      /* XGMI, memory, VBIOS: kept when the driver that told it is gone */
+        char *vbios;
         uint64_t due_us;                /* to be read at, CLOCK_MONOTONIC; 0: nothing to do */
         bool known;                     /* .facts are filled */
         bool gone;                      /* udev or sysfs says so */
