@@ -135,6 +135,22 @@ bool fabric_has(const FabricSets *sets, const TextList *slots) {
         return set;
 }
 
+/* By the name that the hardware database has; where it has none, those that were sold with switches when this was
+ * written. */
+bool fabric_is_module(const GpuFacts *gpu) {
+        static const uint16_t modules[] = {
+                0x1db8,                                                 /* V100 SXM3 */
+                0x20b0, 0x20b2, 0x20b3, 0x20bd, 0x20f3,                 /* A100, A800 */
+                0x2324, 0x2329, 0x232c, 0x2330, 0x2335, 0x2337, 0x2338, 0x2339, /* H100, H800, H20, H200 */
+        };
+        if (gpu->identity.vendor != PCI_VENDOR_NVIDIA)
+                return false;
+        for (size_t i = 0; i < ELEMENTS(modules); i++)
+                if (gpu->identity.device == modules[i])
+                        return true;
+        return gpu->device_name && strstr(gpu->device_name, "SXM");
+}
+
 int fabric_of_facts(const NodeFacts *facts, FabricSets *ret) {
         FabricSets sets = {};
         int r = 0;

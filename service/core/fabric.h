@@ -39,6 +39,10 @@ int fabric_join(FabricSets *sets, const TextList *slots);
 /* Would fabric_join() change nothing? */
 bool fabric_has(const FabricSets *sets, const TextList *slots);
 
+/* Is it a module of a board (SXM), on which it may be linked through switches? NVLink itself cannot be read once a GPU
+ * is with vfio-pci, but what it is can. */
+bool fabric_is_module(const GpuFacts *gpu);
+
 /* What a node's facts tell now. 0 or -ENOMEM. */
 int fabric_of_facts(const NodeFacts *facts, FabricSets *ret);
 

@@ -88,6 +88,10 @@ bool pci_class_is_gpu(uint32_t class) {
         return c == 0x0300 || c == 0x0302 || c == 0x0380 || c == 0x1200;
 }
 
+bool pci_class_is_nvswitch(uint32_t class) {
+        return class >> 8 == 0x0680;
+}
+
 bool pci_class_is_bridge(uint32_t class) {
         return class >> 16 == 0x06;
 }

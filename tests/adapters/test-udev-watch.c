@@ -358,6 +358,63 @@ static void test_what_the_driver_told_of_a_card_is_kept_until_the_card_goes(void
         world_clear(&w);
 }
 
+#define NVSWITCH(address_)                                                                                      \
+        { .address = address_, .below = "pci0000:50/0000:50:01.0", .vendor = 0x10de, .device = 0x22a3,          \
+          .class = 0x068000, .driver = "nvidia-nvswitch", .group = 70 }
+
+static MockDevice module_at(const char *address) {
+        MockDevice gpu = MOCK_H100;
+        gpu.address = address;
+        gpu.device = 0x2330;
+        gpu.driver = "vfio-pci";                /* no driver that could tell of NVLink */
+        return gpu;
+}
+
+static void test_modules_of_a_board_with_switches_are_siblings(void) {
+        MockDevice beside = MOCK_H100;          /* a card in a slot of the same host */
+        beside.address = "0000:44:00.0";
+        MockDevice devices[] = { module_at("0000:41:00.0"), module_at("0000:42:00.0"), module_at("0000:43:00.0"),
+                                 beside, NVSWITCH("0000:51:00.0"), NVSWITCH("0000:52:00.0") };
+        World w = world_of(devices, ELEMENTS(devices));
+        start_watch(&w);
+        WAIT_UNTIL(&w, w.n_gpus == 4 && w.gpus[0].siblings.n == 2);
+        g_assert_cmpstr(w.gpus[0].siblings.items[0], ==, "0000:42:00.0");
+        g_assert_cmpstr(w.gpus[0].siblings.items[1], ==, "0000:43:00.0");
+        g_assert_cmpuint(w.gpus[2].siblings.n, ==, 2);
+        g_assert_cmpuint(w.gpus[3].siblings.n, ==, 0);
+        world_clear(&w);
+}
+
+static void test_modules_without_switches_are_not_known_to_be_linked(void) {
+        MockDevice other = NVSWITCH("0000:51:00.0");
+        other.vendor = 0x8086;
+        MockDevice devices[] = { module_at("0000:41:00.0"), module_at("0000:42:00.0"), other };
+        World w = world_of(devices, ELEMENTS(devices));
+        start_watch(&w);
+        WAIT_UNTIL(&w, w.n_gpus == 2);
+        g_assert_cmpuint(w.gpus[0].siblings.n, ==, 0);
+        world_clear(&w);
+}
+
+/* The driver goes, and with it what it told: the service that saw it remembers. */
+static void test_a_hive_outlives_its_driver(void) {
+        MockDevice a = MOCK_H100, b = MOCK_H100;
+        b.address = "0000:42:00.0";
+        MockDevice devices[] = { a, b };
+        World w = world_of(devices, 2);
+        mock_attribute_set(w.mock, a.address, "xgmi_hive_info/xgmi_hive_id", "9382");
+        mock_attribute_set(w.mock, b.address, "xgmi_hive_info/xgmi_hive_id", "9382");
+        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .recheck_us = 50000 });
+        WAIT_UNTIL(&w, w.n_gpus == 2);
+        g_assert_cmpuint(w.gpus[0].siblings.n, ==, 1);
+        mock_attribute_remove(w.mock, b.address, "xgmi_hive_info/xgmi_hive_id");
+        mock_driver_set(w.mock, b.address, "vfio-pci");
+        WAIT_UNTIL(&w, has_driver(&w, "0000:42:00.0", "vfio-pci"));
+        g_assert_cmpuint(w.gpus[0].siblings.n, ==, 1);
+        g_assert_cmpuint(w.gpus[1].siblings.n, ==, 1);
+        world_clear(&w);
+}
+
 int main(int argc, char **argv) {
         world_init(&argc, &argv);
 #define TEST(name) g_test_add_func("/udev-watch/" #name, test_##name)
@@ -380,6 +437,9 @@ int main(int argc, char **argv) {
         TEST(names_come_from_the_hardware_database_as_soon_as_there_is_one);
         TEST(what_no_event_tells_is_seen_at_the_next_look);
         TEST(gpus_of_one_hive_are_siblings);
+        TEST(modules_of_a_board_with_switches_are_siblings);
+        TEST(modules_without_switches_are_not_known_to_be_linked);
+        TEST(a_hive_outlives_its_driver);
         TEST(what_the_driver_told_of_a_card_is_kept_until_the_card_goes);
 #undef TEST
         return g_test_run();

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/fabric.h"
 #include "util/cleanup.h"
 
 static void watched_free(Watched *device) {
@@ -163,10 +164,16 @@ static bool is_shown(const Watched *device) {
         return device->known && !device->gone;
 }
 
-/* GPUs of one hive belong together: each lists the others. */
+/* GPUs of one hive, and the modules of a board with switches, belong together: each lists the others. */
+static bool are_linked(const Inventory *inventory, const Watched *a, const Watched *b) {
+        if (a->hive != 0 && a->hive == b->hive)
+                return true;
+        return inventory->has_nvswitch && fabric_is_module(&a->facts) && fabric_is_module(&b->facts);
+}
+
 static int find_siblings(const Inventory *inventory, const Watched *device, TextList *ret) {
         ARRAY_EACH(other, &inventory->devices) {
-                if (device->hive == 0 || *other == device || !is_shown(*other) || (*other)->hive != device->hive)
+                if (*other == device || !is_shown(*other) || !are_linked(inventory, device, *other))
                         continue;
                 char text[PCI_ADDRESS_TEXT_SIZE];
                 pci_address_to_text((*other)->address, text);

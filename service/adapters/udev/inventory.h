@@ -29,6 +29,7 @@ typedef struct Watched {
 
 typedef struct Inventory {
         ARRAY(Watched *) devices;       /* by address */
+        bool has_nvswitch;              /* as its modules are linked through these, whatever driver is there or not */
 } Inventory;
 
 void inventory_clear(Inventory *inventory);

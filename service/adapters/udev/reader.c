@@ -73,6 +73,14 @@ static bool must_skip(const ReadThread *thread, PciAddress address) {
         return false;
 }
 
+static bool is_nvswitch(const ReadThread *thread, PciAddress address, uint32_t class) {
+        GpuIdentity identity;
+        if (!pci_class_is_nvswitch(class))
+                return false;
+        gpu_identity_read(&thread->sysfs, address, &identity);
+        return identity.vendor == PCI_VENDOR_NVIDIA;
+}
+
 static int scan(ReadThread *thread, ReadResult *result) {
         TextList names = {};
         int r = sysfs_list(&thread->sysfs, &names, "sys/bus/pci/devices");
@@ -82,7 +90,10 @@ static int scan(ReadThread *thread, ReadResult *result) {
                 if (pci_address_from_text(names.items[i], &address) < 0 || must_skip(thread, address))
                         continue;
                 thread->progress.device = pci_address_pack(address);
-                if (pci_class_read(&thread->sysfs, address, &class) < 0 || !pci_class_is_gpu(class))
+                if (pci_class_read(&thread->sysfs, address, &class) < 0)
+                        continue;
+                result->has_nvswitch = result->has_nvswitch || is_nvswitch(thread, address, class);
+                if (!pci_class_is_gpu(class))
                         continue;
                 ScannedGpu gpu = { .class = class };
                 gpu_identity_read(&thread->sysfs, address, &gpu.identity);

@@ -43,6 +43,7 @@ typedef struct ReadResult {
         ReadJob job;
         int error;                      /* 0, or -errno: nothing below is filled */
         ARRAY(ScannedGpu) gpus;         /* READ_SCAN; by address */
+        bool has_nvswitch;              /* READ_SCAN: the host has a board of GPU modules with switches */
         DeviceReading device;           /* READ_DEVICE */
         NodeFacts host;                 /* READ_HOST; only the host's part */
 } ReadResult;

@@ -281,6 +281,7 @@ static void on_scanned(UdevWatch *watch, ReadResult *result) {
                           strerror(-result->error));
                 return;
         }
+        watch->inventory.has_nvswitch = watch->inventory.has_nvswitch || result->has_nvswitch;
         ARRAY_EACH(scanned, &result->gpus) {
                 Watched *device = add_gpu(watch, scanned->identity.address);
                 if (!device)
