@@ -81,7 +81,8 @@ static void tidy(Conductor *conductor, const Registry *registry) {
                 conductor->gpus_refusals = 0;
         if (conductor->proposed_fabric)
                 conductor->fabric_refusals = 0;
-        conductor->proposed_fabric = conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
+        conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
+        conductor->proposed_fabric = false;
 }
 
 static int compare_urgency(const void *a, const void *b) {

@@ -3,8 +3,8 @@
 
 /* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over
  * ends; VMs that are to run get a place, by priority; those of a node that is drained leave it, one by one, and come
- * home; GPUs that a pool's rule matches come into the pool; what a node tells of linked GPUs is written down, before its
- * driver is gone and with it the knowledge. It looks at the world as it is (no events to miss),
+ * home; GPUs that a pool's rule matches come into the pool; what a node tells of linked GPUs is written down, before
+ * its driver is gone and with it the knowledge. It looks at the world as it is (no events to miss),
  * proposes one entry at a time, and remembers nothing but when a VM that failed may be tried again; a new leader starts
  * anew. */
 

@@ -435,8 +435,8 @@ static int add_broken_set(const GpuView *view, size_t before, Blockers *ret) {
                 if (ret->items[i].code == BLOCKER_FABRIC)
                         return 0;
         Blocker blocker = { .code = BLOCKER_FABRIC };
-        int r = text_printf(&blocker.sentence, "it belongs to a set of %" PRIu32 " linked GPUs of which the one in slot "
-                            "%s is missing", view->set_size, view->set_missing);
+        int r = text_printf(&blocker.sentence, "it belongs to a set of %" PRIu32 " linked GPUs of which the one in "
+                            "slot %s is missing", view->set_size, view->set_missing);
         if (r >= 0)
                 r = text_printf(&blocker.remedy, "%s; or, if they may part, give the pool a rule that says so",
                                 blocker_code_remedy(BLOCKER_FABRIC));

@@ -102,8 +102,8 @@ const char *gpu_state_to_text(GpuState state);
  * has the GPU brings about. Appends nothing for a GPU that is absent. 0 or -ENOMEM. */
 int gpu_view_survey(const GpuView *view, Blockers *ret);
 
-/* The slots of all GPUs that go to one VM with this one, itself among them, in order: as a rule of its pool says, else as
- * its hardware tells now or told once. None: it goes alone. 0 or -ENOMEM. */
+/* The slots of all GPUs that go to one VM with this one, itself among them: as a rule of its pool says, else as its
+ * hardware tells now or told once. None: it goes alone. 0 or -ENOMEM. */
 int world_list_set(const World *world, const GpuView *view, TextList *ret);
 /* Where the other GPUs of its set are, or were seen last; those that nobody has seen are left out. */
 int world_list_siblings(const World *world, const GpuView *view, PciAddresses *ret);

@@ -85,10 +85,26 @@ static void print_pool_gpus(const Objects *objects, const PoolObject *pool, cons
         table_print(table, screen);
 }
 
+/* "4 of 2 GPUs, 1 of 8 GPUs"; "" where each goes by itself. */
+static char *sets_to_text(const Objects *objects, const PoolObject *pool) {
+        size_t n_gpus[GPUS_PER_NODE_MAX + 1] = {};
+        ARRAY_EACH(gpu, &objects->gpus) {
+                size_t size = gpu->siblings.n + 1;
+                if (text_equal(gpu->pool, pool->path) && size < ELEMENTS(n_gpus))
+                        n_gpus[size]++;
+        }
+        char *text = must_copy("");
+        for (size_t size = 2; size < ELEMENTS(n_gpus); size++)
+                if (n_gpus[size] > 0)
+                        must_append(&text, "%s%zu of %zu GPUs", *text ? ", " : "", (n_gpus[size] + size - 1) / size,
+                                    size);
+        return text;
+}
+
 static void print_pool(const Objects *objects, const PoolObject *pool, const Screen *screen) {
         _cleanup_free_ char *sentence = pool_to_sentence(objects, pool), *rules = rules_to_text(pool);
         _cleanup_free_ char *mixed = must_join(&pool->mixed, "; "), *at_risk = names_of(objects, &pool->at_risk);
-        _cleanup_free_ char *first = must_printf("pool %s: ", pool->name);
+        _cleanup_free_ char *first = must_printf("pool %s: ", pool->name), *sets = sets_to_text(objects, pool);
         screen_paragraph(screen, first, STYLE_TITLE, sentence);
         screen_fact(screen, "Usable", "%u of %u", pool->usable, pool->total);
         screen_fact(screen, "Free", "%u, at most %u on one node", pool->free, pool->largest_free);
@@ -98,6 +114,8 @@ static void print_pool(const Objects *objects, const PoolObject *pool, const Scr
         if (pool->max_in_use > 0)
                 screen_fact(screen, "At most", "%u in use at once", pool->max_in_use);
         screen_fact(screen, "Rules", "%s", *rules ? rules : "none: GPUs come in by hand");
+        if (*sets)
+                screen_fact(screen, "Linked sets", "%s; each goes to one VM whole", sets);
         screen_fact(screen, "GPUs differ", "%s", mixed);
         if (pool->survives > 0)
                 screen_fact(screen, "Survives", "the loss of %u node%s", pool->survives, plural(pool->survives));
@@ -220,7 +238,7 @@ static size_t count_matches(const Objects *objects, const Rules *rules) {
                 bool matches = false;
                 ARRAY_EACH(rule, rules)
                         matches = matches || rule_matches(rule, gpu->vendor_id, gpu->device_id,
-                                                          objects_name(objects, gpu->node));
+                                                          objects_name(objects, gpu->node), gpu->slot_path);
                 n += matches && text_equal(gpu->state, "present") && text_equal(gpu->pool, OBJECT_NONE);
         }
         return n;

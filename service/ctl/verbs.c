@@ -21,7 +21,7 @@ const Option global_options[] = {
 #define OPTION_PLACEMENT { "--placement", 0, "pack|spread", "fill one node first (pack), or be even (spread)" }
 #define OPTION_RESERVE { "--reserve", 0, "N", "GPUs kept free for failover" }
 #define OPTION_MAX_IN_USE { "--max-in-use", 0, "N", "the most GPUs in use at once, as by a licence; 0: no limit" }
-#define OPTION_MATCH { "--match", 0, "VENDOR[:DEVICE][@NODE]", "GPUs that come in by themselves; may be given again" }
+#define OPTION_MATCH { "--match", 0, "RULE", "GPUs that come in by themselves; may be given again" }
 #define OPTION_PRIORITY { "--priority", 0, "N", "the higher is placed first (50)" }
 #define OPTION_RESTART { "--restart", 0, "always|on-failure|never", "what happens when it ends by itself (on-failure)" }
 #define OPTION_PREFER { "--prefer", 0, "NODE", "where it should rather run; may be given again, the best first" }
@@ -121,8 +121,10 @@ const Verb verbs[] = {
           "  gpupoolctl pool show training", verb_pool_show },
         { "pool", "create", "NAME [GPU]... [OPTION]...", 1, WORDS_ANY, pool_create_options,
           "make a pool, and put GPUs in",
-          "A pool is a name for GPUs on all nodes. --match puts in every GPU of that vendor and device, now and\n"
-          "later; both are patterns (10de:* is all of NVIDIA). GPUs that are named are put in now.\n\n"
+          "A pool is a name for GPUs on all nodes. --match puts in every GPU that a rule matches, now and later. A\n"
+          "rule is VENDOR[:DEVICE][@NODE][=SET]; the first three are patterns (10de:* is all of NVIDIA), and SET says\n"
+          "which of them go to one VM together, where the hardware does not tell it: board (all of a node), alone, or\n"
+          "slots joined by +. GPUs that are named are put in now.\n\n"
           "  gpupoolctl pool create training --match 10de:2331\n"
           "  gpupoolctl pool create edge a:0000:41:00.0 b:0000:41:00.0 --reserve 1", verb_pool_create },
         { "pool", "add", "POOL GPU...", 2, WORDS_ANY, NULL, "put GPUs into a pool",
@@ -134,7 +136,8 @@ const Verb verbs[] = {
         { "pool", "rules", "POOL [--match ...]... | --none", 1, 1, pool_rules_options,
           "set which GPUs come in by themselves",
           "The rules given replace the present ones; without any, the present ones are shown.\n\n"
-          "  gpupoolctl pool rules training --match 10de:2331 --match '10de:2336@gpu-*'", verb_pool_rules },
+          "  gpupoolctl pool rules training --match 10de:2331 --match '10de:2336@gpu-*'\n"
+          "  gpupoolctl pool rules hgx --match '10de:2330=board'", verb_pool_rules },
         { "pool", "policy", "POOL [OPTION]...", 1, 1, pool_policy_options, "set how a pool's GPUs are given out",
           "What is not given stays as it is. No running VM is touched.\n\n"
           "  gpupoolctl pool policy training --placement spread --reserve 2", verb_pool_policy },

@@ -102,11 +102,29 @@ static void test_a_rule_reads_as_it_is_written(void) {
         hold_rule("10de@a", "10de:*@a");
         hold_rule("@a", "*:*@a");
         hold_rule("*:*", "*:*");
+        hold_rule("10de:2330=board", "10de:2330=board");
+        hold_rule("10de:20f1@gpu-*=alone", "10de:20f1@gpu-*=alone");
+        hold_rule("*:*=pci0000:40/01.0/00.0+pci0000:40/03.0/00.0", "*:*=pci0000:40/01.0/00.0+pci0000:40/03.0/00.0");
+        hold_rule("10de:2330=", NULL);
+        hold_rule("10de:2330=2", NULL);
+        hold_rule("=board", NULL);
         hold_rule("", NULL);
         hold_rule(":", NULL);
         hold_rule("10de:2331:1", NULL);
         hold_rule("10de:2331@", NULL);
         hold_rule("10de:2331@a@b", NULL);
+}
+
+static void test_a_rule_with_slots_brings_in_what_is_in_them(void) {
+        Pairs rule = {};
+        char *problem = NULL;
+        g_assert_cmpint(rule_from_text("10de:*=pci0000:40/01.0/00.0+pci0000:40/03.0/00.0", &rule, &problem), ==, 0);
+        g_assert_true(rule_matches(&rule, 0x10de, 0x2331, "a", "pci0000:40/01.0/00.0"));
+        g_assert_true(rule_matches(&rule, 0x10de, 0x2331, "a", "pci0000:40/03.0/00.0"));
+        g_assert_false(rule_matches(&rule, 0x10de, 0x2331, "a", "pci0000:40/03.0"));
+        g_assert_false(rule_matches(&rule, 0x10de, 0x2331, "a", ""));
+        g_assert_false(rule_matches(&rule, 0x1002, 0x2331, "a", "pci0000:40/01.0/00.0"));
+        rule_clear(&rule);
 }
 
 static void test_distance_counts_letters_to_change(void) {
@@ -147,6 +165,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/ctl/words/a number is whole and within its limits",
                         test_a_number_is_whole_and_within_its_limits);
         g_test_add_func("/ctl/words/a rule reads as it is written", test_a_rule_reads_as_it_is_written);
+        g_test_add_func("/ctl/words/a rule with slots brings in what is in them",
+                        test_a_rule_with_slots_brings_in_what_is_in_them);
         g_test_add_func("/ctl/words/distance counts letters to change", test_distance_counts_letters_to_change);
         g_test_add_func("/ctl/words/a word of another kind is not near", test_a_word_of_another_kind_is_not_near);
         g_test_add_func("/ctl/words/every verb has help with an example", test_every_verb_has_help_with_an_example);

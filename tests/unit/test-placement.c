@@ -354,8 +354,8 @@ static void test_linked_gpus_go_whole(void) {
         vm_of(w, "one", "training", 1);
         ASSERT_PLACE(w, "bert", "a: 41 42");
         ASSERT_PLACE(w, "one", "linked-sets");
-        ASSERT_REASONS(w, "one", "a", "linked-sets: the GPUs of training are linked in sets that go to one VM whole: not "
-                                      "exactly 1 of them");
+        ASSERT_REASONS(w, "one", "a", "linked-sets: the GPUs of training are linked in sets that go to one VM whole: "
+                                      "not exactly 1 of them");
         Placement placement = place(w, "one", PLACEMENT_NO_ROOM);
         g_assert_cmpstr(placement.summary, ==,
                         "vm one waits: on a the GPUs of training are linked in sets that go to one VM whole: not "
