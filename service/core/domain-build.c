@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/domain-internal.h"
@@ -32,16 +33,11 @@ static int set_child(xmlNode *root, const char *name, const char *content) {
         return node->children ? 0 : -ENOMEM;
 }
 
-static bool is_ours(const xmlNode *node) {
-        return node->type == XML_ELEMENT_NODE && node->ns && node->ns->href &&
-               strcmp((const char *) node->ns->href, METADATA_NAMESPACE) == 0;
-}
-
 /* A mark that came with the XML (from a domain that runs, or forged) is not ours to trust. */
 static void remove_marks(xmlNode *metadata) {
         for (xmlNode *node = metadata->children, *next; node; node = next) {
                 next = node->next;
-                if (is_ours(node)) {
+                if (node_is_ours(node)) {
                         xmlUnlinkNode(node);
                         xmlFreeNode(node);
                 }
@@ -107,16 +103,54 @@ static bool places_memory(const xmlNode *root) {
                (vcpu && (element_attribute(vcpu, "cpuset") || element_attribute_is(vcpu, "placement", "auto")));
 }
 
+/* How many CPUs "0-15,32-47" has; 0: it is no such list. */
+static uint64_t count_cpus(const char *list) {
+        uint64_t n = 0;
+        while (*list) {
+                char *end;
+                if (*list < '0' || *list > '9')
+                        return 0;
+                unsigned long first = strtoul(list, &end, 10), last = first;
+                if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+                        last = strtoul(end + 1, &end, 10);
+                if (last < first || (*end && *end != ','))
+                        return 0;
+                n += last - first + 1;
+                list = *end ? end + 1 : end;
+        }
+        return n;
+}
+
+/* The processors may go to any CPU of the GPUs' node, if it has one for each: crowded near the GPUs is worse than far
+ * from them. A guest that has nodes of its own is not all in one place. */
+static int set_cpus(xmlNode *root, const char *cpus) {
+        uint64_t n;
+        int r = domain_read_vcpus(root, &n);
+        if (r < 0)
+                return r;
+        if (n == 0 || count_cpus(cpus) < n || element_child(element_child(root, "cpu"), "numa"))
+                return 0;
+        xmlNode *vcpu = element_child(root, "vcpu");
+        if (!vcpu) {
+                vcpu = add_beside(root, "memory", "vcpu");
+                if (vcpu)
+                        xmlNodeSetContent(vcpu, (const xmlChar *) "1");
+        }
+        return element_set(vcpu, "cpuset", cpus);
+}
+
 /* "preferred": a node short of memory makes a slower VM, where "strict" would make one that cannot start, or that the
  * kernel ends later; after a failover that is the worse of the two. */
-static int set_numa(xmlNode *root, int numa_node) {
+static int set_numa(xmlNode *root, int numa_node, const char *cpus) {
         if (numa_node < 0 || places_memory(root))
                 return 0;
         char nodeset[16];
         snprintf(nodeset, sizeof(nodeset), "%i", numa_node);
         xmlNode *memory = element_add(add_beside(root, "memory", "numatune"), "memory", NULL);
         int r = element_set(memory, "mode", "preferred");
-        return r == 0 ? element_set(memory, "nodeset", nodeset) : r;
+        if (r == 0)
+                r = element_set(memory, "nodeset", nodeset);
+        return r == 0 && cpus ? set_cpus(root, cpus) : r;
 }
 
 static int write_document(xmlDoc *document, char **ret) {
@@ -148,6 +182,10 @@ int domain_xml_build(const char *xml, size_t size, const DomainBuild *build, cha
         if (!element_is(root, "domain"))
                 return -EINVAL;
 
+        DomainWishes wishes;
+        if (domain_read_wishes(root, &wishes))
+                return -EINVAL;
+
         char uuid[UUID_TEXT_SIZE];
         id_to_uuid(build->vm.bytes, uuid);
         r = set_child(root, "uuid", uuid);
@@ -158,9 +196,9 @@ int domain_xml_build(const char *xml, size_t size, const DomainBuild *build, cha
         if (r == 0)
                 r = set_lifecycle(root);
         if (r == 0)
-                r = set_numa(root, build->numa_node);
+                r = set_numa(root, build->numa_node, build->numa_cpus);
         if (r == 0)
-                r = domain_add_gpus(root, build, reterr_sentence);
+                r = domain_add_gpus(root, build, &wishes, reterr_sentence);
         if (r == DOMAIN_BUILD_OK)
                 r = domain_set_window(root, build, reterr_sentence);
         return r == DOMAIN_BUILD_OK ? write_document(document, ret) : r;
@@ -196,7 +234,7 @@ static const xmlNode *find_mark(const xmlNode *root, bool *ret_several) {
         const xmlNode *metadata = element_child(root, "metadata"), *found = NULL;
         *ret_several = false;
         for (const xmlNode *node = metadata ? metadata->children : NULL; node; node = node->next) {
-                if (!is_ours(node))
+                if (!node_is_ours(node))
                         continue;
                 *ret_several = found != NULL;
                 found = node;

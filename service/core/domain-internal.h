@@ -14,9 +14,23 @@ int domain_size_to_bytes(const char *number, const char *unit, uint64_t *ret);
 int domain_read_memory(const xmlNode *root, uint64_t *ret_bytes);
 /* os/type's machine; NULL where libvirt chooses. Borrowed. */
 const char *domain_machine(const xmlNode *root);
+/* How many processors it has, by <vcpu>; 0: that is no number. 0 or -ENOMEM. */
+int domain_read_vcpus(const xmlNode *root, uint64_t *ret);
 /* <devices>, made where it is not there. NULL: out of memory. */
 xmlNode *domain_devices(xmlNode *root);
 
+/* An element of our namespace. */
+bool node_is_ours(const xmlNode *node);
+
+#define WISHES_NAME "gpus"
+typedef struct DomainWishes {
+        bool rom_off;                   /* the guest sees no option ROM of its GPUs */
+        bool flat;                      /* nor which of them share a switch of the host */
+} DomainWishes;
+
+/* What the metadata asks of the GPUs. NULL; else the attribute that says what it cannot, or that is not known. */
+const char *domain_read_wishes(const xmlNode *root, DomainWishes *ret);
+
 /* Each returns a DomainBuildVerdict, with a sentence where it is a refusal; -EINVAL or -ENOMEM. */
-int domain_add_gpus(xmlNode *root, const DomainBuild *build, char **reterr_sentence);
+int domain_add_gpus(xmlNode *root, const DomainBuild *build, const DomainWishes *wishes, char **reterr_sentence);
 int domain_set_window(xmlNode *root, const DomainBuild *build, char **reterr_sentence);

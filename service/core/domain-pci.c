@@ -113,14 +113,10 @@ static bool find_port_place(const GuestPlaces *places, GuestPlace *ret, uint32_t
         return false;
 }
 
-/* True with a place behind a new root port, false: there is no room for one; or -ENOMEM. libvirt numbers a port's
- * chassis like its index. */
-static int add_root_port(GuestPlaces *places, xmlNode *devices, GuestPlace *ret) {
-        GuestPlace port;
-        uint32_t function;
-        if (places->next_bus > GUEST_BUS_MAX || !find_port_place(places, &port, &function))
-                return false;
-
+/* A port at @at, which opens the next bus: *ret is the first place on it. libvirt numbers a port's chassis like its
+ * index. */
+static int add_port(GuestPlaces *places, xmlNode *devices, const char *model, GuestPlace at, uint32_t function,
+                    bool multifunction, GuestPlace *ret) {
         char index[16];
         snprintf(index, sizeof(index), "%" PRIu32, places->next_bus);
         xmlNode *controller = element_add(devices, "controller", NULL);
@@ -128,12 +124,25 @@ static int add_root_port(GuestPlaces *places, xmlNode *devices, GuestPlace *ret)
         if (r == 0)
                 r = element_set(controller, "index", index);
         if (r == 0)
-                r = element_set(controller, "model", "pcie-root-port");
+                r = element_set(controller, "model", model);
         if (r == 0)
-                r = add_guest_address(controller, port, function, function == 0);
+                r = add_guest_address(controller, at, function, multifunction);
         if (r < 0)
                 return r;
         *ret = (GuestPlace) { .bus = places->next_bus++ };
+        return 0;
+}
+
+/* True with a place behind a new root port, and @n_more buses left for what comes behind it; false: there is no room;
+ * or -ENOMEM. */
+static int add_root_port(GuestPlaces *places, xmlNode *devices, size_t n_more, GuestPlace *ret) {
+        GuestPlace port;
+        uint32_t function;
+        if (places->next_bus + n_more > GUEST_BUS_MAX || !find_port_place(places, &port, &function))
+                return false;
+        int r = add_port(places, devices, "pcie-root-port", port, function, function == 0, ret);
+        if (r < 0)
+                return r;
         places->n_ports++;
         return true;
 }
@@ -149,7 +158,7 @@ static bool take_slot(GuestPlaces *places, GuestPlace *ret) {
         return false;
 }
 
-static int add_hostdev(xmlNode *devices, PciAddress host, xmlNode **ret) {
+static int add_hostdev(xmlNode *devices, PciAddress host, const DomainWishes *wishes, xmlNode **ret) {
         xmlNode *hostdev = element_add(devices, "hostdev", NULL);
         int r = element_set(hostdev, "mode", "subsystem");
         if (r == 0)
@@ -159,6 +168,8 @@ static int add_hostdev(xmlNode *devices, PciAddress host, xmlNode **ret) {
         if (r == 0)
                 r = set_address(element_add(element_add(hostdev, "source", NULL), "address", NULL),
                                 host.domain, host.bus, host.device, host.function);
+        if (r == 0 && wishes->rom_off)
+                r = element_set(element_add(hostdev, "rom", NULL), "bar", "off");
         *ret = hostdev;
         return r;
 }
@@ -190,24 +201,12 @@ static int refuse_place(const GuestPlaces *places, size_t n_gpus, char **reterr_
         return r < 0 ? r : DOMAIN_BUILD_NO_PLACE;
 }
 
-/* 1: done, 0: there is no room; -EINVAL or -ENOMEM. */
-static int add_gpu(xmlNode *devices, GuestPlaces *places, const DomainGpu *gpu) {
-        if (!is_one_card(gpu))
-                return -EINVAL;
-
+/* The guest finds a card by its function 0, and drivers know the others by their numbers. */
+static int add_card(xmlNode *devices, const DomainGpu *gpu, GuestPlace place, const DomainWishes *wishes) {
         xmlNode *hostdev;
-        if (!places->pcie && gpu->n_functions == 1) {
-                int r = add_hostdev(devices, gpu->functions[0], &hostdev);      /* libvirt places it */
-                return r < 0 ? r : 1;
-        }
-        GuestPlace place = {};
-        int r = places->pcie ? add_root_port(places, devices, &place) : take_slot(places, &place);
-        if (r <= 0)
-                return r;
         for (size_t i = 0; i < gpu->n_functions; i++) {
-                /* The guest finds a card by its function 0, and drivers know the others by their numbers. */
                 uint32_t function = gpu->functions[0].function == 0 ? gpu->functions[i].function : (uint32_t) i;
-                r = add_hostdev(devices, gpu->functions[i], &hostdev);
+                int r = add_hostdev(devices, gpu->functions[i], wishes, &hostdev);
                 if (r == 0)
                         r = add_guest_address(hostdev, place, function, i == 0 && gpu->n_functions > 1);
                 if (r < 0)
@@ -216,7 +215,77 @@ static int add_gpu(xmlNode *devices, GuestPlaces *places, const DomainGpu *gpu) 
         return 1;
 }
 
-int domain_add_gpus(xmlNode *root, const DomainBuild *build, char **reterr_sentence) {
+/* 1: done, 0: there is no room; -EINVAL or -ENOMEM. */
+static int add_gpu(xmlNode *devices, GuestPlaces *places, const DomainGpu *gpu, const DomainWishes *wishes) {
+        if (!is_one_card(gpu))
+                return -EINVAL;
+
+        xmlNode *hostdev;
+        if (!places->pcie && gpu->n_functions == 1) {
+                int r = add_hostdev(devices, gpu->functions[0], wishes, &hostdev);      /* libvirt places it */
+                return r < 0 ? r : 1;
+        }
+        GuestPlace place = {};
+        int r = places->pcie ? add_root_port(places, devices, 0, &place) : take_slot(places, &place);
+        return r > 0 ? add_card(devices, gpu, place, wishes) : r;
+}
+
+/* ---- a switch for those that share one of the host's, so that the guest sees who is close to whom
+ *
+ *      root port ── upstream port ─┬─ downstream port, slot 0 ── GPU
+ *                                  └─ downstream port, slot 1 ── GPU
+ */
+
+static bool are_below_one_switch(const DomainGpu *a, const DomainGpu *b) {
+        return a->host_switch && text_equal(a->host_switch, b->host_switch);
+}
+
+static size_t count_below_switch_of(const DomainBuild *build, size_t gpu) {
+        size_t n = 0;
+        for (size_t i = 0; i < build->n_gpus; i++)
+                n += are_below_one_switch(build->gpus + gpu, build->gpus + i);
+        return n;
+}
+
+static bool is_first_below_its_switch(const DomainBuild *build, size_t gpu) {
+        for (size_t i = 0; i < gpu; i++)
+                if (are_below_one_switch(build->gpus + gpu, build->gpus + i))
+                        return false;
+        return true;
+}
+
+/* All @n GPUs of the host's switch above the @first of them. 1: done, 0: there is no room; -EINVAL or -ENOMEM. */
+static int add_switch(xmlNode *devices, GuestPlaces *places, const DomainBuild *build, size_t first, size_t n,
+                      const DomainWishes *wishes) {
+        GuestPlace above, below, place;
+        int r = add_root_port(places, devices, n + 1, &above);
+        if (r <= 0)
+                return r;
+        r = add_port(places, devices, "pcie-switch-upstream-port", above, 0, false, &below);
+        for (size_t i = first; r >= 0 && i < build->n_gpus; i++) {
+                const DomainGpu *gpu = build->gpus + i;
+                if (!are_below_one_switch(build->gpus + first, gpu))
+                        continue;
+                if (!is_one_card(gpu))
+                        return -EINVAL;
+                r = add_port(places, devices, "pcie-switch-downstream-port", below, 0, false, &place);
+                below.slot++;
+                if (r >= 0)
+                        r = add_card(devices, gpu, place, wishes);
+        }
+        return r < 0 ? r : 1;
+}
+
+/* The @i-th GPU, with those that share its switch where it is the first of several. As above. */
+static int add_gpu_or_switch(xmlNode *devices, GuestPlaces *places, const DomainBuild *build, size_t i,
+                             const DomainWishes *wishes) {
+        size_t n = wishes->flat || !places->pcie ? 0 : count_below_switch_of(build, i);
+        if (n < 2 || n > GUEST_SLOTS)
+                return add_gpu(devices, places, build->gpus + i, wishes);
+        return is_first_below_its_switch(build, i) ? add_switch(devices, places, build, i, n, wishes) : 1;
+}
+
+int domain_add_gpus(xmlNode *root, const DomainBuild *build, const DomainWishes *wishes, char **reterr_sentence) {
         if (build->n_gpus == 0)
                 return DOMAIN_BUILD_OK;
         if (build->n_gpus > GPUS_PER_VM_MAX)
@@ -227,7 +296,7 @@ int domain_add_gpus(xmlNode *root, const DomainBuild *build, char **reterr_sente
                 return -ENOMEM;
         GuestPlaces places = find_guest_places(root);
         for (size_t i = 0; i < build->n_gpus; i++) {
-                int r = add_gpu(devices, &places, &build->gpus[i]);
+                int r = add_gpu_or_switch(devices, &places, build, i, wishes);
                 if (r < 0)
                         return r;
                 if (r == 0)

@@ -230,7 +230,7 @@ static int read_hard_limit(const xmlNode *root, DomainXml *domain) {
         return 0;
 }
 
-static int read_vcpus(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
+int domain_read_vcpus(const xmlNode *root, uint64_t *ret) {
         const xmlNode *node = element_child(root, "vcpu");
         uint64_t n = 1;
         if (node) {
@@ -241,6 +241,15 @@ static int read_vcpus(const xmlNode *root, DomainXml *domain, char **reterr_sent
                 if (text_to_u64((const char *) number, 10, &n) < 0)
                         n = 0;
         }
+        *ret = n;
+        return 0;
+}
+
+static int read_vcpus(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
+        uint64_t n;
+        int r = domain_read_vcpus(root, &n);
+        if (r < 0)
+                return r;
         if (n == 0 || n > DOMAIN_VCPUS_MAX)
                 return refuse(reterr_sentence, DOMAIN_XML_BAD_VCPU,
                               "The number in <vcpu> is not one of 1 to %u: write how many processors the VM gets.",
@@ -393,6 +402,16 @@ static int check_command_line(const xmlNode *root, char **reterr_sentence) {
         return DOMAIN_XML_OK;
 }
 
+static int check_wishes(const xmlNode *root, char **reterr_sentence) {
+        DomainWishes wishes;
+        const char *bad = domain_read_wishes(root, &wishes);
+        if (!bad)
+                return DOMAIN_XML_OK;
+        return refuse(reterr_sentence, DOMAIN_XML_BAD_WISH,
+                      "What <gpus %.40s> in the metadata asks for is not known: it may have rom (on, off) and topology "
+                      "(host, flat).", bad);
+}
+
 /* DOMAIN_XML_OK is 0, so each step's "not zero" is a refusal or an error, and ends it. */
 static int read_domain(const xmlNode *root, const PciAddress *gpus, size_t n_gpus, DomainXml *domain,
                        char **reterr_sentence) {
@@ -418,6 +437,8 @@ static int read_domain(const xmlNode *root, const PciAddress *gpus, size_t n_gpu
                 r = check_host_devices(root, gpus, n_gpus, reterr_sentence);
         if (r == DOMAIN_XML_OK)
                 r = check_command_line(root, reterr_sentence);
+        if (r == DOMAIN_XML_OK)
+                r = check_wishes(root, reterr_sentence);
         return r == DOMAIN_XML_OK ? read_paths(root, domain) : r;
 }
 

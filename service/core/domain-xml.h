@@ -40,6 +40,7 @@ typedef enum DomainXmlVerdict {
         DOMAIN_XML_GPU_HOSTDEV,         /* a host device that is a GPU of the cluster, or a function of its card */
         DOMAIN_XML_MEDIATED_DEVICE,     /* a slice of a device: GPUs are given whole */
         DOMAIN_XML_BACK_DOOR,           /* QEMU's command line used to pass a host device */
+        DOMAIN_XML_BAD_WISH,            /* what the metadata asks of its GPUs is not what can be asked for */
 } DomainXmlVerdict;
 
 /* What the registry and placement need to know of it. */
@@ -71,6 +72,7 @@ typedef struct DomainGpu {
         const PciAddress *functions;    /* borrowed; 1 to 8, ascending */
         size_t n_functions;
         const GpuBar *bars;             /* borrowed; PCI_BARS of them, or NULL: unknown */
+        const char *host_switch;        /* borrowed; address of the host's PCIe switch above it, or NULL: none */
 } DomainGpu;
 
 typedef struct DomainBuild {
@@ -82,6 +84,7 @@ typedef struct DomainBuild {
         const DomainGpu *gpus;
         size_t n_gpus;                  /* 0 to GPUS_PER_VM_MAX; 0 to have libvirt check the XML at all */
         int numa_node;                  /* where all its GPUs are, on a host of several; -1: leave memory alone */
+        const char *numa_cpus;          /* borrowed; the CPUs of that node, "0-15,32-47"; NULL: leave them alone */
         uint32_t address_bits;          /* of the host's CPU; 0 unknown */
 } DomainBuild;
 
@@ -92,9 +95,14 @@ typedef enum DomainBuildVerdict {
 } DomainBuildVerdict;
 
 /* Makes of XML that was checked what libvirt starts: name, UUID, the mark of the cluster, "destroy" for poweroff and
- * crash, because restarting is the cluster's; then the GPUs in their order, each behind a root port of its own where
- * the machine has PCI Express, and room for their memory regions where the firmware would not make it by itself.
+ * crash, because restarting is the cluster's; memory and processors near the GPUs; then the GPUs in their order, each
+ * behind a root port of its own where the machine has PCI Express, those that share a switch of the host behind a
+ * switch of the guest, and room for their memory regions where the firmware would not make it by itself.
  * Everything else stays as it was, and what the XML says of these things is not overruled.
+ *
+ * What cannot be said in libvirt's words the XML may ask for in ours, below <metadata>:
+ *      <gpus xmlns="https://gpupool.org/xmlns/vm/1" rom="off" topology="flat"/>
+ * rom: whether the guest sees the cards' option ROMs ("on"); topology: whether it sees which share a switch ("host").
  *
  * Returns a DomainBuildVerdict, -EINVAL (the XML or the functions are not what they were promised to be), or -ENOMEM.
  * Fills *ret only with DOMAIN_BUILD_OK; sets *reterr_sentence (owned by the caller) with every other verdict. */

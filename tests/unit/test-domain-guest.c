@@ -130,6 +130,79 @@ static void test_the_users_own_ports_and_host_devices_stay_where_they_are(void) 
         g_assert_cmpuint(count(built.xml, "index=\"2\""), ==, 1);
 }
 
+#define SWITCH "0000:40:00.0"
+
+/* GPUs at buses 0x61, 0x62 ... of the host, each with the switch above it, or NULL. */
+static Built build_below(const char *xml, const char *const *switches, size_t n) {
+        static PciAddress functions[GPUS_PER_VM_MAX];
+        DomainGpu gpus[GPUS_PER_VM_MAX];
+        Built built = {};
+        for (size_t i = 0; i < n; i++) {
+                functions[i] = (PciAddress) { .bus = (uint8_t) (0x61 + i) };
+                gpus[i] = (DomainGpu) { functions + i, 1, small_bars, switches[i] };
+        }
+        DomainBuild build = { .gpus = gpus, .n_gpus = n, .numa_node = -1, .address_bits = 46 };
+        built.verdict = domain_xml_build(xml, strlen(xml), &build, &built.xml, &built.sentence);
+        return built;
+}
+
+#define PORT(index, model) "<controller type=\"pci\" index=\"" index "\" model=\"pcie-" model "\">"
+
+static void test_gpus_below_one_switch_of_the_host_stand_below_one_of_the_guest(void) {
+        static const char *const switches[] = { NULL, SWITCH, "0000:80:00.0", SWITCH };
+        _cleanup_(built_clear) Built built = build_below(Q35_SEABIOS, switches, 4);
+        g_assert_cmpint(built.verdict, ==, DOMAIN_BUILD_OK);
+        g_assert_nonnull(strstr(built.xml,
+                PORT("1", "root-port") ADDRESS("0x00", "0x10", "0x0") " multifunction=\"on\"/></controller>"
+                HOSTDEV("0x61", "0x0") ADDRESS("0x01", "0x00", "0x0") "/></hostdev>"
+                PORT("2", "root-port") ADDRESS("0x00", "0x10", "0x1") "/></controller>"
+                PORT("3", "switch-upstream-port") ADDRESS("0x02", "0x00", "0x0") "/></controller>"
+                PORT("4", "switch-downstream-port") ADDRESS("0x03", "0x00", "0x0") "/></controller>"
+                HOSTDEV("0x62", "0x0") ADDRESS("0x04", "0x00", "0x0") "/></hostdev>"
+                PORT("5", "switch-downstream-port") ADDRESS("0x03", "0x01", "0x0") "/></controller>"
+                HOSTDEV("0x64", "0x0") ADDRESS("0x05", "0x00", "0x0") "/></hostdev>"
+                PORT("6", "root-port") ADDRESS("0x00", "0x10", "0x2") "/></controller>"
+                HOSTDEV("0x63", "0x0") ADDRESS("0x06", "0x00", "0x0") "/></hostdev></devices>"));
+}
+
+static void test_a_guest_without_pcie_or_that_wants_none_has_no_switch(void) {
+        static const char *const switches[] = { SWITCH, SWITCH };
+        static const char flat[] =
+                "<domain type='kvm'><name>a</name><metadata><gpus xmlns='https://gpupool.org/xmlns/vm/1' "
+                "topology='flat'/></metadata><memory>1024</memory><os><type machine='q35'>hvm</type></os></domain>";
+        static const char pc[] = "<domain type='kvm'><name>a</name><memory>1024</memory><os><type "
+                                 "machine='pc-i440fx-7.2'>hvm</type></os></domain>";
+        _cleanup_(built_clear) Built a = build_below(flat, switches, 2), b = build_below(pc, switches, 2);
+        g_assert_cmpint(a.verdict, ==, DOMAIN_BUILD_OK);
+        g_assert_cmpint(b.verdict, ==, DOMAIN_BUILD_OK);
+        g_assert_null(strstr(a.xml, "switch"));
+        g_assert_null(strstr(b.xml, "switch"));
+        g_assert_cmpuint(count(a.xml, "pcie-root-port"), ==, 2);
+}
+
+static void test_as_many_gpus_as_fit_below_a_switch_find_their_places(void) {
+        const char *switches[GPUS_PER_VM_MAX];
+        for (size_t i = 0; i < GPUS_PER_VM_MAX; i++)
+                switches[i] = i % 2 ? "a" : "b";
+        _cleanup_(built_clear) Built full = build_below(Q35_SEABIOS, switches, GPUS_PER_VM_MAX);
+        g_assert_cmpuint(count(full.xml, "pcie-switch-upstream-port"), ==, 2);
+        g_assert_cmpuint(count(full.xml, "pcie-switch-downstream-port"), ==, GPUS_PER_VM_MAX);
+        g_assert_cmpuint(count(full.xml, "slot=\"0x1f\""), ==, 2);
+        for (size_t i = 0; i < 33; i++)
+                switches[i] = "a";
+        _cleanup_(built_clear) Built more = build_below(Q35_SEABIOS, switches, 33);     /* no such switch has so many */
+        g_assert_cmpuint(count(more.xml, "pcie-root-port"), ==, 33);
+
+        static const char ends_at_bus_250[] =
+                "<domain type='kvm'><name>a</name><memory>1024</memory><os><type machine='q35'>hvm</type></os><devices>"
+                "<controller type='pci' index='251' model='pcie-root-port'/></devices></domain>";
+        _cleanup_(built_clear) Built two = build_below(ends_at_bus_250, switches, 2);
+        g_assert_cmpint(two.verdict, ==, DOMAIN_BUILD_OK);
+        _cleanup_(built_clear) Built three = build_below(ends_at_bus_250, switches, 3);
+        g_assert_cmpint(three.verdict, ==, DOMAIN_BUILD_NO_PLACE);
+        g_assert_null(three.xml);
+}
+
 /* virt-install --print-xml: ports without number and place. */
 static void test_ports_that_libvirt_numbers_come_before_the_gpus(void) {
         static const char unnumbered[] =
@@ -341,6 +414,80 @@ static void test_who_pinned_processors_places_the_memory_too(void) {
         }
 }
 
+static char *build_near(const char *more, const char *cpus) {
+        _cleanup_free_ char *xml = NULL, *sentence = NULL;
+        char *built = NULL;
+        g_assert_cmpint(text_printf(&xml, "<domain type='kvm'><name>a</name><memory>1024</memory>%s</domain>", more),
+                        ==, 0);
+        DomainBuild build = { .numa_node = 1, .numa_cpus = cpus };
+        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &build, &built, &sentence), ==, DOMAIN_BUILD_OK);
+        return built;
+}
+
+static void test_processors_go_to_the_gpus_node_where_it_has_enough(void) {
+        static const struct {
+                const char *more, *cpus, *want;
+        } cases[] = {
+                { "<vcpu>8</vcpu>", "16-31,48-63", "<vcpu cpuset=\"16-31,48-63\">8</vcpu>" },
+                { "<vcpu placement='static'>4</vcpu>", "4,5,6,7", "cpuset=\"4,5,6,7\">4</vcpu>" },
+                { "<vcpu>5</vcpu>", "4-7", "<vcpu>5</vcpu>" },
+                { "<vcpu current='2'>5</vcpu>", "4-7", "<vcpu current=\"2\">5</vcpu>" },
+                { "", "0", "<vcpu cpuset=\"0\">1</vcpu>" },
+                { "<vcpu>1</vcpu>", "", "<vcpu>1</vcpu>" },
+                { "<vcpu>1</vcpu>", "0-", "<vcpu>1</vcpu>" },
+                { "<vcpu>1</vcpu>", "7-4", "<vcpu>1</vcpu>" },
+                { "<vcpu>1</vcpu>", "0,x", "<vcpu>1</vcpu>" },
+                { "<vcpu>2</vcpu><cpu><numa><cell id='0' cpus='0-1' memory='1024'/></numa></cpu>", "0-7",
+                  "<vcpu>2</vcpu>" },
+                { "<vcpu cpuset='0-7'>8</vcpu>", "16-31", "<vcpu cpuset=\"0-7\">8</vcpu>" },
+                { "<vcpu>2</vcpu><numatune><memory nodeset='0'/></numatune>", "16-31", "<vcpu>2</vcpu>" },
+        };
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                _cleanup_free_ char *built = build_near(cases[i].more, cases[i].cpus);
+                g_test_message("%s by %s", cases[i].more, cases[i].cpus);
+                g_assert_nonnull(strstr(built, cases[i].want));
+                g_assert_cmpuint(count(built, "cpuset"), ==, strstr(cases[i].want, "cpuset") ? 1 : 0);
+        }
+        _cleanup_free_ char *unknown = build_near("<vcpu>1</vcpu>", NULL);
+        g_assert_null(strstr(unknown, "cpuset"));
+}
+
+/* --- what the XML asks of its GPUs */
+
+#define WISH(attributes)                                                                                               \
+        "<domain type='kvm'><name>a</name><metadata><other xmlns='urn:x'/><gpus "                                      \
+        "xmlns='https://gpupool.org/xmlns/vm/1' " attributes "/></metadata><memory>1024</memory>"                      \
+        "<os><type machine='q35'>hvm</type></os><devices/></domain>"
+
+static void test_the_guest_sees_no_rom_where_that_is_asked_for(void) {
+        static const char off[] = WISH("rom='off'"), on[] = WISH("rom='on'");
+        _cleanup_(built_clear) Built without = build_with(off, NULL, 2, 40), with = build_with(on, NULL, 2, 40);
+        g_assert_cmpuint(count(without.xml, "<rom bar=\"off\"/>"), ==, 2);
+        g_assert_nonnull(strstr(without.xml, "</source><rom bar=\"off\"/><address"));
+        g_assert_null(strstr(without.xml, "<gpus"));
+        g_assert_nonnull(strstr(without.xml, "<other xmlns=\"urn:x\"/>"));
+        g_assert_null(strstr(with.xml, "rom"));
+}
+
+static void test_what_cannot_be_asked_for_is_refused_at_the_definition(void) {
+        static const char *const bad[] = { WISH("rom='yes'"), WISH("rom=''"), WISH("room='off'"),
+                                           WISH("rom='off' topology='round'") };
+        static const char good[] = WISH("topology='flat' rom='off'");
+        DomainXml domain;
+        char *sentence = NULL;
+        for (size_t i = 0; i < ELEMENTS(bad); i++) {
+                g_assert_cmpint(domain_xml_check(bad[i], strlen(bad[i]), NULL, 0, &domain, &sentence), ==,
+                                DOMAIN_XML_BAD_WISH);
+                g_assert_nonnull(strstr(sentence, "it may have rom (on, off) and topology (host, flat)"));
+                g_clear_pointer(&sentence, free);
+                char *built = NULL;
+                g_assert_cmpint(domain_xml_build(bad[i], strlen(bad[i]), &(DomainBuild) { .numa_node = -1 }, &built,
+                                                 &sentence), ==, -EINVAL);
+        }
+        g_assert_cmpint(domain_xml_check(good, strlen(good), NULL, 0, &domain, &sentence), ==, DOMAIN_XML_OK);
+        domain_xml_clear(&domain);
+}
+
 /* --- the host's memory */
 
 static int memory_verdict_of(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope, uint64_t limit,
@@ -447,6 +594,12 @@ int main(int argc, char **argv) {
         TEST(memory_that_is_not_free_cannot_be_pinned);
         TEST(what_is_taken_now_does_not_count_for_ever);
         TEST(a_limit_below_the_vms_memory_is_found_before_the_start);
+        TEST(gpus_below_one_switch_of_the_host_stand_below_one_of_the_guest);
+        TEST(a_guest_without_pcie_or_that_wants_none_has_no_switch);
+        TEST(as_many_gpus_as_fit_below_a_switch_find_their_places);
+        TEST(processors_go_to_the_gpus_node_where_it_has_enough);
+        TEST(the_guest_sees_no_rom_where_that_is_asked_for);
+        TEST(what_cannot_be_asked_for_is_refused_at_the_definition);
 #undef TEST
         return g_test_run();
 }
