@@ -240,7 +240,7 @@ static int propose_pool_gpus(const World *world, Proposal *ret) {
                 for (size_t i = 0; pool->rules.n > 0 && i < views.n && proposal.gpus.n < GPUS_PER_CALL_MAX; i++) {
                         const GpuView *view = views.items + i;
                         const NodeRecord *node = registry_find_node(registry, &view->identity.node);
-                        if (view->pool || !view->facts || !node ||
+                        if (view->pool || !gpu_view_card_is_known(view) || !node ||
                             !pool_rules_match(&pool->rules, &view->identity, node->name))
                                 continue;
                         r = array_append(&proposal.gpus, &view->identity);

@@ -449,6 +449,34 @@ static int add_broken_set(const GpuView *view, size_t before, Blockers *ret) {
         return r;
 }
 
+bool gpu_view_card_is_known(const GpuView *view) {
+        return view->facts && (view->facts->holders_known || view->facts->identity.serial[0]);
+}
+
+/* The registry means a card with a serial, and what is in the slot shows none. It may be that card, so it is not taken
+ * for gone; but it may be another, so it is given to nobody. */
+static int add_unknown_card(const GpuView *view, size_t before, Blockers *ret) {
+        if (!view->identity.serial[0] || view->facts->identity.serial[0])
+                return 0;
+        for (size_t i = before; i < ret->n; i++)
+                if (ret->items[i].code == BLOCKER_UNREADABLE)
+                        return 0;       /* told already, and most often for the same reason */
+        Blocker blocker = { .code = BLOCKER_UNREADABLE };
+        int r = text_printf(&blocker.sentence, "whether it is still the card with serial %s is not known: %s",
+                            view->identity.serial, view->facts->holders_known ? "it shows no serial now"
+                                                                              : "gpupool-probe does not answer");
+        if (r >= 0)
+                r = text_set(&blocker.remedy, "systemctl start gpupool-probe.socket (what it says is in journalctl -u "
+                             "'gpupool-probe@*'); if the card was replaced, take the old one out of its pool");
+        if (r >= 0)
+                r = array_append(ret, &blocker);
+        if (r < 0) {
+                free(blocker.sentence);
+                free(blocker.remedy);
+        }
+        return r;
+}
+
 int gpu_view_survey(const GpuView *view, Blockers *ret) {
         if (!view->facts)
                 return 0;
@@ -457,8 +485,10 @@ int gpu_view_survey(const GpuView *view, Blockers *ret) {
         int r = survey_gpu(view->host, view->facts, ret);
         if (r >= 0 && *view->set_missing)
                 r = add_broken_set(view, before, ret);
-        if (r < 0 || !view->vm)
+        if (r < 0)
                 return r;
+        if (!view->vm)
+                return add_unknown_card(view, before, ret);
         for (size_t i = ret->n; i > before; i--)
                 if (comes_from_our_vm(ret->items[i - 1].code)) {
                         free(ret->items[i - 1].sentence);

@@ -108,6 +108,10 @@ int world_list_set(const World *world, const GpuView *view, TextList *ret);
 /* Where the other GPUs of its set are, or were seen last; those that nobody has seen are left out. */
 int world_list_siblings(const World *world, const GpuView *view, PciAddresses *ret);
 
+/* Whether it is known which card is in the slot: its serial, or that it has none. While the probe does not answer that
+ * is not so. */
+bool gpu_view_card_is_known(const GpuView *view);
+
 /* Can this GPU be given to a VM now, as far as facts, quarantine and assignment say? */
 bool gpu_view_is_usable(const GpuView *view);   /* present, assignable, not in quarantine; assigned or not */
 bool gpu_view_is_free(const GpuView *view);     /* usable, and neither it nor its IOMMU group is assigned */

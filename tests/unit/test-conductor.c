@@ -334,6 +334,18 @@ static void test_what_is_not_there_is_not_brought_in(void) {
         ASSERT_RESTS(&c, w, 0);         /* known to the registry by its quarantine only */
 }
 
+static void test_a_card_of_which_the_serial_may_come_later_is_not_brought_in_without_it(void) {
+        WORLD w = world_of(1);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", 1);
+        pool_of(w, "training", "");
+        add_rule(w, "training", "10de", "", "");
+        gpu_of(w, "a", 0)->holders_known = false;       /* the probe has not answered */
+        ASSERT_RESTS(&c, w, 0);
+        gpu_of(w, "a", 0)->holders_known = true;        /* and this card has no serial */
+        ASSERT_PROPOSES(&c, w, 0, "training");
+}
+
 static void test_no_rule_brings_in_nothing(void) {
         WORLD w = world_of(1);
         CONDUCTOR c = {};
@@ -587,6 +599,7 @@ int main(int argc, char **argv) {
         TEST(a_rule_brings_in_gpus_that_are_in_no_pool);
         TEST(of_two_pools_the_first_by_name_has_the_gpu);
         TEST(what_is_not_there_is_not_brought_in);
+        TEST(a_card_of_which_the_serial_may_come_later_is_not_brought_in_without_it);
         TEST(no_rule_brings_in_nothing);
         TEST(so_many_gpus_come_in_at_once);
         TEST(what_is_told_of_linked_gpus_is_written_down_first);

@@ -106,11 +106,55 @@ static void test_a_serial_that_one_side_lacks_is_no_other_card(void) {
         g_assert_cmpstr(views.items[0].identity.serial, ==, "1320422");         /* as the registry means it */
         g_assert_cmpuint(views.items[0].identity.address.bus, ==, 0x55);        /* where it is now */
         g_assert_true(views.items[0].pool == pool_named(w, "training"));
+        g_assert_false(gpu_view_is_usable(views.items));        /* but it may be, so nobody gets it until it is read */
+        _cleanup_(blockers_clear) Blockers blockers = {};
+        g_assert_cmpint(gpu_view_survey(views.items, &blockers), ==, 0);
+        g_assert_cmpuint(blockers.n, ==, 1);
+        g_assert_cmpint(blockers.items[0].code, ==, BLOCKER_UNREADABLE);
+        g_assert_nonnull(strstr(blockers.items[0].sentence, "still the card with serial 1320422"));
+
+        g_strlcpy(gpu_of(w, "a", 0)->identity.serial, "1320422", GPU_SERIAL_SIZE);
+        gpu_views_clear(&views);
+        views = list(w);
+        g_assert_true(gpu_view_is_usable(views.items));
 
         g_strlcpy(gpu_of(w, "a", 0)->identity.serial, "999", GPU_SERIAL_SIZE);
         gpu_views_clear(&views);
         views = list(w);
         g_assert_cmpuint(views.n, ==, 2);
+}
+
+static void test_cards_that_changed_places_are_two_others_and_the_old_ones_absent(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 2);
+        g_strlcpy(gpu_of(w, "a", 0)->identity.serial, "111", GPU_SERIAL_SIZE);
+        g_strlcpy(gpu_of(w, "a", 1)->identity.serial, "222", GPU_SERIAL_SIZE);
+        pool_of(w, "training", "a");
+        g_strlcpy(gpu_of(w, "a", 0)->identity.serial, "222", GPU_SERIAL_SIZE);
+        g_strlcpy(gpu_of(w, "a", 1)->identity.serial, "111", GPU_SERIAL_SIZE);
+        _cleanup_(gpu_views_clear) GpuViews views = list(w);
+        g_assert_cmpuint(views.n, ==, 4);
+        ARRAY_EACH(view, &views) {
+                g_assert_cmpint(view->facts == NULL, ==, view->pool != NULL);
+                g_assert_cmpint(view->state, ==, view->pool ? GPU_ABSENT : GPU_PRESENT);
+        }
+}
+
+static void test_a_bus_that_was_renumbered_changes_no_card(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 2);
+        pool_of(w, "training", "a");
+        GpuIdentity first = gpu_of(w, "a", 0)->identity, second = gpu_of(w, "a", 1)->identity;
+        /* Each has the other's address now. */
+        PciAddress address = gpu_of(w, "a", 0)->address;
+        gpu_of(w, "a", 0)->address = gpu_of(w, "a", 0)->identity.address = gpu_of(w, "a", 1)->address;
+        gpu_of(w, "a", 1)->address = gpu_of(w, "a", 1)->identity.address = address;
+        g_assert_true(world_find_gpu(world_now(w), &first) == gpu_of(w, "a", 0));
+        g_assert_true(world_find_gpu(world_now(w), &second) == gpu_of(w, "a", 1));
+        _cleanup_(gpu_views_clear) GpuViews views = list(w);
+        g_assert_cmpuint(views.n, ==, 2);
+        g_assert_cmpstr(views.items[0].identity.slot, ==, second.slot);         /* by address */
+        g_assert_true(views.items[0].pool && views.items[1].pool);
 }
 
 static void test_a_group_in_use_is_not_free(void) {
@@ -217,6 +261,8 @@ int main(int argc, char *argv[]) {
         TEST(what_the_registry_knows_and_nobody_sees_is_absent);
         TEST(another_card_in_the_slot_is_another_gpu);
         TEST(a_serial_that_one_side_lacks_is_no_other_card);
+        TEST(cards_that_changed_places_are_two_others_and_the_old_ones_absent);
+        TEST(a_bus_that_was_renumbered_changes_no_card);
         TEST(a_group_in_use_is_not_free);
         TEST(our_own_vm_is_no_blocker);
         TEST(gpus_are_in_the_order_of_node_and_address);

@@ -318,7 +318,15 @@ int gpu_row_resolve(Bus *bus, const char *const *paths, size_t n, GpuRow *ret, s
                                                  "there is no GPU %s: gpupoolctl gpu lists them",
                                                  fit_to_quote(paths[i]));
                 }
-                gpu_message_borrow(&object->gpu.view->identity, row.addresses[i], row.messages + i);
+                /* What goes into a pool is that card and no other, so it must be known which it is. */
+                const GpuView *view = object->gpu.view;
+                if (!view->pool && view->facts && !gpu_view_card_is_known(view)) {
+                        gpu_row_clear(&row);
+                        return sd_bus_error_setf(error, ERROR_BUSY, "which card GPU %s is cannot be read yet: "
+                                                 "gpupool-probe does not answer on its node. See there: journalctl -u "
+                                                 "'gpupool-probe@*'", fit_to_quote(paths[i]));
+                }
+                gpu_message_borrow(&view->identity, row.addresses[i], row.messages + i);
                 row.pointers[i] = row.messages + i;
         }
         *ret = row;
