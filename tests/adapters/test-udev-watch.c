@@ -137,27 +137,6 @@ static void test_an_event_that_changes_nothing_is_told_and_the_list_is_not(void)
         world_clear(&w);
 }
 
-static void test_a_device_that_flaps_is_told_each_time_and_listed_seldom(void) {
-        if (skip_without_uevents())
-                return;
-        World w = world_of(&MOCK_H100, 1);
-        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 300000 });
-        WAIT_UNTIL(&w, w.n_gpus == 1);
-        for (int i = 0; i < 50; i++) {
-                mock_device_remove(w.mock, "0000:41:00.0");
-                mock_uevent(w.mock, "remove", &MOCK_H100, NULL);
-                mock_device_add(w.mock, &MOCK_H100);
-                mock_uevent(w.mock, "add", &MOCK_H100, NULL);
-        }
-        WAIT_UNTIL(&w, w.events->len == 100);
-        mock_driver_set(w.mock, "0000:41:00.0", NULL);
-        mock_uevent(w.mock, "unbind", &MOCK_H100, NULL);
-        WAIT_UNTIL(&w, has_driver(&w, "0000:41:00.0", NULL));
-        /* The first list, the last, and at most a few between where this machine was slow. */
-        g_assert_cmpuint(w.lists, <=, 4);
-        world_clear(&w);
-}
-
 static void test_a_companion_and_a_stranger_of_the_group_are_followed(void) {
         if (skip_without_uevents())
                 return;
@@ -427,7 +406,6 @@ int main(int argc, char **argv) {
         TEST(a_removal_counts_although_sysfs_shows_the_device_a_moment_longer);
         TEST(a_driver_that_changes_is_followed);
         TEST(an_event_that_changes_nothing_is_told_and_the_list_is_not);
-        TEST(a_device_that_flaps_is_told_each_time_and_listed_seldom);
         TEST(a_companion_and_a_stranger_of_the_group_are_followed);
         TEST(a_stranger_that_joins_the_group_is_told_once_its_group_is_known);
         TEST(the_sound_function_that_comes_before_its_gpu_is_told_too);

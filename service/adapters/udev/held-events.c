@@ -25,7 +25,7 @@ static const char *copy_text(char **to, const char *text) {
 }
 
 /* Memory: the properties' row, then all texts. */
-static int copy_event(const DeviceEvent *event, HeldEvent *ret) {
+int held_event_copy(const DeviceEvent *event, HeldEvent *ret) {
         size_t size = event->n_properties * sizeof(DeviceProperty);
         size += strlen(event->action) + 1 + strlen(event->subsystem) + 1;
         for (size_t i = 0; i < event->n_properties; i++)
@@ -57,7 +57,7 @@ int held_events_add(HeldEvents *held, const DeviceEvent *event, uint64_t now_us)
         if (held->items.n >= UDEV_WATCH_HELD_MAX)
                 return -ENOBUFS;
         HeldEvent copy;
-        int r = copy_event(event, &copy);
+        int r = held_event_copy(event, &copy);
         if (r < 0)
                 return r;
         copy.until_us = now_us + UDEV_WATCH_HELD_US;

@@ -11,6 +11,7 @@ typedef struct HeldEvent {
         DeviceEvent event;              /* a copy of its own, in one piece of memory with its texts */
         void *memory;
         int32_t group;                  /* of the device; -1: not known */
+        bool concerns;                  /* it is known to concern a GPU */
         uint64_t until_us;
 } HeldEvent;
 
@@ -18,6 +19,7 @@ typedef struct HeldEvents {
         ARRAY(HeldEvent) items;         /* in the order in which they came */
 } HeldEvents;
 
+int held_event_copy(const DeviceEvent *event, HeldEvent *ret);          /* 0 or -ENOMEM */
 void held_event_clear(HeldEvent *event);
 void held_events_clear(HeldEvents *held);
 

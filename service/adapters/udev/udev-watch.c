@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "adapters/udev/event-rate.h"
 #include "adapters/udev/held-events.h"
 #include "adapters/udev/inventory.h"
 #include "adapters/udev/probe-client.h"
@@ -26,9 +27,11 @@ struct UdevWatch {
         sd_event_source *publish;       /* news is there and waits for more of it */
         sd_event_source *recheck;
         sd_event_source *first;         /* the first list waits no longer than this */
+        sd_event_source *kept;          /* an event that was one too many is told */
 
         Inventory inventory;
         HeldEvents held;
+        EventRate rate;
         NodeFacts host;
         bool host_known;
         bool scanned;                   /* the first scan is done */
@@ -405,22 +408,29 @@ static void note_names(Watched *gpu, const DeviceEvent *event) {
                 log_error("udev: no memory for the name of a GPU");
 }
 
-/* Tells at once of what concerns a GPU, and has the GPUs concerned read anew. False: it concerns none that is known. */
-static bool follow(UdevWatch *watch, const DeviceEvent *event) {
-        bool concerns = false, removes = text_equal(event->action, "remove");
+/* The GPU itself that the event is of, also one that is new; or NULL. */
+static Watched *find_gpu_of(UdevWatch *watch, const DeviceEvent *event) {
         Watched *gpu = inventory_find(&watch->inventory, event->address);
-        if (!gpu && !removes && event_is_of_gpu(event))
-                gpu = add_gpu(watch, event->address);
-        ARRAY_EACH(device, &watch->inventory.devices)
-                concerns = concerns || watched_relates(*device, event->address, -1);
-        if (!concerns)
-                return false;
-        if (watch->events.device_event)
-                watch->events.device_event(watch->userdata, event);
+        if (gpu || text_equal(event->action, "remove") || !event_is_of_gpu(event))
+                return gpu;
+        return add_gpu(watch, event->address);
+}
 
-        if (gpu && removes)
+static bool concerns_any(const UdevWatch *watch, const DeviceEvent *event) {
+        ARRAY_EACH(device, &watch->inventory.devices)
+                if (watched_relates(*device, event->address, -1))
+                        return true;
+        return false;
+}
+
+/* What the event does to what is known: the GPUs that it concerns are read anew. */
+static void follow(UdevWatch *watch, Watched *gpu, const DeviceEvent *event) {
+        uint64_t wait_us = event_rate_wait(&watch->rate, event->address, watch->coalesce_us, now_us(watch));
+        if (gpu && text_equal(event->action, "remove"))
                 set_gone(watch, gpu);
-        if (gpu && !removes) {
+        else if (gpu) {
+                /* What comes after a pull is another card until it is read. */
+                gpu->known = gpu->known && !gpu->gone;
                 gpu->gone = false;
                 note_names(gpu, event);
         }
@@ -428,32 +438,94 @@ static bool follow(UdevWatch *watch, const DeviceEvent *event) {
                 if ((*device)->gone || !watched_relates(*device, event->address, -1))
                         continue;
                 (*device)->ask_probe = true;
-                schedule(watch, *device, watch->coalesce_us);
+                schedule(watch, *device, wait_us);
         }
-        return true;
+}
+
+/* A stranger: it may be in a GPU's group, or be the first function of a card whose GPU comes next. */
+static void look_at_stranger(UdevWatch *watch, const DeviceEvent *event) {
+        if (text_equal(event->action, "remove"))
+                return;
+        if (held_events_add(&watch->held, event, now_us(watch)) < 0)
+                log_debug("udev: too many events of devices that are not known yet; one is not told");
+        (void) submit(watch, READ_DEVICE, event->address);
+}
+
+static void tell_event(UdevWatch *watch, const DeviceEvent *event) {
+        if (watch->events.device_event)
+                watch->events.device_event(watch->userdata, event);
+}
+
+/* One that waited, with how many before it are not told at all. */
+static void tell_late(UdevWatch *watch, const DeviceEvent *event, unsigned left_out) {
+        DeviceProperty properties[DEVICE_EVENT_PROPERTIES_MAX];
+        char number[16];
+        size_t n = 0;
+        DeviceEvent late = *event;
+        (void) snprintf(number, sizeof(number), "%u", left_out);
+        properties[n++] = (DeviceProperty) { .key = "GPUPOOL_LEFT_OUT", .value = number };
+        for (size_t i = 0; i < event->n_properties && n < DEVICE_EVENT_PROPERTIES_MAX; i++)
+                properties[n++] = event->properties[i];
+        late.properties = properties;
+        late.n_properties = n;
+        tell_event(watch, &late);
+}
+
+static void arm_kept(UdevWatch *watch) {
+        uint64_t due = event_rate_due(&watch->rate);
+        if (due < UINT64_MAX)
+                arm(watch->kept, due);
+}
+
+static int on_kept(sd_event_source *source, uint64_t usec, void *userdata) {
+        UdevWatch *watch = userdata;
+        HeldEvent event;
+        unsigned left_out;
+        while (event_rate_take(&watch->rate, now_us(watch), &event, &left_out)) {
+                if (event.concerns)
+                        tell_late(watch, &event.event, left_out);
+                else
+                        look_at_stranger(watch, &event.event);
+                held_event_clear(&event);
+        }
+        arm_kept(watch);
+        return 0;
+}
+
+/* Display nodes come and go with the driver: then others may hold the GPU open. */
+static void follow_display(UdevWatch *watch, const DeviceEvent *event) {
+        Watched *gpu = inventory_find(&watch->inventory, event->address);
+        if (!gpu || gpu->gone || text_equal(event->action, "change"))
+                return;
+        gpu->ask_probe = true;
+        schedule(watch, gpu, event_rate_wait(&watch->rate, event->address, watch->coalesce_us, now_us(watch)));
 }
 
 static void on_device_event(void *userdata, const DeviceEvent *event) {
         UdevWatch *watch = userdata;
-        Watched *gpu;
-        /* Display nodes come and go with the driver: then others may hold the GPU open. */
+        event_rate_count(&watch->rate, event, now_us(watch));
         if (!text_equal(event->subsystem, "pci")) {
-                gpu = inventory_find(&watch->inventory, event->address);
-                if (gpu && !gpu->gone && !text_equal(event->action, "change")) {
-                        gpu->ask_probe = true;
-                        schedule(watch, gpu, watch->coalesce_us);
-                }
+                follow_display(watch, event);
                 return;
         }
         if (text_equal(event->action, "move"))
                 udev_watch_rescan(watch);
-        if (follow(watch, event) || text_equal(event->action, "remove"))
-                return;
 
-        /* A stranger: it may be in a GPU's group, or be the first function of a card whose GPU comes next. */
-        if (held_events_add(&watch->held, event, now_us(watch)) < 0)
-                return;
-        (void) submit(watch, READ_DEVICE, event->address);
+        Watched *gpu = find_gpu_of(watch, event);
+        bool concerns = gpu || concerns_any(watch, event);
+        switch (event_rate_judge(&watch->rate, event, concerns, now_us(watch))) {
+        case EVENT_TELL:
+                if (concerns)
+                        tell_event(watch, event);
+                else
+                        look_at_stranger(watch, event);
+                break;
+        case EVENT_KEPT:
+                arm_kept(watch);
+                break;
+        }
+        if (concerns)
+                follow(watch, gpu, event);
 }
 
 static void on_overflow(void *userdata) {
@@ -504,6 +576,8 @@ static int start(UdevWatch *watch, const UdevWatchConfig *config) {
         if (r >= 0)
                 r = add_timer(watch, &watch->first, on_first_is_over);
         if (r >= 0)
+                r = add_timer(watch, &watch->kept, on_kept);
+        if (r >= 0)
                 r = reader_new(&watch->reader, watch->event, config->root,
                                or_default(config->read_deadline_us, UDEV_WATCH_READ_DEADLINE_US), &reader_events,
                                watch);
@@ -551,9 +625,11 @@ UdevWatch *udev_watch_free(UdevWatch *watch) {
         watch->publish = sd_event_source_disable_unref(watch->publish);
         watch->recheck = sd_event_source_disable_unref(watch->recheck);
         watch->first = sd_event_source_disable_unref(watch->first);
+        watch->kept = sd_event_source_disable_unref(watch->kept);
         watch->event = sd_event_unref(watch->event);
         inventory_clear(&watch->inventory);
         held_events_clear(&watch->held);
+        event_rate_clear(&watch->rate);
         node_facts_clear(&watch->host);
         free(watch);
         return NULL;

@@ -8,6 +8,7 @@
  *      udev event ──► device_event() at once      └─► after a short wait: read ─► ask the probe ─► gpus_changed()
  *
  * Several events of one device within the wait cost one reading, and a device that comes and goes within it is no news.
+ * A device whose link flaps has only its share of events, readings and news (event-rate.h); its last state is told.
  * Nothing here blocks the loop: sysfs is read by a thread with a watchdog (reader.h), what root must read by the probe
  * (probe-client.h). A device that does not answer is told with .unreadable set and its last facts otherwise.
  *
