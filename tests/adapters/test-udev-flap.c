@@ -192,7 +192,7 @@ static void test_a_link_that_flaps_floods_nobody_and_its_last_state_comes_throug
         unsigned probes = w.probes, lists = w.lists;
         double cpu = cpu_seconds();
         unsigned seconds = flap(&w, 200, pull_or_plug);
-        g_test_message("%u events told of %u, %u lists, %u probes, %.3f s of processor time in %u s (the mock's own too)",
+        g_test_message("%u events told of %u, %u lists, %u probes, %.3f s of processor time in %u s (mock included)",
                        w.events->len, seconds * 200, w.lists - lists, w.probes - probes, cpu_seconds() - cpu, seconds);
         g_assert_cmpuint(w.events->len, <=, most_events(seconds));
         g_assert_cmpuint(w.lists - lists, <=, 2 + seconds / 5);         /* the regular look may meet it */
