@@ -108,6 +108,11 @@ const GpuFacts *world_find_gpu(const World *world, const GpuIdentity *identity) 
         return host ? node_facts_find_gpu(host, identity) : NULL;
 }
 
+const GpuFacts *world_find_certain_gpu(const World *world, const GpuIdentity *identity) {
+        const GpuFacts *facts = world_find_gpu(world, identity);
+        return facts && (!identity->serial[0] || facts->identity.serial[0]) ? facts : NULL;
+}
+
 /* Someone speaks of a GPU: exactly one of pool, vm, quarantine and facts is set. */
 typedef struct Mention {
         const GpuIdentity *identity;

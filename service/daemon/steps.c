@@ -222,10 +222,8 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
                              .gpus = claim->gpus,
                              .n_gpus = vm->assignment.n_gpus};
         for (size_t i = 0; i < build.n_gpus; i++) {
-                const GpuIdentity *meant = &vm->assignment.gpus[i].gpu;
-                claim->facts[i] = world_find_gpu(world, meant);
-                /* It waits until the card's serial is read: what is in the slot may be another card now. */
-                if (!claim->facts[i] || (meant->serial[0] && !claim->facts[i]->identity.serial[0]))
+                claim->facts[i] = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
+                if (!claim->facts[i])
                         return -ENODEV;
         }
         if (build.n_gpus > 1)

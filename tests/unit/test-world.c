@@ -106,6 +106,8 @@ static void test_a_serial_that_one_side_lacks_is_no_other_card(void) {
         g_assert_cmpstr(views.items[0].identity.serial, ==, "1320422");         /* as the registry means it */
         g_assert_cmpuint(views.items[0].identity.address.bus, ==, 0x55);        /* where it is now */
         g_assert_true(views.items[0].pool == pool_named(w, "training"));
+        g_assert_true(world_find_gpu(world_now(w), &views.items[0].identity) == gpu_of(w, "a", 0));
+        g_assert_null(world_find_certain_gpu(world_now(w), &views.items[0].identity));
         g_assert_false(gpu_view_is_usable(views.items));        /* but it may be, so nobody gets it until it is read */
         _cleanup_(blockers_clear) Blockers blockers = {};
         g_assert_cmpint(gpu_view_survey(views.items, &blockers), ==, 0);
@@ -117,6 +119,7 @@ static void test_a_serial_that_one_side_lacks_is_no_other_card(void) {
         gpu_views_clear(&views);
         views = list(w);
         g_assert_true(gpu_view_is_usable(views.items));
+        g_assert_true(world_find_certain_gpu(world_now(w), &views.items[0].identity) == gpu_of(w, "a", 0));
 
         g_strlcpy(gpu_of(w, "a", 0)->identity.serial, "999", GPU_SERIAL_SIZE);
         gpu_views_clear(&views);
