@@ -275,9 +275,12 @@ static char *name_the_driver(const char *xml) {
         return named;
 }
 
+#define WISH "<metadata><gpus xmlns='https://gpupool.org/xmlns/vm/1' rom='off'/></metadata>"
+
+static const PciAddress card[] = { { .bus = 0x41 }, { .bus = 0x41, .function = 1 } }, compute[] = { { .bus = 0x61 } },
+                        beside[] = { { .bus = 0x62 } };
+
 static void test_libvirt_takes_what_is_built_for_gpus(void) {
-        static const PciAddress card[] = { { .bus = 0x41 }, { .bus = 0x41, .function = 1 } },
-                                compute[] = { { .bus = 0x61 } };
         static const GpuBar bars[PCI_BARS] = { { .size = 64ULL << 30, .prefetchable_64 = true } };
         static const char *const domains[] = {
                 /* Nothing has an address, and the firmware is OVMF by its file: any file will do to be named. */
@@ -286,7 +289,7 @@ static void test_libvirt_takes_what_is_built_for_gpus(void) {
                 "<features><acpi/></features><devices><rng model='virtio'><backend "
                 "model='random'>/dev/urandom</backend></rng></devices></domain>",
                 /* Ports of its own, one of them without a number. */
-                "<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><os><type arch='x86_64' "
+                "<domain type='qemu'><name>a</name>" WISH "<memory unit='MiB'>64</memory><os><type arch='x86_64' "
                 "machine='pc-q35-7.2'>hvm</type></os><cpu mode='maximum'/><devices>"
                 "<controller type='pci' index='0' model='pcie-root'/>"
                 "<controller type='pci' index='1' model='pcie-root-port'><target chassis='1' port='0x10'/><address "
@@ -297,11 +300,12 @@ static void test_libvirt_takes_what_is_built_for_gpus(void) {
                 "<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><os><type arch='x86_64' "
                 "machine='pc'>hvm</type></os></domain>",
         };
-        DomainGpu gpus[] = { { card, 2, bars }, { compute, 1, bars } };
+        DomainGpu gpus[] = { { card, 2, bars, "0000:40:00.0" }, { compute, 1, bars, NULL },
+                             { beside, 1, bars, "0000:40:00.0" } };
         WORLD;
         for (size_t i = 0; i < ELEMENTS(domains); i++) {
                 DomainBuild build = { .vm = vm_id(1), .cluster = cluster, .node = node, .epoch = 7, .gpus = gpus,
-                                      .n_gpus = ELEMENTS(gpus), .numa_node = 0, .address_bits = 46 };
+                                      .n_gpus = ELEMENTS(gpus), .numa_node = 0, .numa_cpus = "0", .address_bits = 46 };
                 _cleanup_free_ char *built = NULL, *sentence = NULL;
                 g_assert_cmpint(domain_xml_build(domains[i], strlen(domains[i]), &build, &built, &sentence), ==,
                                 DOMAIN_BUILD_OK);
@@ -309,6 +313,28 @@ static void test_libvirt_takes_what_is_built_for_gpus(void) {
                 g_test_message("%s", named);
                 g_assert_cmpint(check(&w, named), ==, HYPERVISOR_CALL_OK);
         }
+}
+
+/* QEMU itself makes the ports and switches, with something else in the GPUs' places. */
+static void test_a_guest_with_a_switch_starts(void) {
+        static const char xml[] =
+                "<domain type='qemu'><name>a</name>" WISH "<memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type "
+                "arch='x86_64' machine='q35'>hvm</type></os><devices><memballoon model='none'/></devices></domain>";
+        DomainGpu gpus[] = { { compute, 1, NULL, "0000:40:00.0" }, { beside, 1, NULL, "0000:40:00.0" } };
+        DomainBuild build = { .vm = vm_id(1), .cluster = cluster, .node = node, .epoch = 7, .gpus = gpus,
+                              .n_gpus = ELEMENTS(gpus), .numa_node = 0, .numa_cpus = "0" };
+        WORLD;
+        _cleanup_free_ char *built = NULL, *sentence = NULL;
+        g_assert_cmpint(domain_xml_build(xml, strlen(xml), &build, &built, &sentence), ==, DOMAIN_BUILD_OK);
+        g_autoptr(GRegex) hostdev = g_regex_new("<hostdev.*?<rom bar=\"off\"/>(.*?)</hostdev>", 0, 0, NULL);
+        g_autofree char *other = g_regex_replace(hostdev, built, -1, 0, "<rng model=\"virtio\"><backend model="
+                                                 "\"random\">/dev/urandom</backend>\\1</rng>", 0, NULL);
+        g_test_message("%s", other);
+        g_assert_null(strstr(other, "<hostdev"));
+        unsigned before = w.n_done;
+        g_assert_cmpint(hypervisor_start_paused(w.h, other, on_done, &w), ==, 0);
+        g_assert_cmpint(await_done(&w, before), ==, HYPERVISOR_CALL_OK);
+        g_assert_cmpint(call_vm(&w, hypervisor_destroy, 1), ==, HYPERVISOR_CALL_OK);
 }
 
 static void test_a_vm_starts_paused_runs_and_is_destroyed(void) {
@@ -625,6 +651,7 @@ int main(int argc, char **argv) {
         TEST(it_connects_and_tells_what_runs);
         TEST(xml_is_checked_by_libvirt_and_nothing_stays);
         TEST(libvirt_takes_what_is_built_for_gpus);
+        TEST(a_guest_with_a_switch_starts);
         TEST(a_vm_starts_paused_runs_and_is_destroyed);
         TEST(a_start_that_libvirt_refuses_says_why_and_leaves_nothing);
         TEST(a_vm_starts_once);
