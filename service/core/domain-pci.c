@@ -164,7 +164,7 @@ static int add_hostdev(xmlNode *devices, PciAddress host, const DomainWishes *wi
         if (r == 0)
                 r = element_set(hostdev, "type", "pci");
         if (r == 0)
-                r = element_set(hostdev, "managed", "yes");
+                r = element_set(hostdev, "managed", "no");
         if (r == 0)
                 r = set_address(element_add(element_add(hostdev, "source", NULL), "address", NULL),
                                 host.domain, host.bus, host.device, host.function);

@@ -101,6 +101,8 @@ static const TextField text_fields[] = {
         TEXT_FIELD(acs_missing_at, FACTS_WORD_MAX),
         TEXT_FIELD(power_state, FACTS_WORD_MAX),
         TEXT_FIELD(conventional_at, FACTS_WORD_MAX),
+        TEXT_FIELD(stuck, FACTS_TEXT_MAX),
+        TEXT_FIELD(unbindable, FACTS_TEXT_MAX),
 };
 
 static char **text_at(void *base, size_t offset) {

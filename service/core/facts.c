@@ -82,6 +82,8 @@ void gpu_facts_clear(GpuFacts *gpu) {
         free(gpu->switch_address);
         free(gpu->acs_missing_at);
         free(gpu->conventional_at);
+        free(gpu->stuck);
+        free(gpu->unbindable);
         free(gpu->power_state);
         *gpu = (GpuFacts) {};
 }
@@ -144,6 +146,7 @@ static bool uses_equal(const GpuFacts *a, const GpuFacts *b) {
 static bool states_equal(const GpuFacts *a, const GpuFacts *b) {
         return text_equal(a->unreadable, b->unreadable) && a->config == b->config &&
                text_equal(a->power_state, b->power_state) && a->runtime_error == b->runtime_error &&
+               text_equal(a->stuck, b->stuck) && text_equal(a->unbindable, b->unbindable) &&
                text_equal(a->link_speed, b->link_speed) && text_equal(a->link_speed_max, b->link_speed_max) &&
                a->link_width == b->link_width && a->link_width_max == b->link_width_max &&
                text_list_equal(&a->reset_methods, &b->reset_methods) &&
@@ -200,6 +203,8 @@ static int copy_texts(const GpuFacts *from, GpuFacts *copy) {
                 { from->switch_address, &copy->switch_address },
                 { from->acs_missing_at, &copy->acs_missing_at },
                 { from->conventional_at, &copy->conventional_at },
+                { from->stuck, &copy->stuck },
+                { from->unbindable, &copy->unbindable },
                 { from->power_state, &copy->power_state },
         };
         for (size_t i = 0; i < ELEMENTS(texts); i++) {
@@ -221,7 +226,7 @@ int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret) {
         GpuFacts copy = *from;
         copy.sysfs_path = copy.unreadable = copy.vendor_name = copy.device_name = copy.vbios = copy.driver = NULL;
         copy.iommu_group_type = copy.link_speed = copy.link_speed_max = copy.parent = copy.switch_address = NULL;
-        copy.acs_missing_at = copy.conventional_at = copy.power_state = NULL;
+        copy.acs_missing_at = copy.conventional_at = copy.power_state = copy.stuck = copy.unbindable = NULL;
         copy.reserved_regions = copy.reset_methods = copy.siblings = (TextList) {};
         copy.functions = NULL;
         copy.holders = NULL;
@@ -250,6 +255,15 @@ bool pci_function_goes_along(const PciFunction *function) {
         if (!function->same_slot || pci_class_is_bridge(function->class))
                 return false;
         return !function->other_group || function->class >> 8 == 0x0403;
+}
+
+size_t gpu_facts_list_given(const GpuFacts *gpu, PciAddress ret[static GPU_FUNCTIONS_MAX]) {
+        size_t n = 0;
+        ret[n++] = gpu->address;
+        for (size_t i = 0; i < gpu->n_functions && n < GPU_FUNCTIONS_MAX; i++)
+                if (pci_function_goes_along(&gpu->functions[i]))
+                        ret[n++] = gpu->functions[i].address;
+        return n;
 }
 
 /* These rows are short and seldom grow, so the facts do not carry how much is allocated: room is made for each. */

@@ -124,6 +124,8 @@ typedef struct GpuFacts {
         bool mig_enabled;
         char *power_state;              /* "D0", "D3cold", "unknown", "error"; NULL unknown */
         bool runtime_error;             /* power/runtime_status says error: asleep and unwakeable */
+        char *stuck;                    /* what of its binding hangs in the kernel, for people; NULL: nothing */
+        char *unbindable;               /* why it could not be bound lately, for people; NULL: it could */
 } GpuFacts;
 
 void gpu_facts_clear(GpuFacts *gpu);
@@ -135,6 +137,9 @@ uint64_t gpu_facts_bars_total(const GpuFacts *gpu);
  * a whole, so what is in it must go; a processor's graphics has USB and security functions beside it, each in a group
  * of its own, that the host goes on to need. */
 bool pci_function_goes_along(const PciFunction *function);
+#define GPU_FUNCTIONS_MAX 8U            /* of one slot */
+/* The addresses of the GPU, first, and of the functions that go with it, in their order. Returns how many. */
+size_t gpu_facts_list_given(const GpuFacts *gpu, PciAddress ret[static GPU_FUNCTIONS_MAX]);
 
 /* Both keep their rows sorted and take over what @function and @holder own, also when they fail. An address or pid
  * that is there already is not added again. 0 or -ENOMEM. */

@@ -42,6 +42,7 @@
         X(GUARD_SLEEPS, "guard-sleeps")                         /* the guard lets its deadline pass (tests/sim) */ \
         X(GUARD_FORGETS, "guard-forgets")                       /* the next guard has no board (tests/sim) */ \
         X(TURN_TIME, "turn-time")                               /* leases go by the clock at the turn's beginning */ \
+        X(NO_INSPECTION, "no-inspection")                       /* a GPU goes from VM to VM as it is */ \
         X(NO_CATCH_UP, "no-catch-up")                           /* a service that starts acts on its old history */ \
         X(NO_LOSS, "no-loss")                                   /* nobody is ever declared lost: P4 */
 

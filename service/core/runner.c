@@ -156,7 +156,7 @@ static bool decide_claim(Runner *runner, Run *run, RunStep *ret) {
                 if (run->started || !runner->hypervisor_usable || !runner->guard_usable || !runner->guard_listed ||
                     !may_run(runner))
                         return false;
-                *ret = RUN_START;
+                *ret = run->bound ? RUN_START : RUN_BIND;
                 return true;
         case RUN_DOMAIN_PAUSED:
                 if ((!run->held && !MUTANT(RESUME_UNGUARDED)) || run->resumed)
@@ -245,6 +245,7 @@ static bool decide_end(const Runner *runner, Run *run, uint64_t now_us, uint64_t
         }
         if (!is_dead(runner, run, now_us, wake_us))
                 return decide_death(runner, run, now_us, wake_us, ret);
+        run->vacated = true;
         /* A guard that is gone is not waited for: others wait for the GPUs. If it is back, it lets go of the dead. */
         if (run->held && runner->guard_usable) {
                 *ret = RUN_RELEASE;
@@ -288,10 +289,39 @@ static void look_for_process(Runner *runner, Run *run, uint64_t now_us, uint64_t
         (void) wait_until(run->look_again_us, now_us, wake_us);
 }
 
-/* What must end does not wait for a word of the registry, which may be long in coming: the answer is passed over. */
-static bool is_busy(const Run *run) {
+/* What must end does not wait for a word of the registry, which may be long in coming, nor for GPUs: the answer is
+ * passed over. */
+static bool is_busy(const Run *run, const Vm *vm) {
         bool waits_for_word = run->step == RUN_PERMIT || run->step == RUN_REPORT_RUNNING;
-        return run->busy && !(run->ending && waits_for_word);
+        bool stops = run->ending || (vm && vm->assignment.phase == ASSIGNMENT_STOPPING);
+        return run->busy && !(run->ending && waits_for_word) && !(stops && run->step == RUN_BIND);
+}
+
+/* A device that is pulled while a VM has it stays until the VM lets go of it: the kernel has taken its driver's link
+ * away, and waits; nobody is told. One that fell off the bus reads all ones. NULL: all is well. */
+static const char *find_oddity(Run *run, const World *world, const Vm *vm) {
+        const char *odd = NULL;
+        bool on_vfio = true;
+        for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
+                const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
+                if (!gpu)
+                        return NULL;
+                on_vfio = on_vfio && gpu->driver && strstr(gpu->driver, "vfio");
+                if (gpu->config == CONFIG_ALL_ONES)
+                        odd = "a GPU of it has fallen off the bus: its configuration space reads all ones";
+                else if (!gpu->driver && run->was_on_vfio)
+                        odd = "a GPU of it is being removed from the host";
+        }
+        run->was_on_vfio = run->was_on_vfio || on_vfio;
+        return odd;
+}
+
+static void notice_oddity(Run *run, const World *world, const Vm *vm, uint64_t now_us, uint64_t *wake_us) {
+        const char *odd = run->started && !run->ending && vm ? find_oddity(run, world, vm) : NULL;
+        if (!odd || run->odd_since_us == 0)
+                run->odd_since_us = odd ? now_us : 0;
+        if (odd && !wait_until(run->odd_since_us + RUNNER_GPU_ODD_US, now_us, wake_us))
+                (void) begin_end(run, END_GPU_LOST, odd);
 }
 
 /* May its vCPUs run, now or any moment? */
@@ -311,8 +341,9 @@ static bool decide(Runner *runner, const World *world, Run *run, uint64_t now_us
 
         if (run->holding || wait_until(run->not_before_us, now_us, wake_us))
                 return false;
-        if (is_busy(run))
+        if (is_busy(run, vm))
                 return decide_hold_beside(runner, run, ret);
+        notice_oddity(run, world, vm, now_us, wake_us);
         forget_stop(runner, run, now_us, wake_us);
         look_for_process(runner, run, now_us, wake_us);
         notice_end(runner, run);
@@ -403,6 +434,22 @@ static int answer_hold(Run *run, RunAnswer answer, const char *sentence, uint64_
         return 0;
 }
 
+static int answer_bind(Run *run, RunAnswer answer, const char *sentence) {
+        switch (answer) {
+        case RUN_ANSWER_DONE:
+                run->bound = true;
+                return 0;
+        case RUN_ANSWER_NOT_TRIED:
+                return 0;
+        case RUN_ANSWER_FAILED:
+        case RUN_ANSWER_UNKNOWN:
+        case RUN_ANSWER_STALE:
+        case RUN_ANSWER_LATE:
+                return begin_end(run, END_GPU_UNUSABLE, sentence);
+        }
+        return 0;
+}
+
 static int answer_start(Runner *runner, Run *run, RunAnswer answer, const char *sentence) {
         switch (answer) {
         case RUN_ANSWER_DONE:
@@ -455,6 +502,8 @@ static void answer_destroy(Run *run, RunAnswer answer, uint64_t now_us) {
 static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer, const char *sentence,
                        uint64_t now_us) {
         switch (step) {
+        case RUN_BIND:
+                return answer_bind(run, answer, sentence);
         case RUN_START:
                 return answer_start(runner, run, answer, sentence);
         case RUN_HOLD:

@@ -7,13 +7,13 @@
  *
  * The claim is a transaction; any failure leads to the undoing of every step:
  *
- *     assignment ─► start paused ─► guard holds the pidfd ─► permit ─► resume ─► report running
- *     (reserved)    (binds GPUs)                             (the leader's word that this epoch stands)
- *                        │                 │                    │         │
- *                        └─────────────────┴──────────┬─────────┴─────────┘
- *                                                     ▼
+ *     assignment ─► bind GPUs ─► start paused ─► guard holds the pidfd ─► permit ─► resume ─► report running
+ *     (reserved)       │              │                │       (the leader's word that this epoch stands)
+ *                      │              │                │                    │         │
+ *                      └──────────────┴────────────────┴──────────┬─────────┴─────────┘
+ *                                                                 ▼
  *        report ended ◄─ guard lets go ◄─ dead, proven by the pidfd ◄─ destroy (libvirt), else kill (guard)
- *        (frees the GPUs)
+ *        (frees the GPUs)                 └─► vacated: the GPUs' return begins (core/binding.h)
  *
  * No vCPU runs before the guard has the pidfd; no report of an end is made before the process is dead. What is not
  * there when the service begins anew is not started in the same epoch: the report of its end may be on its way, and
@@ -24,9 +24,11 @@
 #define RUNNER_DOMAIN_GRACE_US 10000000U /* dead, and libvirt does not say so: its clean-up is not waited for longer */
 #define RUNNER_RETRY_US 1000000U                /* until a step that could not be tried is tried again */
 #define RUNNER_KILL_GRACE_US 5000000U           /* destroyed by libvirt, and the process lives: then the guard kills */
+#define RUNNER_GPU_ODD_US 3000000U              /* a GPU reads all ones during its own reset, too, but not so long */
 
 typedef enum RunStep {
-        RUN_START,              /* start the domain, paused; GPUs are bound by it */
+        RUN_BIND,               /* take the GPUs from the host's drivers */
+        RUN_START,              /* start the domain, paused */
         RUN_HOLD,               /* give the process to the guard */
         RUN_PERMIT,             /* ask the leader whether this epoch still stands */
         RUN_RESUME,
@@ -64,6 +66,7 @@ typedef struct Run {
         bool permitted;
         bool resumed;
         bool reported;          /* as running */
+        bool bound;             /* its GPUs are on vfio-pci, for it */
         bool started;           /* a start was asked for, or its domain was found */
         bool inherited;         /* assigned before this program began, which may have started and ended it then */
         bool ending;            /* there is no way back: undo, then report */
@@ -73,6 +76,9 @@ typedef struct Run {
         uint64_t shutdown_until_us;
         uint64_t destroyed_us;  /* libvirt said that it destroyed it */
         uint64_t dead_us;       /* when the process was found dead */
+        bool vacated;           /* dead, and libvirt has no more to do with its GPUs */
+        bool was_on_vfio;       /* all its GPUs were, by the facts */
+        uint64_t odd_since_us;  /* a GPU of it is no longer as a VM has it; 0: none */
         bool destroy_failed;    /* libvirt cannot: the guard must */
         bool stop_seen;         /* libvirt says that it stopped, and why: the cause below, once the process is dead */
         uint64_t stop_seen_us;

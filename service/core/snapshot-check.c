@@ -124,6 +124,9 @@ static int check_pools(const Registry *registry) {
         Members members = {};
         int r = 0;
         ARRAY_EACH(pool, &registry->pools)
+                if (registry->level < LEVEL_DEVICES && pool->after_use != AFTER_USE_HOST)
+                        return -EINVAL;
+        ARRAY_EACH(pool, &registry->pools)
                 ARRAY_EACH(rule, &pool->rules)
                         if (registry->level < LEVEL_DEVICES && !text_is_empty(rule->set))
                                 return -EINVAL;

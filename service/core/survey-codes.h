@@ -93,6 +93,15 @@
         X(OFF_THE_BUS, "off-the-bus", find_off_the_bus, false, \
           "The device does not answer on the bus any more; its configuration space reads all ones.", \
           "switch the host off and on; if it comes again, check the card's seat, power and cooling") \
+        X(STUCK, "stuck", find_stuck, false, \
+          "Taking the GPU from its driver, giving it back or inspecting it hangs in the kernel, in a " \
+          "process of its own. It is in quarantine, and everything else on the host goes on.", \
+          "see dmesg for what the driver waits for; once it goes on, or after a reboot, release the GPU " \
+          "(gpupoolctl gpu release)") \
+        X(UNBINDABLE, "unbindable", find_unbindable, false, \
+          "The last try to move the GPU between its driver and vfio-pci failed. The next one comes by " \
+          "itself, later each time.", \
+          "see what the sentence and dmesg say") \
         X(UNREADABLE, "unreadable", find_unreadable, false, \
           "Something that the verdict needs could not be read, or reading it never came back.", \
           "see dmesg: the device, its driver or its removal hangs; a VM that holds it may have to be " \

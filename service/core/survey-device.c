@@ -162,6 +162,14 @@ int find_off_the_bus(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         return FOUND(ret, "it has fallen off the bus: its configuration space reads all ones");
 }
 
+int find_stuck(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
+        return gpu->stuck ? FOUND(ret, "%s", gpu->stuck) : 0;
+}
+
+int find_unbindable(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
+        return gpu->unbindable ? FOUND(ret, "%s", gpu->unbindable) : 0;
+}
+
 int find_unreadable(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         if (gpu->unreadable)
                 return FOUND(ret, "the kernel does not answer about it (%s)", gpu->unreadable);

@@ -120,6 +120,8 @@ static Consequence judge_end(EndCause cause, RestartPolicy policy) {
         case END_LEASE_ENDED:
         case END_GUARD_LOST:
                 return policy == RESTART_NEVER ? CONSEQUENCE_STAY_STOPPED : CONSEQUENCE_RUN_AGAIN;
+        case END_GPU_UNUSABLE:
+                return CONSEQUENCE_RUN_AGAIN;
         case END_REQUESTED:
         case END_CAUSE_COUNT:
                 break;
@@ -145,6 +147,8 @@ static const char *cause_sentence(EndCause cause) {
                 return "its node was cut off from the cluster for longer than its lease";
         case END_GUARD_LOST:
                 return "its node's guard was gone";
+        case END_GPU_UNUSABLE:
+                return "a GPU of it could not be bound";
         case END_REQUESTED:
         case END_CAUSE_COUNT:
                 break;
@@ -210,6 +214,7 @@ const char *end_cause_to_text(EndCause cause) {
                 [END_NODE_LOST] = "node-lost",
                 [END_LEASE_ENDED] = "lease-ended",
                 [END_GUARD_LOST] = "guard-lost",
+                [END_GPU_UNUSABLE] = "gpu-unusable",
         };
         return texts[cause];
 }

@@ -48,6 +48,7 @@ typedef enum EndCause {
         END_NODE_LOST,          /* the node is gone or has booted anew: not the VM's fault, never counted */
         END_LEASE_ENDED,        /* the node's lease ran out, its guard ended it: likewise */
         END_GUARD_LOST,         /* the node's guard was gone: likewise */
+        END_GPU_UNUSABLE,       /* it never ran, for a GPU could not be bound: it finds another place, likewise */
         END_CAUSE_COUNT,
 } EndCause;
 

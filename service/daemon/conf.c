@@ -54,6 +54,8 @@ static const Setting settings[] = {
         { "Libvirt", "ShutdownTimeout", "180s", SETTING_TIME, AT(shutdown_timeout_us), SECOND_US, 86400 * SECOND_US },
         { "Guard", "Socket", "/run/gpupool-guard/guard.sock", SETTING_PATH, AT(guard_socket), 0, 0 },
         { "Probe", "Socket", "/run/gpupool-probe/probe.sock", SETTING_PATH, AT(probe_socket), 0, 0 },
+        { "Bind", "Socket", "/run/gpupool-bind/bind.sock", SETTING_PATH, AT(bind_socket), 0, 0 },
+        { "Bind", "Timeout", "30s", SETTING_TIME, AT(bind_timeout_us), SECOND_US, 600 * SECOND_US },
         { "Udev", "Coalesce", "50ms", SETTING_TIME, AT(coalesce_us), 0, 10 * SECOND_US },
         { "Registry", "SnapshotEntries", "4096", SETTING_NUMBER, AT(snapshot_entries), 16, 1000000 },
         { "Registry", "CallTimeout", "20s", SETTING_TIME, AT(call_timeout_us), SECOND_US, 600 * SECOND_US },
@@ -75,6 +77,7 @@ void conf_clear(Conf *conf) {
         free(conf->libvirt_uri);
         free(conf->guard_socket);
         free(conf->probe_socket);
+        free(conf->bind_socket);
         free(conf->fence_directory);
         text_list_clear(&conf->listen);
         text_list_clear(&conf->addresses);

@@ -27,6 +27,8 @@ typedef struct Conf {
         uint64_t shutdown_timeout_us;
         char *guard_socket;             /* [Guard] */
         char *probe_socket;             /* [Probe] */
+        char *bind_socket;              /* [Bind] */
+        uint64_t bind_timeout_us;
         uint64_t coalesce_us;           /* [Udev] */
         TextList listen;                /* [Peer] "[::]:7411" */
         TextList addresses;             /* what others are told; empty: the host's own, with the first port of listen */

@@ -7,10 +7,17 @@
 #include "adapters/udev/udev-watch.h"
 #include "util/log.h"
 
+/* What udev does not tell of a GPU. */
+typedef struct BindingFacts {
+        PciAddress gpu;
+        char *stuck, *unbindable;
+} BindingFacts;
+
 struct LocalFacts {
         LocalFactsConfig config;
         UdevWatch *watch;
         NodeFacts facts;
+        ARRAY(BindingFacts) bindings;
         char *libvirt_version;
         bool host_known, gpus_known;
 };
@@ -123,10 +130,31 @@ static int copy_gpus(const GpuFacts *gpus, size_t n, GpuFacts **ret) {
 
 static void on_gpus_changed(void *userdata, const GpuFacts *gpus, size_t n) {
         LocalFacts *facts = userdata;
+static GpuFacts *find_gpu(GpuFacts *gpus, size_t n, PciAddress address) {
+        for (size_t i = 0; i < n; i++)
+                if (pci_address_equal(gpus[i].address, address))
+                        return gpus + i;
+        return NULL;
+}
+
+static int put_bindings(const LocalFacts *facts, GpuFacts *gpus, size_t n) {
+        ARRAY_EACH(binding, &facts->bindings) {
+                GpuFacts *gpu = find_gpu(gpus, n, binding->gpu);
+                int r = gpu ? text_set(&gpu->stuck, binding->stuck) : 0;
+                if (r >= 0 && gpu)
+                        r = text_set(&gpu->unbindable, binding->unbindable);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
         GpuFacts *copies;
         int r = copy_gpus(gpus, n, &copies);
         if (r < 0) {
                 log_error("the GPUs' facts could not be kept: %s", strerror(-r));
+        if (r >= 0 && put_bindings(facts, copies, n) < 0)
+                log_error("what is known of the GPUs' binding could not be kept");
                 return;
         }
         for (size_t i = 0; i < facts->facts.n_gpus; i++)
@@ -178,11 +206,19 @@ int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *c
 
 LocalFacts *local_facts_free(LocalFacts *facts) {
         if (!facts)
+static void binding_facts_clear(BindingFacts *binding) {
+        free(binding->stuck);
+        free(binding->unbindable);
+}
+
                 return NULL;
         udev_watch_free(facts->watch);
         node_facts_clear(&facts->facts);
         free(facts->libvirt_version);
         free(facts);
+        ARRAY_EACH(binding, &facts->bindings)
+                binding_facts_clear(binding);
+        array_clear(&facts->bindings);
         return NULL;
 }
 
@@ -223,6 +259,33 @@ bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck) {
 
 bool local_facts_set_missing_agents(LocalFacts *facts, TextList *agents) {
         bool news = !text_list_equal(&facts->facts.missing_agents, agents);
+static BindingFacts *find_or_add_binding(LocalFacts *facts, PciAddress gpu) {
+        ARRAY_EACH(binding, &facts->bindings)
+                if (pci_address_equal(binding->gpu, gpu))
+                        return binding;
+        BindingFacts binding = { .gpu = gpu };
+        return array_append(&facts->bindings, &binding) < 0 ? NULL : facts->bindings.items + facts->bindings.n - 1;
+}
+
+bool local_facts_set_binding(LocalFacts *facts, PciAddress gpu, const char *stuck, const char *unbindable) {
+        const GpuFacts *known = find_gpu(facts->facts.gpus, facts->facts.n_gpus, gpu);
+        if (!known || (text_equal(known->stuck, stuck) && text_equal(known->unbindable, unbindable)))
+                return false;
+        BindingFacts *binding = find_or_add_binding(facts, gpu);
+        if (!binding || text_set(&binding->stuck, stuck) < 0 || text_set(&binding->unbindable, unbindable) < 0 ||
+            put_bindings(facts, facts->facts.gpus, facts->facts.n_gpus) < 0)
+                log_error("what is known of a GPU's binding could not be kept");
+        if (binding && !stuck && !unbindable) {
+                binding_facts_clear(binding);
+                array_remove(&facts->bindings, (size_t) (binding - facts->bindings.items));
+        }
+        return true;
+}
+
+void local_facts_look_at(LocalFacts *facts, PciAddress gpu) {
+        (void) udev_watch_refresh(facts->watch, gpu);
+}
+
         text_list_clear(&facts->facts.missing_agents);
         facts->facts.missing_agents = *agents;
         *agents = (TextList) {};

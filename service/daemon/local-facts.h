@@ -35,5 +35,9 @@ void local_facts_set_guard(LocalFacts *facts, bool connected);
 bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us);
 /* Its registry cannot be written. True: that is news. */
 bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck);
+/* What is known of a GPU's binding, each NULL: nothing is wrong. True: that is news. */
+bool local_facts_set_binding(LocalFacts *facts, PciAddress gpu, const char *stuck, const char *unbindable);
+/* Reads a GPU anew, soon. */
+void local_facts_look_at(LocalFacts *facts, PciAddress gpu);
 /* Fence agents that this node lacks; takes over what is in the list. True: that is news. */
 bool local_facts_set_missing_agents(LocalFacts *facts, TextList *agents);

@@ -7,6 +7,7 @@
 #include "adapters/bus/bus.h"
 #include "adapters/guard/guard-link.h"
 #include "adapters/libvirt/hypervisor.h"
+#include "daemon/binder.h"
 #include "daemon/fencing.h"
 #include "daemon/history.h"
 #include "daemon/joining.h"
@@ -35,6 +36,7 @@ struct Manager {
         Hypervisor *hypervisor;
         GuardLink *guard;
         Runner runner;
+        Binder *binder;
         Steps *steps;
         Leases leases;
         Fencing fencing;

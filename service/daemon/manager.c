@@ -112,6 +112,19 @@ static void take_steps(Manager *manager, const World *world, uint64_t now, uint6
         *wake_us = due < *wake_us ? due : *wake_us;
 }
 
+static void bind_gpus(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
+        uint64_t due = UINT64_MAX;
+        if (!manager->runner.followed)
+                return;
+        int r = binder_turn(manager->binder, world, now, &due);
+        manager_failed(manager, r);
+        earlier(wake_us, due);
+        if (r <= 0)
+                return;
+        network_facts_changed(&manager->network);
+        manager_world_changed(manager);
+}
+
 /* A list that the guard did not give in time is asked for again: without it no VM of this node begins or ends. */
 static void list_guard_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
         Runner *runner = &manager->runner;
@@ -274,6 +287,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         show_up(manager, world, now, &due);
         catch_up(manager, now, &due);
         take_steps(manager, world, now, &due);
+        bind_gpus(manager, world, now, &due);
         int r = stages_tell(manager->network.facts, &manager->runner);
         manager_failed(manager, r);
         if (r > 0)
@@ -473,6 +487,14 @@ static const char *stage_of(const Vm *vm, void *userdata) {
         return stages_find(manager->network.facts, &manager->runner, &manager->node, vm, manager->stage);
 }
 
+static int start_binder(Manager *manager) {
+        BinderConfig config = { .event = manager->event, .runner = &manager->runner, .history = manager->history,
+                                .facts = manager->facts, .socket = manager->conf->bind_socket,
+                                .timeout_us = manager->conf->bind_timeout_us, .changed = on_something,
+                                .userdata = manager };
+        return binder_new(&manager->binder, &config);
+}
+
 static int start_joining(Manager *manager) {
         JoiningConfig config = { .event = manager->event, .key = manager->network.key, .history = manager->history,
                                  .peers = &manager->network.peers, .operations = manager->operations,
@@ -492,7 +514,8 @@ static int start_own(Manager *manager) {
                                        .changed = on_shown_changed,
                                        .userdata = manager};
         StepsConfig steps = { .event = manager->event, .runner = &manager->runner, .hypervisor = manager->hypervisor,
-                              .guard = manager->guard, .history = manager->history, .node = manager->node,
+                              .guard = manager->guard, .binder = manager->binder, .history = manager->history,
+                              .node = manager->node,
                               .kill_timeout_us = conf->stop_timeout_us, .answered = on_something, .userdata = manager };
         manager->runner.shutdown_timeout_us = conf->shutdown_timeout_us;
         manager->runner.takes_over = true;
@@ -566,6 +589,8 @@ int manager_new(Manager **ret, const Conf *conf, char **reterr_sentence) {
                 return r;
         r = start_adapters(manager);
         if (r >= 0)
+                r = start_binder(manager);
+        if (r >= 0)
                 r = start_own(manager);
         if (r >= 0)
                 r = network_start(&manager->network, manager->history);
@@ -607,6 +632,7 @@ Manager *manager_free(Manager *manager) {
         hypervisor_free(manager->hypervisor);
         manager_end_checks(manager);
         guard_link_free(manager->guard);
+        binder_free(manager->binder);
         steps_free(manager->steps);
         joining_free(manager->joining);
         network_clear(&manager->network);

@@ -137,6 +137,20 @@ static void step_end(Step *step, RunAnswer answer, const char *sentence) {
 }
 
 /* ---- libvirt */
+/* ---- gpupool-bind */
+
+static void on_bound(bool done, const char *sentence, void *userdata) {
+        step_end(userdata, done ? RUN_ANSWER_DONE : RUN_ANSWER_FAILED, sentence);
+}
+
+static int begin_bind(Step *step, const World *world) {
+        const Vm *vm = registry_find_vm(world->registry, &step->vm);
+        if (vm && vm->epoch == step->epoch)
+                return binder_claim(step->steps->config.binder, vm, on_bound, step);
+        step_end(step, RUN_ANSWER_NOT_TRIED, NULL);
+        return 0;
+}
+
 
 static RunAnswer answer_of_hypervisor(RunStep step, HypervisorResult result) {
         switch (result) {
@@ -171,24 +185,18 @@ static void on_hypervisor(HypervisorResult result, HypervisorReply *reply, void 
         step_end(step, answer, sentence);
 }
 
-/* The functions of the card that go to the guest: the GPU and its companions. Addresses are those of now. */
-static void collect_functions(const GpuFacts *gpu, PciAddress ret[static 8], size_t *ret_n) {
-        size_t n = 0;
-        ret[n++] = gpu->address;
-        for (size_t i = 0; i < gpu->n_functions && n < 8; i++) {
-                if (!pci_function_goes_along(&gpu->functions[i]))
-                        continue;
-                size_t at = n++;
-                for (; at > 0 && pci_address_compare(gpu->functions[i].address, ret[at - 1]) < 0; at--)
-                        ret[at] = ret[at - 1];
-                ret[at] = gpu->functions[i].address;
-        }
-        *ret_n = n;
+/* The functions of the card that go to the guest, by address; those of now. Returns how many. */
+static size_t list_functions(const GpuFacts *gpu, PciAddress ret[static GPU_FUNCTIONS_MAX]) {
+        size_t n = gpu_facts_list_given(gpu, ret), at = 0;
+        for (; at + 1 < n && pci_address_compare(ret[at + 1], gpu->address) < 0; at++)
+                ret[at] = ret[at + 1];
+        ret[at] = gpu->address;
+        return n;
 }
 
 typedef struct Claim {
         DomainGpu gpus[GPUS_PER_VM_MAX];
-        PciAddress functions[GPUS_PER_VM_MAX][8];
+        PciAddress functions[GPUS_PER_VM_MAX][GPU_FUNCTIONS_MAX];
         const GpuFacts *facts[GPUS_PER_VM_MAX];
 } Claim;
 
@@ -229,7 +237,7 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
         if (build.n_gpus > 1)
                 qsort(claim->facts, build.n_gpus, sizeof(*claim->facts), compare_gpus);
         for (size_t i = 0; i < build.n_gpus; i++) {
-                collect_functions(claim->facts[i], claim->functions[i], &claim->gpus[i].n_functions);
+                claim->gpus[i].n_functions = list_functions(claim->facts[i], claim->functions[i]);
                 claim->gpus[i].functions = claim->functions[i];
                 claim->gpus[i].bars = claim->facts[i]->bars;
         }
@@ -356,9 +364,14 @@ static int begin_report_ended(Step *step, const World *world, const RunTask *tas
         report.node = id_message_borrow(step->steps->config.node.bytes);
         report.incarnation = own_incarnation(step->steps, world);
         report.epoch = step->epoch;
-        report.cause = (Gpupool1__EndCause) task->cause;
+        report.cause = (Gpupool1__EndCause) end_cause_at(world->registry, task->cause);
         report.sentence = (char *) (task->sentence ? task->sentence : "");
         report.ran_ms = task->ran_ms;
+/* One that members of this cluster's level do not know is told as the next best. */
+static EndCause end_cause_at(const Registry *registry, EndCause cause) {
+        return cause == END_GPU_UNUSABLE && registry->level < LEVEL_DEVICES ? END_START_FAILED : cause;
+}
+
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED;
         entry.report_ended = &report;
         return history_submit(step->steps->config.history, &entry, on_reported, step);
@@ -394,6 +407,8 @@ static int begin(Step *step, const World *world, const RunTask *task) {
                 return hypervisor_resume(c->hypervisor, &step->vm, on_hypervisor, step);
         case RUN_REPORT_RUNNING:
                 return begin_report_running(step, world);
+        case RUN_BIND:
+                return begin_bind(step, world);
         case RUN_SHUTDOWN:
                 return hypervisor_shutdown(c->hypervisor, &step->vm, on_hypervisor, step);
         case RUN_DESTROY:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Steps: carries out what the runner wants next: by libvirt, by the guard, by the registry, and tells it how it went.
+/* Steps: carries out what the runner wants next: by gpupool-bind, libvirt, the guard, the registry, and tells it how it went.
  * Keeps the pidfds of this node's VMs and watches them itself, so that a death is known also without the guard. */
 
 #include <systemd/sd-event.h>
@@ -9,6 +9,7 @@
 #include "adapters/guard/guard-link.h"
 #include "adapters/libvirt/hypervisor.h"
 #include "core/runner.h"
+#include "daemon/binder.h"
 #include "daemon/history.h"
 
 typedef struct Steps Steps;
@@ -18,6 +19,7 @@ typedef struct StepsConfig {
         Runner *runner;
         Hypervisor *hypervisor;
         GuardLink *guard;
+        Binder *binder;
         History *history;
         NodeId node;
         uint64_t kill_timeout_us;
@@ -27,7 +29,7 @@ typedef struct StepsConfig {
 
 /* All that @config points to is borrowed and outlives it. */
 int steps_new(Steps **ret, const StepsConfig *config);
-/* After hypervisor, guard and history are freed: then no answer comes any more. */
+/* After binder, hypervisor, guard and history are freed: then no answer comes any more. */
 Steps *steps_free(Steps *steps);
 DEFINE_CLEANUP(Steps *, steps_free);
 

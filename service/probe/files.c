@@ -21,7 +21,7 @@ static int open_path_list(int flags, const char *format, va_list ap) {
         int m = n < 0 || n >= (int) sizeof(path) ? -1 : vsnprintf(path + n, sizeof(path) - (size_t) n, format, ap);
         if (m < 0 || n + m >= (int) sizeof(path))
                 return -ENAMETOOLONG;
-        int fd = open(path, flags | O_CLOEXEC | O_NOCTTY);
+        int fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0600);
         return fd < 0 ? -errno : fd;
 }
 

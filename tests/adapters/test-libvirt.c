@@ -266,7 +266,7 @@ static void test_xml_is_checked_by_libvirt_and_nothing_stays(void) {
 
 /* Asked for a command line only, libvirt does not look for the devices; but then it has to be told by which driver. */
 static char *name_the_driver(const char *xml) {
-        static const char managed[] = "managed=\"yes\">";
+        static const char managed[] = "managed=\"no\">";
         char *named = NULL;
         for (const char *at; (at = strstr(xml, managed)); xml = at + strlen(managed))
                 g_assert_cmpint(text_append(&named, "%.*s%s<driver name='vfio'/>", (int) (at - xml), xml, managed), ==,

@@ -171,7 +171,7 @@ struct UdevWatch {
         bool host_told;
 };
 
-static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index) {
+static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index, bool on_vfio) {
         *gpu = (GpuFacts) {
                 .identity = { .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de,
                               .subsystem_device = 0x1626 },
@@ -185,6 +185,7 @@ static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index) {
         gpu->identity.address = gpu->address;
         g_assert_cmpint(text_printf(&gpu->sysfs_path, "/devices/pci0000:00/0000:%02x:00.0", 0x41 + index), >=, 0);
         g_assert_cmpint(text_list_add(&gpu->reset_methods, "flr"), >=, 0);
+        g_assert_cmpint(text_set(&gpu->driver, on_vfio ? "vfio-pci" : "nvidia"), >=, 0);
 }
 
 static void tell_host(UdevWatch *watch) {
@@ -212,7 +213,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
                 tell_host(watch);
         for (unsigned i = 0; i < watch->host->n_gpus; i++)
                 if (!watch->host->gpu_lost[i])
-                        fill_gpu(gpus + n++, &watch->host->id, i);
+                        fill_gpu(gpus + n++, &watch->host->id, i, watch->host->gpus[i].on_vfio);
         watch->events->gpus_changed(watch->userdata, gpus, n);
         while (n > 0)
                 gpu_facts_clear(gpus + --n);
@@ -229,6 +230,11 @@ int udev_watch_new(UdevWatch **ret, sd_event *event, const UdevWatchConfig *conf
                                           watch);
         host->udev = watch;
         *ret = watch;
+        return 0;
+}
+
+int udev_watch_refresh(UdevWatch *watch, PciAddress address) {
+        heart_facts_changed(watch->host);
         return 0;
 }
 

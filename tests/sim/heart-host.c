@@ -197,6 +197,7 @@ void heart_host_power_off(HeartHost *host, uint64_t back_us) {
                                 qemu_vanish(qemu);
                 heart_guard_end(&host->guard);
                 heart_libvirt_end(&host->libvirt, true);
+                heart_bind_end(host);
                 host->frozen_until_us = host->blind_until_us = 0;
                 sim_alarm_unset(time, &host->thaw);
         }
@@ -308,6 +309,7 @@ void heart_host_clear(HeartHost *host) {
         host->heart->admin.is_calm = true;
         heart_host_power_off(host, UINT64_MAX);
         heart_libvirt_clear(&host->libvirt);
+        heart_bind_end(host);
         qemu_free_all(host);
         heart_files_clear(host);
         conf_clear(&host->conf);

@@ -189,7 +189,7 @@ static bool find_gpus(const HeartHost *host, const char *xml, unsigned *ret_gpus
                         g_error("no address in %s", at);
                 unsigned gpu = bus - 0x41;
                 g_assert_cmpuint(gpu, <, host->n_gpus);
-                if (host->gpu_lost[gpu])
+                if (host->gpu_lost[gpu] || !host->gpus[gpu].on_vfio)
                         return false;
                 ret_gpus[(*ret_n)++] = gpu;
         }
@@ -215,7 +215,7 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
         }
         g_assert_cmpint(domain_xml_mark(call->xml, strlen(call->xml), &mark), ==, DOMAIN_MARK_FOUND);
         if (!find_gpus(host, call->xml, gpus, &n_gpus)) {
-                answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the device is not there");
+                answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the device is not there, or not on vfio-pci");
                 return;
         }
         /* libvirt knows which devices its domains have. That two were both meant to have one the judge must see. */

@@ -81,6 +81,7 @@ void qemu_look(Qemu *qemu) {
 
 void qemu_resume(Qemu *qemu) {
         qemu->paused = false;
+        heart_bind_resumed(qemu);
         qemu_look(qemu);
 }
 

@@ -11,6 +11,7 @@
  *      libvirt/hypervisor.c                      heart-libvirt   worker.h and exchange.h: libvirt's daemon
  *      guard/guard-link.c                        heart-guard     a guard by the rules of guard-protocol.h, watchdog
  *                                                heart-qemu      what each VM's process truly does
+ *                                                heart-bind      adapters/bind/bind-client.h: who has which GPU
  *                                                heart-host      power, clocks, processes
  *                                                heart-weather   what goes wrong
  *                                                heart-echo      words that come again, late
@@ -145,6 +146,17 @@ void heart_libvirt_end(HeartLibvirt *libvirt, bool with_host);
 void heart_libvirt_process_ended(HeartLibvirt *libvirt, Qemu *qemu);
 void heart_libvirt_clear(HeartLibvirt *libvirt);
 
+/* ---- gpupool-bind */
+
+typedef struct HeartGpu {
+        bool on_vfio;
+        VmId had_by;                    /* whose memory may still be in it */
+        uint64_t had_epoch;             /* 0: nobody's */
+} HeartGpu;
+
+void heart_bind_end(HeartHost *host);
+void heart_bind_resumed(const Qemu *qemu);
+
 /* ---- a host */
 
 struct HeartHost {
@@ -189,6 +201,8 @@ struct HeartHost {
         Qemu *qemus;
         unsigned n_gpus;
         bool gpu_lost[HEART_GPUS_MAX];
+        HeartGpu gpus[HEART_GPUS_MAX];
+        struct BindProcess *binds;
 };
 
 void heart_host_init(HeartHost *host, Heart *heart, unsigned number);

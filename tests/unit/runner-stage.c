@@ -78,11 +78,17 @@ const Run *run_of(const Stage *s) {
 RunStep next_step(Stage *s) {
         s->wake_us = UINT64_MAX;
         follow(s);
-        return runner_next(&s->runner, &s->world, s->now_us, &s->task, &s->wake_us) ? s->task.step : RUN_STEP_COUNT;
+        bool any = runner_next(&s->runner, &s->world, s->now_us, &s->task, &s->wake_us);
+        if (any && s->task.step == RUN_BIND && !s->shows_binding) {
+                answers(s, RUN_ANSWER_DONE);
+                s->wake_us = UINT64_MAX;
+                any = runner_next(&s->runner, &s->world, s->now_us, &s->task, &s->wake_us);
+        }
+        return any ? s->task.step : RUN_STEP_COUNT;
 }
 
 const char *step_text(RunStep step) {
-        static const char *const texts[RUN_STEP_COUNT + 1] = { "start", "hold", "permit", "resume", "report running",
+        static const char *const texts[RUN_STEP_COUNT + 1] = { "bind", "start", "hold", "permit", "resume", "report running",
                                                                "shutdown", "destroy", "kill", "release",
                                                                "report ended", "nothing" };
         return texts[step];

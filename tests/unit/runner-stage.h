@@ -24,6 +24,7 @@ typedef struct Stage {
         Runner runner;
         RunTask task;           /* under way */
         uint64_t now_us, wake_us;
+        bool shows_binding;     /* else GPUs are bound without a word of it */
 } Stage;
 
 /* Assigned to this node with GPU 0; libvirt and guard are there and have listed that they have nothing. */

@@ -279,6 +279,7 @@ static void call_arrives(Sim *sim, const SimEvent *event) {
         case RUN_STEP_COUNT:
                 do_list(sim, event->index);
                 break;
+        case RUN_BIND:
         case RUN_HOLD:
         case RUN_PERMIT:
         case RUN_REPORT_RUNNING:

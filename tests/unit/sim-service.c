@@ -115,13 +115,18 @@ static void check_resume(Sim *sim, unsigned vm, uint64_t epoch) {
 }
 
 static void take_step(Sim *sim, const RunTask *task) {
-        static const char *const names[RUN_STEP_COUNT] = { "start", "hold", "permit", "resume", "report running",
-                                                           "shutdown", "destroy", "kill", "release", "report ended" };
+        static const char *const names[RUN_STEP_COUNT] = { "bind", "start", "hold", "permit", "resume",
+                                                           "report running", "shutdown", "destroy", "kill", "release",
+                                                           "report ended" };
         unsigned vm = vm_number(&task->vm);
         SimEvent event = { .vm = vm, .epoch = task->epoch, .step = task->step, .cause = task->cause,
                            .life = sim->service_life };
         say(sim, "VM %u epoch %" G_GUINT64_FORMAT ": %s", vm, task->epoch, names[task->step]);
         switch (task->step) {
+        case RUN_BIND:
+                service_answer(sim, between(sim, MS, 100 * MS), task->step, vm, task->epoch,
+                               trouble(sim, 5) ? RUN_ANSWER_NOT_TRIED : RUN_ANSWER_DONE);
+                break;
         case RUN_START:
         case RUN_RESUME:
         case RUN_SHUTDOWN:

@@ -96,7 +96,7 @@ static unsigned count(const char *text, const char *what) {
 #define ADDRESS(bus, slot, function)                                                                                   \
         "<address type=\"pci\" domain=\"0x0000\" bus=\"" bus "\" slot=\"" slot "\" function=\"" function "\""
 #define HOSTDEV(bus, function)                                                                                         \
-        "<hostdev mode=\"subsystem\" type=\"pci\" managed=\"yes\"><source><address domain=\"0x0000\" bus=\"" bus       \
+        "<hostdev mode=\"subsystem\" type=\"pci\" managed=\"no\"><source><address domain=\"0x0000\" bus=\"" bus       \
         "\" slot=\"0x00\" function=\"" function "\"/></source>"
 
 static void test_each_gpu_stands_behind_its_own_root_port(void) {

@@ -520,7 +520,7 @@ static void test_a_gpu_of_one_function_is_placed_by_libvirt(void) {
         static const PciAddress one[] = { { .domain = 1, .bus = 0x41, .device = 2 } };
         _cleanup_free_ char *built = build_ok(DOMAIN(""), &(DomainBuild) {
                 .gpus = (DomainGpu[]) { { one, 1, NULL } }, .n_gpus = 1, .numa_node = -1 });
-        g_assert_nonnull(strstr(built, "<devices><hostdev mode=\"subsystem\" type=\"pci\" managed=\"yes\"><source>"
+        g_assert_nonnull(strstr(built, "<devices><hostdev mode=\"subsystem\" type=\"pci\" managed=\"no\"><source>"
                                        "<address domain=\"0x0001\" bus=\"0x41\" slot=\"0x02\" "
                                        "function=\"0x0\"/></source></hostdev></devices>"));
 }

@@ -267,8 +267,9 @@ static void test_a_lease_or_what_it_ends_needs_the_level_of_failover(void) {
         d->entry.report_ended = &ended;
         for (EndCause cause = 0; cause < END_CAUSE_COUNT; cause++) {
                 bool by_lease = cause == END_LEASE_ENDED || cause == END_GUARD_LOST;
+                uint32_t level = cause == END_GPU_UNUSABLE ? LEVEL_DEVICES : by_lease ? LEVEL_FAILOVER : LEVEL_OLDEST;
                 ended.cause = (Gpupool1__EndCause) cause;
-                g_assert_cmpuint(entry_level(&d->entry), ==, by_lease ? LEVEL_FAILOVER : LEVEL_OLDEST);
+                g_assert_cmpuint(entry_level(&d->entry), ==, level);
         }
 }
 

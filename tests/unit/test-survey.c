@@ -625,6 +625,8 @@ static void test_all_blockers_are_told_in_order_and_each_once(void) {
         g_assert_cmpint(text_list_add(&gpu.siblings, "nonsense"), ==, 0);
         g_assert_cmpint(text_set(&gpu.conventional_at, "0000:41:00.0"), ==, 0);
         gpu.acs_missing = true;
+        g_assert_cmpint(text_set(&gpu.stuck, "its driver does not let go of it"), ==, 0);
+        g_assert_cmpint(text_set(&gpu.unbindable, "its driver does not let go of it"), ==, 0);
         Blockers blockers = survey(&host, &gpu);
         g_assert_cmpuint(blockers.n, ==, BLOCKER_CODE_COUNT - 1);
         for (size_t i = 0; i < blockers.n; i++)

@@ -49,6 +49,7 @@ static void test_every_end_has_its_consequence(void) {
                 { END_NODE_LOST, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_STOPPED },
                 { END_LEASE_ENDED, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_STOPPED },
                 { END_GUARD_LOST, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_STOPPED },
+                { END_GPU_UNUSABLE, VM_STATE_WAITING, VM_STATE_WAITING, VM_STATE_WAITING },
         };
         g_assert_cmpuint(ELEMENTS(rows), ==, END_CAUSE_COUNT);
         for (size_t i = 0; i < ELEMENTS(rows); i++) {

@@ -46,6 +46,17 @@ PROBE = """
 ExecStart=/usr/libexec/gpupool/gpupool-probe
 StandardInput=socket
 """
+BIND_SOCKET = """
+ListenStream=/run/gpupool-bind/bind.sock
+SocketUser=gpupool
+SocketGroup=gpupool
+SocketMode=0600
+Accept=yes
+"""
+BIND = """
+ExecStart=/usr/libexec/gpupool/gpupool-bind
+StandardInput=socket
+"""
 GPUPOOLD = """
 ExecStart=/usr/sbin/gpupoold
 User=gpupool
@@ -87,10 +98,11 @@ def product_services():
     found = []
     if os.path.exists("/usr/libexec/gpupool/gpupool-guard"):
         found.append(Description("guard", installed("gpupool-guard.service", GUARD), ours=True))
-    if os.path.exists("/usr/libexec/gpupool/gpupool-probe"):
-        probe = Description("probe", installed("gpupool-probe.socket", PROBE_SOCKET), ours=True)
-        probe.instance_unit = installed("gpupool-probe@.service", PROBE)
-        found.append(probe)
+    for name, socket, instance in (("probe", PROBE_SOCKET, PROBE), ("bind", BIND_SOCKET, BIND)):
+        if os.path.exists(f"/usr/libexec/gpupool/gpupool-{name}"):
+            each = Description(name, installed(f"gpupool-{name}.socket", socket), ours=True)
+            each.instance_unit = installed(f"gpupool-{name}@.service", instance)
+            found.append(each)
     if os.path.exists("/usr/sbin/gpupoold"):
         found.append(Description("gpupoold", installed("gpupoold.service", GPUPOOLD), ours=True,
                                  after=("polkitd", "libvirtd", *(each.name for each in found))))
