@@ -128,8 +128,6 @@ static int copy_gpus(const GpuFacts *gpus, size_t n, GpuFacts **ret) {
         return 0;
 }
 
-static void on_gpus_changed(void *userdata, const GpuFacts *gpus, size_t n) {
-        LocalFacts *facts = userdata;
 static GpuFacts *find_gpu(GpuFacts *gpus, size_t n, PciAddress address) {
         for (size_t i = 0; i < n; i++)
                 if (pci_address_equal(gpus[i].address, address))
@@ -149,12 +147,14 @@ static int put_bindings(const LocalFacts *facts, GpuFacts *gpus, size_t n) {
         return 0;
 }
 
+static void on_gpus_changed(void *userdata, const GpuFacts *gpus, size_t n) {
+        LocalFacts *facts = userdata;
         GpuFacts *copies;
         int r = copy_gpus(gpus, n, &copies);
-        if (r < 0) {
-                log_error("the GPUs' facts could not be kept: %s", strerror(-r));
         if (r >= 0 && put_bindings(facts, copies, n) < 0)
                 log_error("what is known of the GPUs' binding could not be kept");
+        if (r < 0) {
+                log_error("the GPUs' facts could not be kept: %s", strerror(-r));
                 return;
         }
         for (size_t i = 0; i < facts->facts.n_gpus; i++)
@@ -204,21 +204,21 @@ int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *c
         return 0;
 }
 
-LocalFacts *local_facts_free(LocalFacts *facts) {
-        if (!facts)
 static void binding_facts_clear(BindingFacts *binding) {
         free(binding->stuck);
         free(binding->unbindable);
 }
 
+LocalFacts *local_facts_free(LocalFacts *facts) {
+        if (!facts)
                 return NULL;
         udev_watch_free(facts->watch);
         node_facts_clear(&facts->facts);
-        free(facts->libvirt_version);
-        free(facts);
         ARRAY_EACH(binding, &facts->bindings)
                 binding_facts_clear(binding);
         array_clear(&facts->bindings);
+        free(facts->libvirt_version);
+        free(facts);
         return NULL;
 }
 
@@ -257,8 +257,6 @@ bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck) {
         return news;
 }
 
-bool local_facts_set_missing_agents(LocalFacts *facts, TextList *agents) {
-        bool news = !text_list_equal(&facts->facts.missing_agents, agents);
 static BindingFacts *find_or_add_binding(LocalFacts *facts, PciAddress gpu) {
         ARRAY_EACH(binding, &facts->bindings)
                 if (pci_address_equal(binding->gpu, gpu))
@@ -286,6 +284,8 @@ void local_facts_look_at(LocalFacts *facts, PciAddress gpu) {
         (void) udev_watch_refresh(facts->watch, gpu);
 }
 
+bool local_facts_set_missing_agents(LocalFacts *facts, TextList *agents) {
+        bool news = !text_list_equal(&facts->facts.missing_agents, agents);
         text_list_clear(&facts->facts.missing_agents);
         facts->facts.missing_agents = *agents;
         *agents = (TextList) {};

@@ -136,7 +136,6 @@ static void step_end(Step *step, RunAnswer answer, const char *sentence) {
         steps->config.answered(steps->config.userdata);
 }
 
-/* ---- libvirt */
 /* ---- gpupool-bind */
 
 static void on_bound(bool done, const char *sentence, void *userdata) {
@@ -151,6 +150,7 @@ static int begin_bind(Step *step, const World *world) {
         return 0;
 }
 
+/* ---- libvirt */
 
 static RunAnswer answer_of_hypervisor(RunStep step, HypervisorResult result) {
         switch (result) {
@@ -357,6 +357,11 @@ static int begin_report_running(Step *step, const World *world) {
         return history_submit(step->steps->config.history, &entry, on_reported, step);
 }
 
+/* One that members of this cluster's level do not know is told as the next best. */
+static EndCause end_cause_at(const Registry *registry, EndCause cause) {
+        return cause == END_GPU_UNUSABLE && registry->level < LEVEL_DEVICES ? END_START_FAILED : cause;
+}
+
 static int begin_report_ended(Step *step, const World *world, const RunTask *task) {
         Gpupool1__ReportEnded report = GPUPOOL1__REPORT_ENDED__INIT;
         Entry entry = GPUPOOL1__ENTRY__INIT;
@@ -367,11 +372,6 @@ static int begin_report_ended(Step *step, const World *world, const RunTask *tas
         report.cause = (Gpupool1__EndCause) end_cause_at(world->registry, task->cause);
         report.sentence = (char *) (task->sentence ? task->sentence : "");
         report.ran_ms = task->ran_ms;
-/* One that members of this cluster's level do not know is told as the next best. */
-static EndCause end_cause_at(const Registry *registry, EndCause cause) {
-        return cause == END_GPU_UNUSABLE && registry->level < LEVEL_DEVICES ? END_START_FAILED : cause;
-}
-
         entry.command_case = GPUPOOL1__ENTRY__COMMAND_REPORT_ENDED;
         entry.report_ended = &report;
         return history_submit(step->steps->config.history, &entry, on_reported, step);
@@ -397,6 +397,8 @@ static void on_confirmed(bool confirmed, void *userdata) {
 static int begin(Step *step, const World *world, const RunTask *task) {
         const StepsConfig *c = &step->steps->config;
         switch (step->step) {
+        case RUN_BIND:
+                return begin_bind(step, world);
         case RUN_START:
                 return begin_start(step, world);
         case RUN_HOLD:
@@ -407,8 +409,6 @@ static int begin(Step *step, const World *world, const RunTask *task) {
                 return hypervisor_resume(c->hypervisor, &step->vm, on_hypervisor, step);
         case RUN_REPORT_RUNNING:
                 return begin_report_running(step, world);
-        case RUN_BIND:
-                return begin_bind(step, world);
         case RUN_SHUTDOWN:
                 return hypervisor_shutdown(c->hypervisor, &step->vm, on_hypervisor, step);
         case RUN_DESTROY:
