@@ -54,6 +54,7 @@ static const Setting settings[] = {
         { "Libvirt", "ShutdownTimeout", "180s", SETTING_TIME, AT(shutdown_timeout_us), SECOND_US, 86400 * SECOND_US },
         { "Guard", "Socket", "/run/gpupool-guard/guard.sock", SETTING_PATH, AT(guard_socket), 0, 0 },
         { "Probe", "Socket", "/run/gpupool-probe/probe.sock", SETTING_PATH, AT(probe_socket), 0, 0 },
+        { "Probe", "Timeout", "10s", SETTING_TIME, AT(probe_timeout_us), 100000, 600 * SECOND_US },
         { "Bind", "Socket", "/run/gpupool-bind/bind.sock", SETTING_PATH, AT(bind_socket), 0, 0 },
         { "Bind", "Timeout", "30s", SETTING_TIME, AT(bind_timeout_us), SECOND_US, 600 * SECOND_US },
         { "Udev", "Coalesce", "50ms", SETTING_TIME, AT(coalesce_us), 0, 10 * SECOND_US },

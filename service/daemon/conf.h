@@ -27,6 +27,7 @@ typedef struct Conf {
         uint64_t shutdown_timeout_us;
         char *guard_socket;             /* [Guard] */
         char *probe_socket;             /* [Probe] */
+        uint64_t probe_timeout_us;
         char *bind_socket;              /* [Bind] */
         uint64_t bind_timeout_us;
         uint64_t coalesce_us;           /* [Udev] */

@@ -196,6 +196,7 @@ int local_facts_new(LocalFacts **ret, sd_event *event, const LocalFactsConfig *c
         if (r < 0)
                 return r;
         UdevWatchConfig watch = { .node = config->node, .probe_socket = config->probe_socket,
+                                  .probe_deadline_us = config->probe_timeout_us,
                                   .coalesce_us = config->coalesce_us };
         r = udev_watch_new(&facts->watch, event, &watch, &watch_events, facts);
         if (r < 0)

@@ -14,6 +14,7 @@ typedef struct LocalFactsConfig {
         NodeId node;
         uint64_t coalesce_us;
         const char *probe_socket;
+        uint64_t probe_timeout_us;
         void (*changed)(void *userdata);        /* called before the loop goes on */
         void (*device_event)(const BusDeviceEvent *event, void *userdata);
         void *userdata;

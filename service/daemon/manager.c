@@ -460,6 +460,7 @@ static int start_adapters(Manager *manager) {
         LocalFactsConfig facts = {.node = manager->node,
                                   .coalesce_us = conf->coalesce_us,
                                   .probe_socket = conf->probe_socket,
+                                  .probe_timeout_us = conf->probe_timeout_us,
                                   .changed = on_facts_changed,
                                   .device_event = manager_device_event,
                                   .userdata = manager};
