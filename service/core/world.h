@@ -61,8 +61,8 @@ const char *world_node_name_in(const World *world, const NodeId *node, char room
 
 /* The present GPU with this identity, or NULL. */
 const GpuFacts *world_find_gpu(const World *world, const GpuIdentity *identity);
-/* The same, but only if it is known to be that card: NULL also while the serial of a card that has one is not read. To be
- * asked before anything is done to a device. */
+/* The same, but only if it is known to be that card: NULL also while the serial of a card that has one is not read. To
+ * be asked before anything is done to a device. */
 const GpuFacts *world_find_certain_gpu(const World *world, const GpuIdentity *identity);
 
 typedef enum GpuState {
