@@ -328,6 +328,7 @@ void node_facts_clear(NodeFacts *facts) {
         text_list_clear(&facts->versions);
         text_list_clear(&facts->missing_agents);
         text_list_clear(&facts->boot_parameters);
+        text_list_clear(&facts->node_cpus);
         free(facts->boot_id);
         free(facts->kernel);
         free(facts->cpu_model);
@@ -354,7 +355,8 @@ bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
                a->iommu_present == b->iommu_present && a->vfio_present == b->vfio_present &&
                a->interrupt_remapping == b->interrupt_remapping &&
                a->interrupt_remapping_known == b->interrupt_remapping_known && a->firmware_iommu == b->firmware_iommu &&
-               text_list_equal(&a->boot_parameters, &b->boot_parameters) && a->hypervisor == b->hypervisor &&
+               text_list_equal(&a->boot_parameters, &b->boot_parameters) &&
+               text_list_equal(&a->node_cpus, &b->node_cpus) && a->hypervisor == b->hypervisor &&
                a->guard_connected == b->guard_connected && a->watchdog_us == b->watchdog_us &&
                a->registry_stuck == b->registry_stuck && text_list_equal(&a->missing_agents, &b->missing_agents);
 }

@@ -177,6 +177,7 @@ typedef struct NodeFacts {
         size_t n_hugepages;
         uint32_t address_bits;          /* of a physical address, as the CPU says; 0 unknown */
         uint64_t memory_nodes;          /* NUMA nodes that have memory, bit by bit; 0 unknown. Told to nobody else */
+        TextList node_cpus;             /* the CPUs of each NUMA node, "0-15,32-47", "": not known. Likewise */
         bool iommu_present;             /* an IOMMU is at work: sysfs shows one, or groups that one made */
         bool vfio_present;              /* vfio-pci is loaded, built in, or there to be loaded */
         bool interrupt_remapping;       /* msi_remap / irq remapping known to work; see interrupt_remapping_known */

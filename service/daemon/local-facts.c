@@ -52,6 +52,8 @@ static int copy_texts(const NodeFacts *host, NodeFacts *ret) {
                 r = text_list_copy(&host->addresses, &ret->addresses);
         if (r >= 0)
                 r = text_list_copy(&host->boot_parameters, &ret->boot_parameters);
+        if (r >= 0)
+                r = text_list_copy(&host->node_cpus, &ret->node_cpus);
         return r;
 }
 

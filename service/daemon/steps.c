@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "adapters/udev/host-reader.h"
 #include "core/domain-xml.h"
 #include "core/names.h"
 #include "util/log.h"
@@ -240,15 +241,18 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
                 claim->gpus[i].n_functions = list_functions(claim->facts[i], claim->functions[i]);
                 claim->gpus[i].functions = claim->functions[i];
                 claim->gpus[i].bars = claim->facts[i]->bars;
+                claim->gpus[i].host_switch = claim->facts[i]->switch_address;
         }
         const NodeFacts *host = world_find_facts(world, &steps->config.node);
         build.address_bits = host ? host->address_bits : 0;
         build.numa_node = find_numa_node(host, claim->facts, build.n_gpus);
+        if (build.numa_node >= 0 && (size_t) build.numa_node < host->node_cpus.n)
+                build.numa_cpus = host->node_cpus.items[build.numa_node];
         return domain_xml_build(vm->xml, strlen(vm->xml), &build, ret, reterr_sentence);
 }
 
-/* Whether the VM's memory could be pinned here at all; what is free at the moment the facts tell too late. True, false
- * with a sentence, or -ENOMEM. */
+/* Whether the VM's memory can be pinned here: at all, and of what is free now, which the facts tell too late. True,
+ * false with a sentence, or -ENOMEM. */
 static int memory_would_do(const Steps *steps, const World *world, const Vm *vm, char **reterr_sentence) {
         _cleanup_(domain_xml_clear) DomainXml domain = {};
         const NodeFacts *host = world_find_facts(world, &steps->config.node);
@@ -256,6 +260,12 @@ static int memory_would_do(const Steps *steps, const World *world, const Vm *vm,
         if (r != DOMAIN_XML_OK || !host || vm->assignment.n_gpus == 0)
                 return r < 0 ? r : r == DOMAIN_XML_OK;
         r = domain_memory_check(&domain, host, DOMAIN_MEMORY_EVER, UINT64_MAX, reterr_sentence);
+        if (r == DOMAIN_MEMORY_OK) {
+                _cleanup_(node_facts_clear) NodeFacts now = {};
+                r = host_memory_now(&now);
+                if (r >= 0)
+                        r = domain_memory_check(&domain, &now, DOMAIN_MEMORY_NOW, UINT64_MAX, reterr_sentence);
+        }
         return r < 0 ? r : r == DOMAIN_MEMORY_OK;
 }
 

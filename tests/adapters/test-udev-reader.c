@@ -433,7 +433,12 @@ static void test_a_host_is_read_whole(void) {
                                         "flags\t\t: fpu vme de\naddress sizes\t: 46 bits physical, 57 bits virtual\n");
         mock_file(mock, "proc/meminfo", "MemTotal:       527990412 kB\nMemFree:         1 kB\n"
                                         "MemAvailable:   400000000 kB\n");
+        mock_file(mock, "proc/spl/kstat/zfs/arcstats", "9 1 0x01 147 39984 1 2\nname   type data\nhits   4    1\n"
+                                                       "c_min    4    1073741824\nsize    4    5368709120\n");
         mock_file(mock, "sys/devices/system/node/has_memory", "0-1,4,90-4294967295\n");
+        mock_file(mock, "sys/devices/system/node/node0/cpulist", "0-15,32-47\n");
+        mock_file(mock, "sys/devices/system/node/node4/cpulist", "16-31\n");
+        mock_file(mock, "sys/devices/system/cpu/isolated", "\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "500\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "4\n");
@@ -449,7 +454,11 @@ static void test_a_host_is_read_whole(void) {
         g_assert_cmpuint(host.address_bits, ==, 46);
         g_assert_cmpstr(host.virtualization, ==, "none");
         g_assert_cmpuint(host.memory_total, ==, 527990412ULL * 1024);
-        g_assert_cmpuint(host.memory_free, ==, 400000000ULL * 1024);
+        g_assert_cmpuint(host.memory_free, ==, 400000000ULL * 1024 + (4ULL << 30));
+        g_assert_cmpuint(host.node_cpus.n, ==, 5);
+        g_assert_cmpstr(host.node_cpus.items[0], ==, "0-15,32-47");
+        g_assert_cmpstr(host.node_cpus.items[1], ==, "");
+        g_assert_cmpstr(host.node_cpus.items[4], ==, "16-31");
         g_assert_cmphex(host.memory_nodes, ==, 0x13);
         g_assert_cmpuint(host.n_hugepages, ==, 2);
         g_assert_cmpuint(host.hugepages[0].size_bytes, ==, 2 * MIB);

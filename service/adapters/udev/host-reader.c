@@ -15,6 +15,7 @@
 
 /* Enough for the first processor of cpuinfo, whose flags alone may take 3 KiB. */
 #define CPUINFO_READ (16U * 1024U)
+#define ARC_READ (16U * 1024U)
 /* A list of all modules of a distribution's kernel is 0.7 MiB. */
 #define MODULES_READ (4U * 1024U * 1024U)
 /* Interrupts of a host with hundreds of CPUs: a line each, and a column per CPU. */
@@ -135,14 +136,32 @@ static uint64_t kilobytes_of(const char *lines, const char *key) {
         return value * 1024;
 }
 
-int host_read_memory(const Sysfs *sysfs, uint64_t *ret_total, uint64_t *ret_free) {
+/* "size                            4    17179869184" */
+static uint64_t arc_number(const char *lines, const char *key) {
+        char start[16];
+        unsigned type;
+        uint64_t value;
+        (void) snprintf(start, sizeof(start), "\n%s ", key);
+        const char *line = strstr(lines, start);
+        return line && sscanf(line + strlen(start), " %u %" SCNu64, &type, &value) == 2 ? value : 0;
+}
+
+/* The cache of ZFS gives way like the kernel's own, and is not counted as available. */
+static uint64_t read_arc(const Sysfs *sysfs) {
+        _cleanup_free_ char *text = read_large(sysfs, ARC_READ, "proc/spl/kstat/zfs/arcstats");
+        uint64_t size = text ? arc_number(text, "size") : 0, least = text ? arc_number(text, "c_min") : 0;
+        return size > least ? size - least : 0;
+}
+
+static void read_memory(const Sysfs *sysfs, NodeFacts *host) {
         char text[SYSFS_TEXT_MAX];
-        ssize_t n = sysfs_read_text(sysfs, text, sizeof(text), "proc/meminfo");
-        if (n < 0)
-                return (int) n;
-        *ret_total = kilobytes_of(text, "MemTotal");
-        *ret_free = kilobytes_of(text, "MemAvailable");
-        return 0;
+        if (sysfs_read_text(sysfs, text, sizeof(text), "proc/meminfo") < 0)
+                return;
+        host->memory_total = kilobytes_of(text, "MemTotal");
+        host->memory_free = kilobytes_of(text, "MemAvailable");
+        uint64_t in_use = host->memory_total > host->memory_free ? host->memory_total - host->memory_free : 0;
+        uint64_t arc = read_arc(sysfs);
+        host->memory_free += arc < in_use ? arc : in_use;
 }
 
 static int compare_hugepages(const void *a, const void *b) {
@@ -186,6 +205,25 @@ static void read_memory_nodes(const Sysfs *sysfs, NodeFacts *host) {
                 for (unsigned node = first; n > 0 && node <= last && node < 64; node++)
                         host->memory_nodes |= UINT64_C(1) << node;
         }
+}
+
+/* Which CPUs each node has, where the host keeps none apart (isolcpus): among those the kernel would not spread a VM's
+ * threads, and who set them apart places VMs himself. */
+static int read_node_cpus(const Sysfs *sysfs, NodeFacts *host) {
+        char text[SYSFS_TEXT_MAX];
+        if (sysfs_read_text(sysfs, text, sizeof(text), "sys/devices/system/cpu/isolated") > 0 &&
+            text[strspn(text, " \n")])
+                return 0;
+        for (unsigned node = 0; node < 64 && host->memory_nodes >> node; node++) {
+                bool there = host->memory_nodes >> node & 1 &&
+                             sysfs_read_text(sysfs, text, sizeof(text), "sys/devices/system/node/node%u/cpulist",
+                                             node) > 0;
+                text[there ? strcspn(text, "\n") : 0] = '\0';
+                int r = text_list_add(&host->node_cpus, text_is_printable(text) ? text : "");
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 static bool folder_has(const Sysfs *sysfs, const char *path, const char *beginning) {
@@ -324,6 +362,21 @@ static int read_addresses(NodeFacts *host) {
         return r;
 }
 
+int host_memory_now(NodeFacts *ret) {
+        NodeFacts host = {};
+        _cleanup_(sysfs_close) Sysfs sysfs = SYSFS_NONE;
+        int r = sysfs_open(NULL, &sysfs);
+        if (r >= 0) {
+                read_memory(&sysfs, &host);
+                r = read_hugepages(&sysfs, &host);
+        }
+        if (r == -ENOMEM)
+                node_facts_clear(&host);
+        else
+                *ret = host;
+        return r == -ENOMEM ? r : 0;
+}
+
 int host_read(const Sysfs *sysfs, NodeFacts *ret) {
         NodeFacts host = {};
         int r = read_kernel(sysfs, &host);
@@ -339,9 +392,13 @@ int host_read(const Sysfs *sysfs, NodeFacts *ret) {
                 node_facts_clear(&host);
                 return r;
         }
-        (void) host_read_memory(sysfs, &host.memory_total, &host.memory_free);
+        read_memory(sysfs, &host);
         read_memory_nodes(sysfs, &host);
         read_isolation(sysfs, &host);
-        *ret = host;
-        return 0;
+        r = read_node_cpus(sysfs, &host);
+        if (r < 0)
+                node_facts_clear(&host);
+        else
+                *ret = host;
+        return r < 0 ? r : 0;
 }

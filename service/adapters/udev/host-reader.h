@@ -10,5 +10,6 @@
 /* 0 or -ENOMEM; what cannot be read stays unknown. */
 int host_read(const Sysfs *sysfs, NodeFacts *ret);
 
-/* Only how much memory there is and how much of it is free; the kernel answers this at once. 0 or -errno. */
-int host_read_memory(const Sysfs *sysfs, uint64_t *ret_total, uint64_t *ret_free);
+/* How much memory and how many hugepages of this host are free at this moment; of *ret nothing else is filled. The
+ * kernel answers this at once, so the loop may ask. 0 or -ENOMEM; what cannot be read stays unknown. */
+int host_memory_now(NodeFacts *ret);
