@@ -124,8 +124,8 @@ static void test_the_users_own_ports_and_host_devices_stay_where_they_are(void) 
         _cleanup_(built_clear) Built built = build_with(Q35_OVMF("64", PASSTHROUGH, ""), small_bars, 1, 46);
         g_assert_nonnull(strstr(built.xml, "<controller type=\"pci\" index=\"3\" model=\"pcie-root-port\">"
                                            ADDRESS("0x00", "0x10", "0x0")));
-        g_assert_nonnull(strstr(built.xml, "managed=\"yes\"><source><address domain=\"0x0000\" bus=\"0x81\" slot=\"0x00\" "
-                                           "function=\"0x0\"/></source>" ADDRESS("0x02", "0x00", "0x0")));
+        g_assert_nonnull(strstr(built.xml, "managed=\"yes\"><source><address domain=\"0x0000\" bus=\"0x81\" "
+                                           "slot=\"0x00\" function=\"0x0\"/></source>" ADDRESS("0x02", "0x00", "0x0")));
         g_assert_nonnull(strstr(built.xml, HOSTDEV("0x61", "0x0") ADDRESS("0x03", "0x00", "0x0")));
         g_assert_cmpuint(count(built.xml, "index=\"1\""), ==, 1);
         g_assert_cmpuint(count(built.xml, "index=\"2\""), ==, 1);
