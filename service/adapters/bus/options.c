@@ -205,8 +205,8 @@ static int read_rule(sd_bus_message *m, RuleRow *row, sd_bus_error *error) {
                 if (place == &rule.set && !fabric_rule_is_valid(pattern))
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                                  "the set of a rule is alone, board, or 2 to %u slots joined by +, "
-                                                 "such as pci0000:40/01.0/00.0+pci0000:40/03.0/00.0, of %u characters at "
-                                                 "most", GPUS_PER_VM_MAX, POOL_SET_LENGTH_MAX);
+                                                 "such as pci0000:40/01.0/00.0+pci0000:40/03.0/00.0, of %u characters "
+                                                 "at most", GPUS_PER_VM_MAX, POOL_SET_LENGTH_MAX);
                 if (place != &rule.set && (strlen(pattern) > NAME_LENGTH_MAX || !text_is_printable(pattern)))
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                                  "the pattern for %s in a rule is at most %u readable characters", key,
