@@ -52,9 +52,9 @@ _gpupoolctl() {
                 [cluster]='invite join leave reset level freeze thaw export import'
         )
         local -A options=(
-                [pool create]='--match --gpu --placement --reserve --max-in-use'
+                [pool create]='--match --gpu --placement --reserve --max-in-use --after-use'
                 [pool rules]='--match --none'
-                [pool policy]='--placement --reserve --max-in-use'
+                [pool policy]='--placement --reserve --max-in-use --after-use'
                 [vm define]='--pool --gpus --priority --restart --prefer --with --apart'
                 [vm requirement]='--pool --gpus'
                 [vm policy]='--priority --restart --prefer --with --apart'
@@ -77,9 +77,9 @@ _gpupoolctl() {
         local i
         for ((i = 1; i < cword; i++)); do
                 case ${words[i]} in
-                --match | --gpu | --placement | --reserve | --max-in-use | --pool | --gpus | --priority | --restart | \
-                        --prefer | --with | --apart | --timeout | --parameters | --since | --max | --lose | --add | \
-                        --start | --address | --request-id | --expires)
+                --match | --gpu | --placement | --reserve | --max-in-use | --after-use | --pool | --gpus | \
+                        --priority | --restart | --prefer | --with | --apart | --timeout | --parameters | --since | \
+                        --max | --lose | --add | --start | --address | --request-id | --expires)
                         ((i++))
                         ;;
                 -*) ;;
@@ -94,6 +94,7 @@ _gpupoolctl() {
         --prefer | --lose) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
         --with | --apart | --start) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
         --placement) __gpupoolctl_words 'pack spread'; return ;;
+        --after-use) __gpupoolctl_words 'host vfio'; return ;;
         --restart) __gpupoolctl_words 'always on-failure never'; return ;;
         --parameters) __gpupoolctl_files; return ;;
         --expires) __gpupoolctl_words '15min 2h 1d'; return ;;

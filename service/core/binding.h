@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Binding: on whose side of the door each GPU of this node is, and what is to be asked of gpupool-bind next (core/bind.h).
- * Pure: it looks at the facts, the registry and the runner, and says which question to put.
+/* Binding: on whose side of the door each GPU of this node is, and what is to be asked of gpupool-bind next
+ * (core/bind.h). Pure: it looks at the facts, the registry and the runner, and says which question to put.
  *
  *              take, for a VM that is assigned                 its process is dead, proven
  *      FREE ───────────────────────────────────► TAKEN ──────────────────────────────────► DIRTY ◄─┐
@@ -13,8 +13,9 @@
  *                                                                                     failed: quarantine
  *
  * Nothing is given to a VM that another one, or nobody knows who, had before and that was not inspected since: what is
- * on vfio-pci and was not seen to come there is dirty, as after a restart of the service. A question that is overdue makes
- * the GPU stuck: it is put in quarantine, the claim fails, and until gpupool-bind comes back nothing more is asked. */
+ * on vfio-pci and was not seen to come there is dirty, as after a restart of the service. A question that is overdue
+ * makes the GPU stuck: it is put in quarantine, the claim fails, and until gpupool-bind comes back nothing more is
+ * asked. */
 
 #include "core/bind.h"
 #include "core/runner.h"
@@ -64,8 +65,8 @@ typedef struct Bindings {
 
 void bindings_clear(Bindings *bindings);
 
-/* Holds them against the facts, the registry and the runner: GPUs come and go, runs end. To be called once the facts are
- * complete and the runner has followed a registry that is up to date. 0 or -ENOMEM. */
+/* Holds them against the facts, the registry and the runner: GPUs come and go, runs end. To be called once the facts
+ * are complete and the runner has followed a registry that is up to date. 0 or -ENOMEM. */
 int bindings_follow(Bindings *bindings, const World *world, const Runner *runner);
 
 /* The GPUs of this VM's assignment are wanted, for the epoch of now; to be said until it is decided. */

@@ -239,6 +239,7 @@ Json *json_of_pool(const Objects *objects, const PoolObject *pool) {
         json_put_list(map, "mixed", &pool->mixed);
         json_put_number(map, "reserve", pool->reserve);
         json_put(map, "max_in_use", pool->max_in_use > 0 ? json_number(pool->max_in_use) : NULL);
+        json_put_text(map, "after_use", pool->after_use);
         json_put_number(map, "total", pool->total);
         json_put_number(map, "usable", pool->usable);
         json_put_number(map, "free", pool->free);

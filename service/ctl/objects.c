@@ -374,6 +374,7 @@ static const Property pool_properties[] = {
         PROPERTY(PoolObject, "Mixed", "as", mixed),
         PROPERTY(PoolObject, "Reserve", "u", reserve),
         PROPERTY(PoolObject, "MaxInUse", "u", max_in_use),
+        PROPERTY(PoolObject, "AfterUse", "s", after_use),
         PROPERTY(PoolObject, "Total", "u", total),
         PROPERTY(PoolObject, "Usable", "u", usable),
         PROPERTY(PoolObject, "Free", "u", free),

@@ -64,7 +64,7 @@ typedef ARRAY(Pairs) Rules;                                     /* each a set of
 
 typedef struct PoolObject {
         char *path;
-        char *name, *placement;
+        char *name, *placement, *after_use;
         TextList gpus, mixed, at_risk;
         Rules rules;
         uint32_t reserve, max_in_use, total, usable, free, largest_free, survives;

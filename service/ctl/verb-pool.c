@@ -113,6 +113,8 @@ static void print_pool(const Objects *objects, const PoolObject *pool, const Scr
                 screen_fact(screen, "Kept free", "%u for failover", pool->reserve);
         if (pool->max_in_use > 0)
                 screen_fact(screen, "At most", "%u in use at once", pool->max_in_use);
+        if (text_equal(pool->after_use, "vfio"))
+                screen_fact(screen, "After use", "its GPUs stay on vfio-pci");
         screen_fact(screen, "Rules", "%s", *rules ? rules : "none: GPUs come in by hand");
         if (*sets)
                 screen_fact(screen, "Linked sets", "%s; each goes to one VM whole", sets);
@@ -158,14 +160,17 @@ static Status tell_pool(Ctl *ctl, const char *path) {
 }
 
 typedef struct PoolPolicy {
-        const char *placement;          /* NULL, and -1: not given */
+        const char *placement, *after_use;      /* NULL, and -1: not given */
         int64_t reserve, max_in_use;
 } PoolPolicy;
 
 static Status read_policy(Ctl *ctl, const Args *args, PoolPolicy *ret) {
-        PoolPolicy policy = { .placement = args_value(args, "--placement"), .reserve = -1, .max_in_use = -1 };
+        PoolPolicy policy = { .placement = args_value(args, "--placement"), .reserve = -1, .max_in_use = -1,
+                              .after_use = args_value(args, "--after-use") };
         if (policy.placement && !text_equal(policy.placement, "pack") && !text_equal(policy.placement, "spread"))
                 return ctl_refuse_usage(ctl, "--placement is pack or spread, not \"%s\".", policy.placement);
+        if (policy.after_use && !text_equal(policy.after_use, "host") && !text_equal(policy.after_use, "vfio"))
+                return ctl_refuse_usage(ctl, "--after-use is host or vfio, not \"%s\".", policy.after_use);
         Status status = option_number(ctl, args, "--reserve", 0, UINT32_MAX, &policy.reserve);
         if (status == STATUS_DONE)
                 status = option_number(ctl, args, "--max-in-use", 0, UINT32_MAX, &policy.max_in_use);
@@ -180,6 +185,8 @@ static void append_policy(Request *request, const PoolPolicy *policy) {
                 request_option(request, "reserve", "u", (uint32_t) policy->reserve);
         if (policy->max_in_use >= 0)
                 request_option(request, "max-in-use", "u", (uint32_t) policy->max_in_use);
+        if (policy->after_use)
+                request_option(request, "after-use", "s", policy->after_use);
 }
 
 static void rules_clear(Rules *rules) {
@@ -399,8 +406,8 @@ Status verb_pool_policy(Ctl *ctl, const Args *args) {
         Status status = read_policy(ctl, args, &policy);
         if (status != STATUS_DONE)
                 return status;
-        if (!policy.placement && policy.reserve < 0 && policy.max_in_use < 0)
-                return ctl_refuse_usage(ctl, "Say what to set: --placement, --reserve or --max-in-use.");
+        if (!policy.placement && policy.reserve < 0 && policy.max_in_use < 0 && !policy.after_use)
+                return ctl_refuse_usage(ctl, "Say what to set: --placement, --reserve, --max-in-use or --after-use.");
         status = load_pool(ctl, args->words.items[0], &objects, &pool);
         if (status != STATUS_DONE)
                 return status;

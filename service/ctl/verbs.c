@@ -21,6 +21,8 @@ const Option global_options[] = {
 #define OPTION_PLACEMENT { "--placement", 0, "pack|spread", "fill one node first (pack), or be even (spread)" }
 #define OPTION_RESERVE { "--reserve", 0, "N", "GPUs kept free for failover" }
 #define OPTION_MAX_IN_USE { "--max-in-use", 0, "N", "the most GPUs in use at once, as by a licence; 0: no limit" }
+#define OPTION_AFTER_USE { "--after-use", 0, "host|vfio", "where GPUs are when no VM has them: with the driver they " \
+                           "had before (host), or on vfio-pci (vfio)" }
 #define OPTION_MATCH { "--match", 0, "RULE", "GPUs that come in by themselves; may be given again" }
 #define OPTION_PRIORITY { "--priority", 0, "N", "the higher is placed first (50)" }
 #define OPTION_RESTART { "--restart", 0, "always|on-failure|never", "what happens when it ends by itself (on-failure)" }
@@ -36,12 +38,14 @@ const Option global_options[] = {
 static const Option pool_create_options[] = {
         OPTION_MATCH,
         { "--gpu", 0, "GPU", "the same as a GPU after the name" },
-        OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTIONS_END,
+        OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTION_AFTER_USE, OPTIONS_END,
 };
 static const Option pool_rules_options[] = {
         OPTION_MATCH, { "--none", 0, NULL, "no rules: GPUs come in by hand only" }, OPTIONS_END,
 };
-static const Option pool_policy_options[] = { OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTIONS_END };
+static const Option pool_policy_options[] = {
+        OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTION_AFTER_USE, OPTIONS_END,
+};
 static const Option vm_define_options[] = {
         OPTION_POOL, OPTION_GPUS, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART,
         OPTIONS_END,

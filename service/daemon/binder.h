@@ -2,7 +2,7 @@
 #pragma once
 
 /* Binder: moves this node's GPUs between the host's drivers and its VMs, as core/binding.h decides: asks gpupool-bind,
- * tells the registry of those that are to be in quarantine, and the facts of those that are stuck or cannot be bound. */
+ * tells the registry which are to be in quarantine, and the facts which are stuck or cannot be bound. */
 
 #include <systemd/sd-event.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Steps: carries out what the runner wants next: by gpupool-bind, libvirt, the guard, the registry, and tells it how it went.
- * Keeps the pidfds of this node's VMs and watches them itself, so that a death is known also without the guard. */
+/* Steps: carries out what the runner wants next: by gpupool-bind, libvirt, the guard, the registry, and tells it how
+ * it went. Keeps the pidfds of this node's VMs and watches them itself, so that a death is known also without the guard. */
 
 #include <systemd/sd-event.h>
 

@@ -27,6 +27,7 @@ static void test_a_pool_is_made_with_all_its_options(void) {
         expect_property(host, POOL("training"), "Pool.Placement", "'spread'");
         expect_property(host, POOL("training"), "Pool.Reserve", "uint32 1");
         expect_property(host, POOL("training"), "Pool.MaxInUse", "uint32 5");
+        expect_property(host, POOL("training"), "Pool.AfterUse", "'host'");
         expect_property(host, POOL("training"), "Pool.Rules", "[{'vendor': '10de', 'device': '23*'}, {'node': 'b'}]");
         expect_property(host, POOL("training"), "Pool.Gpus", "[objectpath '" GPU("02") "']");
         expect_property(host, POOL("training"), "Pool.Total", "uint32 1");
@@ -155,6 +156,7 @@ static void test_bad_options_are_refused_by_name(void) {
                 { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "', '" GPU("01") "'], " NO_OPTIONS ")", "twice" },
                 { POOL("training"), "Pool.Add", "(@ao ['" GPU("01") "'], {'force': <true>})", "force" },
                 { POOL("training"), "Pool.SetPolicy", "({'max-in-use': <int32 1>}, " NO_OPTIONS ")", "max-in-use" },
+                { POOL("training"), "Pool.SetPolicy", "({'after-use': <'shelf'>}, " NO_OPTIONS ")", "host or vfio" },
                 { POOL("training"), "Pool.SetPolicy", "({'request-id': <1>}, " NO_OPTIONS ")", "request-id" },
                 { POOL("training"), "Pool.Delete", "({'force': <true>},)", "force" },
                 { VM_PATH, "VM.Start", "({'node': <'a'>},)", "node" },

@@ -93,7 +93,7 @@ static void test_every_declared_property_can_be_read(void) {
                 unsigned n;
         } kinds[] = {
                 { ROOT, "Manager", 12 }, { NODE_A, "Node", 22 }, { GPU("01"), "Gpu", 31 },
-                        { POOL("training"), "Pool", 13 },
+                        { POOL("training"), "Pool", 14 },
                 { VM_PATH, "VM", 15 }, { ROOT "/job/1", "Job", 12 },
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {

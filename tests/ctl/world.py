@@ -99,8 +99,10 @@ def cluster():
         make_gpu('c', '0000:41:00.0', State='absent', **in_training),
         (pool('training'), ('Pool', {
             'Name': 'training', 'Gpus': TRAINING, 'Rules': [{'vendor': '10de', 'device': '2331'}], 'Placement': 'pack',
+            'AfterUse': 'host',
             'Total': 5, 'Usable': 3, 'Free': 1, 'LargestFree': 1, 'Survives': 0, 'AtRisk': [vm('bert')]})),
-        (pool('edge'), ('Pool', {'Name': 'edge', 'Placement': 'spread', 'Reserve': 1, 'MaxInUse': 2})),
+        (pool('edge'), ('Pool', {
+            'Name': 'edge', 'Placement': 'spread', 'Reserve': 1, 'MaxInUse': 2, 'AfterUse': 'vfio'})),
         make_vm('bert', Node=node('a'), Gpus=TRAINING[:2], Epoch=3, PreferredNodes=['a', 'b'],
                 Affinity=[('apart', 'render')], LastPlacement=[('a', True, '2 close together, same switch'),
                                ('b', False, '1 usable GPU of training, 2 needed')]),

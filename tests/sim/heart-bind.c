@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* gpupool-bind on a host: bind-client.h ends here. Each question is a process of its own, which outlives gpupoold, takes
- * time, and may find a VM's process that still has the GPU. What becomes of the GPU happens at one moment of that time. */
+/* gpupool-bind on a host: bind-client.h ends here. Each question is a process of its own, which outlives gpupoold,
+ * takes time, and may find a VM's process that still has the GPU. What becomes of the GPU happens at one moment of
+ * that time. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -82,7 +83,8 @@ static void on_alarm(void *userdata) {
                 process->is_done = true;
                 process->result = carry_out(process);
                 heart_facts_changed(host);
-                sim_alarm_set(time_of(host), &process->alarm, time_of(host)->now_us + sim_between(time_of(host), 5, MS));
+                sim_alarm_set(time_of(host), &process->alarm,
+                              time_of(host)->now_us + sim_between(time_of(host), 5, MS));
                 return;
         }
         BindClient *client = process->client;

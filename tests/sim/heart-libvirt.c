@@ -215,7 +215,7 @@ static void start_domain(HeartLibvirt *libvirt, const Call *call, Answer *answer
         }
         g_assert_cmpint(domain_xml_mark(call->xml, strlen(call->xml), &mark), ==, DOMAIN_MARK_FOUND);
         if (!find_gpus(host, call->xml, gpus, &n_gpus)) {
-                answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: the device is not there, or not on vfio-pci");
+                answer_set(answer, HYPERVISOR_CALL_FAILED, "internal error: no such device on vfio-pci");
                 return;
         }
         /* libvirt knows which devices its domains have. That two were both meant to have one the judge must see. */

@@ -47,6 +47,7 @@ static const Case cases[] = {
         { MUTANT_GUARD_FORGETS, "P1 P2", 1 },
         { MUTANT_TURN_TIME, "P1 P2", 19 },
         { MUTANT_NO_CATCH_UP, "P1 P2", 31 },
+        { MUTANT_NO_INSPECTION, "P1 P2", 1 },
         { MUTANT_NO_LOSS, "P4 P5", 1 },
 };
 

@@ -59,6 +59,8 @@ static Gpupool1__PoolPolicy pick_pool_policy(GRand *random) {
         policy.reserve = pick(random, 10) ? pick(random, 9) : UINT32_MAX;
         policy.set_max_in_use = pick(random, 2);
         policy.max_in_use = pick(random, 9);
+        policy.set_after_use = pick(random, 4) == 0;
+        policy.after_use = (Gpupool1__AfterUse) pick(random, 3);
         return policy;
 }
 

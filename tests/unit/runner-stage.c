@@ -88,7 +88,8 @@ RunStep next_step(Stage *s) {
 }
 
 const char *step_text(RunStep step) {
-        static const char *const texts[RUN_STEP_COUNT + 1] = { "bind", "start", "hold", "permit", "resume", "report running",
+        static const char *const texts[RUN_STEP_COUNT + 1] = { "bind", "start", "hold", "permit", "resume",
+                                                               "report running",
                                                                "shutdown", "destroy", "kill", "release",
                                                                "report ended", "nothing" };
         return texts[step];

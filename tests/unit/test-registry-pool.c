@@ -290,6 +290,24 @@ static void test_a_policy_has_limits(void) {
         ASSERT_REFUSED(INVALID_ARGUMENT, tell_policy(&c, &policy));
 }
 
+static void test_where_gpus_are_after_use_needs_its_level(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
+        Gpupool1__PoolPolicy policy = GPUPOOL1__POOL_POLICY__INIT;
+        policy.set_after_use = true;
+        policy.after_use = GPUPOOL1__AFTER_USE__AFTER_USE_VFIO;
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_policy(&c, &policy));
+        g_assert_cmpint(pool_named(&c, "training")->after_use, ==, AFTER_USE_HOST);
+        ASSERT_DONE(tell_level(&c, LEVEL_DEVICES));
+        c.level = LEVEL_DEVICES;
+        ASSERT_DONE(tell_policy(&c, &policy));
+        g_assert_cmpint(pool_named(&c, "training")->after_use, ==, AFTER_USE_VFIO);
+        policy.after_use = (Gpupool1__AfterUse) AFTER_USE_COUNT;
+        ASSERT_REFUSED(INVALID_ARGUMENT, tell_policy(&c, &policy));
+        policy = (Gpupool1__PoolPolicy) GPUPOOL1__POOL_POLICY__INIT;
+        ASSERT_DONE(tell_policy(&c, &policy));
+        g_assert_cmpint(pool_named(&c, "training")->after_use, ==, AFTER_USE_VFIO);
+}
+
 static void test_a_pool_is_not_made_with_a_bad_rule_or_policy(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pool();
         Gpupool1__PoolRule rule = GPUPOOL1__POOL_RULE__INIT, *pointer = &rule;
@@ -414,6 +432,7 @@ int main(int argc, char **argv) {
         TEST(a_pool_has_so_many_rules_of_such_a_length);
         TEST(what_a_policy_does_not_set_stays);
         TEST(a_policy_has_limits);
+        TEST(where_gpus_are_after_use_needs_its_level);
         TEST(a_pool_is_not_made_with_a_bad_rule_or_policy);
         TEST(a_gpu_goes_into_quarantine_and_comes_out);
         TEST(another_card_in_the_slot_is_not_in_quarantine);

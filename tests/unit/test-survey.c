@@ -567,6 +567,16 @@ static void test_a_gpu_that_fell_off_the_bus_is_blocked(void) {
         assert_blocked(&host, gpu, BLOCKER_OFF_THE_BUS, "all ones", "switch the host off and on");
 }
 
+static void test_a_gpu_whose_binding_hangs_or_failed_is_blocked_with_the_reason(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = h100();
+        gpu.stuck = strdup("taking it from the host's driver hangs in the kernel");
+        assert_blocked(&host, gpu, BLOCKER_STUCK, "hangs in the kernel", "gpupoolctl gpu release");
+        gpu = h100();
+        gpu.unbindable = strdup("nvidia-persiste (pid 812) has 0000:41:00.0 open");
+        assert_blocked(&host, gpu, BLOCKER_UNBINDABLE, "pid 812", "dmesg");
+}
+
 static void test_config_space_that_cannot_be_read_here_is_no_blocker(void) {
         NodeFacts host = good_host();
         GpuFacts gpu = h100();
@@ -695,6 +705,7 @@ int main(int argc, char **argv) {
         TEST(a_set_of_linked_gpus_must_be_whole);
         TEST(a_gpu_that_sleeps_for_good_is_blocked_and_one_that_only_sleeps_is_not);
         TEST(a_gpu_that_fell_off_the_bus_is_blocked);
+        TEST(a_gpu_whose_binding_hangs_or_failed_is_blocked_with_the_reason);
         TEST(config_space_that_cannot_be_read_here_is_no_blocker);
         TEST(a_gpu_on_a_host_driver_whose_holders_are_not_known_is_blocked);
         TEST(a_gpu_that_hangs_is_blocked_and_its_last_facts_are_still_judged);

@@ -59,6 +59,10 @@ static int put_max_in_use(Sink *sink, Object *object) {
         return sink_put(sink, "u", object->pool.pool->max_in_use);
 }
 
+static int put_after_use(Sink *sink, Object *object) {
+        return sink_put(sink, "s", after_use_to_text(object->pool.pool->after_use));
+}
+
 static int put_mixed(Sink *sink, Object *object) {
         int r = object_derive(object);
         if (r >= 0)
@@ -115,15 +119,16 @@ static int ask_manage_pool(Bus *bus, sd_bus_message *m, const char *pool, const 
 /* A policy as an entry has it, read from options. */
 typedef struct PolicyOptions {
         Gpupool1__PoolPolicy message;
-        const char *placement;
-        bool set_placement, set_reserve, set_max_in_use;
+        const char *placement, *after_use;
+        bool set_placement, set_reserve, set_max_in_use, set_after_use;
 } PolicyOptions;
 
 #define POLICY_OPTIONS_INIT { .message = GPUPOOL1__POOL_POLICY__INIT }
 #define OPTIONS_OF_POLICY(policy)                                                                               \
         { "placement", "s", option_read_text, &(policy).placement, &(policy).set_placement },                   \
         { "reserve", "u", option_read_u32, &(policy).message.reserve, &(policy).set_reserve },                  \
-        { "max-in-use", "u", option_read_u32, &(policy).message.max_in_use, &(policy).set_max_in_use }
+        { "max-in-use", "u", option_read_u32, &(policy).message.max_in_use, &(policy).set_max_in_use },             \
+        { "after-use", "s", option_read_text, &(policy).after_use, &(policy).set_after_use }
 
 static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
         PoolPlacement placement = POOL_PACK;
@@ -135,6 +140,12 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
                                                                GPUPOOL1__PLACEMENT_KIND__PLACEMENT_KIND_PACK;
         policy->message.set_reserve = policy->set_reserve;
         policy->message.set_max_in_use = policy->set_max_in_use;
+        AfterUse after_use = AFTER_USE_HOST;
+        if (policy->set_after_use && after_use_from_text(policy->after_use, &after_use) < 0)
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "after-use is host or vfio, and not %s",
+                                         fit_to_quote(policy->after_use));
+        policy->message.set_after_use = policy->set_after_use;
+        policy->message.after_use = (Gpupool1__AfterUse) after_use;
         return 0;
 }
 
@@ -344,6 +355,7 @@ static const Property properties[] = {
         { "Mixed", "as", PROPERTY_CHANGES, put_mixed },
         { "Reserve", "u", PROPERTY_CHANGES, put_reserve },
         { "MaxInUse", "u", PROPERTY_CHANGES, put_max_in_use },
+        { "AfterUse", "s", PROPERTY_CHANGES, put_after_use },
         { "Total", "u", PROPERTY_CHANGES, put_total },
         { "Usable", "u", PROPERTY_CHANGES, put_usable },
         { "Free", "u", PROPERTY_CHANGES, put_free },
