@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Starts the VM "bert" of this node's cluster, and the same domain without us (series.h); what was started is gone
- * again before the answer:
+/* Starts a VM (series.h); what was started is gone again before the answer.
  *
+ * bench-start: the VM "bert" of this node's cluster:
  *     ctl N       gpupoolctl vm start bert: the whole command
- *     virsh N     virsh create FILE: the whole command
  *     bus 4       one Start by D-Bus, and after what time each was seen: the reply (it is wanted, as an entry), started
- *                 by libvirt (it is placed, as an entry), resumed by libvirt (it is held and permitted), the job's end
- *                 (it is reported as running, as an entry)
- *     libvirt N   virDomainCreateXML of FILE: from call to answer
+ *                 by libvirt (it is placed, as an entry, and its GPU bound), resumed by libvirt (it is held and
+ *                 permitted), the job's end (it is reported as running, as an entry)
  *
- * bench-start FILE DOMAIN     the domain in FILE is named so */
+ * bench-start FILE DOMAIN: the domain in FILE, which is named so, without us:
+ *     virsh N     virsh create FILE: the whole command
+ *     libvirt N   virDomainCreateXML of FILE: from call to answer */
 
 #include <fcntl.h>
 #include <libvirt/libvirt.h>
@@ -250,16 +250,15 @@ static int connect_libvirt(void) {
         return -pthread_create(&thread, NULL, run_events, NULL);
 }
 
-static const Series all[] = {
-        { "ctl", run_ctl }, { "virsh", run_virsh }, { "bus", run_bus }, { "libvirt", run_libvirt },
-};
+static const Series ours[] = { { "ctl", run_ctl }, { "bus", run_bus } };
+static const Series theirs[] = { { "virsh", run_virsh }, { "libvirt", run_libvirt } };
 
 int main(int argc, char **argv) {
-        int r = argc == 3 ? read_file(argv[1], &xml) : -EINVAL;
-        if (r >= 0) {
+        bool bare = argc == 3;
+        int r = bare ? read_file(argv[1], &xml) : connect_bus();
+        if (bare) {
                 xml_file = argv[1];
                 domain_name = argv[2];
-                r = connect_bus();
         }
         if (r >= 0)
                 r = connect_libvirt();
@@ -268,7 +267,7 @@ int main(int argc, char **argv) {
                 return 1;
         }
         series_ready();
-        while (series_serve_line(all, sizeof(all) / sizeof(all[0])))
+        while (series_serve_line(bare ? theirs : ours, sizeof(ours) / sizeof(ours[0])))
                 ;
         return 0;
 }
