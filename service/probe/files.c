@@ -15,6 +15,7 @@
 
 const char *files_root = "";
 
+__attribute__((format(printf, 2, 0)))
 static int open_path_list(int flags, const char *format, va_list ap) {
         char path[PATH_MAX];
         int n = snprintf(path, sizeof(path), "%s", files_root);

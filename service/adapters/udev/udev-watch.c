@@ -225,6 +225,8 @@ static Watched *add_gpu(UdevWatch *watch, PciAddress address) {
                 log_error("udev: there are more GPUs than can be watched (%u)", UDEV_WATCH_GPUS_MAX);
                 return NULL;
         }
+        /* So much is true of it, even if nothing can be read. */
+        device->scanned.identity = (GpuIdentity) { .node = watch->node, .address = address };
         return device;
 }
 
