@@ -92,6 +92,7 @@ static const struct {
 };
 #define PROBE_ANSWER ELEMENTS(places)   /* no file: what the probe says */
 
+static bool is_usual[ELEMENTS(places)];         /* as it was put; the last input did not touch it */
 static char root[] = "/tmp/gpupool-fuzz-sysfs-XXXXXX";
 static int root_fd = -1;
 
@@ -179,11 +180,14 @@ static void put_usual(void) {
                 for (size_t i = 0; i < ELEMENTS(places); i++)
                         make_parents(places[i].path);
         }
-        for (size_t i = 0; i < ELEMENTS(places); i++)
+        for (size_t i = 0; i < ELEMENTS(places); i++) {
+                if (is_usual[i])
+                        continue;
                 if (places[i].kind == KIND_NAME)
                         empty_folder(places[i].path);
-        for (size_t i = 0; i < ELEMENTS(places); i++)
                 put(i, (const uint8_t *) places[i].usual, strlen(places[i].usual), false);
+                is_usual[i] = true;
+        }
 }
 
 /* ---- what must be true of whatever was read */
@@ -308,10 +312,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 if (which == PROBE_ANSWER) {
                         probe = (const char *) data;
                         probe_size = value_size;
-                } else if (away)
-                        take_away(which);
-                else
-                        put(which, data, value_size, huge);
+                } else {
+                        is_usual[which] = false;
+                        if (away)
+                                take_away(which);
+                        else
+                                put(which, data, value_size, huge);
+                }
                 data += value_size;
                 size -= value_size;
         }

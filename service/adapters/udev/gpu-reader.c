@@ -211,7 +211,8 @@ static void read_bars(const Reading *reading) {
                 char extra;
                 if (!line || sscanf(line, "%" SCNx64 " %" SCNx64 " %" SCNx64 "%c", &start, &end, &flags, &extra) != 3)
                         continue;
-                if (!(flags & RESOURCE_MEMORY) || end <= start || (start == 0 && end == UINT64_MAX))
+                /* A region up to the very end of the address space is what is left of one that nobody could size. */
+                if (!(flags & RESOURCE_MEMORY) || end <= start || end == UINT64_MAX)
                         continue;
                 reading->gpu->bars[i] = (GpuBar) {
                         .start = start,
@@ -496,7 +497,8 @@ static int read_gpu(const Reading *reading, DeviceReading *ret) {
                         return r;
         }
         read_bars(reading);
-        reading->gpu->numa_node = (int32_t) NUMBER_OF(reading, "numa_node", UINT32_MAX);
+        uint32_t node = NUMBER_OF(reading, "numa_node", UINT32_MAX);
+        reading->gpu->numa_node = node <= INT32_MAX ? (int32_t) node : -1;
 
         uint64_t hive;
         if (sysfs_read_number(reading->sysfs, &hive, DEVICE "xgmi_hive_info/xgmi_hive_id", reading->address) >= 0)

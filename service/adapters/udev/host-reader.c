@@ -169,6 +169,13 @@ static int compare_hugepages(const void *a, const void *b) {
         return x < y ? -1 : x > y;
 }
 
+static bool has_hugepages(const NodeFacts *host, uint64_t size_bytes) {
+        for (size_t i = 0; i < host->n_hugepages; i++)
+                if (host->hugepages[i].size_bytes == size_bytes)
+                        return true;
+        return false;
+}
+
 static int read_hugepages(const Sysfs *sysfs, NodeFacts *host) {
         TextList names = {};
         size_t allocated = 0;
@@ -177,7 +184,8 @@ static int read_hugepages(const Sysfs *sysfs, NodeFacts *host) {
                 const char *name = names.items[i];
                 uint64_t kilobytes;
                 Hugepages pages;
-                if (sscanf(name, "hugepages-%" SCNu64 "kB", &kilobytes) != 1 || kilobytes > UINT64_MAX / 1024)
+                if (sscanf(name, "hugepages-%" SCNu64 "kB", &kilobytes) != 1 || kilobytes == 0 ||
+                    kilobytes > UINT64_MAX / 1024 || has_hugepages(host, kilobytes * 1024))
                         continue;
                 if (sysfs_read_number(sysfs, &pages.total, "sys/kernel/mm/hugepages/%s/nr_hugepages", name) < 0 ||
                     sysfs_read_number(sysfs, &pages.free, "sys/kernel/mm/hugepages/%s/free_hugepages", name) < 0)
