@@ -231,7 +231,7 @@ static int build_xml(const Steps *steps, const World *world, const Vm *vm, char 
                              .gpus = claim->gpus,
                              .n_gpus = vm->assignment.n_gpus};
         for (size_t i = 0; i < build.n_gpus; i++) {
-                claim->facts[i] = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
+                claim->facts[i] = world_find_certain_gpu(world, &vm->assignment.gpus[i].gpu);
                 if (!claim->facts[i])
                         return -ENODEV;
         }

@@ -2,8 +2,8 @@
 
 /* A host that changes under the reader's eyes: another thread plugs and pulls cards, rewrites and takes away files,
  * binds drivers, moves devices between groups and lets attributes hang, while the watch reads. Some of it udev tells,
- * some twice, some not at all, and some of what it tells is garbage. What is told at any moment can be shown to people and
- * judged; and when the weather is over, the watch shows what somebody sees who looks for the first time.
+ * some twice, some not at all, and some of what it tells is garbage. What is told at any moment can be shown to people
+ * and judged; and when the weather is over, the watch shows what somebody sees who looks for the first time.
  *
  * SEED=N replays one; GPUPOOL_TEST_LONG: many more. */
 
@@ -199,8 +199,8 @@ static void describe(const char *who, const World *w) {
                 char address[PCI_ADDRESS_TEXT_SIZE];
                 pci_address_to_text(gpu->address, address);
                 g_printerr("  %s %04x:%04x %s class %06x driver %s group %i unreadable %s functions %zu config %i %s\n",
-                           address, gpu->identity.vendor, gpu->identity.device, gpu->identity.slot, gpu->class, gpu->driver,
-                           gpu->iommu_group, gpu->unreadable, gpu->n_functions, gpu->config, gpu->power_state);
+                           address, gpu->identity.vendor, gpu->identity.device, gpu->identity.slot, gpu->class,
+                           gpu->driver, gpu->iommu_group, gpu->unreadable, gpu->n_functions, gpu->config, gpu->power_state);
         }
 }
 
