@@ -164,11 +164,13 @@ static bool is_shown(const Watched *device) {
         return device->known && !device->gone;
 }
 
-/* GPUs of one hive, and the modules of a board with switches, belong together: each lists the others. */
+/* GPUs of one hive, and the modules of a board with switches, which are all alike, belong together: each lists the
+ * others. */
 static bool are_linked(const Inventory *inventory, const Watched *a, const Watched *b) {
         if (a->hive != 0 && a->hive == b->hive)
                 return true;
-        return inventory->has_nvswitch && fabric_is_module(&a->facts) && fabric_is_module(&b->facts);
+        return inventory->has_nvswitch && fabric_is_module(&a->facts) && fabric_is_module(&b->facts) &&
+               a->facts.identity.device == b->facts.identity.device;
 }
 
 static int find_siblings(const Inventory *inventory, const Watched *device, TextList *ret) {
