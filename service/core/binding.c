@@ -119,6 +119,16 @@ static int find_owners(Bindings *bindings, const World *world, const Runner *run
         return 0;
 }
 
+/* Who is released need not rest any longer. */
+static void follow_quarantine(Binding *binding, const Registry *registry) {
+        bool is_in = registry_find_quarantine(registry, &binding->gpu) != NULL;
+        if (is_in)
+                binding->to_quarantine = false;
+        else if (binding->quarantined)
+                binding->not_before_us = binding->failures = 0;
+        binding->quarantined = is_in;
+}
+
 int bindings_follow(Bindings *bindings, const World *world, const Runner *runner) {
         const NodeFacts *host = world_find_facts(world, &world->local);
         ARRAY_EACH(binding, &bindings->items)
@@ -135,8 +145,7 @@ int bindings_follow(Bindings *bindings, const World *world, const Runner *runner
                         array_remove(&bindings->items, i - 1);
                         continue;
                 }
-                if (binding->to_quarantine && registry_find_quarantine(world->registry, &binding->gpu))
-                        binding->to_quarantine = false;
+                follow_quarantine(binding, world->registry);
                 follow_run_of(binding, runner);
         }
         return find_owners(bindings, world, runner);
@@ -285,13 +294,17 @@ const Binding *bindings_next(Bindings *bindings, const World *world, uint64_t no
 
 /* ---- answers */
 
-static int put_off(Binding *binding, const char *sentence, uint64_t now_us) {
+static void rest(Binding *binding, uint64_t now_us) {
         uint64_t pause_us = BINDING_PAUSE_FIRST_US;
         for (unsigned i = 0; i < binding->failures && pause_us < BINDING_PAUSE_MOST_US; i++)
                 pause_us *= 2;
         binding->failures++;
         binding->failed_us = now_us;
         binding->not_before_us = now_us + (pause_us < BINDING_PAUSE_MOST_US ? pause_us : BINDING_PAUSE_MOST_US);
+}
+
+static int put_off(Binding *binding, const char *sentence, uint64_t now_us) {
+        rest(binding, now_us);
         return text_set(&binding->trouble, text_is_empty(sentence) ? "it could not be bound" : sentence);
 }
 
@@ -304,8 +317,8 @@ static int put_in_quarantine(Binding *binding, QuarantineCause cause, const char
 
 /* Where it is in quarantine already, for another cause, it is looked at again, but not all the time. */
 static int fail_inspection(Binding *binding, QuarantineCause cause, const char *sentence, uint64_t now_us) {
-        int r = put_off(binding, sentence, now_us);
-        return r < 0 ? r : put_in_quarantine(binding, cause, sentence);
+        rest(binding, now_us);
+        return put_in_quarantine(binding, cause, sentence);
 }
 
 static int answer_done(Binding *binding, bool was_overdue) {

@@ -52,6 +52,7 @@ typedef struct Binding {
         uint64_t not_before_us;         /* nothing is asked before */
         uint64_t failed_us;             /* when something went wrong last */
         unsigned failures;              /* in a row */
+        bool quarantined;               /* by the registry, when it was looked at last */
         bool to_quarantine;             /* and the registry does not know yet */
         bool quarantining;              /* it is being told; the caller's to set */
         QuarantineCause cause;

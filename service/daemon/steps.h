@@ -2,7 +2,8 @@
 #pragma once
 
 /* Steps: carries out what the runner wants next: by gpupool-bind, libvirt, the guard, the registry, and tells it how
- * it went. Keeps the pidfds of this node's VMs and watches them itself, so that a death is known also without the guard. */
+ * it went. Keeps the pidfds of this node's VMs and watches them itself, so that a death is known also without the
+ * guard. */
 
 #include <systemd/sd-event.h>
 

@@ -197,6 +197,15 @@ class Host:
         device = self.rig.device(self.number, address)
         return device and device["driver"]
 
+    def wait_for_driver(self, address, driver="nvidia"):
+        """The GPU is inspected and given back a moment after its VM has ended."""
+        wait_until(lambda: self.driver(address) == driver, SLOW_S, f"{address} does not come to {driver}")
+
+    def is_back(self, name, address):
+        """The VM's process is gone, and its GPU comes back."""
+        assert self.qemu(name) == [], f"{name} has processes"
+        self.wait_for_driver(address)
+
     def qemu(self, name):
         """Pids of qemu processes of the VM, as the host's process table has them."""
         done = self.run("pgrep", "-f", f"guest={name},", check=False)

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+import time
 
 from parts.device import Device
 from parts.drm import Drm
@@ -157,6 +158,8 @@ class Bus:
                 self.remove(below)
         device.heal()
         with device.lock:
+            if device.driver == "vfio-pci":
+                self.wait_for_users(device)
             if device.driver:
                 self.detach(device)
         with self.lock:
@@ -164,6 +167,13 @@ class Bus:
             self.remove_files(device)
         self.database.remove(device)
         self.announce("remove", device)
+
+    def wait_for_users(self, device):
+        """As vfio_unregister_group_dev(): the link to the driver is gone, and the rest waits for who has it open."""
+        self.tree.remove(f"{device.path}/driver")
+        while is_open(f"{VFIO_NODES}/{device.group}"):
+            time.sleep(0.02)
+        self.tree.link(f"{device.path}/driver", f"/bus/pci/drivers/{device.driver}")
 
     def remove_files(self, device):
         tree, group = self.tree, f"/kernel/iommu_groups/{device.group}"
@@ -227,6 +237,12 @@ class Bus:
 
     def probe_by_file(self, text):
         self.attach(self.named(text))
+
+    def would_hang(self, path, text):
+        """Whether such a write hangs, to a file that all devices share."""
+        operation = {"unbind": "unbind", "bind": "bind", "drivers_probe": "bind"}.get(path.rpartition("/")[2])
+        device = self.devices.get(text.strip()) if operation else None
+        return device is not None and device.faults.get(operation) == "hang"
 
     def new_id(self, driver, text):
         driver.ids.add(pair_of_ids(text))
@@ -347,6 +363,17 @@ class Bus:
         start = -(-self.next_address[kind] // bar.size) * bar.size
         self.next_address[kind] = start + bar.size
         return start
+
+
+def is_open(path):
+    """Whether a process of this host has a file of that name open."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if any(os.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in os.listdir(f"/proc/{pid}/fd")):
+                return True
+        except OSError:
+            continue                       # it has ended
+    return False
 
 
 def pair_of_ids(text):

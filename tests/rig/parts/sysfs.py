@@ -32,10 +32,12 @@ class Operations:
 
     use_ns = True
 
-    def __init__(self, tree):
-        self.tree = tree
+    def __init__(self, bus):
+        self.bus = bus
+        self.tree = tree = bus.tree
         self.stat_base = {key: int(tree.born * 1e9) for key in ("st_atime", "st_mtime", "st_ctime")}
         self.privileged = {}  # file handle -> whether it may see all of the configuration space
+        self.hanging = {}     # file handle -> what was written and will hang
         self.next_handle = 0
         self.handles = threading.Lock()
 
@@ -87,8 +89,18 @@ class Operations:
         node = self.tree.nodes.get(path) or fail(errno.ENODEV)
         if node.write is None:
             fail(errno.EIO)
-        node.write(data.decode("latin1"))
+        text = data.decode("latin1")
+        # All devices of a driver share this file, and the kernel lets one at a time write to a file of ours, which it
+        # does not in its own sysfs: so what hangs, hangs as the writer closes it.
+        if self.bus.would_hang(path, text):
+            self.hanging[handle] = lambda: node.write(text)
+        else:
+            node.write(text)
         return len(data)
+
+    def flush(self, path, handle):
+        self.hanging.pop(handle, lambda: None)()
+        return 0
 
     def truncate(self, path, length, handle=None):
         self.tree.find(path)
@@ -190,7 +202,7 @@ def main(mount_point):
     bus = Bus()
     serving = Control(bus)
     threading.Thread(target=serving.serve, daemon=True).start()
-    FUSE(Operations(bus.tree), mount_point, foreground=True, allow_other=True, direct_io=True, attr_timeout=0,
+    FUSE(Operations(bus), mount_point, foreground=True, allow_other=True, direct_io=True, attr_timeout=0,
          entry_timeout=NAMES_CACHED_S, negative_timeout=0, fsname="gpupool-rig")
 
 
