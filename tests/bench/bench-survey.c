@@ -51,7 +51,7 @@ static double share(const Measured *measured, double part) {
 
 static void tell(Measured *measured, Measured *floor) {
         qsort(measured->us, measured->n, sizeof(double), compare_doubles);
-        printf("  %-8s median %8.2f ms   (10 %% %8.2f, 95 %% %8.2f)", measured->name, share(measured, .5),
+        printf("  %-8s median %8.3f ms   (10 %% %8.3f, 95 %% %8.3f)", measured->name, share(measured, .5),
                share(measured, .1), share(measured, .95));
         if (measured != floor)
                 printf("   x %.2f (%.2f) of the floor", share(measured, .5) / share(floor, .5),
@@ -130,6 +130,22 @@ static World make_host(unsigned n_gpus) {
         mock_file(w.mock, "proc/sys/kernel/random/boot_id", "4b1d8a9e-1c1f-4d7e-9c1a-3a3b6c2f8f11\n");
         printf("%u devices, %u of them GPUs\n", n, n_gpus);
         return w;
+}
+
+static unsigned count_open_files(void) {
+        unsigned n = 0;
+        DIR *proc = opendir("/proc");
+        for (const struct dirent *entry; proc && (entry = readdir(proc));) {
+                g_autofree char *path = g_build_filename("/proc", entry->d_name, "fd", NULL);
+                DIR *files = g_ascii_isdigit(entry->d_name[0]) ? opendir(path) : NULL;
+                while (files && readdir(files))
+                        n++;
+                if (files)
+                        (void) closedir(files);
+        }
+        if (proc)
+                (void) closedir(proc);
+        return n;
 }
 
 /* ---- what is measured; microseconds */
@@ -237,6 +253,7 @@ int main(int argc, char **argv) {
         g_assert_cmpuint(turns, <=, TURNS_MAX);
         world_init(&arguments, &argv);
         (void) setenv("TMPDIR", "/run", 1);     /* world_init() made it a tmpfs of ours */
+        printf("%u files are open on this machine\n", count_open_files());
         measure(16, turns);
         measure(DEVICES, turns);
         return 0;
