@@ -181,6 +181,8 @@ static void put_hardware(Json *map, const GpuObject *gpu) {
         json_put_text(link, "speed_max", gpu->link_speed_max);
         json_put(link, "width_max", gpu->link_width_max > 0 ? json_number(gpu->link_width_max) : NULL);
         json_put(map, "link", link);
+        json_put(map, "vram_bytes", gpu->vram_bytes > 0 ? json_number(gpu->vram_bytes) : NULL);
+        json_put_text(map, "vbios", gpu->vbios);
 }
 
 Json *json_of_gpu(const Objects *objects, const GpuObject *gpu) {

@@ -355,6 +355,8 @@ static const Property gpu_properties[] = {
         PROPERTY(GpuObject, "LinkWidth", "u", link_width),
         PROPERTY(GpuObject, "LinkSpeedMax", "s", link_speed_max),
         PROPERTY(GpuObject, "LinkWidthMax", "u", link_width_max),
+        PROPERTY(GpuObject, "Vram", "t", vram_bytes),
+        PROPERTY(GpuObject, "Vbios", "s", vbios),
         PROPERTY(GpuObject, "ResetMethods", "as", reset_methods),
         PROPERTY(GpuObject, "Parent", "s", parent),
         PROPERTY(GpuObject, "Siblings", "ao", siblings),

@@ -48,9 +48,10 @@ typedef struct BlockerFound { char *code, *sentence, *remedy; } BlockerFound;
 typedef struct GpuObject {
         char *path;
         char *name, *node, *address, *slot_path, *serial, *vendor, *device, *driver, *link_speed, *link_speed_max;
-        char *parent, *state, *quarantine_reason, *pool, *vm;
+        char *vbios, *parent, *state, *quarantine_reason, *pool, *vm;
         uint16_t vendor_id, device_id, subsystem_vendor_id, subsystem_device_id;
         uint32_t class, link_width, link_width_max;
+        uint64_t vram_bytes;
         int32_t iommu_group, numa_node;
         bool assignable;
         ARRAY(Holder) holders;

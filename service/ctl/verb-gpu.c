@@ -133,6 +133,11 @@ static void print_hardware(const Objects *objects, const GpuObject *gpu, const S
         screen_fact(screen, "Link", "%s", link);
         screen_fact(screen, "Behind", "%s", gpu->parent);
         print_siblings(objects, gpu, screen);
+        if (gpu->vram_bytes > 0) {
+                _cleanup_free_ char *vram = size_to_text(gpu->vram_bytes);
+                screen_fact(screen, "VRAM", "%s", vram);
+        }
+        screen_fact(screen, "VBIOS", "%s", gpu->vbios);
         screen_fact(screen, "Memory", "%s", bars);
         screen_fact(screen, "Reset", "%s", *reset ? reset : "the kernel knows no way");
 }

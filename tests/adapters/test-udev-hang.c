@@ -40,6 +40,26 @@ static void test_a_gpu_that_comes_and_cannot_be_read_is_still_of_this_node_and_a
         world_clear(&w);
 }
 
+static void test_a_card_that_cannot_be_read_is_not_shown_as_the_one_that_was_there_before(void) {
+        if (skip_without_uevents())
+                return;
+        World w = world_of(&MOCK_H100, 1);
+        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .read_deadline_us = 100000 });
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        g_assert_cmpuint(w.gpus[0].identity.vendor, ==, 0x10de);
+        mock_device_remove(w.mock, "0000:41:00.0");
+        mock_uevent(w.mock, "remove", &MOCK_H100, NULL);
+        mock_device_add(w.mock, &MOCK_H100);
+        mock_attribute_hang(w.mock, "0000:41:00.0", "class");
+        mock_uevent(w.mock, "add", &MOCK_H100, NULL);
+        WAIT_UNTIL(&w, is_unreadable(&w, "0000:41:00.0", "class"));
+        g_assert_cmpuint(w.gpus[0].identity.vendor, ==, 0);
+        g_assert_null(w.gpus[0].driver);
+        mock_attribute_release(w.mock, "0000:41:00.0", "class", "0x030200");
+        WAIT_UNTIL(&w, is_unreadable(&w, "0000:41:00.0", NULL));
+        world_clear(&w);
+}
+
 static void test_a_device_that_comes_to_hang_keeps_its_last_facts(void) {
         if (skip_without_uevents())
                 return;
@@ -166,6 +186,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/udev-hang/" #name, test_##name)
         TEST(a_device_that_hangs_is_told_as_such_and_the_others_go_on);
         TEST(a_gpu_that_comes_and_cannot_be_read_is_still_of_this_node_and_at_its_place);
+        TEST(a_card_that_cannot_be_read_is_not_shown_as_the_one_that_was_there_before);
         TEST(a_device_that_comes_to_hang_keeps_its_last_facts);
         TEST(a_stranger_that_hangs_is_named);
         TEST(a_class_that_hangs_stops_no_scan);

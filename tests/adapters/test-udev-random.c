@@ -198,9 +198,11 @@ static void describe(const char *who, const World *w) {
                 const GpuFacts *gpu = w->gpus + i;
                 char address[PCI_ADDRESS_TEXT_SIZE];
                 pci_address_to_text(gpu->address, address);
-                g_printerr("  %s %04x:%04x %s class %06x driver %s group %i unreadable %s functions %zu config %i %s\n",
+                g_printerr("  %s %04x:%04x %s class %06x driver %s group %i unreadable %s, %zu functions, "
+                           "config %i %s\n",
                            address, gpu->identity.vendor, gpu->identity.device, gpu->identity.slot, gpu->class,
-                           gpu->driver, gpu->iommu_group, gpu->unreadable, gpu->n_functions, gpu->config, gpu->power_state);
+                           gpu->driver, gpu->iommu_group, gpu->unreadable, gpu->n_functions, gpu->config,
+                           gpu->power_state);
         }
 }
 

@@ -28,6 +28,7 @@ static void make_gpu(const NodeId *node, const char *address, GpuFacts *ret) {
                 .link_speed_max = g_strdup("32.0 GT/s PCIe"),
                 .link_width = 16,
                 .link_width_max = 16,
+                .vram_bytes = UINT64_C(80) << 30,
                 .reset_methods_known = true,
                 .has_reset = true,
                 .holders_known = true,

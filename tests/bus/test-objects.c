@@ -92,7 +92,7 @@ static void test_every_declared_property_can_be_read(void) {
                 const char *path, *interface;
                 unsigned n;
         } kinds[] = {
-                { ROOT, "Manager", 12 }, { NODE_A, "Node", 22 }, { GPU("01"), "Gpu", 31 },
+                { ROOT, "Manager", 12 }, { NODE_A, "Node", 22 }, { GPU("01"), "Gpu", 33 },
                         { POOL("training"), "Pool", 14 },
                 { VM_PATH, "VM", 15 }, { ROOT "/job/1", "Job", 12 },
         };

@@ -145,6 +145,16 @@ static int put_link_width_max(Sink *sink, Object *object) {
         return sink_put(sink, "u", facts ? facts->link_width_max : 0);
 }
 
+static int put_vram(Sink *sink, Object *object) {
+        const GpuFacts *facts = object->gpu.view->facts;
+        return sink_put(sink, "t", facts ? facts->vram_bytes : UINT64_C(0));
+}
+
+static int put_vbios(Sink *sink, Object *object) {
+        const GpuFacts *facts = object->gpu.view->facts;
+        return sink_put(sink, "s", facts ? facts->vbios : NULL);
+}
+
 static int put_reset_methods(Sink *sink, Object *object) {
         const GpuFacts *facts = object->gpu.view->facts;
         int r = sink_open(sink, "s");
@@ -356,6 +366,8 @@ static const Property properties[] = {
         { "LinkWidth", "u", PROPERTY_CHANGES, put_link_width },
         { "LinkSpeedMax", "s", PROPERTY_CHANGES, put_link_speed_max },
         { "LinkWidthMax", "u", PROPERTY_CHANGES, put_link_width_max },
+        { "Vram", "t", PROPERTY_CHANGES, put_vram },
+        { "Vbios", "s", PROPERTY_CHANGES, put_vbios },
         { "ResetMethods", "as", PROPERTY_CHANGES, put_reset_methods },
         { "Parent", "s", PROPERTY_CHANGES, put_parent },
         { "Siblings", "ao", PROPERTY_CHANGES, put_siblings },

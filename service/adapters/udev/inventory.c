@@ -152,6 +152,8 @@ void watched_set_gone(Watched *device) {
         device->due_us = 0;
         device->asking = false;
         device->ask_probe = true;
+        GpuIdentity place = { .node = device->scanned.identity.node, .address = device->address };
+        device->scanned = (ScannedGpu) { .identity = place };
         device->hive = device->vram_bytes = 0;
         (void) text_set(&device->vbios, NULL);
         (void) text_set(&device->vendor_name, NULL);
