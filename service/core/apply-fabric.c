@@ -83,13 +83,12 @@ int apply_check_sets(Apply *apply, const Vm *vm, const NodeRecord *node, const A
         const Pool *pool = registry_find_pool(apply->registry, vm->pool);
         if (!pool || apply->registry->level < LEVEL_DEVICES)
                 return 1;
-        ARRAY_EACH(gpu, &pool->gpus) {
+        size_t first, n_gpus = pool_gpus_of_node(pool, &node->id, &first);
+        for (size_t k = first; k < first + n_gpus; k++) {
                 _cleanup_(text_list_clear) TextList slots = {};
                 size_t n = 0;
                 const char *missing = NULL;
-                if (!ID_EQUAL(&gpu->node, &node->id))
-                        continue;
-                int r = fabric_list_set(&node->fabric, pool, gpu, node->name, &slots, NULL);
+                int r = fabric_list_set(&node->fabric, pool, pool->gpus.items + k, node->name, &slots, NULL);
                 if (r < 0)
                         return r;
                 for (size_t i = 0; i < slots.n; i++)

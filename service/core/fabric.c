@@ -232,10 +232,10 @@ static int split_slots(const char *set, TextList *ret) {
 /* All GPUs of the pool on that node that the rule matches. */
 static int list_board(const Pool *pool, const PoolRule *rule, const GpuIdentity *gpu, const char *node_name,
                       TextList *ret) {
-        ARRAY_EACH(other, &pool->gpus) {
-                if (!ID_EQUAL(&other->node, &gpu->node) || !pool_rule_matches(rule, other, node_name))
-                        continue;
-                int r = add_once(ret, other->slot);
+        size_t first, n = pool_gpus_of_node(pool, &gpu->node, &first);
+        for (size_t i = first; i < first + n; i++) {
+                const GpuIdentity *other = pool->gpus.items + i;
+                int r = pool_rule_matches(rule, other, node_name) ? add_once(ret, other->slot) : 0;
                 if (r < 0)
                         return r;
         }

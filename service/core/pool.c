@@ -22,6 +22,21 @@ bool pool_has(const Pool *pool, const GpuIdentity *gpu) {
         return array_find(&pool->gpus, gpu, compare_gpu, &index);
 }
 
+/* Never equal, so that the search ends before the first of the node. */
+static int compare_to_node(const void *key, const void *item) {
+        return ID_COMPARE((const NodeId *) key, &((const GpuIdentity *) item)->node) <= 0 ? -1 : 1;
+}
+
+size_t pool_gpus_of_node(const Pool *pool, const NodeId *node, size_t *ret_first) {
+        size_t first;
+        (void) array_find(&pool->gpus, node, compare_to_node, &first);
+        size_t end = first;
+        while (end < pool->gpus.n && ID_EQUAL(&pool->gpus.items[end].node, node))
+                end++;
+        *ret_first = first;
+        return end - first;
+}
+
 int pool_add(Pool *pool, const GpuIdentity *gpu) {
         size_t index;
         if (array_find(&pool->gpus, gpu, compare_gpu, &index)) {

@@ -54,6 +54,8 @@ typedef struct Pool {
 void pool_clear(Pool *pool);
 
 bool pool_has(const Pool *pool, const GpuIdentity *gpu);
+/* The GPUs of one node, which are side by side: how many, from *ret_first on. */
+size_t pool_gpus_of_node(const Pool *pool, const NodeId *node, size_t *ret_first);
 
 /* 0 (also when it was there already: the address is brought up to date), or -ENOMEM. */
 int pool_add(Pool *pool, const GpuIdentity *gpu);

@@ -259,6 +259,59 @@ static void test_a_snapshot_below_the_level_has_no_sets(void) {
         g_assert_cmpint(registry_check(c.registry), ==, 0);
 }
 
+/* ---- limits */
+
+static Verdict tell_chain(Chronicle *c, unsigned node, unsigned first, unsigned n) {
+        char slots[GPUS_PER_NODE_MAX + 1][8], *pointers[GPUS_PER_NODE_MAX + 1];
+        Gpupool1__FabricSet set = GPUPOOL1__FABRIC_SET__INIT, *sets = &set;
+        Gpupool1__TellFabric m = GPUPOOL1__TELL_FABRIC__INIT;
+        NodeId id = NODE(node);
+        for (unsigned i = 0; i < n; i++) {
+                snprintf(slots[i], sizeof(slots[i]), "s%05u", first + i);
+                pointers[i] = slots[i];
+        }
+        set.n_slots = n;
+        set.slots = pointers;
+        m.node = (ProtobufCBinaryData) { .len = ID_SIZE, .data = id.bytes };
+        m.n_sets = 1;
+        m.sets = &sets;
+        c->level = LEVEL_DEVICES;
+        Verdict verdict = tell(c, GPUPOOL1__ENTRY__COMMAND_TELL_FABRIC, &m);
+        c->level = 0;
+        return verdict;
+}
+
+static void test_a_node_has_no_more_linked_gpus_than_gpus(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_level(1);
+        ASSERT_REFUSED(INVALID_ARGUMENT, tell_chain(&c, 1, 0, GPUS_PER_NODE_MAX + 1));
+        ASSERT_DONE(tell_chain(&c, 1, 0, GPUS_PER_NODE_MAX - 2));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_chain(&c, 1, 1000, 3));
+        ASSERT_DONE(tell_chain(&c, 1, 1000, 2));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_chain(&c, 1, 1001, 2));
+}
+
+static void test_all_nodes_together_have_no_more_than_fit_a_snapshot(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_level(1);
+        FabricSets *sets = &c.registry->nodes.items[0].fabric;
+        c.quick = true;
+        ASSERT_DONE(tell_node(&c, 2, "b", 1, "boot-1"));
+        /* As if other nodes had told so many. */
+        for (unsigned i = 0; i < FABRIC_TOTAL_MAX / 2 - 1; i++) {
+                char slot[16];
+                FabricSet set = {};
+                for (unsigned k = 0; k < 2; k++) {
+                        snprintf(slot, sizeof(slot), "t%08u%u", i, k);
+                        g_assert_cmpint(text_list_add(&set.slots, slot), ==, 0);
+                }
+                sets = &c.registry->nodes.items[0].fabric;
+                g_assert_cmpint(array_append(sets, &set), ==, 0);
+        }
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_chain(&c, 2, 0, 3));
+        ASSERT_DONE(tell_chain(&c, 2, 0, 2));
+        ASSERT_REFUSED(LIMITS_EXCEEDED, tell_chain(&c, 2, 1, 2));
+        g_assert_cmpuint(registry_fabric_slots(c.registry), ==, FABRIC_TOTAL_MAX);
+}
+
 /* ---- any sets, any assignment */
 
 #define GPUS 8U
@@ -378,6 +431,8 @@ int main(int argc, char **argv) {
         TEST(who_runs_when_it_is_told_runs_on);
         TEST(sets_survive_a_snapshot);
         TEST(a_snapshot_below_the_level_has_no_sets);
+        TEST(a_node_has_no_more_linked_gpus_than_gpus);
+        TEST(all_nodes_together_have_no_more_than_fit_a_snapshot);
         TEST(whatever_is_linked_and_asked_no_set_is_split);
         return g_test_run();
 }

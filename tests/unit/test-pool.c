@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <glib.h>
+#include <stdio.h>
 
 #include "core/pool.h"
 
@@ -87,6 +88,24 @@ static void test_placement_has_words(void) {
         g_assert_cmpint(pool_placement_from_text("", &placement), ==, -EINVAL);
 }
 
+static void test_the_gpus_of_a_node_are_side_by_side(void) {
+        Pool pool = {};
+        size_t first;
+        for (uint8_t i = 0; i < 12; i++) {
+                GpuIdentity gpu = { .node = { { (uint8_t) (i % 4 * 2) } }, .address.bus = i };
+                snprintf(gpu.slot, sizeof(gpu.slot), "slot%u", i);
+                g_assert_cmpint(pool_add(&pool, &gpu), ==, 0);
+        }
+        for (uint8_t node = 0; node < 8; node++) {
+                size_t n = pool_gpus_of_node(&pool, &(NodeId) { { node } }, &first);
+                g_assert_cmpuint(n, ==, node % 2 ? 0 : 3);
+                for (size_t i = first; i < first + n; i++)
+                        g_assert_cmpuint(pool.gpus.items[i].node.bytes[0], ==, node);
+        }
+        g_assert_cmpuint(pool_gpus_of_node(&(Pool) {}, &(NodeId) {}, &first), ==, 0);
+        pool_clear(&pool);
+}
+
 int main(int argc, char *argv[]) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/pool/" #name, test_##name)
@@ -96,6 +115,7 @@ int main(int argc, char *argv[]) {
         TEST(a_rule_matches_when_all_its_patterns_do);
         TEST(a_rule_without_patterns_matches_nothing);
         TEST(one_rule_of_several_is_enough);
+        TEST(the_gpus_of_a_node_are_side_by_side);
         TEST(placement_has_words);
 #undef TEST
         return g_test_run();
