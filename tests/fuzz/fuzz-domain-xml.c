@@ -18,16 +18,24 @@ static const PciAddress functions[] = { { .bus = 0x41 }, { .bus = 0x41, .functio
 
 static void build_and_read_again(const char *xml, size_t size, const DomainXml *domain) {
         static const GpuBar bars[PCI_BARS] = { { .size = 64ULL << 30, .prefetchable_64 = true }, { .size = 4096 } };
+        static const PciAddress others[] = { { .bus = 0x61 }, { .bus = 0x62 } };
+        static const char *const cpus[] = { NULL, "0-7,16", "", "3" };
         _cleanup_free_ char *built = NULL, *refusal = NULL;
+        const DomainGpu gpus[] = {
+                { functions, 1 + size % 2, size % 5 ? bars : NULL, size % 4 ? "0000:40:00.0" : NULL },
+                { others, 1, NULL, NULL },
+                { others + 1, 1, bars, "0000:40:00.0" },
+        };
         DomainBuild build = {
                 .name = "rebuilt",
                 .vm = { { 1 } },
                 .cluster = { { 2 } },
                 .node = { { 3 } },
                 .epoch = UINT64_MAX,
-                .gpus = &(DomainGpu) { functions, 1 + size % 2, size % 5 ? bars : NULL },
-                .n_gpus = 1,
+                .gpus = gpus,
+                .n_gpus = size % 6 ? 1 : 3,
                 .numa_node = (int) (size % 3) - 1,
+                .numa_cpus = cpus[size / 3 % 4],
                 .address_bits = size % 7 ? 46 : 0,
         };
         int r = domain_xml_build(xml, size, &build, &built, &refusal);

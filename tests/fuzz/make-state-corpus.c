@@ -73,6 +73,25 @@ static void write_failover(const char *folder, const char *name, unsigned n_comm
         g_byte_array_unref(c.log);
 }
 
+/* What came with the level of devices. */
+static void write_devices(const char *folder, const char *name) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_empty();
+        c.log = g_byte_array_new();
+        tell_of_a_pair(&c);
+        ASSERT_DONE(tell_level(&c, LEVEL_DEVICES));
+        ASSERT_DONE(tell_fabric(&c, 1, "0+1 2+3"));
+        ASSERT_DONE(tell_fabric(&c, 2, "0+1+2+3"));
+        ASSERT_DONE(tell_pool_set(&c, "training", "pci0000:00/00.0+pci0000:00/01.0"));
+        ASSERT_DONE(tell_pool_set(&c, "training", "board"));
+
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t size;
+        g_assert_cmpint(registry_encode(c.registry, &bytes, &size), ==, 0);
+        write_file(folder, "entry", name, c.log->data, c.log->len);
+        write_file(folder, "snapshot", name, bytes, size);
+        g_byte_array_unref(c.log);
+}
+
 int main(int argc, char **argv) {
         if (argc != 2) {
                 fprintf(stderr, "usage: make-state-corpus FOLDER\n");
@@ -83,5 +102,6 @@ int main(int argc, char **argv) {
         write_failover(argv[1], "failover-01", 0);
         write_failover(argv[1], "failover-02", 15);
         write_failover(argv[1], "failover-03", 30);
+        write_devices(argv[1], "devices-01");
         return 0;
 }
