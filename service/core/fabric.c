@@ -229,13 +229,17 @@ static int split_slots(const char *set, TextList *ret) {
         }
 }
 
-/* All GPUs of the pool on that node that the rule matches. */
+/* All GPUs of the pool on that node that the rule matches; @ret is empty. */
 static int list_board(const Pool *pool, const PoolRule *rule, const GpuIdentity *gpu, const char *node_name,
                       TextList *ret) {
         size_t first, n = pool_gpus_of_node(pool, &gpu->node, &first);
         for (size_t i = first; i < first + n; i++) {
                 const GpuIdentity *other = pool->gpus.items + i;
-                int r = pool_rule_matches(rule, other, node_name) ? add_once(ret, other->slot) : 0;
+                /* In the order of slots: another card that was in this one before is beside it. */
+                if ((ret->n > 0 && text_equal(ret->items[ret->n - 1], other->slot)) ||
+                    !pool_rule_matches(rule, other, node_name))
+                        continue;
+                int r = text_list_add(ret, other->slot);
                 if (r < 0)
                         return r;
         }

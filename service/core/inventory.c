@@ -193,13 +193,19 @@ static int join_groups(Inventory *inventory) {
         return 0;
 }
 
-/* The GPU of the room in this slot: the card that is there, where another one was there before it. */
-static size_t find_in_room(const Inventory *inventory, const Room *room, const char *slot) {
+/* The GPU of the room in this slot: the card that is there, where another one was there before it. Looks first behind
+ * where the last one was found, at @at of the room: slots and addresses are mostly in the same order. */
+static size_t find_in_room(const Inventory *inventory, const Room *room, const char *slot, size_t *at) {
         size_t found = NOWHERE;
-        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+        for (size_t n = 0; n < room->n_gpus; n++) {
+                *at = (*at + 1) % room->n_gpus;
+                size_t i = room->first_gpu + *at;
                 const GpuView *view = inventory->gpus.items[i].view;
-                if (text_equal(view->identity.slot, slot) && (found == NOWHERE || view->facts))
-                        found = i;
+                if (!text_equal(view->identity.slot, slot))
+                        continue;
+                if (view->facts)
+                        return i;
+                found = i;
         }
         return found;
 }
@@ -226,12 +232,13 @@ static int join_set(Inventory *inventory, size_t gpu) {
         RoomGpu *gpus = inventory->gpus.items;
         const Room *room = inventory->rooms.items + gpus[gpu].room;
         _cleanup_(text_list_clear) TextList slots = {};
+        size_t at = gpu - room->first_gpu + room->n_gpus - 1;
         int r = world_list_set(inventory->world, gpus[gpu].view, &slots);
-        if (r < 0 || find_in_room(inventory, room, gpus[gpu].view->identity.slot) != gpu)
-                return r;               /* another card is in its place now */
-        inventory->rooms.items[gpus[gpu].room].has_sets |= slots.n > 0;
+        if (r < 0 || slots.n == 0 || find_in_room(inventory, room, gpus[gpu].view->identity.slot, &at) != gpu)
+                return r;               /* alone, or another card is in its place now */
+        inventory->rooms.items[gpus[gpu].room].has_sets = true;
         for (size_t i = 0; i < slots.n; i++) {
-                size_t sibling = find_in_room(inventory, room, slots.items[i]);
+                size_t sibling = find_in_room(inventory, room, slots.items[i], &at);
                 if (sibling == NOWHERE)
                         gpus[gpu].set_is_broken = true;
                 else if (!is_in_set(inventory, gpu, sibling))

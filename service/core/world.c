@@ -265,10 +265,13 @@ int world_list_set(const World *world, const GpuView *view, TextList *ret) {
         return r;
 }
 
-static const GpuFacts *find_slot(const NodeFacts *host, const char *slot) {
-        for (size_t i = 0; host && i < host->n_gpus; i++)
-                if (text_equal(host->gpus[i].identity.slot, slot))
-                        return host->gpus + i;
+/* Looks first behind where the last one was found: slots and addresses are mostly in the same order. */
+static const GpuFacts *find_slot(const NodeFacts *host, const char *slot, size_t *at) {
+        for (size_t i = 0; host && i < host->n_gpus; i++) {
+                *at = (*at + 1) % host->n_gpus;
+                if (text_equal(host->gpus[*at].identity.slot, slot))
+                        return host->gpus + *at;
+        }
         return NULL;
 }
 
@@ -283,9 +286,10 @@ static const GpuIdentity *find_pooled_slot(const World *world, const NodeId *nod
 int world_list_siblings(const World *world, const GpuView *view, PciAddresses *ret) {
         _cleanup_(text_list_clear) TextList slots = {};
         PciAddresses found = {};
+        size_t at = 0;
         int r = world_list_set(world, view, &slots);
         for (size_t i = 0; r >= 0 && i < slots.n; i++) {
-                const GpuFacts *facts = find_slot(view->host, slots.items[i]);
+                const GpuFacts *facts = find_slot(view->host, slots.items[i], &at);
                 const GpuIdentity *gpu = facts ? NULL
                                                : find_pooled_slot(world, &view->identity.node, slots.items[i]);
                 if ((facts || gpu) && !text_equal(slots.items[i], view->identity.slot))
@@ -300,12 +304,13 @@ int world_list_siblings(const World *world, const GpuView *view, PciAddresses *r
 
 static int complete_set(const World *world, GpuView *view) {
         _cleanup_(text_list_clear) TextList slots = {};
+        size_t at = 0;
         int r = world_list_set(world, view, &slots);
         if (r < 0)
                 return r;
         view->set_size = (uint32_t) slots.n;
         for (size_t i = 0; i < slots.n; i++)
-                if (!find_slot(view->host, slots.items[i])) {
+                if (!find_slot(view->host, slots.items[i], &at)) {
                         (void) snprintf(view->set_missing, sizeof(view->set_missing), "%s", slots.items[i]);
                         break;
                 }
