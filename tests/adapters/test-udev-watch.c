@@ -104,6 +104,22 @@ static void test_a_removal_counts_although_sysfs_shows_the_device_a_moment_longe
         world_clear(&w);
 }
 
+static void test_one_that_went_before_it_was_listed_and_came_back_unheard_is_found_by_a_look(void) {
+        if (skip_without_uevents())
+                return;
+        World w = world_of(NULL, 0);
+        start_watch(&w);
+        WAIT_UNTIL(&w, w.lists == 1);
+        mock_uevent(w.mock, "add", &MOCK_H100, NULL);
+        mock_uevent(w.mock, "remove", &MOCK_H100, NULL);
+        WAIT_UNTIL(&w, w.events->len == 2);
+        mock_device_add(w.mock, &MOCK_H100);
+        udev_watch_rescan(w.watch);
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        g_assert_true(has_driver(&w, "0000:41:00.0", "nvidia"));
+        world_clear(&w);
+}
+
 static void test_a_driver_that_changes_is_followed(void) {
         if (skip_without_uevents())
                 return;
@@ -404,6 +420,7 @@ int main(int argc, char **argv) {
         TEST(without_udevd_the_kernels_own_events_are_followed);
         TEST(a_gpu_that_is_pulled_leaves_the_list);
         TEST(a_removal_counts_although_sysfs_shows_the_device_a_moment_longer);
+        TEST(one_that_went_before_it_was_listed_and_came_back_unheard_is_found_by_a_look);
         TEST(a_driver_that_changes_is_followed);
         TEST(an_event_that_changes_nothing_is_told_and_the_list_is_not);
         TEST(a_companion_and_a_stranger_of_the_group_are_followed);

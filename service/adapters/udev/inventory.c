@@ -151,6 +151,7 @@ void watched_set_gone(Watched *device) {
         device->gone = true;
         device->due_us = 0;
         device->asking = false;
+        device->reading_is_old = device->reading;
         device->ask_probe = true;
         GpuIdentity place = { .node = device->scanned.identity.node, .address = device->address };
         device->scanned = (ScannedGpu) { .identity = place };
@@ -160,6 +161,22 @@ void watched_set_gone(Watched *device) {
         (void) text_set(&device->device_name, NULL);
         gpu_facts_clear(&device->fresh);
         gpu_facts_clear(&device->probed);
+}
+
+void watched_come_back(Watched *device) {
+        device->known = device->known && !device->gone;
+        device->gone = false;
+}
+
+void inventory_tidy(Inventory *inventory) {
+        for (size_t i = inventory->devices.n; i > 0; i--) {
+                Watched *device = inventory->devices.items[i - 1];
+                /* One that is being read stays, so that what comes of it is known to be about the old one. */
+                if (!device->gone || device->reading || device->published)
+                        continue;
+                array_remove(&inventory->devices, i - 1);
+                watched_free(device);
+        }
 }
 
 static bool is_shown(const Watched *device) {
@@ -219,17 +236,11 @@ int inventory_publish(Inventory *inventory, GpuFacts **ret, size_t *ret_n) {
                 return -ENOMEM;
 
         size_t n = 0;
-        for (size_t i = inventory->devices.n; i > 0; i--) {
-                Watched *device = inventory->devices.items[i - 1];
-                /* One that is being read stays, so that what comes of it is known to be about the old one. */
-                if (device->gone && !device->reading) {
-                        array_remove(&inventory->devices, i - 1);
-                        watched_free(device);
-                        continue;
-                }
-                device->published = is_shown(device);
-                device->changed = false;
+        ARRAY_EACH(device, &inventory->devices) {
+                (*device)->published = is_shown(*device);
+                (*device)->changed = false;
         }
+        inventory_tidy(inventory);
         ARRAY_EACH(device, &inventory->devices)
                 if ((*device)->published)
                         rows[n++] = (*device)->facts;

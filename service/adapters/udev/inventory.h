@@ -22,6 +22,7 @@ typedef struct Watched {
         bool known;                     /* .facts are filled */
         bool gone;                      /* udev or sysfs says so */
         bool reading, asking;           /* a job is out; a question to the probe is out */
+        bool reading_is_old;            /* it was pulled since: what comes of the job is about what was there before */
         bool ask_probe;                 /* with the next reading */
         bool refresh_asked;             /* somebody waits for the next facts */
         bool published, changed;        /* it is in the list last told; its facts are others since */
@@ -48,6 +49,10 @@ int watched_merge(Watched *device);
 
 /* It was taken out: what the probe told of it does not hold for what comes next. */
 void watched_set_gone(Watched *device);
+/* Something is there again, and it is another card until it is read. */
+void watched_come_back(Watched *device);
+/* Forgets what is gone and in no list. */
+void inventory_tidy(Inventory *inventory);
 
 /* Whether the list is another than the one last told. Works out the siblings. */
 int inventory_has_news(Inventory *inventory, bool *ret);

@@ -95,8 +95,12 @@ static void publish(UdevWatch *watch) {
         bool news;
         if (!watch->told && !is_complete(watch))
                 return;
-        if (inventory_has_news(&watch->inventory, &news) < 0 || (watch->told && !news))
+        if (inventory_has_news(&watch->inventory, &news) < 0)
                 return;
+        if (watch->told && !news) {
+                inventory_tidy(&watch->inventory);
+                return;
+        }
 
         _cleanup_free_ GpuFacts *rows = NULL;
         size_t n;
@@ -247,10 +251,13 @@ static void set_unreadable(UdevWatch *watch, Watched *device, const char *what) 
 }
 
 static void on_known_device_read(UdevWatch *watch, Watched *device, ReadResult *result) {
-        device->reading = false;
         /* A reading that was under way when the device went is about the old one. */
+        bool is_old = device->reading_is_old;
+        device->reading = device->reading_is_old = false;
         if (device->gone)
                 publish_soon(watch);
+        else if (is_old)
+                schedule(watch, device, 0);
         else if (result->error < 0)
                 set_unreadable(watch, device, strerror(-result->error));
         else if (!result->device.present || (result->device.class_known && !result->device.is_gpu))
@@ -291,6 +298,9 @@ static void on_scanned(UdevWatch *watch, ReadResult *result) {
                 Watched *device = add_gpu(watch, scanned->identity.address);
                 if (!device)
                         break;
+                /* It may be there although udev told only that it went: an event can be lost. If the scan is the older
+                 * of the two, the reading will say so. */
+                watched_come_back(device);
                 scanned->identity.node = watch->node;
                 device->scanned = *scanned;
         }
@@ -338,7 +348,7 @@ static void on_hung_device(UdevWatch *watch, Watched *device, PciAddress in, con
         bool is_other = !pci_address_equal(in, device->address);
         (void) snprintf(what, sizeof(what), "%s%s%s", attribute, is_other ? " of " : "", is_other ? text : "");
 
-        device->reading = false;
+        device->reading = device->reading_is_old = false;
         set_unreadable(watch, device, what);
 }
 
@@ -361,7 +371,7 @@ static void on_refused(void *userdata, ReadJob job, const char *why) {
         Watched *device = job.kind == READ_DEVICE ? inventory_find(&watch->inventory, job.address) : NULL;
         if (!device)
                 return;                 /* the next look tries it again */
-        device->reading = false;
+        device->reading = device->reading_is_old = false;
         set_unreadable(watch, device, why);
 }
 
@@ -431,9 +441,7 @@ static void follow(UdevWatch *watch, Watched *gpu, const DeviceEvent *event) {
         if (gpu && text_equal(event->action, "remove"))
                 set_gone(watch, gpu);
         else if (gpu) {
-                /* What comes after a pull is another card until it is read. */
-                gpu->known = gpu->known && !gpu->gone;
-                gpu->gone = false;
+                watched_come_back(gpu);
                 note_names(gpu, event);
         }
         ARRAY_EACH(device, &watch->inventory.devices) {
