@@ -267,11 +267,127 @@ static void test_a_report_that_the_registry_is_past_is_not_repeated(void) {
         g_assert_null(run_of(s));
 }
 
+/* ---- binding */
+
+static Stage *stage_that_shows_binding(void) {
+        Stage *s = stage_of_an_assigned_vm();
+        s->shows_binding = true;
+        return s;
+}
+
+static void test_gpus_are_bound_before_the_start_and_once(void) {
+        STAGE s = stage_that_shows_binding();
+        VmId vm = VM(1);
+        ASSERT_TAKES(s, RUN_BIND);
+        g_assert_cmpstr(runner_stage(&s->runner, &vm), ==, "binding");
+        ASSERT_RESTS(s);
+        answers(s, RUN_ANSWER_DONE);
+        ASSERT_TAKES(s, RUN_START);
+        answers(s, RUN_ANSWER_NOT_TRIED);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_TAKES(s, RUN_START);
+}
+
+static void test_a_vm_whose_gpu_cannot_be_bound_ends_without_a_start_and_says_so(void) {
+        static const RunAnswer failures[] = { RUN_ANSWER_FAILED, RUN_ANSWER_UNKNOWN, RUN_ANSWER_STALE };
+        for (size_t i = 0; i < ELEMENTS(failures); i++) {
+                STAGE s = stage_that_shows_binding();
+                ASSERT_TAKES(s, RUN_BIND);
+                answers_with(s, failures[i], "its driver hangs");
+                passes(s, RUNNER_RETRY_US);
+                ASSERT_TAKES(s, RUN_REPORT_ENDED);
+                g_assert_cmpint(s->task.cause, ==, END_GPU_UNUSABLE);
+                g_assert_cmpstr(s->task.sentence, ==, "its driver hangs");
+                g_assert_true(run_of(s)->vacated);
+        }
+}
+
+static void test_a_stop_does_not_wait_for_a_gpu_that_hangs(void) {
+        STAGE s = stage_that_shows_binding();
+        ASSERT_TAKES(s, RUN_BIND);
+        RunTask hangs = s->task;
+        is_to(s, VM_STOP, 0);
+        ASSERT_REPORTS(s, END_REQUESTED);
+        /* What comes late is nobody's. */
+        g_assert_cmpint(runner_answer(&s->runner, &hangs.vm, hangs.epoch, RUN_BIND, RUN_ANSWER_DONE, NULL, s->now_us),
+                        ==, 0);
+        ASSERT_RESTS(s);
+}
+
+static void test_gpus_are_let_go_of_with_the_proven_death_and_not_before(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_STOP, 0);
+        ASSERT_DOES(s, RUN_DESTROY);
+        ASSERT_RESTS(s);
+        g_assert_false(run_of(s)->vacated);
+        process_dies(s);
+        ASSERT_DOES(s, RUN_RELEASE);
+        g_assert_true(run_of(s)->vacated);
+        g_assert_false(run_of(s)->end_reported);
+}
+
+/* ---- GPUs that are lost under their VM */
+
+static void has_gpu(Stage *s, const char *driver, ConfigSpace config) {
+        s->gpus[0].driver = (char *) driver;
+        s->gpus[0].config = config;
+}
+
+static void assert_ends_for_want_of_its_gpu(Stage *s, const char *said) {
+        ASSERT_TAKES(s, RUN_DESTROY);
+        g_assert_cmpint(run_of(s)->cause, ==, END_GPU_LOST);
+        g_assert_nonnull(strstr(run_of(s)->sentence, said));
+}
+
+static void test_a_gpu_that_is_pulled_under_its_vm_ends_it_though_nobody_tells(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        ASSERT_RESTS(s);
+        has_gpu(s, NULL, CONFIG_READABLE);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        passes(s, RUNNER_GPU_ODD_US);
+        assert_ends_for_want_of_its_gpu(s, "removed");
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
+static void test_a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        has_gpu(s, "vfio-pci", CONFIG_ALL_ONES);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        passes(s, RUNNER_GPU_ODD_US - 1);
+        ASSERT_RESTS(s);
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        ASSERT_RESTS(s);
+        passes(s, RUNNER_GPU_ODD_US);
+        ASSERT_RESTS(s);
+        has_gpu(s, "vfio-pci", CONFIG_ALL_ONES);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        passes(s, RUNNER_GPU_ODD_US);
+        assert_ends_for_want_of_its_gpu(s, "all ones");
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
+static void test_a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed(void) {
+        STAGE s = stage_of_a_running_vm();
+        ASSERT_RESTS(s);
+        g_assert_cmpuint(s->wake_us, ==, UINT64_MAX);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/runner/" #name, test_##name)
         TEST(a_claim_goes_step_by_step);
         TEST(a_step_is_taken_once_until_it_is_answered);
+        TEST(gpus_are_bound_before_the_start_and_once);
+        TEST(a_vm_whose_gpu_cannot_be_bound_ends_without_a_start_and_says_so);
+        TEST(a_stop_does_not_wait_for_a_gpu_that_hangs);
+        TEST(gpus_are_let_go_of_with_the_proven_death_and_not_before);
+        TEST(a_gpu_that_is_pulled_under_its_vm_ends_it_though_nobody_tells);
+        TEST(a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not);
+        TEST(a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed);
         TEST(nothing_starts_before_libvirt_has_listed);
         TEST(nothing_starts_before_the_guard_has_listed);
         TEST(nothing_runs_that_the_guard_does_not_hold);
