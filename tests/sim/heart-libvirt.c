@@ -15,6 +15,7 @@
 #define WAKE_MOST_US 200U               /* from a thread to the loop */
 #define NOTICE_MOST_US (80 * MS)        /* until libvirt knows that a process is over */
 #define DESTROY_PATIENCE_US (15 * SECOND)       /* then virDomainDestroy() says that it cannot */
+#define LOOK_US (100 * MS)              /* whether what it waits for is over, which may be sooner than it was to be */
 #define BACK_LEAST_US (200 * MS)
 #define BACK_MOST_US (3 * SECOND)
 
@@ -156,7 +157,7 @@ static uint64_t busy_until(const HeartLibvirt *libvirt) {
                 until = libvirt->hung_until_us;
         if (libvirt->host->frozen_until_us > now && libvirt->host->frozen_until_us > until)
                 until = libvirt->host->frozen_until_us;
-        return until;
+        return until > now + LOOK_US ? now + LOOK_US : until;
 }
 
 static void on_forget(void *userdata) {
