@@ -37,7 +37,8 @@ Description=Root shell on %I for the tests
 [Service]
 ExecStartPre=/bin/stty -F /dev/%I raw -echo
 ExecStart=/bin/bash --noediting --norc
-Environment=HOME=/root LC_ALL=C.UTF-8 TERM=dumb NO_COLOR=1 COLUMNS=500 SYSTEMD_COLORS=0 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+Environment=HOME=/root LC_ALL=C.UTF-8 TERM=dumb NO_COLOR=1 COLUMNS=500 SYSTEMD_COLORS=0
+Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
 WorkingDirectory=/root
 StandardInput=tty
 StandardOutput=tty

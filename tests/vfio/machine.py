@@ -219,7 +219,8 @@ class Machine:
         shell = [["-chardev", f"socket,id=s{n},path={self.path(f'shell{n}')},server=on,wait=off",
                   "-serial", f"chardev:s{n}"] for n in (1, 2)]
         ports = [["-device", f"pcie-root-port,id=rp{n},chassis={n},slot={n},addr=4.{n - 1},pref32-reserve=32M,"
-                  f"mem-reserve=4M{',multifunction=on' if n == 1 else ''}{',disable-acs=on' if n in WITHOUT_ACS else ''}"]
+                  f"mem-reserve=4M{',multifunction=on' if n == 1 else ''}"
+                  f"{',disable-acs=on' if n in WITHOUT_ACS else ''}"]
                  for n in range(1, PORTS + 1)]
         return ["qemu-system-x86_64", "-name", f"gpupool-test-{self.name}", "-nodefaults", "-display", "none",
                 "-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi,tb-size=256",

@@ -146,8 +146,10 @@ class Trouble(Case):
         self.make("training", GPU, vms=["bert"])
         pid = self.start("bert")
         self.host.run("systemctl restart libvirtd")
-        wait_until(lambda: (self.host.json("node", "show", "a") or {"node": {}})["node"].get("hypervisor") == "connected",
-                   "libvirt is not connected again", pause_s=1)
+
+        def hypervisor():
+            return (self.host.json("node", "show", "a") or {"node": {}})["node"].get("hypervisor")
+        wait_until(lambda: hypervisor() == "connected", "libvirt is not connected again", pause_s=1)
         self.host.wait_for_vm("bert", "running")
         self.assertEqual(self.assert_has("bert"), pid)
 
