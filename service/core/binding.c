@@ -180,7 +180,8 @@ static BindingClaim judge_claim(const Binding *binding, const Registry *registry
         /* Who gives up would be placed here again before everybody knows that it cannot be. */
         if (binding->to_quarantine)
                 return BINDING_CLAIM_WAITS;
-        if (is_of(&binding->vm, binding->epoch, vm, epoch))
+        if (is_of(&binding->vm, binding->epoch, vm, epoch) ||
+            (MUTANT(GPU_TWICE) && binding->state == BINDING_TAKEN))
                 return binding->asked ? BINDING_CLAIM_WAITS : BINDING_CLAIM_DONE;
         const Quarantine *quarantine = registry_find_quarantine(registry, &binding->gpu);
         if (is_of(&binding->wanted_by, binding->wanted_epoch, vm, epoch) && !quarantine && !binding->overdue &&

@@ -31,7 +31,7 @@
         X(GRANT_TO_CONDEMNED, "grant-to-condemned")             /* a grant while the loss is on its way */ \
         X(GRANT_TO_LOST, "grant-to-lost")                       /* a lost life gets a lease, condemned or not */ \
         X(ASK_UNGUARDED, "ask-unguarded")                       /* a lease without a guard, and nothing ends then */ \
-        X(GPU_TWICE, "gpu-twice")                               /* the registry takes a GPU that is taken */ \
+        X(GPU_TWICE, "gpu-twice")                               /* registry and node take a GPU that is taken */ \
         X(ASSIGN_TWICE, "assign-twice")                         /* ... and a VM that is assigned */ \
         X(ASSIGN_TO_LOST, "assign-to-lost")                     /* ... and a node that is lost */ \
         X(GUARD_DEADLINE_STAYS, "guard-deadline-stays")         /* a lost node lives on to its deadline */ \
