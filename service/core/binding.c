@@ -38,12 +38,20 @@ static int forget_words(Binding *binding) {
         return r < 0 ? r : text_set(&binding->reason, NULL);
 }
 
+/* Its serial may not be read yet; whose it is counts before that. */
+static const Pool *find_pool_of(const GpuIdentity *seen, const Registry *registry) {
+        ARRAY_EACH(pool, &registry->pools)
+                ARRAY_EACH(gpu, &pool->gpus)
+                        if (gpu_identity_matches(gpu, seen))
+                                return pool;
+        return NULL;
+}
+
 /* What is new here. On vfio-pci and in a pool: whoever had it before, it was not given back. */
 static void take_up(Binding *binding, const GpuFacts *gpu, const Registry *registry) {
         binding->gpu = gpu->identity;
         binding->gpu.address = gpu->address;
-        binding->state = is_vfio(gpu->driver) && registry_find_pool_of_gpu(registry, &gpu->identity) ? BINDING_DIRTY
-                                                                                                      : BINDING_FREE;
+        binding->state = is_vfio(gpu->driver) && find_pool_of(&gpu->identity, registry) ? BINDING_DIRTY : BINDING_FREE;
         binding->parked = binding->to_quarantine = false;
         binding->epoch = binding->wanted_epoch = 0;
         binding->not_before_us = binding->failures = 0;
@@ -65,6 +73,9 @@ static int follow_gpu(Bindings *bindings, const GpuFacts *gpu, const Registry *r
                 if (r < 0)
                         return r;
                 take_up(binding, gpu, registry);
+        } else if (!binding->gpu.serial[0]) {
+                binding->gpu = gpu->identity;
+                binding->gpu.address = gpu->address;
         }
         binding->seen = true;
         if (!binding->asked && binding->state != BINDING_TAKEN)
@@ -231,7 +242,7 @@ static bool is_kept(const Binding *binding, const Registry *registry) {
 }
 
 static bool stays_on_vfio(const Binding *binding, const Registry *registry) {
-        const Pool *pool = registry_find_pool_of_gpu(registry, &binding->gpu);
+        const Pool *pool = find_pool_of(&binding->gpu, registry);
         return pool && pool->after_use == AFTER_USE_VFIO;
 }
 

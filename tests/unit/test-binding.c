@@ -348,6 +348,28 @@ static void test_a_service_that_starts_takes_what_is_on_vfio_pci_for_dirty_unles
         asks(s, 1, BIND_INSPECT);
 }
 
+static void test_one_whose_serial_is_not_read_yet_is_of_its_pool(void) {
+        STAGE s = stage_of("nvidia");
+        pool_named(s->w, "training")->after_use = AFTER_USE_VFIO;
+        bindings_clear(&s->bindings);
+        GpuIdentity *seen = &gpu_of(s->w, "a", 0)->identity, known = *seen;
+        strcpy(known.serial, "4711");
+        pool_remove(pool_named(s->w, "training"), seen);
+        g_assert_cmpint(pool_add(pool_named(s->w, "training"), &known), ==, 0);
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks_nothing(s);                        /* it stays where its pool wants it */
+        g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_FREE);
+        *seen = known;
+        (void) look(s);
+        g_assert_true(gpu_identity_equal(&binding_of(s, 0)->gpu, &known));
+        *seen->serial = 'x';                    /* another card */
+        asks_nothing(s);
+        claims(s, "bert", "0");
+        g_assert_cmpint(binding_of(s, 0)->parked, ==, false);
+}
+
 static void test_a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has(void) {
         STAGE s = stage_of("nvidia");
         bindings_clear(&s->bindings);
@@ -467,6 +489,7 @@ int main(int argc, char **argv) {
         TEST(a_gpu_that_is_held_fails_the_claim_soon_and_is_tried_again_later_each_time);
         TEST(where_nobody_wants_it_the_trouble_is_forgotten_with_its_time);
         TEST(a_service_that_starts_takes_what_is_on_vfio_pci_for_dirty_unless_its_vm_runs);
+        TEST(one_whose_serial_is_not_read_yet_is_of_its_pool);
         TEST(a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has);
         TEST(by_the_pools_setting_it_is_parked_and_goes_back_when_that_changes);
         TEST(a_claim_of_several_fails_with_the_first_and_the_others_come_back);
