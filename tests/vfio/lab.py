@@ -66,7 +66,8 @@ class Lab:
         self.note(f"gpupool serves on {host.name}")
 
     def clones(self, *names):
-        """As many machines, all from one that was booted for that."""
+        """As many machines, all from one that was booted for that; who was there before is not any more."""
+        self.remove(*list(self.machines))
         if not self.kept:
             base = self.boot("base")
             self.kept = self.folder / "base.state"

@@ -47,12 +47,17 @@ class Network:
         self.keeper = subprocess.Popen(["unshare", "--net", "--", "sh", "-c", "ip link set lo up && "
                                         "ip link add switch type bridge && ip link set switch up && echo up && cat"],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ports = set()
         assert self.keeper.stdout.readline() == "up\n", "no network namespace can be made"
 
     def words(self, *command):
         return ["nsenter", "-t", str(self.keeper.pid), "-n", "--", *command]
 
     def add_port(self, name):
+        """It stays when its machine is gone, for the next one."""
+        if name in self.ports:
+            return
+        self.ports.add(name)
         for command in (f"tuntap add {name} mode tap", f"link set {name} master switch up"):
             subprocess.run(self.words("ip", *command.split()), check=True)
 
