@@ -270,6 +270,7 @@ class Case(unittest.TestCase):
         self.cluster = self.BOX["cluster"]
         self.hosts = self.cluster.hosts
         self.addCleanup(self.cluster.clear)
+        self.cluster.wait_same_view()           # what the last test cleared away is gone for all
 
 
 def ask(question):

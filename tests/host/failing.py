@@ -6,9 +6,10 @@ import time
 
 import cluster
 import product
-from product import H100, SLOW_S, wait_until
+from product import A100, A100_TWIN, GPU, H100, NODE, SLOW_S, wait_until
 
 VM, POOL = "bert", "training"
+GPUS = (H100, A100, A100_TWIN)
 
 
 def shared(**options):
@@ -16,16 +17,42 @@ def shared(**options):
 
 
 class Case(cluster.Case):
+    LONGER_S = 0            # than by default a lease lasts
+
     def setUp(self):
         super().setUp()
         self.rig, self.watch = self.cluster.rig, self.cluster.watch
-        self.cluster.wait_same_view()           # what the last test cleared away is gone for all
         self.logged = {path: path.stat().st_size for path in self.logs()}
         self.addCleanup(self.watch.check)
         self.addCleanup(self.cluster.heal)
         self.addCleanup(self.tell_if_it_failed)
         # Default times: the failure, at most 4 s until the loss, an election beside it, a start. Sanitizers are slow.
-        self.back_s = 20 if self.hosts[1].is_sanitized() else 10
+        self.back_s = (20 if self.hosts[1].is_sanitized() else 10) + self.LONGER_S
+        self.wait_until_ready()
+
+    def wait_until_ready(self):
+        """All is well, as all of them show it: what the last test cleared away is gone, and each GPU that is plugged in
+        can be given to a VM. Whoever leads then places a VM by nothing older."""
+        def ready():
+            plugged = self.plugged_gpus()
+            return plugged and all(self.usable_gpus(asked) == plugged for asked in self.hosts)
+        self.cluster.wait_same_view()
+        wait_until(ready, 2 * SLOW_S, "not every host is ready to run a VM")
+
+    def plugged_gpus(self):
+        """(host, address) of each, of the hosts that can run VMs; None while one has not got its driver back."""
+        found = {(host["name"], device["address"]): device["driver"] for host in self.rig.status()["hosts"]
+                 for device in host["devices"] if "libvirtd" in host["services"] and device["address"] in GPUS}
+        return set(found) if set(found.values()) <= {"nvidia"} else None
+
+    def usable_gpus(self, asked):
+        """The same of all that can be given to a VM now, as one host shows it; None where it does not answer."""
+        objects = cluster.ask(self.hosts[asked].objects) or {}
+        able = {path: interfaces[NODE]["Name"] for path, interfaces in objects.items() if NODE in interfaces and
+                interfaces[NODE]["State"] == "online" and self.cluster.can_run_vms(interfaces[NODE])}
+        gpus = [interfaces[GPU] for interfaces in objects.values() if GPU in interfaces]
+        return {(able[gpu["Node"]], gpu["Address"]) for gpu in gpus
+                if gpu["Node"] in able and gpu["State"] == "present" and gpu["Assignable"]}
 
     def logs(self):
         return [host.folder / "log" / f"{name}.log" for host in self.hosts.values() for name in ("gpupoold", "guard")]
@@ -97,6 +124,13 @@ class Case(cluster.Case):
         self.assertEqual([each[:6] for each in self.watch.living() if each.vm == run.vm], [run[:6]])
 
     # ---- hosts
+
+    def set_back(self, number, settings):
+        """To the settings that it had before the test; without power it begins with them."""
+        if self.rig.status(number)["state"] == "up":
+            self.hosts[number].settings(settings)
+        else:
+            (self.hosts[number].folder / "config" / "gpupoold.conf").write_text(settings)
 
     def wait_until_lost(self, number, evidence="lease"):
         asked = self.others(number)

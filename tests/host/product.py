@@ -18,7 +18,7 @@ BUILD = os.path.abspath(sys.argv.pop(1))
 LONG = "GPUPOOL_TEST_LONG" in os.environ
 H100, A100, A100_TWIN, GEFORCE, AMD, VGA, SHARED = (f"0000:{bus}:00.0" for bus in
                                                     ("41", "83", "84", "61", "23", "03", "c1"))
-SLOW_S = 30             # whatever the machine is doing beside this
+SLOW_S = 60             # whatever the machine is doing beside this
 
 MANAGER, NODE, GPU, POOL, VM, JOB = (f"org.gpupool1.{name}" for name in ("Manager", "Node", "Gpu", "Pool", "VM", "Job"))
 ROOT = "/org/gpupool1"
@@ -65,6 +65,8 @@ class Host:
         self.buses = {}
         if settings:
             self.settings(settings)
+        if "libvirtd" in self.rig.status(number)["services"]:
+            self.run("virsh", "domcapabilities")        # which takes it long the first time, as it tries the emulator
 
     def settings(self, text):
         """What gpupoold.conf says; gpupoold is started anew."""
@@ -89,6 +91,18 @@ class Host:
 
     def signal(self, signal, service="gpupoold"):
         self.rig.rig("signal", self.number, service, signal)
+
+    def kill(self, service="gpupoold"):
+        """kill -9; it is started anew at once. Returns when it is, and nobody can take the old one for it."""
+        before = self.starts(service)
+        self.signal("KILL", service)
+        wait_until(lambda: self.starts(service) > before and self.is_ready(service), SLOW_S, f"no {service} comes back")
+
+    def starts(self, service="gpupoold"):
+        return self.rig.status(self.number)["services"][service]["starts"]
+
+    def is_ready(self, service):
+        return self.rig.status(self.number)["services"][service]["state"] == "ready"
 
     def is_sanitized(self):
         return b"__asan_init" in pathlib.Path(f"{BUILD}/tree/usr/sbin/gpupoold").read_bytes()
@@ -115,7 +129,7 @@ class Host:
         return json.loads(self.ctl(*words, "--json"))
 
     def busctl(self, *words, **options):
-        return self.run("busctl", "--json=short", "--timeout=25", *words, **options)
+        return self.run("busctl", "--json=short", "--timeout=60", *words, **options)
 
     def call(self, path, interface, method, *arguments, **options):
         """Calls by busctl; the values that came back."""
@@ -189,7 +203,15 @@ class Host:
                                  f"{vm.get('Reason')}") from None
 
     def path_of_gpu(self, address):
-        return self.gpu(address)["path"]
+        """Of one that is plugged in, though perhaps just now."""
+        return wait_until(lambda: self.gpu(address), SLOW_S, f"there is no GPU {address}")["path"]
+
+    def assignable_gpu(self, address):
+        """The same of one that can be given to a VM, as soon as the last one has given it back."""
+        def assignable():
+            gpu = self.gpu(address)
+            return gpu and gpu["Assignable"] and gpu["State"] == "present" and gpu["path"]
+        return wait_until(assignable, SLOW_S, f"GPU {address} cannot be given to a VM")
 
     # ---- the world as it is, whatever the service says
 
@@ -252,7 +274,7 @@ class Host:
 
     def make(self, *addresses, pool="training", vm="bert", count=1, **policy):
         """A pool with these GPUs and a VM that needs some of them; the VM's path."""
-        gpus = [self.path_of_gpu(address) for address in addresses]
+        gpus = [self.assignable_gpu(address) for address in addresses]
         self.bus().call(ROOT, MANAGER, "CreatePool", "sa{sv}", pool, {"gpus": ["ao", gpus]})
         return self.make_vm(vm, pool, count, **policy)
 
