@@ -14,6 +14,7 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 #define NS_OF_S UINT64_C(1000000000)
+#define TICK_US 10000U
 #define LATE_NS (LOOP_CLOCK_LATE_MS * UINT64_C(1000000))
 
 /*      kernel      ────┬──────────────────────────┬────►
@@ -39,6 +40,17 @@ void loop_clock_begin(void) {
 
 void loop_clock_end(void) {
         depth--;
+}
+
+static int on_tick(sd_event_source *source, uint64_t at_us, void *userdata) {
+        (void) sd_event_source_set_time_relative(source, TICK_US);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+sd_event_source *loop_clock_tick(sd_event *event) {
+        sd_event_source *source = NULL;
+        (void) sd_event_add_time_relative(event, &source, CLOCK_BOOTTIME, TICK_US, 1, on_tick, NULL);
+        return source;
 }
 
 static bool is_loop(void) {

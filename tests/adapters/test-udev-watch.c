@@ -143,6 +143,7 @@ static void test_a_device_that_flaps_is_told_each_time_and_listed_seldom(void) {
         World w = world_of(&MOCK_H100, 1);
         start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 300000 });
         WAIT_UNTIL(&w, w.n_gpus == 1);
+        gint64 begun = g_get_monotonic_time();
         for (int i = 0; i < 50; i++) {
                 mock_device_remove(w.mock, "0000:41:00.0");
                 mock_uevent(w.mock, "remove", &MOCK_H100, NULL);
@@ -154,7 +155,7 @@ static void test_a_device_that_flaps_is_told_each_time_and_listed_seldom(void) {
         mock_uevent(w.mock, "unbind", &MOCK_H100, NULL);
         WAIT_UNTIL(&w, has_driver(&w, "0000:41:00.0", NULL));
         /* The first list, the last, and at most a few between where this machine was slow. */
-        g_assert_cmpuint(w.lists, <=, 4);
+        g_assert_cmpuint(w.lists, <=, 4 + (g_get_monotonic_time() - begun) / 300000);
         world_clear(&w);
 }
 
