@@ -120,7 +120,7 @@ static bool renewed_within(uint64_t time_us) {
         for (unsigned i = 0; i <= 6; before = until, i++) {
                 until = in(i < 6 ? time_us : HOUR);
                 GuardResult result = lease(&w, until, 0);
-                if (now_us() >= before)
+                if (now_us() >= before || result == GUARD_CALL_TIMED_OUT)
                         return false;
                 g_assert_cmpint(result, ==, GUARD_CALL_OK);
                 if (i < 6)
@@ -157,7 +157,7 @@ static bool taken_away_within(uint64_t time_us) {
         uint64_t until = in(time_us);
         g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
         GuardResult result = lease(&w, 0, 0);
-        if (now_us() >= until)
+        if (now_us() >= until || result == GUARD_CALL_TIMED_OUT)
                 return false;
         g_assert_cmpint(result, ==, GUARD_CALL_OK);
         await_instant(&w, until + 100 * MS);
