@@ -52,7 +52,7 @@ class Process:
         os.close(fd)
         return True
 
-    def kill(self, timeout_s=60):
+    def kill(self, timeout_s=10):
         """SIGKILL, and waits until it is gone. True if it is."""
         fd = self.open()
         if fd is None:
