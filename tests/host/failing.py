@@ -17,7 +17,7 @@ def shared(**options):
 
 
 class Case(cluster.Case):
-    LONGER_S = 0            # than by default a lease lasts
+    BACK_S = 10             # the promise (P4), by default times; files with other times are more patient
 
     def setUp(self):
         super().setUp()
@@ -27,7 +27,7 @@ class Case(cluster.Case):
         self.addCleanup(self.cluster.heal)
         self.addCleanup(self.tell_if_it_failed)
         # Default times: the failure, at most 4 s until the loss, an election beside it, a start. Sanitizers are slow.
-        self.back_s = (20 if self.hosts[1].is_sanitized() else 10) + self.LONGER_S
+        self.back_s = self.BACK_S + (10 if self.hosts[1].is_sanitized() else 0)
         self.wait_until_ready()
 
     def wait_until_ready(self):
