@@ -399,8 +399,8 @@ static bool libvirtd_restarts_and_the_loop_goes_on(void) {
         g_assert_cmpint(w.domains.items[0].pid, ==, pid);
         g_assert_cmpint(w.domains.items[0].state, ==, DOMAIN_RUNNING);
 
-        /* Events come over the new connection. What is destroyed before libvirtd has found the way back to QEMU is taken
-         * off its list without one; a call that needs QEMU waits for that. */
+        /* Events come over the new connection. What is destroyed before libvirtd has found its way back to QEMU is
+         * taken off its list without one; a call that needs QEMU waits for that. */
         g_assert_cmpint(call_vm(&w, hypervisor_shutdown, 5), ==, HYPERVISOR_CALL_OK);
         g_assert_cmpint(call_vm(&w, hypervisor_destroy, 5), ==, HYPERVISOR_CALL_OK);
         await_event(&w, &vm, DOMAIN_EVENT_STOPPED, DOMAIN_CAUSE_HOST);
