@@ -12,6 +12,7 @@
 
 #include "adapters/peer/key.h"
 #include "loop-clock.h"
+#include "util/clock.h"
 
 static unsigned index_of(const NodeId *id) {
         g_assert_cmpuint(id->bytes[0], >=, 1);
@@ -227,9 +228,7 @@ void world_turn(PeerWorld *world) {
 }
 
 uint64_t world_now_us(void) {
-        struct timespec now;
-        g_assert_cmpint(clock_gettime(CLOCK_BOOTTIME, &now), ==, 0);
-        return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+        return clock_boottime_us();
 }
 
 void world_for(PeerWorld *world, unsigned ms) {

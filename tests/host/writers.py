@@ -20,6 +20,7 @@ OPEN = ("OutcomeUnknown", "NoReply", "Disconnected", "ServiceUnknown", "NameHasN
 GONE = ("UnknownObject", "NotFound")
 KEPT = 100                      # of the pools of one endless writer; a cluster has at most 1024
 PATIENCE_S = 120
+REFUSED_S = 30                  # within which a minority refuses a write, on a busy machine
 CALLS_AT_ONCE = 16              # QuestionsPerUser=, by default
 SERIAL = itertools.count()      # one cluster sees many writers, and each pool must be made once in its life
 
@@ -208,6 +209,14 @@ class Case(clusters.Case):
             self.addCleanup(writer.stop)
             writer.start()
         return made
+
+    def assert_refuses_writes(self, number):
+        """As one of a minority, which knows that it is."""
+        wait_until(lambda: not self.hosts[number].manager()["Quorate"], SLOW_S,
+                   f"host {number} holds itself for quorate")
+        begun = time.monotonic()
+        self.assertEqual(self.hosts[number].bus().error(ROOT, MANAGER, "CreatePool", "sa{sv}", "never", {}), "NoQuorum")
+        self.assertLess(time.monotonic() - begun, REFUSED_S)
 
     def wait_for_writes(self, writers, count):
         """Until so many were acknowledged since they began."""
