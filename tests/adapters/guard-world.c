@@ -253,6 +253,18 @@ uint64_t just_passed(void) {
         return now_us() - 1000;
 }
 
+void sleep_until(uint64_t instant_us) {
+        for (uint64_t now; (now = now_us()) <= instant_us;)
+                g_usleep(instant_us - now + 1);
+}
+
+void play(bool (*scene)(uint64_t time_us), uint64_t time_us) {
+        for (; !scene(time_us); time_us *= 2) {
+                g_test_message("%.1f s were not enough", (double) time_us / (double) SECOND);
+                g_assert_cmpuint(time_us, <, 60 * SECOND);
+        }
+}
+
 VmId vm_id(unsigned n) {
         return (VmId) { { (uint8_t) n, (uint8_t) (n >> 8), 0xff } };
 }
@@ -310,6 +322,12 @@ void await_stop(pid_t pid) {
         int status;
         g_assert_cmpint(waitpid(pid, &status, WUNTRACED), ==, pid);
         g_assert_true(WIFSTOPPED(status));
+}
+
+bool saw_stop(pid_t pid) {
+        siginfo_t info = {};
+        g_assert_cmpint(waitid(P_PID, (id_t) pid, &info, WSTOPPED | WEXITED | WNOWAIT), ==, 0);
+        return info.si_code == CLD_STOPPED;
 }
 
 void await_continuation(pid_t pid) {

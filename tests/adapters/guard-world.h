@@ -21,7 +21,7 @@
 #endif
 
 #define GUARD_GROUP 65534               /* whose group the guard has, when this is root */
-#define PATIENCE_US (20ULL * 1000 * 1000)
+#define PATIENCE_US (60ULL * 1000 * 1000)
 #define KILL_TIMEOUT_US (5ULL * 1000 * 1000)
 #define MS UINT64_C(1000)
 #define SECOND (1000 * MS)
@@ -83,6 +83,11 @@ void await_instant(World *w, uint64_t instant_us);
 uint64_t now_us(void);                          /* CLOCK_BOOTTIME */
 uint64_t in(uint64_t us);                       /* as an instant */
 uint64_t just_passed(void);
+void sleep_until(uint64_t instant_us);          /* the loop does not run */
+
+/* Plays a scene that is to be over within @time_us. False: this process was too slow for it; then it is played again,
+ * in twice the time. */
+void play(bool (*scene)(uint64_t time_us), uint64_t time_us);
 
 VmId vm_id(unsigned n);
 /* A process that stands for a VM's. Returns its pidfd. */
@@ -96,6 +101,8 @@ void await_death(int pidfd);
 /* As its parent one is told: these wait for a VM's process, and for nothing else. */
 void await_stop(pid_t pid);
 void await_continuation(pid_t pid);
+/* ... and so that another can see it too. False: it is dead by now. */
+bool saw_stop(pid_t pid);
 
 void count_done(GuardResult result, void *userdata);    /* of a World */
 GuardResult hold(World *w, unsigned vm, uint64_t epoch, int pidfd);

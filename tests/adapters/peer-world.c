@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 
 #include "adapters/peer/key.h"
+#include "loop-clock.h"
+#include "util/clock.h"
 
 static unsigned index_of(const NodeId *id) {
         g_assert_cmpuint(id->bytes[0], >=, 1);
@@ -106,9 +108,13 @@ static const PeerCallbacks callbacks = {
 
 /* ---- nodes ---- */
 
-PeerWorld *peer_world_new(unsigned n) {
+static PeerWorld *new_world(unsigned n, bool has_real_time) {
         PeerWorld *world = g_new0(PeerWorld, 1);
+        if (!has_real_time)
+                loop_clock_begin();
         g_assert_cmpint(sd_event_new(&world->event), ==, 0);
+        if (!has_real_time)
+                world->tick = loop_clock_tick(world->event);
         world->folder = g_dir_make_tmp("gpupool-peer-XXXXXX", NULL);
         g_assert_nonnull(world->folder);
         world->cluster.bytes[0] = 0xc1;
@@ -140,6 +146,14 @@ PeerWorld *peer_world_new(unsigned n) {
         return world;
 }
 
+PeerWorld *peer_world_new(unsigned n) {
+        return new_world(n, false);
+}
+
+PeerWorld *peer_world_new_in_real_time(unsigned n) {
+        return new_world(n, true);
+}
+
 void peer_world_free(PeerWorld *world) {
         for (unsigned i = 0; i < PEER_WORLD_NODES_MAX; i++) {
                 PeerNode *node = &world->nodes[i];
@@ -153,6 +167,9 @@ void peer_world_free(PeerWorld *world) {
                         g_free(node->address_of[other]);
                 }
         }
+        if (world->tick)
+                loop_clock_end();
+        sd_event_source_disable_unref(world->tick);
         sd_event_unref(world->event);
         g_assert_cmpint(g_rmdir(world->folder), ==, 0);
         g_free(world->folder);
@@ -208,6 +225,15 @@ void world_up(PeerWorld *world) {
 
 void world_turn(PeerWorld *world) {
         g_assert_cmpint(sd_event_run(world->event, 5000), >=, 0);
+}
+
+uint64_t world_now_us(void) {
+        return clock_boottime_us();
+}
+
+void world_for(PeerWorld *world, unsigned ms) {
+        uint64_t end = world_now_us() + ms * 1000U;
+        AWAIT(world, world_now_us() >= end);
 }
 
 bool is_up(const PeerNode *a, const PeerNode *b) {

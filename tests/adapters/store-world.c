@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "loop-clock.h"
+
 #define ELECTION_MS 150U
 #define HEARTBEAT_MS 30U
 #define INSTALL_MS 2000U
@@ -96,8 +98,10 @@ static void ask_to_follow(Node *node) {
 
 static int on_follow(sd_event_source *source, uint64_t at_us, void *userdata) {
         World *world = userdata;
-        for (size_t i = 0; i < world->n; i++)
+        for (size_t i = 0; i < world->n; i++) {
+                world->nodes[i].reminded++;
                 ask_to_follow(&world->nodes[i]);
+        }
         g_assert_cmpint(sd_event_source_set_time_relative(source, FOLLOW_MS * 1000), >=, 0);
         g_assert_cmpint(sd_event_source_set_enabled(source, SD_EVENT_ONESHOT), >=, 0);
         return 0;
@@ -182,6 +186,7 @@ static void on_fault(void *userdata, const char *sentence) {
 
 World *world_new(size_t n, const char *directory) {
         World *world = g_new0(World, 1);
+        loop_clock_begin();
         world->directory = directory ? g_strdup(directory) : g_dir_make_tmp("gpupool-store-XXXXXX", NULL);
         world->n = world->n_first = n;
         world->seed = g_random_int();
@@ -221,6 +226,7 @@ void world_leave(World *world) {
         sd_event_source_disable_unref(world->deliver);
         sd_event_source_disable_unref(world->follow);
         sd_event_unref(world->event);
+        loop_clock_end();
         g_free(world->directory);
         g_free(world);
 }

@@ -231,15 +231,22 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-/* The loop renews leases. */
-static void test_the_loop_goes_on_whatever_the_agent_says(void) {
+static unsigned ticks_in_a_second(void) {
         g_autoptr(Scene) s = scene_new("spew-for-ever");
         sd_event_source *ticks;
         g_assert_cmpint(sd_event_add_time_relative(s->event, &ticks, CLOCK_MONOTONIC, 5000, 1, on_tick, s), >=, 0);
         s->timeout_us = 1000000;
         play(s);
         sd_event_source_disable_unref(ticks);
-        g_assert_cmpuint(s->n_ticks, >, 50);
+        return s->n_ticks;
+}
+
+/* The loop renews leases. */
+static void test_the_loop_goes_on_whatever_the_agent_says(void) {
+        unsigned n_ticks = 0;
+        for (unsigned i = 0; i < 10 && n_ticks <= 50; i++)      /* a busy machine may stand still meanwhile */
+                n_ticks = ticks_in_a_second();
+        g_assert_cmpuint(n_ticks, >, 50);
 }
 
 static bool is_alive(pid_t pid) {

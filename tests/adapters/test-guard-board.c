@@ -173,11 +173,6 @@ static void begin_without_client(World *w, uint64_t until_us, uint64_t hold_us, 
         w->event = sd_event_unref(w->event);
 }
 
-static void sleep_until(uint64_t instant_us) {
-        for (uint64_t now; (now = now_us()) <= instant_us;)
-                g_usleep(instant_us - now + 1);
-}
-
 static void test_without_a_client_the_next_guard_kills_at_the_deadline(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
@@ -189,12 +184,14 @@ static void test_without_a_client_the_next_guard_kills_at_the_deadline(void) {
         g_assert_cmpuint(now_us(), >=, until);
 }
 
-static void test_a_deadline_that_passed_in_between_is_acted_on_at_once(void) {
+static bool passed_in_between_within(uint64_t time_us) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
-        uint64_t until = in(300 * MS);
+        uint64_t until = in(time_us);
         begin_without_client(&w, until, 0, vm);
         kill_guard(&w);
+        if (now_us() >= until)
+                return false;
         sleep_until(until + 100 * MS);
         g_assert_false(is_dead(vm));
         start_guard(&w);
@@ -203,6 +200,11 @@ static void test_a_deadline_that_passed_in_between_is_acted_on_at_once(void) {
         await(&w, &w.n_ended, 1);
         g_assert_cmpuint(guard_state(&w).until_us, ==, until);
         g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
+        return true;
+}
+
+static void test_a_deadline_that_passed_in_between_is_acted_on_at_once(void) {
+        play(passed_in_between_within, 300 * MS);
 }
 
 static void test_a_guard_killed_at_the_end_of_many_leases_lets_nobody_live(void) {
@@ -251,10 +253,10 @@ static void test_an_end_that_was_said_is_said_by_the_next_one_too(void) {
 
 /* ---- with a hold */
 
-static void begin_stopped(World *w, pid_t *ret_pid, int *ret_vm, uint64_t until_us, uint64_t hold_us) {
+static void begin_stopped(World *w, pid_t *ret_pid, int *ret_vm) {
         *ret_vm = start_vm(w, ret_pid);
         g_assert_cmpint(hold(w, 1, 7, *ret_vm), ==, GUARD_CALL_OK);
-        g_assert_cmpint(lease(w, until_us, hold_us), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(w, just_passed(), HOUR), ==, GUARD_CALL_OK);
         await_stop(*ret_pid);
         kill_guard(w);
 }
@@ -263,7 +265,7 @@ static void test_what_a_killed_guard_has_stopped_goes_on_with_a_lease(void) {
         WORLD;
         pid_t pid;
         _cleanup_close_ int vm = -1;
-        begin_stopped(&w, &pid, &vm, just_passed(), HOUR);
+        begin_stopped(&w, &pid, &vm);
         start_next_guard(&w);
         g_assert_true(w.met.stopped);
         g_assert_cmpuint(list(&w), ==, 1);
@@ -274,31 +276,48 @@ static void test_what_a_killed_guard_has_stopped_goes_on_with_a_lease(void) {
         g_assert_cmpuint(w.n_ended, ==, 0);
 }
 
-static void test_what_a_killed_guard_has_stopped_is_killed_when_its_time_is_up(void) {
-        WORLD;
-        pid_t pid;
-        _cleanup_close_ int vm = -1;
-        uint64_t until = in(200 * MS);
-        begin_stopped(&w, &pid, &vm, until, 600 * MS);
-        start_next_guard(&w);
-        await(&w, &w.n_ended, 1);
-        g_assert_true(is_dead(vm));
-        g_assert_cmpuint(now_us(), >=, until + 600 * MS);
-        g_assert_cmpuint(w.n_died_at_end, ==, 1);
-}
-
-static void test_a_deadline_with_a_hold_that_passed_in_between_stops(void) {
+static bool stopped_and_left_within(uint64_t hold_us) {
         WORLD;
         pid_t pid;
         _cleanup_close_ int vm = start_vm(&w, &pid);
         uint64_t until = in(200 * MS);
-        begin_without_client(&w, until, 700 * MS, vm);
+        g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(&w, until, hold_us), ==, GUARD_CALL_OK);
+        if (!saw_stop(pid))
+                return false;
+        kill_guard(&w);
+        start_next_guard(&w);
+        if (now_us() >= until + hold_us)
+                return false;           /* nobody was there to be told of the death */
+        await(&w, &w.n_ended, 1);
+        g_assert_true(is_dead(vm));
+        g_assert_cmpuint(now_us(), >=, until + hold_us);
+        g_assert_cmpuint(w.n_died_at_end, ==, 1);
+        return true;
+}
+
+static void test_what_a_killed_guard_has_stopped_is_killed_when_its_time_is_up(void) {
+        play(stopped_and_left_within, 600 * MS);
+}
+
+static bool stopped_by_the_next_within(uint64_t hold_us) {
+        WORLD;
+        pid_t pid;
+        _cleanup_close_ int vm = start_vm(&w, &pid);
+        uint64_t until = in(200 * MS);
+        begin_without_client(&w, until, hold_us, vm);
         kill_guard(&w);
         sleep_until(until + 50 * MS);
         start_guard(&w);
-        await_stop(pid);
+        if (!saw_stop(pid))
+                return false;
         await_death(vm);
-        g_assert_cmpuint(now_us(), >=, until + 700 * MS);
+        g_assert_cmpuint(now_us(), >=, until + hold_us);
+        return true;
+}
+
+static void test_a_deadline_with_a_hold_that_passed_in_between_stops(void) {
+        play(stopped_by_the_next_within, 700 * MS);
 }
 
 static void test_a_hold_that_is_over_kills_at_once(void) {
@@ -320,7 +339,7 @@ static void test_what_was_to_go_on_goes_on(void) {
         WORLD;
         pid_t pid;
         _cleanup_close_ int vm = -1;
-        begin_stopped(&w, &pid, &vm, just_passed(), HOUR);
+        begin_stopped(&w, &pid, &vm);
         Board board;
         read_board(&w, &board);
         board.until_us = in(HOUR);
@@ -419,10 +438,11 @@ static void test_a_guard_that_hangs_is_ended_by_the_next_one(void) {
 static void begin_with_board(World *w, int *ret_vm, pid_t *ret_pid, Board *ret) {
         *ret_vm = start_vm(w, ret_pid);
         g_assert_cmpint(hold(w, 1, 7, *ret_vm), ==, GUARD_CALL_OK);
-        g_assert_cmpint(lease(w, in(300 * MS), 0), ==, GUARD_CALL_OK);
+        g_assert_cmpint(lease(w, in(HOUR), 0), ==, GUARD_CALL_OK);
         kill_guard(w);
         read_board(w, ret);
         g_assert_cmpint(ret->helds[0].pid, ==, *ret_pid);
+        ret->until_us = in(300 * MS);   /* as if it had been the lease's end */
 }
 
 static void test_a_number_that_is_another_process_s_by_now_is_not_touched(void) {

@@ -48,13 +48,11 @@ static void test_before_the_deadline_nothing_happens(void) {
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
         uint64_t until = in(2 * SECOND);
         g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
-        unsigned looks = 0;
-        for (bool dead = false; now_us() < until - 200 * MS; looks++) {
-                dead = is_dead(vm);
+        do {
+                bool dead = is_dead(vm);
                 g_assert_true(!dead || now_us() >= until);
                 await_instant(&w, in(50 * MS));
-        }
-        g_assert_cmpuint(looks, >, 0);
+        } while (now_us() < until - 200 * MS);
         await(&w, &w.n_ended, 1);
 }
 
@@ -114,21 +112,30 @@ static void test_a_lease_without_vms_ends_as_well(void) {
 
 /* ---- it is moved */
 
-static void test_a_renewal_moves_the_deadline(void) {
+static bool renewed_within(uint64_t time_us) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
-        uint64_t until = 0;
-        for (unsigned i = 0; i < 6; i++) {
-                until = in(500 * MS);
-                g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
-                await_instant(&w, in(150 * MS));
+        uint64_t before = UINT64_MAX, until = 0;
+        for (unsigned i = 0; i <= 6; before = until, i++) {
+                until = in(i < 6 ? time_us : HOUR);
+                GuardResult result = lease(&w, until, 0);
+                if (now_us() >= before || result == GUARD_CALL_TIMED_OUT)
+                        return false;
+                g_assert_cmpint(result, ==, GUARD_CALL_OK);
+                if (i < 6)
+                        await_instant(&w, in(time_us * 3 / 10));
+                else
+                        await_instant(&w, before + 100 * MS);
         }
-        g_assert_cmpint(lease(&w, in(HOUR), 0), ==, GUARD_CALL_OK);
-        await_instant(&w, until + 100 * MS);
         g_assert_cmpuint(list(&w), ==, 1);
         g_assert_true(w.entries[0].alive);
         g_assert_cmpuint(w.n_ended, ==, 0);
+        return true;
+}
+
+static void test_a_renewal_moves_the_deadline(void) {
+        play(renewed_within, 500 * MS);
 }
 
 static void test_a_shorter_lease_counts(void) {
@@ -143,18 +150,26 @@ static void test_a_shorter_lease_counts(void) {
         g_assert_true(is_dead(vm));
 }
 
-static void test_a_deadline_can_be_taken_away(void) {
+static bool taken_away_within(uint64_t time_us) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
-        uint64_t until = in(300 * MS);
+        uint64_t until = in(time_us);
         g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
-        g_assert_cmpint(lease(&w, 0, 0), ==, GUARD_CALL_OK);
+        GuardResult result = lease(&w, 0, 0);
+        if (now_us() >= until || result == GUARD_CALL_TIMED_OUT)
+                return false;
+        g_assert_cmpint(result, ==, GUARD_CALL_OK);
         await_instant(&w, until + 100 * MS);
         g_assert_cmpuint(list(&w), ==, 1);
         g_assert_true(w.entries[0].alive);
         g_assert_cmpuint(guard_state(&w).until_us, ==, 0);
         g_assert_false(guard_state(&w).ended);
+        return true;
+}
+
+static void test_a_deadline_can_be_taken_away(void) {
+        play(taken_away_within, 300 * MS);
 }
 
 static void test_any_times_are_borne(void) {
@@ -212,18 +227,24 @@ static void test_to_be_told_the_same_again_continues_nobody(void) {
         await_continuation(pid);
 }
 
-static void test_a_vm_that_is_stopped_is_killed_when_its_time_is_up(void) {
+static bool seen_stopped_within(uint64_t hold_us) {
         WORLD;
         pid_t pid;
         _cleanup_close_ int vm = start_vm(&w, &pid);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
         uint64_t until = in(200 * MS);
-        g_assert_cmpint(lease(&w, until, 250 * MS), ==, GUARD_CALL_OK);
-        await_stop(pid);
+        g_assert_cmpint(lease(&w, until, hold_us), ==, GUARD_CALL_OK);
+        if (!saw_stop(pid))
+                return false;
         await(&w, &w.n_ended, 1);
-        g_assert_cmpuint(now_us(), >=, until + 250 * MS);
+        g_assert_cmpuint(now_us(), >=, until + hold_us);
         g_assert_true(is_dead(vm));
         g_assert_cmpuint(w.n_died_at_end, ==, 1);
+        return true;
+}
+
+static void test_a_vm_that_is_stopped_is_killed_when_its_time_is_up(void) {
+        play(seen_stopped_within, 250 * MS);
 }
 
 static void test_a_vm_that_is_stopped_is_killed_at_once_if_told_so(void) {
@@ -246,7 +267,6 @@ static void test_a_vm_that_somebody_continues_is_stopped_again(void) {
         g_assert_cmpint(lease(&w, just_passed(), HOUR), ==, GUARD_CALL_OK);
         await_stop(pid);
         g_assert_cmpint(kill(pid, SIGCONT), ==, 0);
-        await_continuation(pid);
         await_stop(pid);
 }
 
@@ -397,8 +417,10 @@ static void test_a_signal_that_the_kernel_refused_is_sent_again(void) {
         world_begin(&w);
         _cleanup_close_ int vm = start_vm(&w, NULL);
         g_assert_cmpint(hold(&w, 1, 7, vm), ==, GUARD_CALL_OK);
+        uint64_t asked = now_us();
         g_assert_cmpint(lease(&w, GUARD_AT_ONCE, 0), ==, GUARD_CALL_OK);
-        g_assert_false(is_dead(vm));
+        bool dead = is_dead(vm);
+        g_assert_true(!dead || now_us() >= asked + 300 * MS);   /* three times a tenth of a second later */
         await(&w, &w.n_ended, 1);
         g_assert_true(is_dead(vm));
 }
@@ -437,6 +459,7 @@ static void test_an_end_while_the_link_was_down_is_told_when_it_is_back(void) {
         w.event = sd_event_unref(w.event);
         await_death(vm);
         g_usleep(100 * MS);             /* a lease that ends later is told, too, but then by ENDED */
+        w.n_connected = w.n_ended = 0;  /* whoever was slow to hang up may have been told, too */
         world_connect(&w);
         await(&w, &w.n_ended, 1);
         g_assert_true(w.met.ended);
@@ -460,7 +483,7 @@ static void test_a_guard_that_slept_past_the_deadline_kills_before_it_serves(voi
         GuardMessage another = { .version = GUARD_VERSION, .type = GUARD_HOLD, .cookie = 2, .epoch = 1, .vm = "other" };
         g_assert_cmpint(send_raw(raw, &more, sizeof(more), NULL, 0), ==, sizeof(more));
         g_assert_cmpint(send_raw(raw, &another, sizeof(another), &other, 1), ==, sizeof(another));
-        g_usleep(until - now_us() + 50 * MS);
+        sleep_until(until + 50 * MS);
         g_assert_false(is_dead(vm));
         g_assert_cmpint(kill(w.guard, SIGCONT), ==, 0);
         for (uint64_t cookie = 1; cookie <= 2; cookie++) {
@@ -489,7 +512,7 @@ static void test_a_guard_that_slept_past_the_deadline_stops_before_it_serves(voi
                 GuardMessage another = { .version = GUARD_VERSION, .type = GUARD_HOLD, .cookie = 1, .epoch = 1,
                                          .vm = "other" };
                 g_assert_cmpint(send_raw(raw, &another, sizeof(another), &other, 1), ==, sizeof(another));
-                g_usleep(until - now_us() + 300 * MS);
+                sleep_until(until + 300 * MS);
                 g_assert_cmpint(kill(w.guard, SIGCONT), ==, 0);
                 GuardMessage answer = receive_raw(raw);
                 g_assert_cmpuint(answer.answer, ==, late ? GUARD_LEASE_ENDED : GUARD_OK);
@@ -798,14 +821,17 @@ static void test_the_guard_takes_no_memory_after_its_start(void) {
         kill_guard(&w);
         start_next_guard(&w);
         g_autofree char *next_before = memory_map(w.guard);
-        g_assert_cmpint(lease(&w, in(500 * MS), 0), ==, GUARD_CALL_OK);
+        uint64_t until = in(500 * MS);
+        g_assert_cmpint(lease(&w, until, 0), ==, GUARD_CALL_OK);
         g_assert_cmpuint(list(&w), ==, 1);
         g_autofree char *next_after = memory_map(w.guard);
         g_assert_cmpstr(next_before, ==, next_after);
         g_assert_cmpint(kill(w.guard, SIGTERM), ==, 0);
         g_assert_cmpint(await_end_of_guard(&w), ==, 0);
+        uint64_t left_us = now_us();
         await_death(vm);
-        g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
+        if (left_us < until || find_remnant(&w) > 0)            /* who is asked too late leaves nobody behind */
+                g_assert_cmpint(await_end_of_remnant(&w), ==, 0);
 }
 
 int main(int argc, char **argv) {

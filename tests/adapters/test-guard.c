@@ -231,10 +231,9 @@ static void test_a_guard_that_was_away_is_found_as_soon_as_it_is_back(void) {
         (void) unlink(w.socket_path);
         g_assert_cmpint(bind(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
         g_assert_cmpint(listen(fd, 1), ==, 0);
-        uint64_t back_us = now_us();
         struct pollfd p = { .fd = fd, .events = POLLIN };
-        while (poll(&p, 1, 0) == 0) {
-                g_assert_cmpuint(now_us() - back_us, <, SECOND);
+        for (unsigned turns = 0; poll(&p, 1, 0) == 0; turns++) {        /* of 10 ms at most, if this process runs */
+                g_assert_cmpuint(turns, <, 100);
                 g_assert_cmpint(sd_event_run(w.event, 10 * MS), >=, 0);
         }
         start_guard(&w);
@@ -319,8 +318,12 @@ static void test_any_bytes_cost_the_guard_nothing(void) {
         g_assert_cmpuint(list(&w), ==, 1);
         g_assert_true(w.entries[0].alive);
         g_assert_cmpuint(w.n_disconnected, ==, 0);
-        /* What was passed to it is closed again; the raw connection too, once the guard has looked. */
-        g_assert_cmpuint(count_fds(w.guard), <=, fds_before + 1);
+        /* What was passed to it is closed again; the raw connections too, once the guard has looked. */
+        gint64 end = g_get_monotonic_time() + (gint64) PATIENCE_US;
+        while (count_fds(w.guard) > fds_before) {
+                g_assert_cmpint(g_get_monotonic_time(), <, end);
+                g_assert_cmpuint(list(&w), ==, 1);
+        }
 }
 
 static void test_another_protocol_is_answered_and_ended(void) {
@@ -464,8 +467,9 @@ static void answer_as_another(const char *path, uint32_t version, size_t size) {
         int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
         g_assert_cmpint(bind(fd, (struct sockaddr *) &address, sizeof(address)), ==, 0);
         g_assert_cmpint(listen(fd, 1), ==, 0);
-        int client = accept(fd, NULL, NULL);
-        g_assert_cmpint(recv(client, &request, sizeof(request), 0), ==, sizeof(request));
+        int client;
+        while (recv(client = accept(fd, NULL, NULL), &request, sizeof(request), 0) != sizeof(request))
+                close(client);          /* it was kept waiting for too long */
         packet.cookie = request.cookie;
         g_assert_cmpint(send(client, &packet, size, 0), ==, (ssize_t) size);
         close(client);
@@ -490,8 +494,9 @@ static void test_a_guard_of_another_version_is_told_apart(void) {
         await(&w, &w.n_connected, 2);
 }
 
-/* This process stood still, its calls' time ran out, and the answers are here or come at once. */
-static void test_a_loop_that_was_late_does_not_blame_the_guard(void) {
+/* This process stood still, its calls' time ran out, and the answers are here or come at once. False: they did not,
+ * as it was too slow for the half second that the link then gives them. */
+static bool is_not_blamed(void) {
         WORLD;
         _cleanup_close_ int vm = start_vm(&w, NULL);
         VmId id = vm_id(1);
@@ -504,12 +509,21 @@ static void test_a_loop_that_was_late_does_not_blame_the_guard(void) {
         g_assert_cmpint(kill(w.guard, SIGSTOP), ==, 0);
         g_assert_cmpint(guard_release(w.link, &id, 7, count_done, &w), ==, 0);
         g_usleep(2500 * MS);
+        uint64_t late_us = now_us();
         for (unsigned i = 0; i < 10; i++)
                 g_assert_cmpint(sd_event_run(w.event, 10 * MS), >=, 0);
         g_assert_cmpint(kill(w.guard, SIGCONT), ==, 0);
         await(&w, &w.n_done, before + 2);
+        if (now_us() >= late_us + 400 * MS)
+                return false;
         g_assert_cmpint(w.result, ==, GUARD_CALL_ALIVE);
         g_assert_cmpuint(w.n_disconnected, ==, 0);
+        return true;
+}
+
+static void test_a_loop_that_was_late_does_not_blame_the_guard(void) {
+        for (unsigned i = 0; !is_not_blamed(); i++)
+                g_assert_cmpuint(i, <, 10);
 }
 
 static void test_the_guard_ends_when_it_is_told_to(void) {

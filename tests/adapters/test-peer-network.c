@@ -42,8 +42,10 @@ static bool make_network(void) {
                      "nft 'add chain inet fault in { type filter hook input priority 0; }'");
 }
 
+/* It is silence that ends a connection; the kernel's own limit is far away. */
 static PeerWorld *two_nodes(void) {
         PeerWorld *w = peer_world_new(2);
+        w->nodes[0].config.connect_us = w->nodes[1].config.connect_us = 20ULL * 1000 * 1000;
         world_up(w);
         AWAIT(w, is_up(&w->nodes[0], &w->nodes[1]));
         return w;
@@ -117,12 +119,12 @@ static void test_an_address_that_swallows_packets_does_not_block_the_next(void) 
         /* What worked is tried first from now on. */
         node_down(b);
         AWAIT(w, a->notes[1].downs == 1);
-        begin = g_get_monotonic_time();
+        uint64_t back_us = world_now_us();
         b->listen = of_b;
         node_up(b);
         node_meet(b);
         AWAIT(w, is_up(a, b));
-        g_assert_cmpint(g_get_monotonic_time() - begin, <, (gint64) CONNECT_MS * 1000);
+        g_assert_cmpuint(world_now_us() - back_us, <, CONNECT_MS * 1000U);
         heal();
 }
 
@@ -200,23 +202,25 @@ static void end_process(pid_t pid) {
 }
 
 static void test_a_process_that_stops_is_silent_and_comes_back(void) {
-        g_autoptr(PeerWorld) w = peer_world_new(2);
+        g_autoptr(PeerWorld) w = peer_world_new_in_real_time(2);
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
         pid_t pid = start_process(b);
         node_up(a);
         node_meet(a);
         AWAIT(w, peer_net_is_up(a->net, &b->id));
+        unsigned downs = a->notes[1].downs;
         g_assert_cmpint(kill(pid, SIGSTOP), ==, 0);
-        AWAIT(w, a->notes[1].downs == 1);
+        AWAIT(w, a->notes[1].downs > downs);
         g_assert_nonnull(strstr(a->notes[1].why, "nothing was heard"));
         g_assert_cmpint(kill(pid, SIGCONT), ==, 0);
         AWAIT(w, peer_net_is_up(a->net, &b->id));
+        downs = a->notes[1].downs;
         end_process(pid);
-        AWAIT(w, a->notes[1].downs == 2);
+        AWAIT(w, a->notes[1].downs > downs);
 }
 
 static void test_who_starts_again_beside_its_zombie_is_taken(void) {
-        g_autoptr(PeerWorld) w = peer_world_new(2);
+        g_autoptr(PeerWorld) w = peer_world_new_in_real_time(2);
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
         a->config.silence_us = 3600ULL * 1000 * 1000;
         pid_t zombie = start_process(b);
@@ -235,7 +239,7 @@ static void test_who_starts_again_beside_its_zombie_is_taken(void) {
 
 /* It was us who slept: what the others said meanwhile is heard before anybody is given up. */
 static void test_who_slept_itself_gives_nobody_up(void) {
-        g_autoptr(PeerWorld) w = peer_world_new(2);
+        g_autoptr(PeerWorld) w = peer_world_new_in_real_time(2);
         PeerNode *a = &w->nodes[0], *b = &w->nodes[1];
         b->config.silence_us = 3600ULL * 1000 * 1000;
         pid_t pid = start_process(b);

@@ -88,10 +88,8 @@ static void test_a_name_that_hangs_keeps_nobody_waiting(void) {
         AWAIT(w, is_up(a, b));
         g_assert_cmpuint(count_threads(), <=, threads + 2);
 
-        /* The end does not wait for it either. */
-        gint64 begin = g_get_monotonic_time();
+        /* The end does not wait for it either, or it would wait for ever. */
         node_down(a);
-        g_assert_cmpint(g_get_monotonic_time() - begin, <, 1000 * 1000);
         set_hanging(false);
         AWAIT(w, count_threads() == threads);
 }

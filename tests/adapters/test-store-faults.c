@@ -555,6 +555,21 @@ static void test_after_a_start_on_a_full_disk_there_is_room_for_votes(void) {
         directory_remove(directory);
 }
 
+static bool reserves_are_whole(World *world, void *userdata) {
+        for (size_t i = 0; i < world->n; i++) {
+                g_autofree char *reserve = g_strconcat(world->nodes[i].path, "-reserve", NULL);
+                if (size_of(reserve) < LOG_FILE_RESERVE)
+                        return false;
+        }
+        return true;
+}
+
+/* What is held for a full disk is made behind the writes. */
+static void wait_prepared(World *world) {
+        world_until(world, reserves_are_whole, NULL, "room for a full disk");
+        world_for(world, 200);
+}
+
 static bool is_confirmed(Node *node) {
         Answer confirmed = {};
         g_assert_cmpint(raft_engine_confirm(node->engine, answer_take, &confirmed, NULL), ==, RAFT_SUBMIT_TAKEN);
@@ -577,7 +592,7 @@ static void test_three_with_full_disks_elect_another_leader(void) {
                         node_write(leader, "a");
                 for (size_t i = 0; i < 3; i++)
                         node_wait_state(&world->nodes[i], leader->state->str);
-                world_for(world, 200);
+                wait_prepared(world);
                 fill_disk(filler);
                 node_down(leader);
                 fill_disk(filler);
@@ -613,7 +628,7 @@ static void test_leaders_follow_each_other_while_all_disks_are_full_and_entries_
                 node_write(leader, "a");
                 for (size_t i = 0; i < 3; i++)
                         node_wait_state(&world->nodes[i], leader->state->str);
-                world_for(world, 200);
+                wait_prepared(world);
                 fill_disk(filler);
                 for (unsigned i = 0; i < 12; i++) {
                         Answer answer = { .here = true };
@@ -624,6 +639,7 @@ static void test_leaders_follow_each_other_while_all_disks_are_full_and_entries_
                                         node_submit(leader, large, &answer);
                                 g_assert_cmpint(sd_event_run(world->event, 10000), >=, 0);
                         }
+                        leader = world_wait_leader(world);      /* another one, if this one lost its patience */
                         g_assert_cmpuint(node_status(leader).persisted_index, <, node_status(leader).last_index);
                         node_down(leader);
                         g_assert_true(is_confirmed(world_wait_leader(world)));
@@ -654,7 +670,7 @@ static void test_an_own_snapshot_that_finds_no_room_is_in_no_leaders_way(void) {
                         node_write(leader, large);
                 for (size_t i = 0; i < 3; i++)
                         node_wait_state(&world->nodes[i], leader->state->str);
-                world_for(world, 200);
+                wait_prepared(world);
                 fill_disk(filler);
                 for (size_t i = 0; i < 3; i++) {
                         Node *node = &world->nodes[i];
@@ -663,15 +679,28 @@ static void test_an_own_snapshot_that_finds_no_room_is_in_no_leaders_way(void) {
                                         ==, RAFT_SNAPSHOT_TAKEN);
                 }
                 world_until(world, all_are_ill, NULL, "full disks");
-                world_for(world, 4000); /* the snapshots are tried once a second by now; a vote is written at once */
-                uint64_t term = node_status(leader).term;
-                node_down(leader);
-                Node *second = world_wait_leader(world);
-                g_assert_true(is_confirmed(second));
-                g_assert_cmpuint(node_status(second).term, <=, term + 8);
+                const Node *restarted = NULL;
+                for (;;) {
+                        world_for(world, 4000); /* a snapshot is tried once a second by now, a vote at once */
+                        leader = world_wait_leader(world);
+                        uint64_t term = node_status(leader).term;
+                        node_down(leader);
+                        Node *second = world_wait_leader(world);
+                        g_assert_true(is_confirmed(second));
+                        if (node_status(second).term <= term + 8)
+                                break;
+                        g_assert_null(restarted);       /* a busy machine may be slow once */
+                        restarted = leader;
+                        node_up(leader);
+                }
                 g_assert_cmpint(g_unlink(filler), ==, 0);
-                world_until(world, store_is_well, second, "a store that works");
-                g_assert_cmpuint(node_status(second).snapshot_index, >, 0);
+                for (size_t i = 0; i < 3; i++) {
+                        Node *node = &world->nodes[i];
+                        if (!node->engine || node == restarted)
+                                continue;       /* it has forgotten that it was to write one */
+                        world_until(world, store_is_well, node, "a store that works");
+                        g_assert_cmpuint(node_status(node).snapshot_index, >, 0);
+                }
                 node_write(world_wait_leader(world), "b");
         }
         g_assert_cmpint(umount(directory), ==, 0);
@@ -718,7 +747,7 @@ static void test_a_voter_with_a_full_disk_votes_for_a_new_leader_and_catches_up_
                 /* Its confirmation needs the barrier on that disk, and so all that it has missed. */
                 g_assert_true(world_wait_leader(world) == well);
                 g_assert_true(is_confirmed(well));
-                g_assert_cmpstr(full->state->str, ==, well->state->str);
+                node_wait_state(full, well->state->str);
                 g_assert_cmpint(g_unlink(filler), ==, 0);
                 write_patiently(world_wait_leader(world), "b");
         }

@@ -12,11 +12,11 @@ static void test_a_device_that_hangs_is_told_as_such_and_the_others_go_on(void) 
         mock_device_add(w.mock, &MOCK_H100);
         mock_attribute_hang(w.mock, "0000:01:00.0", "config");
         start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .read_deadline_us = 100000 });
-        WAIT_UNTIL(&w, w.n_gpus == 2);
-        g_assert_true(is_unreadable(&w, "0000:01:00.0", "config"));
+        /* What hangs for a moment is unreadable for a moment. */
+        WAIT_UNTIL(&w, w.n_gpus == 2 && is_unreadable(&w, "0000:01:00.0", "config"));
+        WAIT_UNTIL(&w, has_driver(&w, "0000:41:00.0", "nvidia"));
         g_assert_cmpstr(gpu_at(&w, "0000:01:00.0")->identity.slot, ==, "pci0000:00/01.0/00.0");
         g_assert_cmpuint(gpu_at(&w, "0000:01:00.0")->identity.device, ==, 0x2204);
-        g_assert_true(has_driver(&w, "0000:41:00.0", "nvidia"));
         mock_attribute_release(w.mock, "0000:01:00.0", "config", "\x01");
         WAIT_UNTIL(&w, is_unreadable(&w, "0000:01:00.0", NULL));
         g_assert_true(has_driver(&w, "0000:01:00.0", "nouveau"));
@@ -65,7 +65,7 @@ static void test_a_device_that_comes_to_hang_keeps_its_last_facts(void) {
                 return;
         World w = world_of(&MOCK_H100, 1);
         start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .read_deadline_us = 100000 });
-        WAIT_UNTIL(&w, w.n_gpus == 1);
+        WAIT_UNTIL(&w, has_driver(&w, "0000:41:00.0", "nvidia"));
         mock_attribute_hang(w.mock, "0000:41:00.0", "power_state");
         mock_uevent(w.mock, "change", &MOCK_H100, NULL);
         WAIT_UNTIL(&w, is_unreadable(&w, "0000:41:00.0", "power_state"));
@@ -168,16 +168,24 @@ static void test_a_refresh_is_answered_whatever_happens(void) {
         mock_attribute_hang(w.mock, "0000:41:00.0", "config");
         g_assert_cmpint(udev_watch_refresh(w.watch, address), ==, 0);
         WAIT_UNTIL(&w, w.refreshed == 1);
-        g_assert_true(is_unreadable(&w, "0000:41:00.0", "config"));
+        WAIT_UNTIL(&w, is_unreadable(&w, "0000:41:00.0", "config"));
         g_assert_cmpint(udev_watch_refresh(w.watch, address), ==, 0);
         WAIT_UNTIL(&w, w.refreshed == 2);
         mock_attribute_release(w.mock, "0000:41:00.0", "config", "\x01");
         WAIT_UNTIL(&w, is_unreadable(&w, "0000:41:00.0", NULL));
-        mock_device_remove(w.mock, "0000:41:00.0");
-        g_assert_cmpint(udev_watch_refresh(w.watch, address), ==, 0);
-        WAIT_UNTIL(&w, w.refreshed == 3);
-        g_assert_true(w.refreshed_gone);
-        g_assert_cmpuint(w.n_gpus, ==, 0);
+        for (unsigned answers = 3;; answers++) {
+                mock_device_remove(w.mock, "0000:41:00.0");
+                g_assert_cmpint(udev_watch_refresh(w.watch, address), ==, 0);
+                WAIT_UNTIL(&w, w.refreshed == answers);
+                WAIT_UNTIL(&w, w.n_gpus == 0);
+                if (w.refreshed_gone)
+                        break;
+                /* Its reading took more than 50 ms: told as unreadable, and gone later. */
+                g_assert_cmpuint(answers, <, 20);
+                mock_device_add(w.mock, &MOCK_H100);
+                udev_watch_rescan(w.watch);
+                WAIT_UNTIL(&w, is_unreadable(&w, "0000:41:00.0", NULL));
+        }
         world_clear(&w);
 }
 

@@ -132,8 +132,9 @@ static void test_a_serial_number_stays_known_when_the_probe_falls_silent(void) {
         memcpy(config + 0x100, number, sizeof(number));
         mock_attribute_set_bytes(w.mock, "0000:41:00.0", "config", config, sizeof(config));
         start_probe(&w);
-        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 1000000 });
+        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 4000000 });
         WAIT_UNTIL(&w, w.n_gpus == 1);
+        g_assert_true(w.gpus[0].holders_known);
         w.probe_is_silent = true;
         g_assert_cmpint(udev_watch_refresh(w.watch, w.gpus[0].address), ==, 0);
         WAIT_UNTIL(&w, w.refreshed == 1);

@@ -148,6 +148,8 @@ void start_watch_with(World *w, UdevWatchConfig config) {
         config.root = mock_sysfs_root(w->mock);
         config.probe_socket = w->socket_path;
         config.recheck_us = config.recheck_us > 0 ? config.recheck_us : UINT64_MAX;
+        config.read_deadline_us = config.read_deadline_us > 0 ? config.read_deadline_us : NOT_LATE_US;
+        config.probe_deadline_us = config.probe_deadline_us > 0 ? config.probe_deadline_us : NOT_LATE_US;
         config.node.bytes[0] = 7;
         g_assert_cmpint(udev_watch_new(&w->watch, w->event, &config, &events, w), ==, 0);
 }

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 /* ---- processes */
 
@@ -247,11 +247,15 @@ char *tell(Host *host, const char *command) {
         g_autofree char *line = g_strdup_printf("%s\n", command);
         g_assert_cmpint(write(host->to_service, line, strlen(line)), ==, (ssize_t) strlen(line));
         GString *said = g_string_new(NULL);
+        unsigned n_commands = 1;
+        for (const char *p = command; (p = strchr(p, '\n')); p++)
+                n_commands++;
         char answer[4096];
         while (fgets(answer, sizeof(answer), host->from_service)) {
-                if (g_str_equal(answer, "ok\n"))
+                if (!g_str_equal(answer, "ok\n"))
+                        g_string_append(said, answer);
+                else if (--n_commands == 0)
                         return g_string_free(said, FALSE);
-                g_string_append(said, answer);
         }
         g_error("the service has ended at: %s", command);
 }

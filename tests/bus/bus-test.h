@@ -51,7 +51,8 @@ void host_start_service(Host *host, const char *arguments);
 GPid host_spawn(const char *const *arguments, const char *address);
 void host_end(GPid *pid);
 
-/* Tells the fake service; returns what it says before its "ok". */
+/* Tells the fake service; returns what it says before its "ok". Several commands, one a line, are carried out before it
+ * does anything else. */
 char *tell(Host *host, const char *command);
 void told(Host *host, const char *command);     /* the same, for nothing */
 

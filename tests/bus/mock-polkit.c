@@ -215,7 +215,7 @@ char *mock_polkit_take(MockPolkit *mock) {
 }
 
 void mock_polkit_wait(MockPolkit *mock, unsigned n_lines) {
-        gint64 deadline = g_get_monotonic_time() + 10 * G_TIME_SPAN_SECOND;
+        gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
         g_mutex_lock(&mock->mutex);
         while (mock->lines->len < n_lines)
                 if (!g_cond_wait_until(&mock->changed, &mock->mutex, deadline))

@@ -399,7 +399,7 @@ static void test_what_waits_is_answered_when_the_service_goes_down(void) {
         told(host, "hold");
         Call *invited = call_begin(host, ROOT, "Manager.Invite", "(" NO_OPTIONS ",)");
         Call *raised = call_begin(host, ROOT, "Manager.SetFunctionalLevel", "(uint32 2, " NO_OPTIONS ")");
-        for (unsigned i = 0; i < 10000; i++) {
+        for (unsigned i = 0; i < 60000; i++) {
                 g_autofree char *counted = tell(host, "count");
                 if (g_str_has_prefix(counted, "2 submitted"))
                         break;

@@ -532,7 +532,7 @@ static void test_the_bus_answers_while_a_request_waits(void) {
 }
 
 static void wait_for_submitted(Host *host, const char *beginning) {
-        for (unsigned i = 0; i < 10000; i++) {
+        for (unsigned i = 0; i < 60000; i++) {
                 g_autofree char *counted = tell(host, "count");
                 if (g_str_has_prefix(counted, beginning))
                         return;

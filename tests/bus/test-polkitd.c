@@ -102,7 +102,7 @@ typedef struct Machine {
 } Machine;
 
 static void wait_for_polkit(Host *host) {
-        for (unsigned i = 0; i < 10000; i++) {
+        for (unsigned i = 0; i < 30000; i++) {
                 g_autofree char *owned = call_bus(host->client, "NameHasOwner", "('org.freedesktop.PolicyKit1',)");
                 if (g_str_equal(owned, "(true,)"))
                         return;

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -63,7 +64,7 @@ class Case:
 
     def run(self, *words, columns=None, stdin='', env=None, when=None, user=None):
         """With @columns on a terminal of that width, else through pipes. @when: {text: function(write)} called once, as
-        soon as the text has been shown."""
+        soon as the text, or one that the pattern fits, has been shown."""
         command = [GPUPOOLCTL, *words]
         if user is not None:
             command = ['setpriv', f'--reuid={user}', f'--regid={user}', '--clear-groups', *command]
@@ -110,7 +111,7 @@ class Case:
                 open_streams.discard(fd)
                 return False
             seen = b''.join(streams.values()).decode(errors='replace')
-            for text in [t for t in waiting if t in seen]:
+            for text in [t for t in waiting if (t.search(seen) if isinstance(t, re.Pattern) else t in seen)]:
                 waiting.pop(text)(write)
             return True
 

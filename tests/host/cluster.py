@@ -16,7 +16,7 @@ import signal
 import unittest
 
 import product
-from product import MANAGER, NODE, ROOT, SLOW_S, Refused, Rig, wait_until
+from product import GPU, MANAGER, NODE, ROOT, SLOW_S, Refused, Rig, wait_until
 from watch import Base, Watch
 
 AWAY = (Refused, ConnectionError, BrokenPipeError, KeyError)    # the service is not there, or not yet
@@ -159,14 +159,27 @@ class Cluster:
             raise AssertionError(f"hosts {numbers} do not show the same, or not what is awaited, within {timeout_s} s: "
                                  f"{'; '.join(differences(numbers, last)) or 'all agree'}") from None
 
+    def can_run_vms_with(self, view, *addresses):
+        """Every node can run VMs, and all these GPUs can be given to one, and no other."""
+        nodes = [properties for (_, interface), properties in view.items() if interface == NODE]
+        gpus = [properties for (_, interface), properties in view.items() if interface == GPU]
+        usable = [gpu["Address"] for gpu in gpus if gpu["Assignable"] and gpu["State"] == "present"]
+        return sorted(usable) == sorted(addresses) and all(node["State"] == "online" and self.can_run_vms(node)
+                                                           for node in nodes)
+
     def wait_for_states(self, timeout_s=SLOW_S, asked=None, **states):
         """wait_for_states(host2="silent"): all these hosts (default: those that are there) say so. A state None: there
-        is no such node."""
-        numbers = asked or [number for number, host in self.hosts.items() if is_there(host)]
+        is no such node. Who is drained as it was lost for the third time, by all tests together, is resumed."""
+        numbers = list(asked or [number for number, host in self.hosts.items() if is_there(host)])
         said = {}
 
         def fits():
-            said.update({number: ask(lambda number=number: self.states(number)) for number in numbers})
+            nodes = {number: ask(lambda number=number: self.nodes(number)) or {} for number in numbers}
+            said.update({number: {node["Name"]: node["State"] for node in shown.values()}
+                         for number, shown in nodes.items()})
+            for node in nodes[numbers[0]].values():
+                if node["DrainCause"] == "flapping" and states.get(node["Name"]) == "online":
+                    self.hosts[numbers[0]].run("gpupoolctl", "node", "resume", node["Name"], check=False)
             return all(answer and all(answer.get(name) == state for name, state in states.items())
                        for answer in said.values())
         try:
@@ -270,6 +283,7 @@ class Case(unittest.TestCase):
         self.cluster = self.BOX["cluster"]
         self.hosts = self.cluster.hosts
         self.addCleanup(self.cluster.clear)
+        self.cluster.wait_same_view()           # what the last test cleared away is gone for all
 
 
 def ask(question):

@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "rig"))
@@ -15,10 +16,11 @@ from hosts import Rig, run_as_tap, wait_until         # noqa: E402
 from bus import Bus, Refused                          # noqa: E402
 
 BUILD = os.path.abspath(sys.argv.pop(1))
+UNREACHABLE = 5         # gpupoolctl's exit status
 LONG = "GPUPOOL_TEST_LONG" in os.environ
 H100, A100, A100_TWIN, GEFORCE, AMD, VGA, SHARED = (f"0000:{bus}:00.0" for bus in
                                                     ("41", "83", "84", "61", "23", "03", "c1"))
-SLOW_S = 30             # whatever the machine is doing beside this
+SLOW_S = 60             # whatever the machine is doing beside this
 
 MANAGER, NODE, GPU, POOL, VM, JOB = (f"org.gpupool1.{name}" for name in ("Manager", "Node", "Gpu", "Pool", "VM", "Job"))
 ROOT = "/org/gpupool1"
@@ -65,6 +67,8 @@ class Host:
         self.buses = {}
         if settings:
             self.settings(settings)
+        if "libvirtd" in self.rig.status(number)["services"]:
+            self.run("virsh", "domcapabilities")        # which takes it long the first time, as it tries the emulator
 
     def settings(self, text):
         """What gpupoold.conf says; gpupoold is started anew."""
@@ -90,6 +94,18 @@ class Host:
     def signal(self, signal, service="gpupoold"):
         self.rig.rig("signal", self.number, service, signal)
 
+    def kill(self, service="gpupoold"):
+        """kill -9; it is started anew at once. Returns when it is, and nobody can take the old one for it."""
+        before = self.starts(service)
+        self.signal("KILL", service)
+        wait_until(lambda: self.starts(service) > before and self.is_ready(service), SLOW_S, f"no {service} comes back")
+
+    def starts(self, service="gpupoold"):
+        return self.rig.status(self.number)["services"][service]["starts"]
+
+    def is_ready(self, service):
+        return self.rig.status(self.number)["services"][service]["state"] == "ready"
+
     def is_sanitized(self):
         return b"__asan_init" in pathlib.Path(f"{BUILD}/tree/usr/sbin/gpupoold").read_bytes()
 
@@ -103,7 +119,27 @@ class Host:
         return self.rig.exec(self.number, *command, user=user, check=check, **options)
 
     def ctl(self, *words, **options):
-        return self.run("gpupoolctl", *words, **options).stdout
+        """What it says. Sent again while it says that nothing was changed, as a majority or a node is not reached: on
+        a busy machine an election may be under way."""
+        deadline = time.monotonic() + SLOW_S
+        while (done := self.run("gpupoolctl", *words, check=False, **options)).returncode == UNREACHABLE:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stderr}{done.stdout}"
+        return done.stdout
+
+    def write(self, *call, **options):
+        """By the bus, with these options; sent again in the same case."""
+        options["request-id"] = ["ay", list(os.urandom(16))]
+        deadline = time.monotonic() + SLOW_S
+        while True:
+            try:
+                return self.bus().call(*call, options)
+            except Refused as refused:
+                if refused.name not in ("NoQuorum", "Busy") or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def refused(self, *words, **options):
         """Runs gpupoolctl, which must be refused; what it said, and its exit status."""
@@ -115,7 +151,7 @@ class Host:
         return json.loads(self.ctl(*words, "--json"))
 
     def busctl(self, *words, **options):
-        return self.run("busctl", "--json=short", "--timeout=25", *words, **options)
+        return self.run("busctl", "--json=short", "--timeout=60", *words, **options)
 
     def call(self, path, interface, method, *arguments, **options):
         """Calls by busctl; the values that came back."""
@@ -189,7 +225,15 @@ class Host:
                                  f"{vm.get('Reason')}") from None
 
     def path_of_gpu(self, address):
-        return self.gpu(address)["path"]
+        """Of one that is plugged in, though perhaps just now."""
+        return wait_until(lambda: self.gpu(address), SLOW_S, f"there is no GPU {address}")["path"]
+
+    def assignable_gpu(self, address):
+        """The same of one that can be given to a VM, as soon as the last one has given it back."""
+        def assignable():
+            gpu = self.gpu(address)
+            return gpu and gpu["Assignable"] and gpu["State"] == "present" and gpu["path"]
+        return wait_until(assignable, SLOW_S, f"GPU {address} cannot be given to a VM")
 
     # ---- the world as it is, whatever the service says
 
@@ -261,18 +305,18 @@ class Host:
 
     def make(self, *addresses, pool="training", vm="bert", count=1, **policy):
         """A pool with these GPUs and a VM that needs some of them; the VM's path."""
-        gpus = [self.path_of_gpu(address) for address in addresses]
-        self.bus().call(ROOT, MANAGER, "CreatePool", "sa{sv}", pool, {"gpus": ["ao", gpus]})
+        gpus = [self.assignable_gpu(address) for address in addresses]
+        self.write(ROOT, MANAGER, "CreatePool", "sa{sv}", pool, gpus=["ao", gpus])
         return self.make_vm(vm, pool, count, **policy)
 
     def make_vm(self, name, pool="training", count=1, xml=None, **policy):
         options = {key.replace("_", "-"): ["i" if isinstance(value, int) else "s", value]
                    for key, value in policy.items()}
-        return self.bus().call(ROOT, MANAGER, "DefineVM", "ssua{sv}", xml or self.xml(name), pool, count, options)[0]
+        return self.write(ROOT, MANAGER, "DefineVM", "ssua{sv}", xml or self.xml(name), pool, count, **options)[0]
 
     def operate(self, name, verb, wait=True, **options):
         """Start, Stop, ...: the job's path; waits for its end, which must be a good one."""
-        job, = self.bus().call(self.vm(name)["path"], VM, verb, "a{sv}", options)
+        job, = self.write(self.vm(name)["path"], VM, verb, "a{sv}", **options)
         if wait:
             done = self.wait_for_job(job)
             assert done["Result"] == "done", done
@@ -294,19 +338,19 @@ class Host:
 
     def clear(self):
         """Back to a host with nothing defined: what a test left is taken away."""
-        bus, objects = self.bus(), self.objects()
+        objects = self.objects()
         vms = {path: interfaces[VM] for path, interfaces in objects.items() if VM in interfaces}
         for path, vm in vms.items():
             if vm["State"] != "stopped":
-                bus.call(path, VM, "Stop", "a{sv}", {})
+                self.write(path, VM, "Stop", "a{sv}")
         for path, vm in vms.items():
             self.wait_for_vm(vm["Name"], "stopped")
-            bus.call(path, VM, "Delete", "a{sv}", {})
+            self.write(path, VM, "Delete", "a{sv}")
         for path, interfaces in objects.items():
             if POOL in interfaces:
-                bus.call(path, POOL, "Delete", "a{sv}", {})
+                self.write(path, POOL, "Delete", "a{sv}")
             if GPU in interfaces and interfaces[GPU]["State"] == "quarantined":
-                bus.call(path, GPU, "Release", "a{sv}", {})
+                self.write(path, GPU, "Release", "a{sv}")
 
 
 def shared_host(**options):

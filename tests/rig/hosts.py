@@ -133,7 +133,7 @@ def end(process, timeout_s=10):
     process.wait()
 
 
-def wait_until(answer, timeout_s=10, otherwise="it did not come true"):
+def wait_until(answer, timeout_s=60, otherwise="it did not come true"):
     """Asks until the answer is true, and returns it."""
     deadline = time.monotonic() + timeout_s
     while not (value := answer()):

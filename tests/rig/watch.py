@@ -179,9 +179,13 @@ Run = collections.namedtuple("Run", "uuid vm host pid groups begin end thawed")
 
 def runs(history, now):
     """All times of running, from what watch() wrote: a Run for each. A freeze ends it, and after the thaw there is
-    another one. thawed: when the host last went on before it began."""
+    another one. thawed: when the host last went on before it began. What was over when the judge could look again had
+    ended when it last had looked, for all that is known: it accuses nobody of what it did not see."""
     open_, done, thawed = {}, [], {}
+    looked = at_last = None
     for said in history:
+        if "gap_s" in said:
+            looked, at_last = said["at"], said["at"] + said["gap_s"]
         if "frozen" in said and not said["frozen"]:
             thawed[said["host"]] = said["at"]
         if "state" not in said:
@@ -191,7 +195,8 @@ def runs(history, now):
             open_[key] = Run(said["uuid"], said["vm"], *key, tuple(said["groups"]), said["at"], None,
                              thawed.get(said["host"]))
         elif said["state"] != "runs" and key in open_:
-            done.append(open_.pop(key)._replace(end=said["at"]))
+            unseen = at_last is not None and abs(said["at"] - at_last) < EVERY_S / 2
+            done.append(open_.pop(key)._replace(end=looked if unseen else said["at"]))
     return sorted([*done, *(run._replace(end=now) for run in open_.values())], key=lambda run: run.begin)
 
 

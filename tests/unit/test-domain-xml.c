@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/domain-xml.h"
 #include "core/names.h"
@@ -121,14 +122,21 @@ static void test_nothing_is_refused_as_empty(void) {
         g_assert_cmpint(verdict_bytes(NULL, 0), ==, DOMAIN_XML_EMPTY);
 }
 
+/* What this thread has computed, however long it had to wait for a processor. */
+static uint64_t processor_us(void) {
+        struct timespec used;
+        g_assert_cmpint(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used), ==, 0);
+        return (uint64_t) used.tv_sec * 1000000 + (uint64_t) used.tv_nsec / 1000;
+}
+
 static void test_a_hundred_megabytes_are_refused_unread(void) {
         size_t size = 100U << 20;
         _cleanup_free_ char *xml = malloc(size);
         g_assert_nonnull(xml);
         memset(xml, '<', size);
-        gint64 before = g_get_monotonic_time();
+        uint64_t before = processor_us();
         g_assert_cmpint(verdict_bytes(xml, size), ==, DOMAIN_XML_TOO_LARGE);
-        g_assert_cmpint(g_get_monotonic_time() - before, <, 100 * 1000);
+        g_assert_cmpuint(processor_us() - before, <, 100 * 1000);
 }
 
 /* A domain that is padded with a comment to exactly @size bytes. */
@@ -205,9 +213,9 @@ static void test_a_doctype_is_refused_whatever_is_in_it(void) {
                 "<!ENTITY e '&d;&d;&d;&d;&d;&d;&d;&d;&d;&d;'><!ENTITY f '&e;&e;&e;&e;&e;&e;&e;&e;&e;&e;'>"
                 "<!ENTITY g '&f;&f;&f;&f;&f;&f;&f;&f;&f;&f;'><!ENTITY h '&g;&g;&g;&g;&g;&g;&g;&g;&g;&g;'>]>"
                 "<domain type='&h;'><name>&h;</name></domain>";
-        gint64 before = g_get_monotonic_time();
+        uint64_t before = processor_us();
         g_assert_cmpint(verdict(laughs), ==, DOMAIN_XML_HAS_DTD);
-        g_assert_cmpint(g_get_monotonic_time() - before, <, 100 * 1000);
+        g_assert_cmpuint(processor_us() - before, <, 100 * 1000);
         g_assert_cmpint(verdict("<!DOCTYPE d SYSTEM 'file:///etc/passwd'>" DOMAIN("")), ==, DOMAIN_XML_HAS_DTD);
         g_assert_cmpint(verdict("<!DOCTYPE d SYSTEM 'http://127.0.0.1:9/x'>" DOMAIN("")), ==, DOMAIN_XML_HAS_DTD);
         g_assert_cmpint(verdict("<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/shadow'>]><domain>&x;</domain>"), ==,

@@ -21,7 +21,7 @@ from parts.process import Process
 HOSTS_MAX = 50                  # as many have names
 PARTS_OF_ALL = 100_000          # nft has no fractions; so a loss may be as small as 0.001 %
 CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RELAY_TIMEOUT_S = 10
+RELAY_TIMEOUT_S = 60
 
 
 class Cables:

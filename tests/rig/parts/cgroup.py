@@ -29,11 +29,11 @@ class Cgroup:
         """Puts the calling process in. For use between fork and exec."""
         self._write("cgroup.procs", "0")
 
-    def freeze(self, timeout_s=10):
+    def freeze(self, timeout_s=60):
         self._write("cgroup.freeze", "1")
         self._wait("frozen 1", timeout_s)
 
-    def thaw(self, timeout_s=10):
+    def thaw(self, timeout_s=60):
         self._write("cgroup.freeze", "0")
         self._wait("frozen 0", timeout_s)
 
@@ -43,7 +43,7 @@ class Cgroup:
     def populated(self):
         return "populated 1" in self._events()
 
-    def kill(self, timeout_s=10):
+    def kill(self, timeout_s=60):
         """Ends everything in it, frozen or not, and waits until nothing is left. What comes in later is not frozen."""
         if not os.path.isdir(self.path):
             return
@@ -51,7 +51,7 @@ class Cgroup:
         self._wait("populated 0", timeout_s)
         self._write("cgroup.freeze", "0")
 
-    def end(self, timeout_s=10):
+    def end(self, timeout_s=60):
         """Ends everything in it and takes the folder and all below it away. Who was forked to come in, by a command
         that was interrupted, may come in between, and is ended too."""
         deadline = time.monotonic() + timeout_s

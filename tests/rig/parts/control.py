@@ -11,6 +11,9 @@ class Refused(Exception):
     """The other side said no; its sentence is the text."""
 
 
+PATIENCE_S = 60         # with the other end, however busy the machine is
+
+
 def listen(path):
     """A socket at path, for root only. It listens as soon as it is there."""
     new = f"{path}.new"

@@ -164,7 +164,7 @@ class Host:
                 self.await_(deadline, f"{name} does not answer", lambda: self.succeeds(question))
 
     def services_are_ready(self):
-        states = {name: facts["state"] for name, facts in self.ask_init(5, do="status").items()}
+        states = {name: facts["state"] for name, facts in self.ask_init(control.PATIENCE_S, do="status").items()}
         failed = [name for name, state in states.items() if state == "failed"]
         if failed:
             raise HostIsDown(f"{self.name}: {' '.join(failed)} failed; see {self.path}/log/{failed[0]}.log")
@@ -252,7 +252,7 @@ class Host:
     def ask_init(self, timeout_s, **request):
         return control.ask(os.path.join(self.path, "init.sock"), timeout_s + 1, within_s=timeout_s, **request)
 
-    def ask_sysfs(self, timeout_s=10, **request):
+    def ask_sysfs(self, timeout_s=control.PATIENCE_S, **request):
         if not self.running():
             raise HostIsDown(f"{self.name} is down")
         return control.ask(os.path.join(self.path, "sysfs.sock"), timeout_s, **request)
@@ -267,8 +267,8 @@ class Host:
             return facts
         facts["pid"] = self.process().pid
         if facts["state"] == "up":
-            facts["services"] = self.ask_init(5, do="status")
-            facts["devices"] = self.ask_sysfs(5, do="status")
+            facts["services"] = self.ask_init(control.PATIENCE_S, do="status")
+            facts["devices"] = self.ask_sysfs(do="status")
         return facts
 
     # Commands inside

@@ -17,7 +17,7 @@ import time
 from parts import control, mounts, services
 from parts.service import Service, SocketService
 
-SYSFS_START_S = 20
+SYSFS_START_S = 60
 TICK_S = 0.02  # while something is on its way; else the loop sleeps until an event
 CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -110,7 +110,7 @@ class Init:
 
     def accept(self):
         connection, _ = self.listener.accept()
-        connection.settimeout(2)
+        connection.settimeout(control.PATIENCE_S)
         try:
             request = json.loads(connection.makefile("rb").readline())
             done = self.obey(**request)

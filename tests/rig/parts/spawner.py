@@ -13,13 +13,13 @@ def spawn(command, cgroup, **options):
                                **options})
 
 
-def wait_for_own_network(pid, timeout_s=10):
+def wait_for_own_network(pid, timeout_s=60):
     """Until unshare(1) has done its work in pid."""
     ours = os.readlink("/proc/self/ns/net")
     wait_until(lambda: os.readlink(f"/proc/{pid}/ns/net") != ours, timeout_s, f"process {pid} has no network namespace")
 
 
-def only_child_of(pid, timeout_s=10):
+def only_child_of(pid, timeout_s=60):
     def children():
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return file.read().split()

@@ -142,7 +142,7 @@ class Control:
 
     def answer(self, connection):
         with connection:
-            connection.settimeout(5)
+            connection.settimeout(control.PATIENCE_S)
             try:
                 request = json.loads(connection.makefile("rb").readline())
                 reply = {"answer": getattr(self, "do_" + request.pop("do"))(**request)}
