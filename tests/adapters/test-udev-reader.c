@@ -5,8 +5,9 @@
 
 #include "adapters/udev/gpu-reader.h"
 #include "adapters/udev/host-reader.h"
-#include "adapters/udev/pci-config.h"
 #include "adapters/udev/probe-client.h"
+#include "core/pci-config.h"
+#include "core/pci-path.h"
 #include "core/survey.h"
 #include "mock-sysfs.h"
 #include "util/array.h"

@@ -7,11 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "adapters/udev/pci-config.h"
+#include "core/pci-config.h"
+#include "core/pci-path.h"
 #include "util/array.h"
 #include "util/cleanup.h"
-
-#define BRIDGES_MAX 32
 
 /* Flags of a line of `resource`, from the kernel's ioport.h. */
 #define RESOURCE_MEMORY 0x200U
@@ -46,56 +45,6 @@ int pci_class_read(const Sysfs *sysfs, PciAddress address, uint32_t *ret) {
                 return -EINVAL;
         *ret = (uint32_t) class;
         return 0;
-}
-
-/* The next part of a path; *path moves on. */
-static bool next_part(const char **path, char ret[static NAME_MAX + 1]) {
-        const char *p = *path + strspn(*path, "/");
-        size_t n = strcspn(p, "/");
-        if (n == 0 || n > NAME_MAX)
-                return false;
-        memcpy(ret, p, n);
-        ret[n] = '\0';
-        *path = p + n;
-        return true;
-}
-
-int slot_from_path(const char *sysfs_path, char ret[static GPU_SLOT_SIZE]) {
-        char slot[GPU_SLOT_SIZE] = "", part[NAME_MAX + 1];
-        size_t n = 0;
-        while (next_part(&sysfs_path, part)) {
-                PciAddress address;
-                const char *name = part;
-                if (pci_address_from_text(part, &address) >= 0)
-                        /* Only "device.function": the bus number may be another after the next boot. */
-                        name = strrchr(part, ':') + 1;
-                else if (strncmp(part, "pci", 3) != 0 || !strchr(part, ':'))
-                        continue;
-                if (name != part && n == 0)
-                        return -EINVAL;         /* a device outside any root bus */
-                int length = snprintf(slot + n, sizeof(slot) - n, "%s%s", n > 0 ? "/" : "", name);
-                if (length < 0 || (size_t) length >= sizeof(slot) - n)
-                        return -ENAMETOOLONG;
-                n += (size_t) length;
-        }
-        if (!strchr(slot, '/'))
-                return -EINVAL;
-        memcpy(ret, slot, sizeof(slot));
-        return 0;
-}
-
-size_t bridges_from_path(const char *sysfs_path, PciAddress *ret, size_t size) {
-        PciAddress chain[BRIDGES_MAX];
-        char part[NAME_MAX + 1];
-        size_t n = 0;
-        while (n < BRIDGES_MAX && next_part(&sysfs_path, part))
-                if (pci_address_from_text(part, &chain[n]) >= 0)
-                        n++;
-
-        size_t bridges = 0;
-        for (size_t i = n; i > 1 && bridges < size; i--)
-                ret[bridges++] = chain[i - 2];
-        return bridges;
 }
 
 /* A file that is not there, or holds nonsense, leaves the fact unknown; only memory is a reason to give up. */
@@ -176,8 +125,8 @@ static int read_identity(const Reading *reading) {
 }
 
 static int read_bridges(const Reading *reading) {
-        PciAddress bridges[BRIDGES_MAX];
-        size_t n = bridges_from_path(reading->gpu->sysfs_path, bridges, BRIDGES_MAX);
+        PciAddress bridges[PCI_BRIDGES_MAX];
+        size_t n = bridges_from_path(reading->gpu->sysfs_path, bridges, PCI_BRIDGES_MAX);
         if (n == 0)
                 return 0;
 

@@ -32,9 +32,3 @@ void gpu_identity_read(const Sysfs *sysfs, PciAddress address, GpuIdentity *ret)
 
 /* Only its class. 0, -EINVAL where it is garbage, or -errno. */
 int pci_class_read(const Sysfs *sysfs, PciAddress address, uint32_t *ret);
-
-/* "/devices/pci0000:40/0000:40:01.0/0000:41:00.0" → "pci0000:40/01.0/00.0". 0, -EINVAL or -ENAMETOOLONG. */
-int slot_from_path(const char *sysfs_path, char ret[static GPU_SLOT_SIZE]);
-
-/* The bridges above, nearest first, at most @size. Returns how many. */
-size_t bridges_from_path(const char *sysfs_path, PciAddress *ret, size_t size);

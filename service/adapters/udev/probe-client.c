@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "adapters/udev/pci-config.h"
 #include "adapters/udev/sysfs.h"
+#include "core/pci-config.h"
 #include "probe/probe-protocol.h"
 #include "util/array.h"
 
@@ -98,9 +98,7 @@ static void parse_config(const char *hex, GpuFacts *facts) {
         facts->config = config.all_ones ? CONFIG_ALL_ONES : CONFIG_READABLE;
         facts->kind = kind_of(&config);
         facts->interrupts = interrupts_of(&config);
-        if (config.has_serial)
-                (void) snprintf(facts->identity.serial, sizeof(facts->identity.serial), "%016llx",
-                                (unsigned long long) config.serial);
+        pci_config_serial_to_text(&config, facts->identity.serial);
 }
 
 /* Below such a bridge all devices have the bridge's own name in what they send upwards. */

@@ -3,9 +3,7 @@
 
 /* Configuration space: the few capabilities that decide something, out of bytes that may be anything. */
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "core/facts.h"
 
 #define PCI_CONFIG_SIZE 4096U
 #define PCI_CONFIG_HEADER_SIZE 64U      /* what everybody may read */
@@ -34,3 +32,6 @@ typedef struct PciConfig {
 
 /* Reads what @size bytes tell; a list that loops or leaves the space ends there. */
 void pci_config_parse(const uint8_t *bytes, size_t size, PciConfig *ret);
+
+/* As it stands in a GPU's identity; nothing is written where there is none. */
+void pci_config_serial_to_text(const PciConfig *config, char ret[static GPU_SERIAL_SIZE]);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "adapters/udev/pci-config.h"
+#include "core/pci-config.h"
+
+#include <stdio.h>
 
 /* Offsets and ids of the PCI Express Base Specification, chapter 7. */
 #define OFFSET_STATUS 0x06U
@@ -76,4 +78,9 @@ void pci_config_parse(const uint8_t *bytes, size_t size, PciConfig *ret) {
                 parse_extended(bytes, size, &config);
         }
         *ret = config;
+}
+
+void pci_config_serial_to_text(const PciConfig *config, char ret[static GPU_SERIAL_SIZE]) {
+        if (config->has_serial)
+                (void) snprintf(ret, GPU_SERIAL_SIZE, "%016llx", (unsigned long long) config->serial);
 }
