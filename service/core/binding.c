@@ -176,6 +176,9 @@ void bindings_claim(Bindings *bindings, const Vm *vm) {
                                 continue;
                         binding->wanted_by = vm->id;
                         binding->wanted_epoch = vm->epoch;
+                        binding->wanted_card = vm->assignment.gpus[i].gpu;
+                        if (!binding->wanted_card.serial[0])
+                                memcpy(binding->wanted_card.serial, binding->gpu.serial, GPU_SERIAL_SIZE);
                 }
 }
 
@@ -373,6 +376,7 @@ int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResul
         case BIND_HELD:
         case BIND_BUSY:
         case BIND_REFUSED:
+        case BIND_OTHER_CARD:
         case BIND_FAILED:
         case BIND_UNAVAILABLE:
                 return put_off(binding, sentence, now_us);

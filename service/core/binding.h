@@ -47,6 +47,7 @@ typedef struct Binding {
         uint64_t epoch;                 /* 0: nobody's */
         VmId wanted_by;
         uint64_t wanted_epoch;          /* 0: by nobody */
+        GpuIdentity wanted_card;        /* the one that is meant, which gpupool-bind holds against what is there */
         char *stuck;                    /* what does not come back, for people; NULL: nothing */
         char *trouble;                  /* why it cannot be bound at the moment, for people; NULL: it can */
         uint64_t not_before_us;         /* nothing is asked before */
