@@ -201,8 +201,8 @@ static void refuse_card(Device *device, const GpuIdentity *meant, const GpuIdent
                      meant->vendor, meant->device, meant->subsystem_vendor, meant->subsystem_device,
                      meant->serial[0] ? ", serial " : "", meant->serial);
         else
-                fail(device, BIND_OTHER_CARD, "another slot has this address, as the bus was numbered anew: %s is in %s "
-                     "and not in %s", device->addresses[0], seen->slot, meant->slot);
+                fail(device, BIND_OTHER_CARD, "another slot has this address, for the bus was numbered anew: %s is in "
+                     "%s and not in %s", device->addresses[0], seen->slot, meant->slot);
 }
 
 void device_check_card(Device *device, const GpuIdentity *meant) {
