@@ -65,10 +65,14 @@ static Stage *stage_of(const char *driver) {
         return s;
 }
 
-static void is_assigned(Stage *s, const char *vm, const char *gpus) {
+static void assign(Stage *s, const char *vm, const char *gpus) {
         runs(s->w, vm, "a", gpus);
         vm_named(s->w, vm)->assignment.phase = ASSIGNMENT_STARTING;
         vm_named(s->w, vm)->assignment.ran = false;
+}
+
+static void is_assigned(Stage *s, const char *vm, const char *gpus) {
+        assign(s, vm, gpus);
         (void) look(s);
 }
 
@@ -477,6 +481,55 @@ static void test_the_card_that_is_meant_is_told_with_the_serial_that_either_side
         }
 }
 
+/* Also where this service knew it before: the card may have been replaced since. */
+static void test_nothing_is_taken_before_it_is_known_to_be_the_card_that_is_meant(void) {
+        for (unsigned known_before = 0; known_before < 2; known_before++) {
+                STAGE s = stage_of("nvidia");
+                GpuIdentity *seen = &gpu_of(s->w, "a", 1)->identity;
+                strcpy(seen->serial, "4711");
+                if (known_before)
+                        (void) look(s);
+                assign(s, "bert", "1");
+                *seen->serial = '\0';
+                (void) look(s);
+                bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+                asks_nothing(s);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+                g_assert_cmpuint(s->wake_us, ==, s->now_us + BINDING_UNSURE_US);
+                s->now_us += BINDING_UNSURE_US - 1;
+                asks_nothing(s);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+                s->now_us++;
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_FAILED);
+                g_assert_nonnull(strstr(s->sentence, "gpupool-probe"));
+                strcpy(seen->serial, "4711");
+                asks(s, 1, BIND_TAKE);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+                answers(s, 1, BIND_TAKE, BIND_DONE);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_DONE);
+        }
+}
+
+static void test_how_long_a_card_is_not_known_counts_from_the_claim_on(void) {
+        STAGE s = stage_of("nvidia");
+        GpuIdentity *seen = &gpu_of(s->w, "a", 1)->identity;
+        strcpy(seen->serial, "4711");
+        assign(s, "bert", "1");
+        *seen->serial = '\0';
+        (void) look(s);
+        bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+        asks_nothing(s);
+        s->now_us += BINDING_UNSURE_US;
+        g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_FAILED);
+        run_of(s, "bert")->ending = true;
+        asks_nothing(s);
+        run_of(s, "bert")->ending = false;
+        s->now_us += SECOND;
+        bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+        asks_nothing(s);
+        g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+}
+
 static void test_where_another_card_was_found_the_claim_fails_and_the_next_look_begins_anew(void) {
         STAGE s = stage_of("nvidia");
         strcpy(gpu_of(s->w, "a", 0)->identity.serial, "4711");
@@ -544,6 +597,8 @@ int main(int argc, char **argv) {
         TEST(a_gpu_that_is_pulled_fails_the_claim_and_its_late_answer_is_nobodys);
         TEST(another_card_in_the_slot_begins_anew);
         TEST(the_card_that_is_meant_is_told_with_the_serial_that_either_side_knows);
+        TEST(nothing_is_taken_before_it_is_known_to_be_the_card_that_is_meant);
+        TEST(how_long_a_card_is_not_known_counts_from_the_claim_on);
         TEST(where_another_card_was_found_the_claim_fails_and_the_next_look_begins_anew);
         TEST(companions_move_with_the_gpu_and_strangers_stay);
         TEST(an_answer_that_was_not_asked_for_changes_nothing);
