@@ -167,11 +167,9 @@ static void test_who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touch
                 { "python3", "python3 (pid " },
         };
         MockSysfs *mock = host_of_many();
-        mock_attribute_set(mock, "0000:41:00.0", "drm/card0/dev", "226:0");
-        mock_file(mock, "dev/dri/card0", "");
-        g_autofree char *path = g_build_filename(mock_sysfs_root(mock), "dev/dri/card0", NULL);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        g_assert_cmpint(fd, >=, 0);
+        g_autofree char *number = NULL;
+        int fd = hold_terminal(&number);
+        mock_attribute_set(mock, "0000:41:00.0", "drm/card0/dev", number);
         for (size_t i = 0; i < ELEMENTS(rows); i++) {
                 g_assert_cmpint(prctl(PR_SET_NAME, rows[i].name), ==, 0);
                 assert_answer(mock, "take 0000:41:00.0", BIND_HELD, rows[i].said);
@@ -183,11 +181,9 @@ static void test_who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touch
 
 static void test_a_companion_that_is_held_keeps_its_gpu_too(void) {
         MockSysfs *mock = host_of_many();
-        mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", "116:9");
-        mock_file(mock, "dev/snd/pcmC1D3p", "");
-        g_autofree char *path = g_build_filename(mock_sysfs_root(mock), "dev/snd/pcmC1D3p", NULL);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        g_assert_cmpint(fd, >=, 0);
+        g_autofree char *number = NULL;
+        int fd = hold_terminal(&number);
+        mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", number);
         assert_answer(mock, "take 0000:41:00.0 0000:41:00.1", BIND_HELD, "(pid ");
         assert_nothing_was_written(mock);
         (void) close(fd);
