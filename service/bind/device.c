@@ -20,7 +20,6 @@
 #define DRIVER_NAME_SIZE 64U
 #define CLASS_AUDIO 0x0403U
 #define HOLDERS_NAMED_MAX 3U
-#define HOLDERS_LOOKED_AT_MAX 256U
 #define CONFIG_HEADER_SIZE 64U
 #define CONFIG_BARS_AT 16U
 #define BARS_MAX 6U
@@ -118,7 +117,7 @@ static const char *held_remedy;
 
 static void note_holder(const Holder *holder) {
         size_t length = strlen(held->sentence);
-        if (held_by_vms_only && !holder->through_vfio)
+        if (held_by_vms_only && !holder->vfio)
                 return;
         if (n_held++ >= HOLDERS_NAMED_MAX)
                 return;
@@ -133,7 +132,7 @@ void device_check_holders(Device *device, bool vfio_only) {
         held = device;
         n_held = 0;
         held_by_vms_only = vfio_only;
-        if (!holders_find(note_holder, HOLDERS_LOOKED_AT_MAX)) {
+        if (!holders_find(note_holder, UINT_MAX)) {
                 fail(device, BIND_FAILED, "the processes of the host cannot be seen");
                 return;
         }

@@ -146,7 +146,7 @@ static void look_at_file(int folder, const char *name, const void *userdata) {
                         *(nodes[i].is_vfio ? &holding->vfio : &holding->host) = true;
 }
 
-static void tell(int proc, const char *pid, bool through_vfio) {
+static void tell(int proc, const char *pid, Holding holding) {
         char path[NAME_MAX + sizeof("/comm")], comm[32] = "";
         (void) snprintf(path, sizeof(path), "%s/comm", pid);
         _cleanup_close_ int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
@@ -156,7 +156,7 @@ static void tell(int proc, const char *pid, bool through_vfio) {
         for (char *c = comm; *c; c++)
                 if (!isprint((unsigned char) *c))
                         *c = '?';
-        search.found(&(Holder) { .pid = pid, .name = comm, .through_vfio = through_vfio });
+        search.found(&(Holder) { .pid = pid, .name = comm, .host = holding.host, .vfio = holding.vfio });
         search.n++;
 }
 
@@ -173,7 +173,7 @@ static void look_at_process(int proc, const char *pid, const void *userdata) {
                 return;
         each_name(files, look_at_file, &pointer);
         if (holding.host || holding.vfio)
-                tell(proc, pid, !holding.host);
+                tell(proc, pid, holding);
 }
 
 bool holders_find(HolderFound found, unsigned most) {

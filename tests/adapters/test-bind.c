@@ -208,6 +208,24 @@ static void test_what_a_vm_has_is_neither_reset_nor_given_back(void) {
         (void) mock_sysfs_free(mock);
 }
 
+static void test_who_has_files_of_both_kinds_is_a_vm_that_has_it(void) {
+        MockSysfs *mock = host_of_many();
+        mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
+        mock_file(mock, "run/gpupool-bind/0000:41:00.0.taken", "nvidia");
+        g_autofree char *vfio_number = NULL, *sound_number = NULL;
+        int fds[] = { hold_terminal(&vfio_number), hold_terminal(&sound_number) };
+        mock_attribute_set(mock, "0000:41:00.0", "vfio-dev/vfio3/dev", vfio_number);
+        mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", sound_number);
+        assert_answer(mock, "inspect 0000:41:00.0 0000:41:00.1", BIND_HELD, "(pid ");
+        assert_answer(mock, "give 0000:41:00.0 0000:41:00.1", BIND_HELD, "(pid ");
+        g_autofree char *reset = contents(mock, "sys/bus/pci/devices/0000:41:00.0/reset");
+        g_assert_cmpstr(reset, ==, "");
+        assert_nothing_was_written(mock);
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+        (void) mock_sysfs_free(mock);
+}
+
 static void test_what_was_not_taken_is_not_given_back(void) {
         MockSysfs *mock = host_of_many();
         mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
@@ -445,6 +463,7 @@ int main(int argc, char **argv) {
         TEST(who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touched);
         TEST(a_companion_that_is_held_keeps_its_gpu_too);
         TEST(what_a_vm_has_is_neither_reset_nor_given_back);
+        TEST(who_has_files_of_both_kinds_is_a_vm_that_has_it);
         TEST(what_was_not_taken_is_not_given_back);
         TEST(one_at_a_time_is_at_work_on_a_card);
         TEST(a_gpu_in_order_is_reset_and_passes);
