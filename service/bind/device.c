@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "core/facts.h"
 #include "core/holder.h"
 #include "probe/files.h"
 #include "probe/holders.h"
@@ -18,7 +19,6 @@
 
 #define DRIVER "vfio-pci"
 #define DRIVER_NAME_SIZE 64U
-#define CLASS_AUDIO 0x0403U
 #define HOLDERS_NAMED_MAX 3U
 #define CONFIG_HEADER_SIZE 64U
 #define CONFIG_BARS_AT 16U
@@ -46,13 +46,6 @@ static bool read_class(const char *address, uint32_t *ret) {
         return true;
 }
 
-/* What a host may live on, whatever card it sits on. */
-static bool is_vital(uint32_t class) {
-        uint32_t base = class >> 16;
-        return base == 0x01 /* storage */ || base == 0x02 /* network */ || base == 0x05 /* memory */ ||
-               base == 0x06 /* bridges */ || base == 0x08 /* timers, IOMMU */ || base == 0x0b /* processors */;
-}
-
 static bool same_group(const char *a, const char *b) {
         char group_a[32], group_b[32];
         return read_link_name(a, "iommu_group", group_a, sizeof(group_a)) &&
@@ -72,14 +65,14 @@ static void check_gpu(Device *device, const char *address) {
 }
 
 static void check_companion(Device *device, const char *gpu, const char *address, bool same_card) {
-        uint32_t class;
-        if (!read_class(address, &class))
+        PciFunction function = { .same_slot = same_card, .other_group = !same_group(gpu, address) };
+        if (!read_class(address, &function.class))
                 fail(device, BIND_REFUSED, "there is no device %s", address);
         else if (!same_card)
                 fail(device, BIND_REFUSED, "%s is not of the card of GPU %s", address, gpu);
-        else if (is_vital(class))
-                fail(device, BIND_REFUSED, "%s is no part of a GPU (class %06x)", address, class);
-        else if (!same_group(gpu, address) && class >> 8 != CLASS_AUDIO)
+        else if (pci_class_is_vital(function.class))
+                fail(device, BIND_REFUSED, "%s is no part of a GPU (class %06x)", address, function.class);
+        else if (!pci_function_goes_along(&function))
                 fail(device, BIND_REFUSED, "%s has an IOMMU group of its own and stays with the host", address);
 }
 

@@ -252,7 +252,7 @@ uint64_t gpu_facts_bars_total(const GpuFacts *gpu) {
 }
 
 bool pci_function_goes_along(const PciFunction *function) {
-        if (!function->same_slot || pci_class_is_bridge(function->class))
+        if (!function->same_slot || pci_class_is_vital(function->class))
                 return false;
         return !function->other_group || function->class >> 8 == 0x0403;
 }

@@ -32,8 +32,8 @@
           "device away.", \
           "switch off the firmware's use of the slot (management, legacy USB), or update the firmware") \
         X(GROUP_SHARED, "group-shared", find_group_shared, false, \
-          "A device of another card is in the GPU's IOMMU group and could not be kept apart from the " \
-          "VM.", \
+          "A device of another card, or one of the GPU's own that a host may live on (a disk, a network or " \
+          "management controller), is in the GPU's IOMMU group and could not be kept apart from the VM.", \
           "plug one of the two into a slot with a root port of its own, switch on ACS in the " \
           "firmware setup, or park a device that nobody needs on pci-stub") \
         X(ACS_OVERRIDE, "acs-override", find_acs_override, false, \

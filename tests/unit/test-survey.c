@@ -383,6 +383,25 @@ static void test_a_network_card_in_the_group_is_named_with_its_driver(void) {
                        "driverctl set-override 0000:42:00.0 pci-stub");
 }
 
+/* What gpupool-bind would refuse to take, it refuses each time. */
+static void test_what_the_host_may_live_on_is_in_the_way_on_the_gpus_own_card_too(void) {
+        static const uint32_t classes[] = { 0x010802, 0x020000, 0x050000, 0x088000, 0x0b4000, 0x0d1100 };
+        NodeFacts host = good_host();
+        for (size_t i = 0; i < ELEMENTS(classes); i++) {
+                GpuFacts gpu = h100();
+                add_function(&gpu, "0000:41:00.2", classes[i], "hpilo", NULL);
+                assert_blocked(&host, gpu, BLOCKER_GROUP_SHARED, "group 42 also holds 0000:41:00.2 (a ",
+                               "driverctl set-override 0000:41:00.2 pci-stub");
+                gpu = h100();
+                add_function(&gpu, "0000:41:00.2", classes[i], "pci-stub", NULL);
+                assert_assignable(&host, gpu);
+                gpu = h100();
+                add_function(&gpu, "0000:41:00.2", classes[i], "hpilo", NULL);
+                gpu.functions[1].other_group = true;
+                assert_assignable(&host, gpu);
+        }
+}
+
 static void test_missing_acs_is_told_with_the_bridge(void) {
         NodeFacts host = good_host();
         GpuFacts gpu = h100();
@@ -685,6 +704,7 @@ int main(int argc, char **argv) {
         TEST(a_gpu_without_group_is_blocked);
         TEST(memory_reserved_by_firmware_blocks);
         TEST(a_network_card_in_the_group_is_named_with_its_driver);
+        TEST(what_the_host_may_live_on_is_in_the_way_on_the_gpus_own_card_too);
         TEST(missing_acs_is_told_with_the_bridge);
         TEST(many_strangers_in_the_group_are_counted);
         TEST(another_gpu_in_the_group_is_a_stranger);
