@@ -12,6 +12,8 @@
 
 #include "core/facts.h"
 #include "core/holder.h"
+#include "core/pci-config.h"
+#include "core/pci-path.h"
 #include "probe/files.h"
 #include "probe/holders.h"
 #include "util/cleanup.h"
@@ -20,7 +22,6 @@
 #define DRIVER "vfio-pci"
 #define DRIVER_NAME_SIZE 64U
 #define HOLDERS_NAMED_MAX 3U
-#define CONFIG_HEADER_SIZE 64U
 #define CONFIG_BARS_AT 16U
 #define BARS_MAX 6U
 #define RESOURCE_IS_MEMORY 0x200U       /* IORESOURCE_MEM of the kernel */
@@ -139,6 +140,75 @@ void device_check_holders(Device *device, bool vfio_only) {
                         n_held > 1 ? "have" : "has", device->addresses[0], held_remedy ? ": " : "",
                         held_remedy ? held_remedy : "");
         device->result = BIND_HELD;
+}
+
+/* ---- which card it is */
+
+static bool read_id(const char *address, const char *name, uint32_t *ret) {
+        char text[32];
+        uint64_t id;
+        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/%s", address, name) ||
+            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &id) < 0 || id > UINT16_MAX)
+                return false;
+        *ret = (uint32_t) id;
+        return true;
+}
+
+static uint16_t id_of(const char *address, const char *name) {
+        uint32_t id = 0;
+        return read_id(address, name, &id) ? (uint16_t) id : 0;
+}
+
+/* By the device's link in sysfs; "" where it is none of a device. */
+static void read_slot(const char *address, char ret[static GPU_SLOT_SIZE]) {
+        char target[PATH_MAX];
+        _cleanup_close_ int fd = open_path(O_PATH | O_NOFOLLOW, "/sys/bus/pci/devices/%s", address);
+        ssize_t n = fd < 0 ? -1 : readlinkat(fd, "", target, sizeof(target) - 1);
+        ret[0] = '\0';
+        if (n <= 0)
+                return;
+        target[n] = '\0';
+        const char *path = strstr(target, "/devices/");
+        if (!path || slot_from_path(path, ret) < 0)
+                ret[0] = '\0';
+}
+
+static void read_serial(const char *address, char ret[static GPU_SERIAL_SIZE]) {
+        static uint8_t bytes[PCI_CONFIG_SIZE];
+        PciConfig config;
+        _cleanup_close_ int fd = open_path(O_RDONLY, "/sys/bus/pci/devices/%s/config", address);
+        ssize_t n = fd < 0 ? fd : read_whole(fd, bytes, sizeof(bytes));
+        if (n <= 0)
+                return;
+        pci_config_parse(bytes, (size_t) n, &config);
+        pci_config_serial_to_text(&config, ret);
+}
+
+static void refuse_card(Device *device, const GpuIdentity *meant, const GpuIdentity *seen) {
+        if (text_equal(meant->slot, seen->slot))
+                fail(device, BIND_OTHER_CARD, "another card is in this slot: %s is %04x:%04x (subsystem %04x:%04x%s%s) "
+                     "and not %04x:%04x (subsystem %04x:%04x%s%s)", device->addresses[0],
+                     seen->vendor, seen->device, seen->subsystem_vendor, seen->subsystem_device,
+                     seen->serial[0] ? ", serial " : "", seen->serial,
+                     meant->vendor, meant->device, meant->subsystem_vendor, meant->subsystem_device,
+                     meant->serial[0] ? ", serial " : "", meant->serial);
+        else
+                fail(device, BIND_OTHER_CARD, "another slot has this address, for the bus was numbered anew: %s is in "
+                     "%s and not in %s", device->addresses[0], seen->slot, meant->slot);
+}
+
+void device_check_card(Device *device, const GpuIdentity *meant) {
+        const char *address = device->addresses[0];
+        GpuIdentity seen = {
+                .vendor = id_of(address, "vendor"), .device = id_of(address, "device"),
+                .subsystem_vendor = id_of(address, "subsystem_vendor"),
+                .subsystem_device = id_of(address, "subsystem_device"),
+        };
+        read_slot(address, seen.slot);
+        if (gpu_identity_matches(meant, &seen) && meant->serial[0])
+                read_serial(address, seen.serial);
+        if (!gpu_identity_matches(meant, &seen))
+                refuse_card(device, meant, &seen);
 }
 
 /* ---- drivers */
@@ -299,27 +369,17 @@ static void reset(Device *device, const char *address) {
                 fail(device, BIND_BAD_RESET, "the reset of %s failed: %s", address, strerror(-r));
 }
 
-static bool read_id(const char *address, const char *name, uint32_t *ret) {
-        char text[32];
-        uint64_t id;
-        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/%s", address, name) ||
-            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &id) < 0 || id > UINT16_MAX)
-                return false;
-        *ret = (uint32_t) id;
-        return true;
-}
-
 /* A virtual function's vendor and regions are not in its configuration space. */
 static bool is_virtual(const char *address) {
         _cleanup_close_ int fd = open_path(O_PATH | O_NOFOLLOW, "/sys/bus/pci/devices/%s/physfn", address);
         return fd >= 0;
 }
 
-static bool check_config(Device *device, const char *address, uint8_t config[static CONFIG_HEADER_SIZE]) {
+static bool check_config(Device *device, const char *address, uint8_t config[static PCI_CONFIG_HEADER_SIZE]) {
         _cleanup_close_ int fd = open_path(O_RDONLY, "/sys/bus/pci/devices/%s/config", address);
-        ssize_t n = fd < 0 ? fd : read_whole(fd, config, CONFIG_HEADER_SIZE);
+        ssize_t n = fd < 0 ? fd : read_whole(fd, config, PCI_CONFIG_HEADER_SIZE);
         uint32_t vendor, id;
-        if (n < (ssize_t) CONFIG_HEADER_SIZE)
+        if (n < (ssize_t) PCI_CONFIG_HEADER_SIZE)
                 fail(device, BIND_BAD_CONFIG, "the configuration space of %s cannot be read", address);
         else if (read_u32(config) == UINT32_MAX)
                 fail(device, BIND_BAD_CONFIG, "%s has fallen off the bus: its configuration space reads all ones",
@@ -331,7 +391,7 @@ static bool check_config(Device *device, const char *address, uint8_t config[sta
 }
 
 /* The kernel knows where each region lies; after a reset that went wrong the device does not. */
-static void check_bars(Device *device, const char *address, const uint8_t config[static CONFIG_HEADER_SIZE]) {
+static void check_bars(Device *device, const char *address, const uint8_t config[static PCI_CONFIG_HEADER_SIZE]) {
         char text[2048] = "";
         _cleanup_close_ int fd = open_path(O_RDONLY, "/sys/bus/pci/devices/%s/resource", address);
         if (fd < 0 || read_whole(fd, text, sizeof(text) - 1) <= 0)
@@ -360,7 +420,7 @@ static void check_link(Device *device, const char *address) {
 }
 
 void device_inspect(Device *device) {
-        uint8_t config[CONFIG_HEADER_SIZE];
+        uint8_t config[PCI_CONFIG_HEADER_SIZE];
         for (size_t i = 0; i < device->n_addresses && device->result == BIND_DONE; i++)
                 reset(device, device->addresses[i]);
         for (size_t i = 0; i < device->n_addresses && device->result == BIND_DONE; i++) {

@@ -28,6 +28,9 @@ void device_check(Device *device, const PciAddress *functions, size_t n);
 void device_lock(Device *device);
 /* Refused while processes have it open. @vfio_only: what the host's drivers have is not touched, nor looked at. */
 void device_check_holders(Device *device, bool vfio_only);
+/* Refused where another card than @meant is there. What the kernel keeps is asked first, and the device itself only
+ * for a serial. */
+void device_check_card(Device *device, const GpuIdentity *meant);
 void device_take(Device *device);
 void device_give(Device *device);
 void device_inspect(Device *device);

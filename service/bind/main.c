@@ -19,6 +19,7 @@
 
 typedef struct Question {
         BindVerb verb;
+        GpuIdentity card;               /* take */
         PciAddress functions[BIND_FUNCTIONS_MAX];
         size_t n_functions;
 } Question;
@@ -53,6 +54,8 @@ static bool read_question(Question *ret) {
         *ret = (Question) {};
         if (!read_line(line, sizeof(line)) || bind_verb_from_text(strsep(&rest, " "), &ret->verb) < 0)
                 return false;
+        if (ret->verb == BIND_TAKE && bind_card_from_text(strsep(&rest, " "), &ret->card) < 0)
+                return false;
         for (char *word; (word = strsep(&rest, " "));) {
                 PciAddress address;
                 if (ret->n_functions >= BIND_FUNCTIONS_MAX || pci_address_from_text(word, &address) < 0 ||
@@ -69,6 +72,8 @@ static void carry_out(const Question *question, Device *device) {
                 device_lock(device);
         if (device->result == BIND_DONE)
                 device_check_holders(device, question->verb != BIND_TAKE);
+        if (device->result == BIND_DONE && question->verb == BIND_TAKE)
+                device_check_card(device, &question->card);
         if (device->result != BIND_DONE)
                 return;
         switch (question->verb) {

@@ -176,6 +176,7 @@ void bindings_claim(Bindings *bindings, const Vm *vm) {
                                 continue;
                         binding->wanted_by = vm->id;
                         binding->wanted_epoch = vm->epoch;
+                        binding->wanted_card = vm->assignment.gpus[i].gpu;
                 }
 }
 
@@ -196,8 +197,18 @@ static BindingClaim judge_claim(const Binding *binding, const Registry *registry
                 return binding->asked ? BINDING_CLAIM_WAITS : BINDING_CLAIM_DONE;
         const Quarantine *quarantine = registry_find_quarantine(registry, &binding->gpu);
         if (is_of(&binding->wanted_by, binding->wanted_epoch, vm, epoch) && !quarantine && !binding->overdue &&
-            !binding->trouble)
-                return BINDING_CLAIM_WAITS;
+            !binding->trouble) {
+                uint64_t until_us = binding->unsure_since_us + BINDING_UNSURE_US;
+                if (binding->unsure_since_us == 0)
+                        return BINDING_CLAIM_WAITS;
+                if (now_us < until_us) {
+                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                        return BINDING_CLAIM_WAITS;
+                }
+                *ret_sentence = "whether a GPU of it is still the same card is not known, its serial cannot be read: "
+                                "systemctl start gpupool-probe.socket";
+                return BINDING_CLAIM_FAILED;
+        }
         if (binding->trouble && now_us < binding->failed_us + BINDING_TELL_US) {
                 *wake_us = binding->failed_us + BINDING_TELL_US < *wake_us ? binding->failed_us + BINDING_TELL_US
                                                                            : *wake_us;
@@ -279,6 +290,15 @@ static bool decide(Binding *binding, const World *world, BindVerb *ret) {
         return false;
 }
 
+/* The facts tell it again when the probe does; what this service knew of the slot is of no use, as the card may have
+ * been replaced since. */
+static bool is_unsure(Binding *binding, const World *world, uint64_t now_us) {
+        bool unsure = binding->wanted_epoch > 0 && !world_find_certain_gpu(world, &binding->wanted_card);
+        if (!unsure || binding->unsure_since_us == 0)
+                binding->unsure_since_us = unsure ? now_us : 0;
+        return unsure;
+}
+
 const Binding *bindings_next(Bindings *bindings, const World *world, uint64_t now_us, uint64_t *ret_wake_us) {
         *ret_wake_us = UINT64_MAX;
         ARRAY_EACH(binding, &bindings->items) {
@@ -291,13 +311,16 @@ const Binding *bindings_next(Bindings *bindings, const World *world, uint64_t no
                 /* Of one that is free there is no other way to find out than the next try. */
                 if (binding->state == BINDING_FREE)
                         (void) text_set(&binding->trouble, NULL);
-                if (!decide(binding, world, &binding->verb))
+                bool unsure = is_unsure(binding, world, now_us);
+                if (!decide(binding, world, &binding->verb) || (unsure && binding->verb == BIND_TAKE))
                         continue;
                 binding->asked = true;
                 if (binding->verb == BIND_TAKE) {
                         binding->vm = binding->wanted_by;
                         binding->epoch = binding->wanted_epoch;
                         binding->wanted_epoch = 0;
+                        if (!binding->wanted_card.serial[0])
+                                memcpy(binding->wanted_card.serial, binding->gpu.serial, GPU_SERIAL_SIZE);
                 }
                 return binding;
         }
@@ -373,6 +396,7 @@ int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResul
         case BIND_HELD:
         case BIND_BUSY:
         case BIND_REFUSED:
+        case BIND_OTHER_CARD:
         case BIND_FAILED:
         case BIND_UNAVAILABLE:
                 return put_off(binding, sentence, now_us);

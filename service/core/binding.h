@@ -26,6 +26,8 @@
 #define BINDING_PAUSE_MOST_US 300000000U
 /* A claim fails no sooner after that: the leader must know why, or it would place the VM here again. */
 #define BINDING_TELL_US 1000000U
+/* Which card is in a slot the probe tells, or it does not come. */
+#define BINDING_UNSURE_US 10000000U
 
 typedef enum BindingState {
         BINDING_FREE,           /* with the host's driver, or parked on vfio-pci */
@@ -47,6 +49,8 @@ typedef struct Binding {
         uint64_t epoch;                 /* 0: nobody's */
         VmId wanted_by;
         uint64_t wanted_epoch;          /* 0: by nobody */
+        GpuIdentity wanted_card;        /* the one that is meant, which gpupool-bind holds against what is there */
+        uint64_t unsure_since_us;       /* wanted, and nobody knows whether it is that card; 0: it is known */
         char *stuck;                    /* what does not come back, for people; NULL: nothing */
         char *trouble;                  /* why it cannot be bound at the moment, for people; NULL: it can */
         uint64_t not_before_us;         /* nothing is asked before */
@@ -70,7 +74,8 @@ void bindings_clear(Bindings *bindings);
  * are complete and the runner has followed a registry that is up to date. 0 or -ENOMEM. */
 int bindings_follow(Bindings *bindings, const World *world, const Runner *runner);
 
-/* The GPUs of this VM's assignment are wanted, for the epoch of now; to be said until it is decided. */
+/* The GPUs of this VM's assignment are wanted, for the epoch of now; to be said until it is decided. None is taken
+ * before it is known to be the card that is meant. */
 void bindings_claim(Bindings *bindings, const Vm *vm);
 
 typedef enum BindingClaim {

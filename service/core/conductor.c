@@ -257,16 +257,22 @@ static int propose_pool_gpus(const World *world, Proposal *ret) {
         return CONDUCTOR_IDLE;
 }
 
-/* What a node tells of linked GPUs and the registry does not know. */
-static int propose_fabric(const World *world, Proposal *ret) {
+/* What a node tells of linked GPUs and the registry does not know. The search goes on behind the node of the last such
+ * proposal: one whose word is refused each time is in no other's way. */
+static int propose_fabric(const Conductor *conductor, const World *world, Proposal *ret) {
         const Registry *registry = world->registry;
+        size_t first = 0;
         if (registry->level < LEVEL_DEVICES)
                 return CONDUCTOR_IDLE;
+        for (size_t i = 0; i < world->n_nodes; i++)
+                if (ID_EQUAL(&world->nodes[i]->node, &conductor->fabric_node))
+                        first = i + 1;
         for (size_t i = 0; i < world->n_nodes; i++) {
-                const NodeRecord *node = registry_find_node(registry, &world->nodes[i]->node);
+                const NodeFacts *facts = world->nodes[(first + i) % world->n_nodes];
+                const NodeRecord *node = registry_find_node(registry, &facts->node);
                 _cleanup_(fabric_sets_clear) FabricSets told = {};
                 bool news = false;
-                int r = node ? fabric_of_facts(world->nodes[i], &told) : 0;
+                int r = node ? fabric_of_facts(facts, &told) : 0;
                 if (r < 0)
                         return r;
                 ARRAY_EACH(set, &told)
@@ -323,6 +329,7 @@ static void remember(Conductor *conductor, const Proposal *proposal) {
                 break;
         case PROPOSAL_FABRIC:
                 conductor->proposed_fabric = true;
+                conductor->fabric_node = proposal->node;
                 break;
         }
 }
@@ -341,7 +348,7 @@ static int propose(Conductor *conductor, const World *world, LeaseBook *book, ui
                 return CONDUCTOR_IDLE;
         }
         if (now_us >= conductor->fabric_refused_until_us)
-                r = propose_fabric(world, ret);
+                r = propose_fabric(conductor, world, ret);
         else
                 *wake_us = earlier(conductor->fabric_refused_until_us, *wake_us);
         if (now_us < conductor->gpus_refused_until_us)

@@ -37,6 +37,7 @@ typedef struct Conductor {
         uint32_t gpus_refusals;
         uint64_t gpus_refused_until_us;
         bool proposed_fabric;           /* ... or about what a node tells of linked GPUs */
+        NodeId fabric_node;             /* of whose linked GPUs the last such proposal was */
         uint32_t fabric_refusals;
         uint64_t fabric_refused_until_us;
 } Conductor;

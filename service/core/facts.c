@@ -266,6 +266,29 @@ size_t gpu_facts_list_given(const GpuFacts *gpu, PciAddress ret[static GPU_FUNCT
         return n;
 }
 
+static void count_driver(GivenDrivers *drivers, const char *driver, PciAddress address) {
+        if (driver && strstr(driver, "vfio"))
+                drivers->on_vfio++;
+        if (!driver && drivers->without++ == 0)
+                drivers->first_without = address;
+}
+
+GivenDrivers gpu_facts_count_drivers(const GpuFacts *gpu) {
+        GivenDrivers drivers = {};
+        count_driver(&drivers, gpu->driver, gpu->address);
+        for (size_t i = 0; i < gpu->n_functions; i++)
+                if (pci_function_goes_along(&gpu->functions[i]))
+                        count_driver(&drivers, gpu->functions[i].driver, gpu->functions[i].address);
+        return drivers;
+}
+
+bool gpu_facts_held_through_vfio(const GpuFacts *gpu) {
+        for (size_t i = 0; i < gpu->n_holders; i++)
+                if (gpu->holders[i].through_vfio)
+                        return true;
+        return false;
+}
+
 /* These rows are short and seldom grow, so the facts do not carry how much is allocated: room is made for each. */
 static int insert_row(void *rows_pointer, size_t *n, size_t index, const void *row, size_t row_size) {
         size_t allocated = *n;

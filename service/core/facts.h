@@ -140,6 +140,15 @@ bool pci_function_goes_along(const PciFunction *function);
 #define GPU_FUNCTIONS_MAX 8U            /* of one slot */
 /* The addresses of the GPU, first, and of the functions that go with it, in their order. Returns how many. */
 size_t gpu_facts_list_given(const GpuFacts *gpu, PciAddress ret[static GPU_FUNCTIONS_MAX]);
+/* The GPU and these functions, by their drivers. */
+typedef struct GivenDrivers {
+        size_t on_vfio;
+        size_t without;                 /* no driver has them */
+        PciAddress first_without;
+} GivenDrivers;
+
+GivenDrivers gpu_facts_count_drivers(const GpuFacts *gpu);
+bool gpu_facts_held_through_vfio(const GpuFacts *gpu);
 
 /* Both keep their rows sorted and take over what @function and @holder own, also when they fail. An address or pid
  * that is there already is not added again. 0 or -ENOMEM. */

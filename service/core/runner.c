@@ -298,21 +298,27 @@ static bool is_busy(const Run *run, const Vm *vm) {
 }
 
 /* A device that is pulled while a VM has it stays until the VM lets go of it: the kernel has taken its driver's link
- * away, and waits; nobody is told. One that fell off the bus reads all ones. NULL: all is well. */
+ * away, and waits; nobody is told. It goes function by function, the last one first, so that the GPU itself looks well
+ * while its sound is waited for. What was not seen on vfio-pci may have had no driver all the time; but a GPU has
+ * none, and a VM has it open, only then. One that fell off the bus reads all ones. NULL: all is well. */
 static const char *find_oddity(Run *run, const World *world, const Vm *vm) {
         const char *odd = NULL;
-        bool on_vfio = true;
+        size_t on_vfio = 0, without = 0;
         for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
                 const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
                 if (!gpu)
                         return NULL;
-                on_vfio = on_vfio && gpu->driver && strstr(gpu->driver, "vfio");
+                GivenDrivers drivers = gpu_facts_count_drivers(gpu);
+                on_vfio += drivers.on_vfio;
+                without += drivers.without;
                 if (gpu->config == CONFIG_ALL_ONES)
                         odd = "a GPU of it has fallen off the bus: its configuration space reads all ones";
-                else if (!gpu->driver && run->was_on_vfio)
+                else if (!gpu->driver && gpu_facts_held_through_vfio(gpu))
                         odd = "a GPU of it is being removed from the host";
         }
-        run->was_on_vfio = run->was_on_vfio || on_vfio;
+        if (!odd && without > 0 && on_vfio < run->on_vfio)
+                odd = "a GPU of it is being removed from the host";
+        run->on_vfio = on_vfio > run->on_vfio ? on_vfio : run->on_vfio;
         return odd;
 }
 

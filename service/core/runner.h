@@ -77,7 +77,7 @@ typedef struct Run {
         uint64_t destroyed_us;  /* libvirt said that it destroyed it */
         uint64_t dead_us;       /* when the process was found dead */
         bool vacated;           /* dead, and libvirt has no more to do with its GPUs */
-        bool was_on_vfio;       /* all its GPUs were, by the facts */
+        size_t on_vfio;         /* how many functions of its GPUs were, by the facts; the most that were seen */
         uint64_t odd_since_us;  /* a GPU of it is no longer as a VM has it; 0: none */
         bool destroy_failed;    /* libvirt cannot: the guard must */
         bool stop_seen;         /* libvirt says that it stopped, and why: the cause below, once the process is dead */

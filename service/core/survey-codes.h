@@ -93,6 +93,10 @@
         X(OFF_THE_BUS, "off-the-bus", find_off_the_bus, false, \
           "The device does not answer on the bus any more; its configuration space reads all ones.", \
           "switch the host off and on; if it comes again, check the card's seat, power and cooling") \
+        X(BEING_REMOVED, "being-removed", find_being_removed, false, \
+          "The GPU is being removed from the host while a VM has it, and the kernel waits for the VM to let " \
+          "go of it. Until then nothing else can be plugged in or removed.", \
+          "a VM of a pool ends by itself and runs elsewhere by its policy; end anybody else's (virsh destroy)") \
         X(STUCK, "stuck", find_stuck, false, \
           "Taking the GPU from its driver, giving it back or inspecting it hangs in the kernel, in a " \
           "process of its own. It is in quarantine, and everything else on the host goes on.", \

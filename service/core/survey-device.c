@@ -162,6 +162,16 @@ int find_off_the_bus(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         return FOUND(ret, "it has fallen off the bus: its configuration space reads all ones");
 }
 
+/* gpupool-bind never leaves a function without a driver that a VM has. */
+int find_being_removed(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
+        GivenDrivers drivers = gpu_facts_count_drivers(gpu);
+        if (drivers.without == 0 || !gpu_facts_held_through_vfio(gpu))
+                return 0;
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(drivers.first_without, address);
+        return FOUND(ret, "it is being removed from the host: a VM has %s, which has no driver any more", address);
+}
+
 int find_stuck(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         return gpu->stuck ? FOUND(ret, "%s", gpu->stuck) : 0;
 }

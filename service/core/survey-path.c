@@ -21,9 +21,11 @@ int find_reserved_memory(const NodeFacts *host, const GpuFacts *gpu, Blocker *re
 /* What is in the group and neither goes to the VM nor is left alone there. Bridges stay with the host, whatever drives
  * them; other devices of the bridge class (an NVSwitch, a chipset's function) are in the way as long as a driver runs
  * them. pci-stub says that an administrator parked the device. */
-static bool function_is_foreign(const PciFunction *function) {
+static bool function_is_foreign(const GpuFacts *gpu, const PciFunction *function) {
         if (function->other_group || pci_function_goes_along(function) || text_equal(function->driver, "pci-stub"))
                 return false;
+        if (function->same_slot && gpu->iommu_group < 0)
+                return false;           /* in no group at all */
         switch (function->class >> 8) {
         case 0x0600:    /* host bridge */
         case 0x0604:    /* PCI bridge */
@@ -70,9 +72,9 @@ static int name_function(char **text, const PciFunction *function) {
 int find_group_shared(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         size_t n = 0;
         const PciFunction *first = NULL;
-        for (size_t i = 0; i < gpu->n_functions && gpu->iommu_group >= 0; i++) {
+        for (size_t i = 0; i < gpu->n_functions; i++) {
                 const PciFunction *function = &gpu->functions[i];
-                if (!function_is_foreign(function))
+                if (!function_is_foreign(gpu, function))
                         continue;
                 if (n++ >= NAMED_MAX)
                         continue;

@@ -81,7 +81,7 @@ static void ask_next(Binder *binder, const World *world, uint64_t now, uint64_t 
         while ((next = bindings_next(&binder->bindings, world, now, &due_us))) {
                 PciAddress gpu = next->gpu.address;
                 BindVerb verb = next->verb;
-                int r = bind_client_ask(binder->client, verb, next->functions, next->n_functions);
+                int r = bind_client_ask(binder->client, verb, &next->wanted_card, next->functions, next->n_functions);
                 if (r < 0)
                         complain(bindings_answer(&binder->bindings, gpu, verb, BIND_UNAVAILABLE, strerror(-r), now));
         }

@@ -15,6 +15,7 @@
 
 #include "adapters/bind/bind-client.h"
 #include "bind/bind-protocol.h"
+#include "core/pci-config.h"
 #include "udev-world.h"
 #include "util/array.h"
 
@@ -43,6 +44,12 @@ static const char *const written[] = {
         "sys/bus/pci/drivers/mlx5_core/unbind", "sys/bus/pci/drivers/pcieport/unbind",
         "sys/bus/pci/drivers/xhci_hcd/unbind", "sys/bus/pci/drivers/snd_hda_intel/unbind",
 };
+
+/* MOCK_H100. */
+#define H100_IDS "10de:2331:10de:1626"
+#define H100_SLOT "pci0000:40/01.0/00.0"
+#define H100 H100_IDS ",," H100_SLOT
+#define TAKE_H100 "take " H100 " 0000:41:00.0"
 
 /* A host with all kinds of devices, on which every write would be seen. */
 static MockSysfs *host_of_many(void) {
@@ -107,14 +114,29 @@ static void assert_answer(MockSysfs *mock, const char *question, BindResult want
                 g_assert_null(sentence);
 }
 
+/* Nothing is a driver here, so that it comes to nothing in the end. */
+static void assert_is_touched(MockSysfs *mock, const char *question) {
+        assert_answer(mock, question, BIND_FAILED, "vfio-pci does not take");
+        g_autofree char *unbound = contents(mock, "sys/bus/pci/drivers/nvidia/unbind");
+        g_assert_cmpstr(unbound, ==, "0000:41:00.0");
+        mock_file(mock, "sys/bus/pci/drivers/nvidia/unbind", "");
+}
+
 static void test_what_is_no_question_is_answered_by_hanging_up(void) {
         static const char *const questions[] = {
-                "", "\\n", "take\\n", "take \\n", "take 0000:41:00.0", "take  0000:41:00.0\\n", "take 0000:41:00.0 \\n",
-                "take ../../../etc\\n", "take 0000:41:00.0\\ntake 0000:41:00.0\\n", "TAKE 0000:41:00.0\\n",
-                "take 0000:41:00.0\\000\\n", "take 0000:41:00.0 0000:41:00.0\\n", "steal 0000:41:00.0\\n",
-                "take 0000:41:00.0 0000:41:00.1 0000:41:00.2 0000:41:00.3 0000:41:00.4 0000:41:00.5 0000:41:00.6 "
+                "", "\\n", "take\\n", "take \\n", TAKE_H100, "take " H100 "\\n", "take " H100 "  0000:41:00.0\\n",
+                TAKE_H100 " \\n", "take " H100 " ../../../etc\\n", TAKE_H100 "\\n" TAKE_H100 "\\n",
+                "TAKE " H100 " 0000:41:00.0\\n", TAKE_H100 "\\000\\n", TAKE_H100 " 0000:41:00.0\\n",
+                "steal 0000:41:00.0\\n", "give " H100 " 0000:41:00.0\\n", "inspect " H100 " 0000:41:00.0\\n",
+                "take 0000:41:00.0\\n", "take  0000:41:00.0\\n", "take " H100_IDS ",, 0000:41:00.0\\n",
+                "take " H100_IDS ",1 0000:41:00.0\\n", "take " H100_IDS " 0000:41:00.0\\n",
+                "take " H100_IDS ",1,a,b 0000:41:00.0\\n", "take 10de:2331,," H100_SLOT " 0000:41:00.0\\n",
+                "take 10DE:2331:10de:1626,," H100_SLOT " 0000:41:00.0\\n",
+                "take 10de:2331:10de:16261,," H100_SLOT " 0000:41:00.0\\n",
+                "take " H100_IDS ",01234567890123456789012345678901," H100_SLOT " 0000:41:00.0\\n",
+                TAKE_H100 " 0000:41:00.1 0000:41:00.2 0000:41:00.3 0000:41:00.4 0000:41:00.5 0000:41:00.6 "
                 "0000:41:00.7 0000:41:01.0\\n",
-                "take 0000:41:00.00000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+                TAKE_H100 "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
                 "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\\n",
         };
         MockSysfs *mock = host_of_many();
@@ -147,7 +169,7 @@ static void test_what_the_host_lives_on_cannot_be_taken_away(void) {
                 { "0000:41:00.0 0000:41:00.7", "there is no device" },
                 { "0000:01:00.0", "the host's console" },
         };
-        static const char *const verbs[] = { "take", "give", "inspect" };
+        static const char *const verbs[] = { "take " H100, "give", "inspect" };
         MockSysfs *mock = host_of_many();
         for (size_t i = 0; i < ELEMENTS(rows); i++)
                 for (size_t j = 0; j < ELEMENTS(verbs); j++) {
@@ -172,7 +194,7 @@ static void test_who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touch
         mock_attribute_set(mock, "0000:41:00.0", "drm/card0/dev", number);
         for (size_t i = 0; i < ELEMENTS(rows); i++) {
                 g_assert_cmpint(prctl(PR_SET_NAME, rows[i].name), ==, 0);
-                assert_answer(mock, "take 0000:41:00.0", BIND_HELD, rows[i].said);
+                assert_answer(mock, TAKE_H100, BIND_HELD, rows[i].said);
         }
         assert_nothing_was_written(mock);
         (void) close(fd);
@@ -184,7 +206,7 @@ static void test_a_companion_that_is_held_keeps_its_gpu_too(void) {
         g_autofree char *number = NULL;
         int fd = hold_terminal(&number);
         mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", number);
-        assert_answer(mock, "take 0000:41:00.0 0000:41:00.1", BIND_HELD, "(pid ");
+        assert_answer(mock, TAKE_H100 " 0000:41:00.1", BIND_HELD, "(pid ");
         assert_nothing_was_written(mock);
         (void) close(fd);
         (void) mock_sysfs_free(mock);
@@ -200,7 +222,7 @@ static void test_what_a_vm_has_is_neither_reset_nor_given_back(void) {
         g_assert_cmpint(fd, >=, 0);
         assert_answer(mock, "inspect 0000:41:00.0", BIND_HELD, "(pid ");
         assert_answer(mock, "give 0000:41:00.0", BIND_HELD, "(pid ");
-        assert_answer(mock, "take 0000:41:00.0", BIND_HELD, "(pid ");
+        assert_answer(mock, TAKE_H100, BIND_HELD, "(pid ");
         g_autofree char *reset = contents(mock, "sys/bus/pci/devices/0000:41:00.0/reset");
         g_assert_cmpstr(reset, ==, "");
         assert_nothing_was_written(mock);
@@ -230,7 +252,7 @@ static void test_what_was_not_taken_is_not_given_back(void) {
         MockSysfs *mock = host_of_many();
         mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
         assert_answer(mock, "give 0000:41:00.0", BIND_DONE, NULL);
-        assert_answer(mock, "take 0000:41:00.0", BIND_DONE, NULL);
+        assert_answer(mock, TAKE_H100, BIND_DONE, NULL);
         assert_answer(mock, "give 0000:41:00.0", BIND_DONE, NULL);
         assert_nothing_was_written(mock);
         (void) mock_sysfs_free(mock);
@@ -242,9 +264,54 @@ static void test_one_at_a_time_is_at_work_on_a_card(void) {
         g_autofree char *path = g_build_filename(mock_sysfs_root(mock), "run/gpupool-bind/0000:41:00.lock", NULL);
         int fd = open(path, O_RDWR | O_CLOEXEC);
         g_assert_cmpint(flock(fd, LOCK_EX), ==, 0);
-        assert_answer(mock, "take 0000:41:00.0", BIND_BUSY, "another gpupool-bind");
+        assert_answer(mock, TAKE_H100, BIND_BUSY, "another gpupool-bind");
         assert_nothing_was_written(mock);
         (void) close(fd);
+        (void) mock_sysfs_free(mock);
+}
+
+/* ---- which card it is */
+
+static void set_serial(MockSysfs *mock, uint8_t last) {
+        uint8_t config[PCI_CONFIG_SIZE] = { 0xde, 0x10, 0x31, 0x23, [0x100] = 0x03, 0x00, 0x01, 0x00, [0x104] = last,
+                                            0x7e, 0x1a, 0xff, 0xff, 0x2d, 0xb0, 0x48 };
+        mock_attribute_set_bytes(mock, "0000:41:00.0", "config", config, sizeof(config));
+}
+
+/* Each difference alone; the first is none. */
+static void test_another_card_than_the_one_that_is_meant_is_not_touched(void) {
+        static const struct {
+                const char *card, *said;        /* NULL: it is the one */
+        } rows[] = {
+                { H100_IDS ",48b02dffff1a7e01," H100_SLOT, NULL },
+                { H100, NULL },                 /* no serial was read, which is no proof of another card */
+                { "10df:2331:10de:1626,48b02dffff1a7e01," H100_SLOT, "another card is in this slot" },
+                { "10de:2330:10de:1626,48b02dffff1a7e01," H100_SLOT, "and not 10de:2330" },
+                { "10de:2331:10df:1626,48b02dffff1a7e01," H100_SLOT, "another card is in this slot" },
+                { "10de:2331:10de:1627,48b02dffff1a7e01," H100_SLOT, "another card is in this slot" },
+                { H100_IDS ",48b02dffff1a7e02," H100_SLOT, "serial 48b02dffff1a7e01) and not" },
+                { H100_IDS ",48b02dffff1a7e01,pci0000:40/03.0/00.0", "the bus was numbered anew" },
+        };
+        MockSysfs *mock = host_of_many();
+        set_serial(mock, 1);
+        for (size_t i = ELEMENTS(rows); i > 0; i--) {
+                g_autofree char *question = g_strdup_printf("take %s 0000:41:00.0", rows[i - 1].card);
+                if (rows[i - 1].said) {
+                        assert_answer(mock, question, BIND_OTHER_CARD, rows[i - 1].said);
+                        assert_nothing_was_written(mock);
+                        g_autofree char *note = contents(mock, "run/gpupool-bind/0000:41:00.0.taken");
+                        g_assert_null(note);
+                } else
+                        assert_is_touched(mock, question);
+        }
+        (void) mock_sysfs_free(mock);
+}
+
+static void test_a_card_whose_serial_cannot_be_read_is_taken_for_the_one_that_is_meant(void) {
+        uint8_t header[64] = { 0xde, 0x10, 0x31, 0x23 };
+        MockSysfs *mock = host_of_many();
+        mock_attribute_set_bytes(mock, "0000:41:00.0", "config", header, sizeof(header));
+        assert_is_touched(mock, "take " H100_IDS ",48b02dffff1a7e01," H100_SLOT " 0000:41:00.0");
         (void) mock_sysfs_free(mock);
 }
 
@@ -348,9 +415,12 @@ static void asker_end(Asker *a) {
         free(a->sentence);
 }
 
+#define TOLD "take 10de:000a:0000:0000,0f,pci0000:40/01.0 0000:41:00.0 0000:41:00.1\n"
+
 static void asks(Asker *a, BindVerb verb, uint8_t bus) {
+        const GpuIdentity card = { .slot = "pci0000:40/01.0", .serial = "0f", .vendor = 0x10de, .device = 0xa };
         PciAddress functions[2] = { { .bus = bus }, { .bus = bus, .function = 1 } };
-        g_assert_cmpint(bind_client_ask(a->client, verb, functions, 2), ==, 0);
+        g_assert_cmpint(bind_client_ask(a->client, verb, &card, functions, 2), ==, 0);
 }
 
 /* Takes the next question; the connection on which the answer goes. */
@@ -379,12 +449,12 @@ static void test_a_question_is_answered(void) {
         asker_begin(&a, 10 * G_USEC_PER_SEC);
         asks(&a, BIND_TAKE, 0x41);
         PciAddress gpu = { .bus = 0x41 };
-        g_assert_cmpint(bind_client_ask(a.client, BIND_GIVE, &gpu, 1), ==, -EBUSY);
-        says(hears(&a, "take 0000:41:00.0 0000:41:00.1\n"), "held Xorg (pid 1) has it\x1b open\nend\n");
+        g_assert_cmpint(bind_client_ask(a.client, BIND_GIVE, NULL, &gpu, 1), ==, -EBUSY);
+        says(hears(&a, TOLD), "held Xorg (pid 1) has it\x1b open\nend\n");
         RUN_UNTIL(&a, a.n_answered == 1);
         g_assert_cmpint(a.result, ==, BIND_HELD);
         g_assert_cmpstr(a.sentence, ==, "Xorg (pid 1) has it  open");
-        g_assert_cmpint(bind_client_ask(a.client, BIND_GIVE, &gpu, 1), ==, 0);
+        g_assert_cmpint(bind_client_ask(a.client, BIND_GIVE, NULL, &gpu, 1), ==, 0);
         says(hears(&a, "give 0000:41:00.0\n"), "done\nend\n");
         RUN_UNTIL(&a, a.n_answered == 2);
         g_assert_cmpint(a.result, ==, BIND_DONE);
@@ -396,7 +466,7 @@ static void test_one_that_hangs_is_told_once_and_holds_up_no_other(void) {
         Asker a;
         asker_begin(&a, 50000);
         asks(&a, BIND_TAKE, 0x41);
-        int hangs = hears(&a, "take 0000:41:00.0 0000:41:00.1\n");
+        int hangs = hears(&a, TOLD);
         RUN_UNTIL(&a, a.n_overdue == 1);
         asks(&a, BIND_INSPECT, 0x42);
         says(hears(&a, "inspect 0000:42:00.0 0000:42:00.1\n"), "done\nend\n");
@@ -418,7 +488,7 @@ static void test_whoever_is_not_there_or_says_nothing_is_unavailable(void) {
         asker_begin(&a, 10 * G_USEC_PER_SEC);
         for (unsigned i = 0; i < ELEMENTS(answers); i++) {
                 asks(&a, BIND_TAKE, 0x41);
-                says(hears(&a, "take 0000:41:00.0 0000:41:00.1\n"), answers[i]);
+                says(hears(&a, TOLD), answers[i]);
                 RUN_UNTIL(&a, a.n_answered == i + 1);
                 g_test_message("%s", answers[i]);
                 g_assert_cmpint(a.result, ==, BIND_UNAVAILABLE);
@@ -466,6 +536,8 @@ int main(int argc, char **argv) {
         TEST(who_has_files_of_both_kinds_is_a_vm_that_has_it);
         TEST(what_was_not_taken_is_not_given_back);
         TEST(one_at_a_time_is_at_work_on_a_card);
+        TEST(another_card_than_the_one_that_is_meant_is_not_touched);
+        TEST(a_card_whose_serial_cannot_be_read_is_taken_for_the_one_that_is_meant);
         TEST(a_gpu_in_order_is_reset_and_passes);
         TEST(what_a_driver_of_the_host_has_is_not_reset);
         TEST(each_thing_that_is_wrong_with_it_is_told);

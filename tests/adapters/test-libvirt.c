@@ -303,8 +303,8 @@ static void test_libvirt_takes_what_is_built_for_gpus(void) {
                 "<controller type='pci' model='pcie-root-port'/>"
                 "<rng model='virtio'><backend model='random'>/dev/urandom</backend><address type='pci' bus='1' "
                 "slot='0'/></rng></devices></domain>",
-                "<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><os><type arch='x86_64' "
-                "machine='pc'>hvm</type></os></domain>",
+                ("<domain type='qemu'><name>a</name><memory unit='MiB'>64</memory><os><type arch='x86_64' "
+                 "machine='pc'>hvm</type></os></domain>"),
         };
         DomainGpu gpus[] = { { card, 2, bars, "0000:40:00.0" }, { compute, 1, bars, NULL },
                              { beside, 1, bars, "0000:40:00.0" } };

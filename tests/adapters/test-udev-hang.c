@@ -98,6 +98,32 @@ static void test_a_class_that_hangs_stops_no_scan(void) {
         world_clear(&w);
 }
 
+/* As the kernel has it while a VM has the last function of a card that is being removed. */
+static void test_a_removal_that_waits_is_seen_without_an_event_and_nothing_is_read_that_hangs_then(void) {
+        World w = world_of(&MOCK_H100, 1);
+        MockDevice sound = MOCK_H100;
+        sound.address = "0000:41:00.1";
+        sound.class = 0x040300;
+        mock_device_add(w.mock, &sound);
+        mock_driver_set(w.mock, "0000:41:00.0", "vfio-pci");
+        mock_driver_set(w.mock, "0000:41:00.1", "vfio-pci");
+        start_watch_with(&w, (UdevWatchConfig) {
+                .coalesce_us = 10000, .read_deadline_us = 20000, .recheck_us = 50000,
+        });
+        WAIT_UNTIL(&w, w.n_gpus == 1 && gpu_facts_count_drivers(&w.gpus[0]).on_vfio == 2);
+        mock_attribute_hang(w.mock, "0000:41:00.1", "uevent");
+        mock_attribute_hang(w.mock, "0000:41:00.1", "driver_override");
+        mock_driver_set(w.mock, "0000:41:00.1", NULL);
+        WAIT_UNTIL(&w, gpu_facts_count_drivers(&w.gpus[0]).without == 1);
+        /* Looks go on and end. */
+        size_t hosts = w.hosts;
+        mock_file(w.mock, "sys/bus/pci/drivers/vfio-pci/bind", "");
+        WAIT_UNTIL(&w, w.hosts > hosts);
+        g_assert_null(w.gpus[0].unreadable);
+        g_assert_cmpstr(w.gpus[0].driver, ==, "vfio-pci");
+        world_clear(&w);
+}
+
 static void test_more_hanging_devices_than_threads_are_all_told_and_all_come_back(void) {
         enum { GPUS = READERS_STUCK_MAX + 4 };
         World w = world_of(NULL, 0);
@@ -198,6 +224,7 @@ int main(int argc, char **argv) {
         TEST(a_device_that_comes_to_hang_keeps_its_last_facts);
         TEST(a_stranger_that_hangs_is_named);
         TEST(a_class_that_hangs_stops_no_scan);
+        TEST(a_removal_that_waits_is_seen_without_an_event_and_nothing_is_read_that_hangs_then);
         TEST(more_hanging_devices_than_threads_are_all_told_and_all_come_back);
         TEST(a_watch_can_be_freed_while_a_read_hangs);
         TEST(a_gpu_pulled_while_its_read_hangs_is_gone_and_can_come_back);

@@ -54,6 +54,16 @@ class Rig:
         """Any verb of the command; the text that it printed."""
         return run([f"{FOLDER}/rig", "--dir", self.folder, *map(str, words)], check, **options).stdout
 
+    @contextlib.contextmanager
+    def begin(self, *words):
+        """A verb that may take long: its process. What the rig itself has begun by then goes on without it."""
+        process = subprocess.Popen([f"{FOLDER}/rig", "--dir", self.folder, *map(str, words)])
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
     def exec(self, host, *command, user=None, check=True, **options):
         """Runs a command in a host; a CompletedProcess with stdout and stderr as text."""
         return run(self.exec_words(host, *command, user=user), check, **options)

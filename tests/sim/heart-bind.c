@@ -121,7 +121,7 @@ BindClient *bind_client_free(BindClient *client) {
         return NULL;
 }
 
-int bind_client_ask(BindClient *client, BindVerb verb, const PciAddress *functions, size_t n) {
+int bind_client_ask(BindClient *client, BindVerb verb, const GpuIdentity *card, const PciAddress *functions, size_t n) {
         HeartHost *host = client->host;
         SimTime *time = time_of(host);
         BindProcess *process = g_new0(BindProcess, 1);

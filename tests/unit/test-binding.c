@@ -65,11 +65,19 @@ static Stage *stage_of(const char *driver) {
         return s;
 }
 
-static void claims(Stage *s, const char *vm, const char *gpus) {
+static void assign(Stage *s, const char *vm, const char *gpus) {
         runs(s->w, vm, "a", gpus);
         vm_named(s->w, vm)->assignment.phase = ASSIGNMENT_STARTING;
         vm_named(s->w, vm)->assignment.ran = false;
+}
+
+static void is_assigned(Stage *s, const char *vm, const char *gpus) {
+        assign(s, vm, gpus);
         (void) look(s);
+}
+
+static void claims(Stage *s, const char *vm, const char *gpus) {
+        is_assigned(s, vm, gpus);
         bindings_claim(&s->bindings, vm_named(s->w, vm));
 }
 
@@ -291,7 +299,8 @@ static void test_an_inspection_that_comes_back_late_counts_for_nothing(void) {
 }
 
 static void test_a_gpu_that_is_held_fails_the_claim_soon_and_is_tried_again_later_each_time(void) {
-        static const BindResult results[] = { BIND_HELD, BIND_BUSY, BIND_REFUSED, BIND_FAILED, BIND_UNAVAILABLE };
+        static const BindResult results[] = { BIND_HELD, BIND_BUSY, BIND_REFUSED, BIND_OTHER_CARD, BIND_FAILED,
+                                              BIND_UNAVAILABLE };
         for (size_t i = 0; i < ELEMENTS(results); i++) {
                 STAGE s = stage_of("nvidia");
                 uint64_t pause_us = BINDING_PAUSE_FIRST_US;
@@ -448,6 +457,98 @@ static void test_another_card_in_the_slot_begins_anew(void) {
         g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_FREE);
 }
 
+/* gpupool-bind holds it against what is there when it acts. */
+static void test_the_card_that_is_meant_is_told_with_the_serial_that_either_side_knows(void) {
+        static const struct {
+                const char *assigned, *seen, *told;
+        } rows[] = {
+                { "4711", "4711", "4711" },
+                { "", "4711", "4711" },         /* it was put into its pool when its serial could not be read */
+                { "", "", "" },
+        };
+        for (size_t i = 0; i < ELEMENTS(rows); i++) {
+                STAGE s = stage_of("nvidia");
+                GpuIdentity *seen = &gpu_of(s->w, "a", 2)->identity;
+                strcpy(seen->serial, rows[i].assigned);
+                is_assigned(s, "bert", "2");
+                strcpy(seen->serial, rows[i].seen);
+                (void) look(s);
+                bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+                asks(s, 2, BIND_TAKE);
+                const GpuIdentity *told = &binding_of(s, 2)->wanted_card;
+                g_assert_cmpstr(told->serial, ==, rows[i].told);
+                g_assert_true(gpu_identity_equal(told, seen));
+        }
+}
+
+/* Also where this service knew it before: the card may have been replaced since. */
+static void test_nothing_is_taken_before_it_is_known_to_be_the_card_that_is_meant(void) {
+        for (unsigned known_before = 0; known_before < 2; known_before++) {
+                STAGE s = stage_of("nvidia");
+                GpuIdentity *seen = &gpu_of(s->w, "a", 1)->identity;
+                strcpy(seen->serial, "4711");
+                if (known_before)
+                        (void) look(s);
+                assign(s, "bert", "1");
+                *seen->serial = '\0';
+                (void) look(s);
+                bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+                asks_nothing(s);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+                g_assert_cmpuint(s->wake_us, ==, s->now_us + BINDING_UNSURE_US);
+                s->now_us += BINDING_UNSURE_US - 1;
+                asks_nothing(s);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+                s->now_us++;
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_FAILED);
+                g_assert_nonnull(strstr(s->sentence, "gpupool-probe"));
+                strcpy(seen->serial, "4711");
+                asks(s, 1, BIND_TAKE);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+                answers(s, 1, BIND_TAKE, BIND_DONE);
+                g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_DONE);
+        }
+}
+
+static void test_how_long_a_card_is_not_known_counts_from_the_claim_on(void) {
+        STAGE s = stage_of("nvidia");
+        GpuIdentity *seen = &gpu_of(s->w, "a", 1)->identity;
+        strcpy(seen->serial, "4711");
+        assign(s, "bert", "1");
+        *seen->serial = '\0';
+        (void) look(s);
+        bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+        asks_nothing(s);
+        s->now_us += BINDING_UNSURE_US;
+        g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_FAILED);
+        run_of(s, "bert")->ending = true;
+        asks_nothing(s);
+        run_of(s, "bert")->ending = false;
+        s->now_us += SECOND;
+        bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+        asks_nothing(s);
+        g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_WAITS);
+}
+
+static void test_where_another_card_was_found_the_claim_fails_and_the_next_look_begins_anew(void) {
+        STAGE s = stage_of("nvidia");
+        strcpy(gpu_of(s->w, "a", 0)->identity.serial, "4711");
+        claims(s, "bert", "0");
+        asks(s, 0, BIND_TAKE);
+        answers(s, 0, BIND_TAKE, BIND_OTHER_CARD);
+        g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_FREE);
+        g_assert_null(bindings_next_quarantine(&s->bindings));
+        s->now_us += BINDING_TELL_US;
+        g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_FAILED);
+        strcpy(gpu_of(s->w, "a", 0)->identity.serial, "4712");
+        asks_nothing(s);
+        g_assert_null(binding_of(s, 0)->trouble);
+        g_assert_cmpint(claim_state(s, "bert"), ==, BINDING_CLAIM_FAILED);
+        is_assigned_no_more(s, "bert");
+        is_taken(s, "llama", 0);
+        g_assert_cmpstr(binding_of(s, 0)->wanted_card.serial, ==, "4712");
+}
+
 static void test_companions_move_with_the_gpu_and_strangers_stay(void) {
         STAGE s = stage_of("nvidia");
         PciFunction sound = { .address = at(s, 0), .class = 0x040300, .same_slot = true },
@@ -495,6 +596,10 @@ int main(int argc, char **argv) {
         TEST(a_claim_of_several_fails_with_the_first_and_the_others_come_back);
         TEST(a_gpu_that_is_pulled_fails_the_claim_and_its_late_answer_is_nobodys);
         TEST(another_card_in_the_slot_begins_anew);
+        TEST(the_card_that_is_meant_is_told_with_the_serial_that_either_side_knows);
+        TEST(nothing_is_taken_before_it_is_known_to_be_the_card_that_is_meant);
+        TEST(how_long_a_card_is_not_known_counts_from_the_claim_on);
+        TEST(where_another_card_was_found_the_claim_fails_and_the_next_look_begins_anew);
         TEST(companions_move_with_the_gpu_and_strangers_stay);
         TEST(an_answer_that_was_not_asked_for_changes_nothing);
 #undef TEST

@@ -569,6 +569,19 @@ static void test_what_is_told_of_linked_gpus_is_written_down_first(void) {
         ASSERT_PROPOSES(&d, w, 0, "bert");
 }
 
+static void test_a_node_whose_links_are_refused_is_in_no_others_way(void) {
+        CONDUCTOR c = {};
+        WORLD w = world_to_drain();
+        w->registry->level = LEVEL_DEVICES;
+        linked(w, "a", 0, 2);
+        linked(w, "b", 0, 2);
+        ASSERT_PROPOSES(&c, w, 0, "1 sets of a");
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, 0);
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_REFUSED_US, "1 sets of b");
+        conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, CONDUCTOR_REFUSED_US);
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_BACKOFF_MOST_US, "1 sets of a");       /* and round it goes */
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/conductor/" #name, test_##name)
@@ -603,5 +616,6 @@ int main(int argc, char **argv) {
         TEST(no_rule_brings_in_nothing);
         TEST(so_many_gpus_come_in_at_once);
         TEST(what_is_told_of_linked_gpus_is_written_down_first);
+        TEST(a_node_whose_links_are_refused_is_in_no_others_way);
         return g_test_run();
 }

@@ -351,6 +351,56 @@ static void test_a_gpu_that_is_pulled_under_its_vm_ends_it_though_nobody_tells(v
         has_gpu(s, NULL, CONFIG_UNKNOWN);
 }
 
+/* The last function goes first, and until the VM lets go of it the GPU itself looks well. */
+static void test_a_gpu_whose_sound_is_waited_for_first_is_being_removed_too(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        PciFunction sound = { .address = s->gpus[0].address, .class = 0x040300, .driver = (char *) "vfio-pci",
+                              .same_slot = true };
+        sound.address.function = 1;
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        s->gpus[0].functions = &sound;
+        s->gpus[0].n_functions = 1;
+        claims_until(s, RUN_STEP_COUNT);
+        ASSERT_RESTS(s);
+        sound.driver = NULL;
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        passes(s, RUNNER_GPU_ODD_US);
+        assert_ends_for_want_of_its_gpu(s, "removed");
+        s->gpus[0].n_functions = 0;
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
+/* One that nobody needs may be without a driver all the time, or come while the VM runs. */
+static void test_a_function_that_was_never_on_vfio_pci_is_not_missed(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        GpuHolder guest = { .pid = 1, .through_vfio = true };
+        PciFunction sound = { .address = s->gpus[0].address, .class = 0x040300, .same_slot = true };
+        sound.address.function = 1;
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        s->gpus[0].functions = &sound;
+        s->gpus[0].n_functions = s->gpus[0].n_holders = 1;
+        s->gpus[0].holders = &guest;
+        ASSERT_RESTS(s);
+        passes(s, RUNNER_GPU_ODD_US);
+        ASSERT_RESTS(s);
+        s->gpus[0].n_functions = s->gpus[0].n_holders = 0;
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
+/* A service that was started anew meanwhile never saw it on vfio-pci; that the VM has it open says enough. */
+static void test_a_gpu_that_was_pulled_before_the_service_came_ends_its_vm(void) {
+        STAGE s = stage_of_a_running_vm();
+        GpuHolder guest = { .pid = 1, .through_vfio = true };
+        ASSERT_RESTS(s);
+        s->gpus[0].holders = &guest;
+        s->gpus[0].n_holders = 1;
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        passes(s, RUNNER_GPU_ODD_US);
+        assert_ends_for_want_of_its_gpu(s, "removed");
+        s->gpus[0].n_holders = 0;
+}
+
 static void test_a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not(void) {
         STAGE s = stage_of_an_assigned_vm();
         has_gpu(s, "vfio-pci", CONFIG_READABLE);
@@ -386,6 +436,9 @@ int main(int argc, char **argv) {
         TEST(a_stop_does_not_wait_for_a_gpu_that_hangs);
         TEST(gpus_are_let_go_of_with_the_proven_death_and_not_before);
         TEST(a_gpu_that_is_pulled_under_its_vm_ends_it_though_nobody_tells);
+        TEST(a_gpu_whose_sound_is_waited_for_first_is_being_removed_too);
+        TEST(a_function_that_was_never_on_vfio_pci_is_not_missed);
+        TEST(a_gpu_that_was_pulled_before_the_service_came_ends_its_vm);
         TEST(a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not);
         TEST(a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed);
         TEST(nothing_starts_before_libvirt_has_listed);

@@ -586,6 +586,24 @@ static void test_a_gpu_that_fell_off_the_bus_is_blocked(void) {
         assert_blocked(&host, gpu, BLOCKER_OFF_THE_BUS, "all ones", "switch the host off and on");
 }
 
+static void test_a_gpu_that_is_removed_while_a_vm_has_it_is_blocked_and_one_without_driver_is_not(void) {
+        NodeFacts host = good_host();
+        for (unsigned round = 0; round < 3; round++) {
+                GpuFacts gpu = geforce();
+                for (size_t i = 0; i < gpu.n_functions; i++)
+                        g_assert_cmpint(text_set(&gpu.functions[i].driver, round == 0 && i == 0 ? NULL : "vfio-pci"),
+                                        ==, 0);
+                g_assert_cmpint(text_set(&gpu.driver, round == 0 ? "vfio-pci" : NULL), ==, 0);
+                if (round == 2) {
+                        assert_assignable(&host, gpu);
+                        continue;
+                }
+                add_holder(&gpu, 1, "qemu-system-x86", true);
+                assert_blocked(&host, gpu, BLOCKER_BEING_REMOVED, round == 0 ? "has 0000:01:00.1" : "has 0000:01:00.0",
+                               "virsh destroy");
+        }
+}
+
 static void test_a_gpu_whose_binding_hangs_or_failed_is_blocked_with_the_reason(void) {
         NodeFacts host = good_host();
         GpuFacts gpu = h100();
@@ -650,6 +668,7 @@ static void test_all_blockers_are_told_in_order_and_each_once(void) {
         };
         add_function(&gpu, "0000:42:00.0", 0x020000, NULL, NULL);
         add_holder(&gpu, 1, NULL, false);
+        add_holder(&gpu, 2, NULL, true);
         g_assert_cmpint(text_list_add(&gpu.reserved_regions, "0x0 0x1 direct"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.siblings, "nonsense"), ==, 0);
         g_assert_cmpint(text_set(&gpu.conventional_at, "0000:41:00.0"), ==, 0);
@@ -725,6 +744,7 @@ int main(int argc, char **argv) {
         TEST(a_set_of_linked_gpus_must_be_whole);
         TEST(a_gpu_that_sleeps_for_good_is_blocked_and_one_that_only_sleeps_is_not);
         TEST(a_gpu_that_fell_off_the_bus_is_blocked);
+        TEST(a_gpu_that_is_removed_while_a_vm_has_it_is_blocked_and_one_without_driver_is_not);
         TEST(a_gpu_whose_binding_hangs_or_failed_is_blocked_with_the_reason);
         TEST(config_space_that_cannot_be_read_here_is_no_blocker);
         TEST(a_gpu_on_a_host_driver_whose_holders_are_not_known_is_blocked);

@@ -115,9 +115,14 @@ static int on_unreachable(sd_event_source *source, uint64_t usec, void *userdata
         return 0;
 }
 
-static int put_question(Question *question, const PciAddress *functions, size_t n) {
-        char text[BIND_REQUEST_MAX];
-        size_t length = (size_t) snprintf(text, sizeof(text), "%s", bind_verb_to_text(question->verb));
+static int put_question(Question *question, const GpuIdentity *card, const PciAddress *functions, size_t n) {
+        char text[BIND_REQUEST_MAX], meant[BIND_CARD_SIZE] = "";
+        bool has_card = question->verb == BIND_TAKE;
+        int r = has_card ? bind_card_to_text(card, meant) : 0;
+        if (r < 0)
+                return r;
+        size_t length = (size_t) snprintf(text, sizeof(text), "%s%s%s", bind_verb_to_text(question->verb),
+                                          has_card ? " " : "", meant);
         for (size_t i = 0; i < n; i++) {
                 char address[PCI_ADDRESS_TEXT_SIZE];
                 pci_address_to_text(functions[i], address);
@@ -142,7 +147,7 @@ static int watch(Question *question) {
                                           TIMER_ACCURACY_US, on_deadline, question);
 }
 
-int bind_client_ask(BindClient *client, BindVerb verb, const PciAddress *functions, size_t n) {
+int bind_client_ask(BindClient *client, BindVerb verb, const GpuIdentity *card, const PciAddress *functions, size_t n) {
         for (const Question *question = client->questions; question; question = question->next)
                 if (pci_address_equal(question->gpu, functions[0]))
                         return -EBUSY;
@@ -152,7 +157,7 @@ int bind_client_ask(BindClient *client, BindVerb verb, const PciAddress *functio
         *question = (Question) { .next = client->questions, .client = client, .gpu = functions[0], .verb = verb,
                                  .fd = -1 };
         client->questions = question;
-        int r = put_question(question, functions, n);
+        int r = put_question(question, card, functions, n);
         if (r >= 0)
                 r = watch(question);
         else

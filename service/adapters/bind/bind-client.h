@@ -26,9 +26,9 @@ int bind_client_new(BindClient **ret, sd_event *event, const char *socket, uint6
 BindClient *bind_client_free(BindClient *client);
 DEFINE_CLEANUP(BindClient *, bind_client_free);
 
-/* @functions: the GPU first. 0; -EBUSY: something is asked about this GPU already; or -ENOMEM. Where gpupool-bind is
- * not there, BIND_UNAVAILABLE is answered. */
-int bind_client_ask(BindClient *client, BindVerb verb, const PciAddress *functions, size_t n);
+/* @card: of take, which one is meant. @functions: the GPU first. 0; -EBUSY: something is asked about this GPU already;
+ * or -ENOMEM. Where gpupool-bind is not there, BIND_UNAVAILABLE is answered. */
+int bind_client_ask(BindClient *client, BindVerb verb, const GpuIdentity *card, const PciAddress *functions, size_t n);
 
 /* Reads a whole answer; bytes may be anything. What is none is BIND_UNAVAILABLE. *ret_sentence is printable, or NULL:
  * none. 0 or -ENOMEM. */

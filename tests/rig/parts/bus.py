@@ -169,11 +169,14 @@ class Bus:
         self.announce("remove", device)
 
     def wait_for_users(self, device):
-        """As vfio_unregister_group_dev(): the link to the driver is gone, and the rest waits for who has it open."""
-        self.tree.remove(f"{device.path}/driver")
+        """As vfio_unregister_group_dev(): the driver's links are gone, and the rest waits for who has it open."""
+        self.remove_driver_links(device)
         while is_open(f"{VFIO_NODES}/{device.group}"):
             time.sleep(0.02)
-        self.tree.link(f"{device.path}/driver", f"/bus/pci/drivers/{device.driver}")
+
+    def remove_driver_links(self, device):
+        self.tree.remove(f"{device.path}/driver")
+        self.tree.remove(f"/bus/pci/drivers/{device.driver}/{device.address}")
 
     def remove_files(self, device):
         tree, group = self.tree, f"/kernel/iommu_groups/{device.group}"
@@ -288,8 +291,7 @@ class Bus:
         """Takes the device from its driver. The device's lock is held."""
         with self.lock:
             self.drm.unbound(device)
-            self.tree.remove(f"{device.path}/driver")
-            self.tree.remove(f"/bus/pci/drivers/{device.driver}/{device.address}")
+            self.remove_driver_links(device)
             device.driver = None
             device.enabled = 0
             self.update_vfio_node(device.group)

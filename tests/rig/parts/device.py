@@ -113,9 +113,8 @@ class Device:
                             ("broken_parity_status", "0"), ("power_state", "D0"), ("resource", self.resource_lines())):
             put(name, Attribute(value + "\n"))
         put("config", Attribute(self.read_config, self.ignore, 0o644, len(self.config)))
-        put("uevent", Attribute(lambda: "".join(f"{key}={value}\n" for key, value in self.properties().items()),
-                                self.write_uevent, 0o644))
-        put("driver_override", Attribute(lambda: (self.override or "(null)") + "\n", self.write_override, 0o644))
+        put("uevent", Attribute(self.read_uevent, self.write_uevent, 0o644))
+        put("driver_override", Attribute(self.read_override, self.write_override, 0o644))
         put("enable", Attribute(lambda: f"{self.enabled}\n", self.write_enable, 0o644))
         put("msi_bus", Attribute("1\n", self.ignore))
         put("d3cold_allowed", Attribute("1\n", self.ignore))
@@ -178,6 +177,16 @@ class Device:
         if action not in ("add", "remove", "change", "move", "online", "offline", "bind", "unbind"):
             fail(errno.EINVAL)
         self.bus.announce(action, self, {"SYNTH_UUID": (text.split() + ["0"])[1]})
+
+    # Both wait for the device's lock, in the kernel too.
+
+    def read_uevent(self):
+        with self.lock:
+            return "".join(f"{key}={value}\n" for key, value in self.properties().items())
+
+    def read_override(self):
+        with self.lock:
+            return (self.override or "(null)") + "\n"
 
     def write_override(self, text):
         with self.lock:
