@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "bind/usb.h"
 #include "core/facts.h"
 #include "core/holder.h"
 #include "core/pci-config.h"
@@ -139,6 +140,32 @@ void device_check_holders(Device *device, bool vfio_only) {
         (void) snprintf(device->sentence + length, sizeof(device->sentence) - length, " %s %s open%s%s",
                         n_held > 1 ? "have" : "has", device->addresses[0], held_remedy ? ": " : "",
                         held_remedy ? held_remedy : "");
+        device->result = BIND_HELD;
+}
+
+/* ---- USB devices */
+
+/* The kernel takes them away with their controller, be it the host's disk or its keyboard. */
+static void note_usb_device(const char *text) {
+        size_t length = strlen(held->sentence);
+        if (n_held++ < HOLDERS_NAMED_MAX)
+                (void) snprintf(held->sentence + length, sizeof(held->sentence) - length, "%s%s",
+                                n_held > 1 ? ", " : "the host uses USB device ", text);
+}
+
+void device_check_usb(Device *device) {
+        held = device;
+        n_held = 0;
+        for (size_t i = 0; i < device->n_addresses; i++)
+                usb_find_devices(device->addresses[i], note_usb_device);
+        if (n_held == 0)
+                return;
+        size_t length = strlen(device->sentence);
+        if (n_held > HOLDERS_NAMED_MAX)
+                length += (size_t) snprintf(device->sentence + length, sizeof(device->sentence) - length,
+                                            " and %u more", n_held - HOLDERS_NAMED_MAX);
+        (void) snprintf(device->sentence + length, sizeof(device->sentence) - length,
+                        " on the card of %s: plug it into another socket", device->addresses[0]);
         device->result = BIND_HELD;
 }
 

@@ -31,6 +31,8 @@ void device_check_holders(Device *device, bool vfio_only);
 /* Refused where another card than @meant is there. What the kernel keeps is asked first, and the device itself only
  * for a serial. */
 void device_check_card(Device *device, const GpuIdentity *meant);
+/* Refused while something is plugged into a USB controller that would go along. */
+void device_check_usb(Device *device);
 void device_take(Device *device);
 void device_give(Device *device);
 void device_inspect(Device *device);

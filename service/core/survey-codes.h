@@ -56,6 +56,10 @@
           "Processes of the host have the GPU's device files open.", \
           "end them, or stop the services that run them; the GPU is free as soon as the last has " \
           "closed it") \
+        X(USB_IN_USE, "usb-in-use", find_usb_in_use, false, \
+          "USB devices of the host are plugged into the card's own sockets, whose controller would go to " \
+          "the VM with the GPU.", \
+          "plug them into sockets that are not the card's; with what is built in, the GPU stays with the host") \
         X(NO_RESET, "no-reset", find_no_reset, false, \
           "The kernel knows no way to reset the device, so that memory could pass from tenant to " \
           "tenant.", \

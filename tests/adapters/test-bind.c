@@ -212,6 +212,31 @@ static void test_a_companion_that_is_held_keeps_its_gpu_too(void) {
         (void) mock_sysfs_free(mock);
 }
 
+static void test_usb_devices_of_the_host_keep_their_controller_and_so_the_card(void) {
+        MockDevice usb = USB_APART;
+        usb.group = 42;
+        MockSysfs *mock = host_of_many();
+        mock_group_set(mock, usb.address, usb.group);
+        mock_usb_device(mock, &usb, NULL, NULL, NULL);
+        mock_usb_device(mock, &usb, "1-2", "0951", "1666");
+        assert_answer(mock, TAKE_H100 " 0000:41:00.2", BIND_HELD,
+                      "the host uses USB device 1-2 (0951:1666) on the card of 0000:41:00.0: plug it");
+        assert_nothing_was_written(mock);
+        g_autofree char *note = contents(mock, "run/gpupool-bind/0000:41:00.2.taken");
+        g_assert_null(note);
+        /* What stays with the host may be used. */
+        assert_is_touched(mock, TAKE_H100);
+        (void) mock_sysfs_free(mock);
+}
+
+static void test_a_usb_controller_with_nothing_on_it_goes_along(void) {
+        MockSysfs *mock = host_of_many();
+        mock_group_set(mock, USB_APART.address, 42);
+        mock_usb_device(mock, &USB_APART, NULL, NULL, NULL);
+        assert_is_touched(mock, TAKE_H100 " 0000:41:00.2");
+        (void) mock_sysfs_free(mock);
+}
+
 static void test_what_a_vm_has_is_neither_reset_nor_given_back(void) {
         MockSysfs *mock = host_of_many();
         mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
@@ -532,6 +557,8 @@ int main(int argc, char **argv) {
         TEST(what_the_host_lives_on_cannot_be_taken_away);
         TEST(who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touched);
         TEST(a_companion_that_is_held_keeps_its_gpu_too);
+        TEST(usb_devices_of_the_host_keep_their_controller_and_so_the_card);
+        TEST(a_usb_controller_with_nothing_on_it_goes_along);
         TEST(what_a_vm_has_is_neither_reset_nor_given_back);
         TEST(who_has_files_of_both_kinds_is_a_vm_that_has_it);
         TEST(what_was_not_taken_is_not_given_back);

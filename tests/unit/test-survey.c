@@ -454,6 +454,20 @@ static void test_the_console_is_blocked(void) {
         assert_blocked(&host, gpu, BLOCKER_BOOT_DISPLAY, "console", "firmware setup");
 }
 
+static void test_what_the_host_has_plugged_into_the_card_is_in_the_way(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = geforce();
+        g_assert_cmpint(text_list_add(&gpu.usb_devices, "1-2 (Kingston DataTraveler)"), ==, 0);
+        assert_blocked(&host, gpu, BLOCKER_USB_IN_USE, "USB device 1-2 (Kingston DataTraveler)", "not the card's");
+        gpu = geforce();
+        for (unsigned i = 1; i < 7; i++) {
+                char name[8];
+                (void) snprintf(name, sizeof(name), "1-2.%u", i);
+                g_assert_cmpint(text_list_add(&gpu.usb_devices, name), ==, 0);
+        }
+        assert_blocked(&host, gpu, BLOCKER_USB_IN_USE, "USB device 1-2.1, 1-2.2, 1-2.3 and 3 more", "");
+}
+
 static void test_holders_are_named_and_their_service_is_the_remedy(void) {
         NodeFacts host = good_host();
         GpuFacts gpu = h100();
@@ -671,6 +685,7 @@ static void test_all_blockers_are_told_in_order_and_each_once(void) {
         add_holder(&gpu, 2, NULL, true);
         g_assert_cmpint(text_list_add(&gpu.reserved_regions, "0x0 0x1 direct"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.siblings, "nonsense"), ==, 0);
+        g_assert_cmpint(text_list_add(&gpu.usb_devices, "1-2"), ==, 0);
         g_assert_cmpint(text_set(&gpu.conventional_at, "0000:41:00.0"), ==, 0);
         gpu.acs_missing = true;
         g_assert_cmpint(text_set(&gpu.stuck, "its driver does not let go of it"), ==, 0);
@@ -730,6 +745,7 @@ int main(int argc, char **argv) {
         TEST(bridges_stay_and_a_parked_device_is_no_stranger);
         TEST(a_switch_of_nvlinks_with_a_driver_is_a_stranger);
         TEST(the_console_is_blocked);
+        TEST(what_the_host_has_plugged_into_the_card_is_in_the_way);
         TEST(holders_are_named_and_their_service_is_the_remedy);
         TEST(many_holders_are_counted);
         TEST(a_vm_that_holds_it_through_vfio_is_the_registrys_business);
