@@ -224,8 +224,7 @@ static void refuse_card(Device *device, const GpuIdentity *meant, const GpuIdent
                      "%s and not in %s", device->addresses[0], seen->slot, meant->slot);
 }
 
-void device_check_card(Device *device, const GpuIdentity *meant) {
-        const char *address = device->addresses[0];
+static bool is_card(const char *address, const GpuIdentity *meant, GpuIdentity *ret_seen) {
         GpuIdentity seen = {
                 .vendor = id_of(address, "vendor"), .device = id_of(address, "device"),
                 .subsystem_vendor = id_of(address, "subsystem_vendor"),
@@ -234,8 +233,16 @@ void device_check_card(Device *device, const GpuIdentity *meant) {
         read_slot(address, seen.slot);
         if (gpu_identity_matches(meant, &seen) && meant->serial[0])
                 read_serial(address, seen.serial);
-        if (!gpu_identity_matches(meant, &seen))
+        *ret_seen = seen;
+        return gpu_identity_matches(meant, &seen);
+}
+
+void device_check_card(Device *device, const GpuIdentity *meant) {
+        GpuIdentity seen;
+        if (!is_card(device->addresses[0], meant, &seen))
                 refuse_card(device, meant, &seen);
+        else
+                (void) bind_card_to_text(meant, device->card);
 }
 
 /* ---- drivers */
@@ -284,16 +291,16 @@ static int set_override(const char *address, const char *driver) {
 
 /* ---- what was taken */
 
-static int note_taken(const char *address, const char *driver) {
+/* "nvidia 10de:2331:10de:1626,,pci0000:40/01.0/00.0": its driver, which may be none, and the card. */
+#define NOTE_SIZE (DRIVER_NAME_SIZE + BIND_CARD_SIZE + sizeof(" "))
+
+static int note_taken(const Device *device, const char *address, const char *driver) {
+        char note[NOTE_SIZE];
         _cleanup_close_ int fd = open_path(O_WRONLY | O_CREAT | O_TRUNC, DEVICE_FOLDER "/%s.taken", address);
         if (fd < 0)
                 return fd;
-        return write(fd, driver, strlen(driver)) < 0 ? -errno : 0;
-}
-
-static bool was_taken(const char *address) {
-        _cleanup_close_ int fd = open_path(O_PATH, DEVICE_FOLDER "/%s.taken", address);
-        return fd >= 0;
+        int n = snprintf(note, sizeof(note), "%s %s", driver, device->card);
+        return write(fd, note, (size_t) n) < 0 ? -errno : 0;
 }
 
 static void forget_taken(const char *address) {
@@ -303,9 +310,24 @@ static void forget_taken(const char *address) {
                 (void) unlink(path);
 }
 
+/* By its note. That of another card is out of date: the card was taken out of the host as it was, and what sits there
+ * now is on vfio-pci by somebody else's doing. A note without a card is an older gpupool-bind's. */
+static bool was_taken(const Device *device, const char *address) {
+        char note[NOTE_SIZE] = "";
+        _cleanup_close_ int fd = open_path(O_RDONLY, DEVICE_FOLDER "/%s.taken", address);
+        if (fd < 0)
+                return false;
+        GpuIdentity card, seen;
+        const char *blank = read_whole(fd, note, sizeof(note) - 1) > 0 ? strrchr(note, ' ') : NULL;
+        if (!blank || bind_card_from_text(blank + 1, &card) < 0 || is_card(device->addresses[0], &card, &seen))
+                return true;
+        forget_taken(address);
+        return false;
+}
+
 /* Back to where it comes from: the override goes first, so that nothing brings it back to vfio-pci. 0 or -errno. */
-static int give_function(const char *address) {
-        if (!was_taken(address))
+static int give_function(const Device *device, const char *address) {
+        if (!was_taken(device, address))
                 return 0;
         int r = set_override(address, "\n");
         if (r >= 0 && is_on_vfio(address))
@@ -322,7 +344,7 @@ static int give_function(const char *address) {
 
 void device_give(Device *device) {
         for (size_t i = device->n_addresses; i > 0; i--) {
-                int r = give_function(device->addresses[i - 1]);
+                int r = give_function(device, device->addresses[i - 1]);
                 if (r < 0)
                         fail(device, BIND_FAILED, "%s cannot be given back to the host: %s (see dmesg)",
                              device->addresses[i - 1], strerror(-r));
@@ -335,7 +357,7 @@ static void take_function(Device *device, const char *address) {
         char driver[DRIVER_NAME_SIZE] = "";
         if (read_driver(address, driver) && is_vfio(driver))
                 return;
-        int r = note_taken(address, driver);
+        int r = note_taken(device, address, driver);
         if (r < 0) {
                 fail(device, BIND_FAILED, "%s cannot be written: %s", DEVICE_FOLDER, strerror(-r));
                 return;
@@ -369,7 +391,7 @@ void device_take(Device *device) {
                 if (device->result == BIND_DONE)
                         continue;
                 for (size_t j = i + 1; j > 0; j--)
-                        (void) give_function(device->addresses[j - 1]);
+                        (void) give_function(device, device->addresses[j - 1]);
                 return;
         }
 }

@@ -122,7 +122,7 @@ typedef struct GpuFacts {
         bool is_virtual_function;
         bool mdev_in_use;               /* mediated devices (vGPU) exist on it */
         bool mig_enabled;
-        TextList usb_devices;           /* of the host, at USB controllers that go along: "1-2 (Kingston DataTraveler)" */
+        TextList usb_devices;           /* of the host, on USB controllers that go along: "1-2 (0951:1666)" */
         char *power_state;              /* "D0", "D3cold", "unknown", "error"; NULL unknown */
         bool runtime_error;             /* power/runtime_status says error: asleep and unwakeable */
         char *stuck;                    /* what of its binding hangs in the kernel, for people; NULL: nothing */

@@ -54,8 +54,8 @@ int find_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
 int find_usb_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         const TextList *devices = &gpu->usb_devices;
         for (size_t i = 0; i < devices->n && i < NAMED_MAX; i++) {
-                int r = text_append(&ret->sentence, "%s%s", i == 0 ? "the host uses its USB controller: USB device " : ", ",
-                                    devices->items[i]);
+                int r = text_append(&ret->sentence, "%s%s",
+                                    i == 0 ? "the host uses its USB controller: USB device " : ", ", devices->items[i]);
                 if (r < 0)
                         return r;
         }

@@ -283,6 +283,36 @@ static void test_what_was_not_taken_is_not_given_back(void) {
         (void) mock_sysfs_free(mock);
 }
 
+/* A card was pulled as it was, another one is in its slot, and an administrator has that on vfio-pci. */
+static void test_what_came_in_place_of_a_card_that_was_taken_is_not_given_back(void) {
+        static const struct {
+                const char *note;
+                bool given;
+        } rows[] = {
+                { "nvidia", true },             /* an older gpupool-bind's */
+                { "", true },
+                { "nvidia " H100, true },
+                { " " H100, true },
+                { "nvidia " H100_IDS ",48b02dffff1a7e01," H100_SLOT, true },    /* its serial cannot be read now */
+                { "nvidia 10de:2330:10de:1626,," H100_SLOT, false },
+                { "nvidia " H100_IDS ",,pci0000:40/03.0/00.0", false },
+        };
+        for (size_t i = 0; i < ELEMENTS(rows); i++) {
+                MockSysfs *mock = host_of_many();
+                mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
+                mock_file(mock, "run/gpupool-bind/0000:41:00.0.taken", rows[i].note);
+                g_test_message("%s", rows[i].note);
+                assert_answer(mock, "give 0000:41:00.0", BIND_DONE, NULL);
+                g_autofree char *unbound = contents(mock, "sys/bus/pci/drivers/vfio-pci/unbind");
+                g_assert_cmpstr(unbound, ==, rows[i].given ? "0000:41:00.0" : "");
+                if (!rows[i].given)
+                        assert_nothing_was_written(mock);
+                g_autofree char *note = contents(mock, "run/gpupool-bind/0000:41:00.0.taken");
+                g_assert_null(note);
+                (void) mock_sysfs_free(mock);
+        }
+}
+
 static void test_one_at_a_time_is_at_work_on_a_card(void) {
         MockSysfs *mock = host_of_many();
         mock_file(mock, "run/gpupool-bind/0000:41:00.lock", "");
@@ -562,6 +592,7 @@ int main(int argc, char **argv) {
         TEST(what_a_vm_has_is_neither_reset_nor_given_back);
         TEST(who_has_files_of_both_kinds_is_a_vm_that_has_it);
         TEST(what_was_not_taken_is_not_given_back);
+        TEST(what_came_in_place_of_a_card_that_was_taken_is_not_given_back);
         TEST(one_at_a_time_is_at_work_on_a_card);
         TEST(another_card_than_the_one_that_is_meant_is_not_touched);
         TEST(a_card_whose_serial_cannot_be_read_is_taken_for_the_one_that_is_meant);

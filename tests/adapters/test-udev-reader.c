@@ -221,8 +221,10 @@ static void test_mediated_devices_are_seen_on_their_parent_only(void) {
 }
 
 static void test_usb_devices_are_seen_on_controllers_that_go_along_only(void) {
-        static const MockDevice far = { .address = "0000:00:14.0", .vendor = 0x8086, .device = 0x7ae0, .class = 0x0c0330,
-                                        .driver = "xhci_hcd", .group = 9 };
+        static const MockDevice far = {
+                .address = "0000:00:14.0", .vendor = 0x8086, .device = 0x7ae0, .class = 0x0c0330, .driver = "xhci_hcd",
+                .group = 9,
+        };
         _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
         for (size_t i = 0; i < ELEMENTS(MOCK_GEFORCE); i++)
                 mock_device_add(mock, &MOCK_GEFORCE[i]);
