@@ -10,6 +10,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "bind/usb.h"
+#include "core/facts.h"
 #include "core/holder.h"
 #include "core/pci-config.h"
 #include "core/pci-path.h"
@@ -20,9 +22,7 @@
 
 #define DRIVER "vfio-pci"
 #define DRIVER_NAME_SIZE 64U
-#define CLASS_AUDIO 0x0403U
 #define HOLDERS_NAMED_MAX 3U
-#define HOLDERS_LOOKED_AT_MAX 256U
 #define CONFIG_BARS_AT 16U
 #define BARS_MAX 6U
 #define RESOURCE_IS_MEMORY 0x200U       /* IORESOURCE_MEM of the kernel */
@@ -48,13 +48,6 @@ static bool read_class(const char *address, uint32_t *ret) {
         return true;
 }
 
-/* What a host may live on, whatever card it sits on. */
-static bool is_vital(uint32_t class) {
-        uint32_t base = class >> 16;
-        return base == 0x01 /* storage */ || base == 0x02 /* network */ || base == 0x05 /* memory */ ||
-               base == 0x06 /* bridges */ || base == 0x08 /* timers, IOMMU */ || base == 0x0b /* processors */;
-}
-
 static bool same_group(const char *a, const char *b) {
         char group_a[32], group_b[32];
         return read_link_name(a, "iommu_group", group_a, sizeof(group_a)) &&
@@ -74,14 +67,14 @@ static void check_gpu(Device *device, const char *address) {
 }
 
 static void check_companion(Device *device, const char *gpu, const char *address, bool same_card) {
-        uint32_t class;
-        if (!read_class(address, &class))
+        PciFunction function = { .same_slot = same_card, .other_group = !same_group(gpu, address) };
+        if (!read_class(address, &function.class))
                 fail(device, BIND_REFUSED, "there is no device %s", address);
         else if (!same_card)
                 fail(device, BIND_REFUSED, "%s is not of the card of GPU %s", address, gpu);
-        else if (is_vital(class))
-                fail(device, BIND_REFUSED, "%s is no part of a GPU (class %06x)", address, class);
-        else if (!same_group(gpu, address) && class >> 8 != CLASS_AUDIO)
+        else if (pci_class_is_vital(function.class))
+                fail(device, BIND_REFUSED, "%s is no part of a GPU (class %06x)", address, function.class);
+        else if (!pci_function_goes_along(&function))
                 fail(device, BIND_REFUSED, "%s has an IOMMU group of its own and stays with the host", address);
 }
 
@@ -119,7 +112,7 @@ static const char *held_remedy;
 
 static void note_holder(const Holder *holder) {
         size_t length = strlen(held->sentence);
-        if (held_by_vms_only && !holder->through_vfio)
+        if (held_by_vms_only && !holder->vfio)
                 return;
         if (n_held++ >= HOLDERS_NAMED_MAX)
                 return;
@@ -134,7 +127,7 @@ void device_check_holders(Device *device, bool vfio_only) {
         held = device;
         n_held = 0;
         held_by_vms_only = vfio_only;
-        if (!holders_find(note_holder, HOLDERS_LOOKED_AT_MAX)) {
+        if (!holders_find(note_holder, UINT_MAX)) {
                 fail(device, BIND_FAILED, "the processes of the host cannot be seen");
                 return;
         }
@@ -147,6 +140,32 @@ void device_check_holders(Device *device, bool vfio_only) {
         (void) snprintf(device->sentence + length, sizeof(device->sentence) - length, " %s %s open%s%s",
                         n_held > 1 ? "have" : "has", device->addresses[0], held_remedy ? ": " : "",
                         held_remedy ? held_remedy : "");
+        device->result = BIND_HELD;
+}
+
+/* ---- USB devices */
+
+/* The kernel takes them away with their controller, be it the host's disk or its keyboard. */
+static void note_usb_device(const char *text) {
+        size_t length = strlen(held->sentence);
+        if (n_held++ < HOLDERS_NAMED_MAX)
+                (void) snprintf(held->sentence + length, sizeof(held->sentence) - length, "%s%s",
+                                n_held > 1 ? ", " : "the host uses USB device ", text);
+}
+
+void device_check_usb(Device *device) {
+        held = device;
+        n_held = 0;
+        for (size_t i = 0; i < device->n_addresses; i++)
+                usb_find_devices(device->addresses[i], note_usb_device);
+        if (n_held == 0)
+                return;
+        size_t length = strlen(device->sentence);
+        if (n_held > HOLDERS_NAMED_MAX)
+                length += (size_t) snprintf(device->sentence + length, sizeof(device->sentence) - length,
+                                            " and %u more", n_held - HOLDERS_NAMED_MAX);
+        (void) snprintf(device->sentence + length, sizeof(device->sentence) - length,
+                        " on the card of %s: plug it into another socket", device->addresses[0]);
         device->result = BIND_HELD;
 }
 
@@ -205,8 +224,7 @@ static void refuse_card(Device *device, const GpuIdentity *meant, const GpuIdent
                      "%s and not in %s", device->addresses[0], seen->slot, meant->slot);
 }
 
-void device_check_card(Device *device, const GpuIdentity *meant) {
-        const char *address = device->addresses[0];
+static bool is_card(const char *address, const GpuIdentity *meant, GpuIdentity *ret_seen) {
         GpuIdentity seen = {
                 .vendor = id_of(address, "vendor"), .device = id_of(address, "device"),
                 .subsystem_vendor = id_of(address, "subsystem_vendor"),
@@ -215,8 +233,16 @@ void device_check_card(Device *device, const GpuIdentity *meant) {
         read_slot(address, seen.slot);
         if (gpu_identity_matches(meant, &seen) && meant->serial[0])
                 read_serial(address, seen.serial);
-        if (!gpu_identity_matches(meant, &seen))
+        *ret_seen = seen;
+        return gpu_identity_matches(meant, &seen);
+}
+
+void device_check_card(Device *device, const GpuIdentity *meant) {
+        GpuIdentity seen;
+        if (!is_card(device->addresses[0], meant, &seen))
                 refuse_card(device, meant, &seen);
+        else
+                (void) bind_card_to_text(meant, device->card);
 }
 
 /* ---- drivers */
@@ -265,16 +291,16 @@ static int set_override(const char *address, const char *driver) {
 
 /* ---- what was taken */
 
-static int note_taken(const char *address, const char *driver) {
+/* "nvidia 10de:2331:10de:1626,,pci0000:40/01.0/00.0": its driver, which may be none, and the card. */
+#define NOTE_SIZE (DRIVER_NAME_SIZE + BIND_CARD_SIZE + sizeof(" "))
+
+static int note_taken(const Device *device, const char *address, const char *driver) {
+        char note[NOTE_SIZE];
         _cleanup_close_ int fd = open_path(O_WRONLY | O_CREAT | O_TRUNC, DEVICE_FOLDER "/%s.taken", address);
         if (fd < 0)
                 return fd;
-        return write(fd, driver, strlen(driver)) < 0 ? -errno : 0;
-}
-
-static bool was_taken(const char *address) {
-        _cleanup_close_ int fd = open_path(O_PATH, DEVICE_FOLDER "/%s.taken", address);
-        return fd >= 0;
+        int n = snprintf(note, sizeof(note), "%s %s", driver, device->card);
+        return write(fd, note, (size_t) n) < 0 ? -errno : 0;
 }
 
 static void forget_taken(const char *address) {
@@ -284,9 +310,24 @@ static void forget_taken(const char *address) {
                 (void) unlink(path);
 }
 
+/* By its note. That of another card is out of date: the card was taken out of the host as it was, and what sits there
+ * now is on vfio-pci by somebody else's doing. A note without a card is an older gpupool-bind's. */
+static bool was_taken(const Device *device, const char *address) {
+        char note[NOTE_SIZE] = "";
+        _cleanup_close_ int fd = open_path(O_RDONLY, DEVICE_FOLDER "/%s.taken", address);
+        if (fd < 0)
+                return false;
+        GpuIdentity card, seen;
+        const char *blank = read_whole(fd, note, sizeof(note) - 1) > 0 ? strrchr(note, ' ') : NULL;
+        if (!blank || bind_card_from_text(blank + 1, &card) < 0 || is_card(device->addresses[0], &card, &seen))
+                return true;
+        forget_taken(address);
+        return false;
+}
+
 /* Back to where it comes from: the override goes first, so that nothing brings it back to vfio-pci. 0 or -errno. */
-static int give_function(const char *address) {
-        if (!was_taken(address))
+static int give_function(const Device *device, const char *address) {
+        if (!was_taken(device, address))
                 return 0;
         int r = set_override(address, "\n");
         if (r >= 0 && is_on_vfio(address))
@@ -303,7 +344,7 @@ static int give_function(const char *address) {
 
 void device_give(Device *device) {
         for (size_t i = device->n_addresses; i > 0; i--) {
-                int r = give_function(device->addresses[i - 1]);
+                int r = give_function(device, device->addresses[i - 1]);
                 if (r < 0)
                         fail(device, BIND_FAILED, "%s cannot be given back to the host: %s (see dmesg)",
                              device->addresses[i - 1], strerror(-r));
@@ -316,7 +357,7 @@ static void take_function(Device *device, const char *address) {
         char driver[DRIVER_NAME_SIZE] = "";
         if (read_driver(address, driver) && is_vfio(driver))
                 return;
-        int r = note_taken(address, driver);
+        int r = note_taken(device, address, driver);
         if (r < 0) {
                 fail(device, BIND_FAILED, "%s cannot be written: %s", DEVICE_FOLDER, strerror(-r));
                 return;
@@ -350,7 +391,7 @@ void device_take(Device *device) {
                 if (device->result == BIND_DONE)
                         continue;
                 for (size_t j = i + 1; j > 0; j--)
-                        (void) give_function(device->addresses[j - 1]);
+                        (void) give_function(device, device->addresses[j - 1]);
                 return;
         }
 }

@@ -4,8 +4,9 @@
 /* Device: one GPU with the functions that go along, by sysfs. Each of these may never come back, when a driver hangs;
  * none of them reads driver_override or uevent, which wait for the device's lock. All memory is static.
  *
- * For each function that is taken a file below /run/gpupool-bind says by which driver it was had before; only what has
- * one is given back. So a device that an administrator keeps on vfio-pci stays there. */
+ * For each function that is taken a file below /run/gpupool-bind says by which driver it was had before, and of which
+ * card it is; only what has one, and is of that card still, is given back. So a device that an administrator keeps on
+ * vfio-pci stays there. */
 
 #include <stddef.h>
 
@@ -17,6 +18,7 @@
 typedef struct Device {
         char addresses[BIND_FUNCTIONS_MAX][PCI_ADDRESS_TEXT_SIZE];     /* the GPU first */
         size_t n_addresses;
+        char card[BIND_CARD_SIZE];      /* the one that is meant, after device_check_card(); "" before */
         char sentence[BIND_SENTENCE_MAX];
         BindResult result;              /* of what was done last; the sentence says more */
 } Device;
@@ -31,6 +33,8 @@ void device_check_holders(Device *device, bool vfio_only);
 /* Refused where another card than @meant is there. What the kernel keeps is asked first, and the device itself only
  * for a serial. */
 void device_check_card(Device *device, const GpuIdentity *meant);
+/* Refused while something is plugged into a USB controller that would go along. */
+void device_check_usb(Device *device);
 void device_take(Device *device);
 void device_give(Device *device);
 void device_inspect(Device *device);

@@ -74,6 +74,8 @@ static void carry_out(const Question *question, Device *device) {
                 device_check_holders(device, question->verb != BIND_TAKE);
         if (device->result == BIND_DONE && question->verb == BIND_TAKE)
                 device_check_card(device, &question->card);
+        if (device->result == BIND_DONE && question->verb == BIND_TAKE)
+                device_check_usb(device);
         if (device->result != BIND_DONE)
                 return;
         switch (question->verb) {

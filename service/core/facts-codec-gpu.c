@@ -189,6 +189,8 @@ static int publish_as(Gossip *gossip, const GpuFacts *gpu, bool brief) {
                                              &message.n_reserved_regions);
         message.reset_methods = keep_list(&keep, &gpu->reset_methods, FACTS_RESETS_MAX, &message.n_reset_methods);
         message.siblings = keep_list(&keep, &gpu->siblings, FACTS_SIBLINGS_MAX, &message.n_siblings);
+        message.usb_devices = keep_list(&keep, &gpu->usb_devices, brief ? FACTS_BRIEF_USB_MAX : FACTS_USB_MAX,
+                                        &message.n_usb_devices);
         write_functions(&keep, gpu, brief, &message);
         write_holders(&keep, gpu, brief, &message);
         write_bars(&keep, gpu, &message);
@@ -348,6 +350,8 @@ static int read_gpu(const NodeId *node, const GossipFact *fact, const Gpupool1__
                 r = read_list(message->reset_methods, message->n_reset_methods, FACTS_RESETS_MAX, &gpu->reset_methods);
         if (r >= 0)
                 r = read_list(message->siblings, message->n_siblings, FACTS_SIBLINGS_MAX, &gpu->siblings);
+        if (r >= 0)
+                r = read_list(message->usb_devices, message->n_usb_devices, FACTS_USB_MAX, &gpu->usb_devices);
         if (r >= 0)
                 r = read_functions(message, gpu);
         if (r >= 0)

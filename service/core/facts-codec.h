@@ -16,7 +16,8 @@
 #define FACTS_MEMORY_STEP (UINT64_C(64) * 1024 * 1024)
 
 /* What a node says at most. A GPU's value stays below GOSSIP_VALUE_MAX with all of them: where it would not, what
- * functions are called is left out, and all holders of the GPU but FACTS_BRIEF_HOLDERS_MAX. */
+ * functions are called is left out, and all holders of the GPU but FACTS_BRIEF_HOLDERS_MAX, and all its USB
+ * devices but FACTS_BRIEF_USB_MAX. */
 #define FACTS_WORD_MAX 63U              /* bytes of a name: driver, speed, method, address, ... */
 #define FACTS_TEXT_MAX 511U             /* of a longer text */
 #define FACTS_VERSIONS_MAX 16U
@@ -26,6 +27,8 @@
 #define FACTS_SIBLINGS_MAX 32U         /* 16 share the largest board */
 #define FACTS_FUNCTIONS_MAX 64U         /* a group of more is foreign enough with these */
 #define FACTS_HOLDERS_MAX 64U
+#define FACTS_USB_MAX 16U
+#define FACTS_BRIEF_USB_MAX 4U
 #define FACTS_BRIEF_HOLDERS_MAX 16U
 #define FACTS_PARAMETERS_MAX 16U        /* of the kernel's command line */
 #define FACTS_AGENTS_MAX 16U            /* missing fence agents; who lacks more has none */

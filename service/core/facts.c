@@ -69,6 +69,7 @@ void gpu_facts_clear(GpuFacts *gpu) {
         text_list_clear(&gpu->reserved_regions);
         text_list_clear(&gpu->reset_methods);
         text_list_clear(&gpu->siblings);
+        text_list_clear(&gpu->usb_devices);
         free(gpu->sysfs_path);
         free(gpu->unreadable);
         free(gpu->vendor_name);
@@ -140,7 +141,8 @@ static bool isolation_equal(const GpuFacts *a, const GpuFacts *b) {
 static bool uses_equal(const GpuFacts *a, const GpuFacts *b) {
         return text_equal(a->driver, b->driver) && holders_equal(a, b) && a->boot_vga == b->boot_vga &&
                a->sriov_vfs == b->sriov_vfs && a->is_virtual_function == b->is_virtual_function &&
-               a->mdev_in_use == b->mdev_in_use && a->mig_enabled == b->mig_enabled;
+               a->mdev_in_use == b->mdev_in_use && a->mig_enabled == b->mig_enabled &&
+               text_list_equal(&a->usb_devices, &b->usb_devices);
 }
 
 static bool states_equal(const GpuFacts *a, const GpuFacts *b) {
@@ -218,6 +220,8 @@ static int copy_texts(const GpuFacts *from, GpuFacts *copy) {
                 r = text_list_copy(&from->reset_methods, &copy->reset_methods);
         if (r >= 0)
                 r = text_list_copy(&from->siblings, &copy->siblings);
+        if (r >= 0)
+                r = text_list_copy(&from->usb_devices, &copy->usb_devices);
         return r;
 }
 
@@ -227,7 +231,7 @@ int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret) {
         copy.sysfs_path = copy.unreadable = copy.vendor_name = copy.device_name = copy.vbios = copy.driver = NULL;
         copy.iommu_group_type = copy.link_speed = copy.link_speed_max = copy.parent = copy.switch_address = NULL;
         copy.acs_missing_at = copy.conventional_at = copy.power_state = copy.stuck = copy.unbindable = NULL;
-        copy.reserved_regions = copy.reset_methods = copy.siblings = (TextList) {};
+        copy.reserved_regions = copy.reset_methods = copy.siblings = copy.usb_devices = (TextList) {};
         copy.functions = NULL;
         copy.holders = NULL;
         copy.n_functions = copy.n_holders = 0;
@@ -252,7 +256,7 @@ uint64_t gpu_facts_bars_total(const GpuFacts *gpu) {
 }
 
 bool pci_function_goes_along(const PciFunction *function) {
-        if (!function->same_slot || pci_class_is_bridge(function->class))
+        if (!function->same_slot || pci_class_is_vital(function->class))
                 return false;
         return !function->other_group || function->class >> 8 == 0x0403;
 }

@@ -122,6 +122,7 @@ typedef struct GpuFacts {
         bool is_virtual_function;
         bool mdev_in_use;               /* mediated devices (vGPU) exist on it */
         bool mig_enabled;
+        TextList usb_devices;           /* of the host, on USB controllers that go along: "1-2 (0951:1666)" */
         char *power_state;              /* "D0", "D3cold", "unknown", "error"; NULL unknown */
         bool runtime_error;             /* power/runtime_status says error: asleep and unwakeable */
         char *stuck;                    /* what of its binding hangs in the kernel, for people; NULL: nothing */
@@ -133,9 +134,9 @@ bool gpu_facts_equal(const GpuFacts *a, const GpuFacts *b);
 int gpu_facts_copy(const GpuFacts *from, GpuFacts *ret);
 /* Memory that its regions take in a guest's address space. */
 uint64_t gpu_facts_bars_total(const GpuFacts *gpu);
-/* Whether a function goes to the VM with its GPU: of the same card, and in its group, or its sound. A group is owned as
- * a whole, so what is in it must go; a processor's graphics has USB and security functions beside it, each in a group
- * of its own, that the host goes on to need. */
+/* Whether a function goes to the VM with its GPU: of the same card, nothing that a host may live on, and in its group,
+ * or its sound. A group is owned as a whole, so what is in it must go; a processor's graphics has USB and security
+ * functions beside it, each in a group of its own, that the host goes on to need. gpupool-bind goes by this, too. */
 bool pci_function_goes_along(const PciFunction *function);
 #define GPU_FUNCTIONS_MAX 8U            /* of one slot */
 /* The addresses of the GPU, first, and of the functions that go with it, in their order. Returns how many. */

@@ -96,6 +96,20 @@ bool pci_class_is_bridge(uint32_t class) {
         return class >> 16 == 0x06;
 }
 
+bool pci_class_is_vital(uint32_t class) {
+        switch (class >> 16) {
+        case 0x01:      /* storage */
+        case 0x02:      /* network */
+        case 0x05:      /* memory */
+        case 0x06:      /* bridges */
+        case 0x08:      /* timers, IOMMU, what a management controller shows */
+        case 0x0b:      /* processors */
+        case 0x0d:      /* wireless */
+                return true;
+        }
+        return false;
+}
+
 bool pci_class_is_companion(uint32_t class) {
         uint32_t c = class >> 8;
         return c == 0x0403 || c == 0x0401 || c == 0x0c03 || c == 0x0c80;

@@ -32,5 +32,6 @@ static inline bool pci_address_equal(PciAddress a, PciAddress b) {
 /* @class as in sysfs: 0xCCSSPP (class, subclass, programming interface). */
 bool pci_class_is_gpu(uint32_t class);          /* 0x0300, 0x0302, 0x0380, 0x1200 (design, part 1) */
 bool pci_class_is_bridge(uint32_t class);       /* 0x06xx */
+bool pci_class_is_vital(uint32_t class);        /* what a host may live on, whatever card it sits on */
 bool pci_class_is_nvswitch(uint32_t class);     /* 0x0680, of PCI_VENDOR_NVIDIA: a switch of NVLinks */
 bool pci_class_is_companion(uint32_t class);    /* what a graphics card carries beside the GPU: audio, USB, UCSI */

@@ -32,8 +32,8 @@
           "device away.", \
           "switch off the firmware's use of the slot (management, legacy USB), or update the firmware") \
         X(GROUP_SHARED, "group-shared", find_group_shared, false, \
-          "A device of another card is in the GPU's IOMMU group and could not be kept apart from the " \
-          "VM.", \
+          "A device of another card, or one of the GPU's own that a host may live on (a disk, a network or " \
+          "management controller), is in the GPU's IOMMU group and could not be kept apart from the VM.", \
           "plug one of the two into a slot with a root port of its own, switch on ACS in the " \
           "firmware setup, or park a device that nobody needs on pci-stub") \
         X(ACS_OVERRIDE, "acs-override", find_acs_override, false, \
@@ -56,6 +56,10 @@
           "Processes of the host have the GPU's device files open.", \
           "end them, or stop the services that run them; the GPU is free as soon as the last has " \
           "closed it") \
+        X(USB_IN_USE, "usb-in-use", find_usb_in_use, false, \
+          "USB devices of the host are plugged into the card's own sockets, whose controller would go to " \
+          "the VM with the GPU.", \
+          "plug them into sockets that are not the card's; with what is built in, the GPU stays with the host") \
         X(NO_RESET, "no-reset", find_no_reset, false, \
           "The kernel knows no way to reset the device, so that memory could pass from tenant to " \
           "tenant.", \

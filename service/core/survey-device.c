@@ -51,6 +51,22 @@ int find_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         return 1;
 }
 
+int find_usb_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
+        const TextList *devices = &gpu->usb_devices;
+        for (size_t i = 0; i < devices->n && i < NAMED_MAX; i++) {
+                int r = text_append(&ret->sentence, "%s%s",
+                                    i == 0 ? "the host uses its USB controller: USB device " : ", ", devices->items[i]);
+                if (r < 0)
+                        return r;
+        }
+        if (devices->n > NAMED_MAX) {
+                int r = text_append(&ret->sentence, " and %zu more", devices->n - NAMED_MAX);
+                if (r < 0)
+                        return r;
+        }
+        return devices->n > 0;
+}
+
 /* The kernel hides both files where it knows no way to reset the device. */
 int find_no_reset(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         if (gpu->reset_methods_known ? gpu->reset_methods.n > 0 : gpu->has_reset)

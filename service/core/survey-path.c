@@ -18,11 +18,14 @@ int find_reserved_memory(const NodeFacts *host, const GpuFacts *gpu, Blocker *re
                      gpu->reserved_regions.items[0]);
 }
 
-/* Bridges stay with the host, whatever drives them; other devices of the bridge class (an NVSwitch, a chipset's
- * function) are in the way as long as a driver runs them. pci-stub says that an administrator parked the device. */
-static bool function_is_foreign(const PciFunction *function) {
-        if (function->same_slot || text_equal(function->driver, "pci-stub"))
+/* What is in the group and neither goes to the VM nor is left alone there. Bridges stay with the host, whatever drives
+ * them; other devices of the bridge class (an NVSwitch, a chipset's function) are in the way as long as a driver runs
+ * them. pci-stub says that an administrator parked the device. */
+static bool function_is_foreign(const GpuFacts *gpu, const PciFunction *function) {
+        if (function->other_group || pci_function_goes_along(function) || text_equal(function->driver, "pci-stub"))
                 return false;
+        if (function->same_slot && gpu->iommu_group < 0)
+                return false;           /* in no group at all */
         switch (function->class >> 8) {
         case 0x0600:    /* host bridge */
         case 0x0604:    /* PCI bridge */
@@ -42,10 +45,16 @@ static const char *class_to_text(uint32_t class) {
                 return "a display device";
         case 0x04:
                 return "a sound device";
+        case 0x05:
+                return "a memory controller";
         case 0x06:
                 return "a bridge";
+        case 0x08:
+                return "a system device";
         case 0x0c:
                 return class >> 8 == 0x0c03 ? "a USB controller" : "a bus controller";
+        case 0x0d:
+                return "a wireless adapter";
         case 0x12:
                 return "an accelerator";
         }
@@ -62,16 +71,16 @@ static int name_function(char **text, const PciFunction *function) {
 
 int find_group_shared(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         size_t n = 0;
-        PciAddress first = {};
+        const PciFunction *first = NULL;
         for (size_t i = 0; i < gpu->n_functions; i++) {
                 const PciFunction *function = &gpu->functions[i];
-                if (!function_is_foreign(function))
+                if (!function_is_foreign(gpu, function))
                         continue;
                 if (n++ >= NAMED_MAX)
                         continue;
                 int r = 0;
                 if (n == 1) {
-                        first = function->address;
+                        first = function;
                         r = text_printf(&ret->sentence, "its IOMMU group %" PRIi32 " also holds ", gpu->iommu_group);
                 } else
                         r = text_append(&ret->sentence, ", ");
@@ -86,8 +95,8 @@ int find_group_shared(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) 
         int r = 0;
         if (n > NAMED_MAX)
                 r = text_append(&ret->sentence, " and %zu more", n - NAMED_MAX);
-        /* Below a bridge to conventional PCI no ACS would help. */
-        bool acs_missing = gpu->acs_missing && !gpu->conventional_at;
+        /* Below a bridge to conventional PCI no ACS would help, nor on one card. */
+        bool acs_missing = gpu->acs_missing && !gpu->conventional_at && !first->same_slot;
         if (r >= 0 && acs_missing)
                 r = text_append(&ret->sentence, "; the bridge %s above it lacks ACS",
                                 gpu->acs_missing_at ? gpu->acs_missing_at : "");
@@ -95,12 +104,16 @@ int find_group_shared(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) 
                 return r;
 
         char address[PCI_ADDRESS_TEXT_SIZE];
-        pci_address_to_text(first, address);
-        r = text_printf(&ret->remedy,
-                        "plug %s into a slot with a root port of its own%s, or park a device that nobody needs: "
-                        "driverctl set-override %s pci-stub",
-                        gpu->kind == PCI_KIND_INTEGRATED ? "the other device" : "one of the two",
-                        acs_missing ? ", or switch on ACS in the firmware setup" : "", address);
+        pci_address_to_text(first->address, address);
+        if (first->same_slot)
+                r = text_printf(&ret->remedy, "use another card, or park what nobody needs: driverctl set-override %s "
+                                              "pci-stub", address);
+        else
+                r = text_printf(&ret->remedy,
+                                "plug %s into a slot with a root port of its own%s, or park a device that nobody "
+                                "needs: driverctl set-override %s pci-stub",
+                                gpu->kind == PCI_KIND_INTEGRATED ? "the other device" : "one of the two",
+                                acs_missing ? ", or switch on ACS in the firmware setup" : "", address);
         return r < 0 ? r : 1;
 }
 

@@ -19,9 +19,11 @@
 #define NVIDIA_MAJOR 195U
 
 typedef struct DeviceNode {
-        char path[64];
-        dev_t number;                   /* 0: not known, the path decides */
+        dev_t number;
         bool is_vfio;
+        /* Where sysfs does not tell the number: the file that is there, and none that is only called so elsewhere. */
+        dev_t file_system;
+        ino_t inode;
 } DeviceNode;
 
 static DeviceNode nodes[NODES_MAX];
@@ -46,13 +48,16 @@ static dev_t read_number(int folder, const char *path) {
 static void add_node(const char *prefix, const char *name, dev_t number, bool is_vfio) {
         if (n_nodes >= NODES_MAX)
                 return;
-        DeviceNode *node = &nodes[n_nodes];
-        int n = snprintf(node->path, sizeof(node->path), "%s/dev/%s%s", files_root, prefix, name);
-        if (n < 0 || (size_t) n >= sizeof(node->path))
-                return;
-        node->number = number;
-        node->is_vfio = is_vfio;
-        n_nodes++;
+        DeviceNode node = { .number = number, .is_vfio = is_vfio };
+        if (number == 0) {
+                struct stat st;
+                _cleanup_close_ int fd = open_path(O_PATH, "/dev/%s%s", prefix, name);
+                if (fd < 0 || fstat(fd, &st) < 0)
+                        return;
+                node.file_system = st.st_dev;
+                node.inode = st.st_ino;
+        }
+        nodes[n_nodes++] = node;
 }
 
 static void add_from_folder(int folder, const char *name, const void *prefix) {
@@ -116,8 +121,14 @@ typedef struct Holding {
         bool host, vfio;
 } Holding;
 
-/* Looks at where the link points and, below /dev, at the device number: neither opens anything, nor waits for a file
- * system that does not answer. */
+static bool is_node(const DeviceNode *node, const struct statx *st) {
+        if (node->number != 0)
+                return S_ISCHR(st->stx_mode) && makedev(st->stx_rdev_major, st->stx_rdev_minor) == node->number;
+        return st->stx_ino == node->inode && makedev(st->stx_dev_major, st->stx_dev_minor) == node->file_system;
+}
+
+/* What a file is called says nothing: anybody can have a /dev of his own, and a chroot has its below another folder.
+ * Neither opens anything, nor asks a file system that may not answer. */
 static void look_at_file(int folder, const char *name, const void *userdata) {
         Holding *holding = *(Holding *const *) userdata;
         char target[PATH_MAX];
@@ -126,16 +137,16 @@ static void look_at_file(int folder, const char *name, const void *userdata) {
                 return;
         target[n] = '\0';
 
-        struct stat st = {};
-        bool is_device = strncmp(target, "/dev/", strlen("/dev/")) == 0 && fstatat(folder, name, &st, 0) == 0 &&
-                         S_ISCHR(st.st_mode);
+        struct statx st;
+        if (!strstr(target, "/dev/") ||
+            statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO, &st) < 0)
+                return;
         for (size_t i = 0; i < n_nodes; i++)
-                if (text_equal(target, nodes[i].path) ||
-                    (is_device && nodes[i].number && st.st_rdev == nodes[i].number))
+                if (is_node(&nodes[i], &st))
                         *(nodes[i].is_vfio ? &holding->vfio : &holding->host) = true;
 }
 
-static void tell(int proc, const char *pid, bool through_vfio) {
+static void tell(int proc, const char *pid, Holding holding) {
         char path[NAME_MAX + sizeof("/comm")], comm[32] = "";
         (void) snprintf(path, sizeof(path), "%s/comm", pid);
         _cleanup_close_ int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
@@ -145,7 +156,7 @@ static void tell(int proc, const char *pid, bool through_vfio) {
         for (char *c = comm; *c; c++)
                 if (!isprint((unsigned char) *c))
                         *c = '?';
-        search.found(&(Holder) { .pid = pid, .name = comm, .through_vfio = through_vfio });
+        search.found(&(Holder) { .pid = pid, .name = comm, .host = holding.host, .vfio = holding.vfio });
         search.n++;
 }
 
@@ -162,7 +173,7 @@ static void look_at_process(int proc, const char *pid, const void *userdata) {
                 return;
         each_name(files, look_at_file, &pointer);
         if (holding.host || holding.vfio)
-                tell(proc, pid, !holding.host);
+                tell(proc, pid, holding);
 }
 
 bool holders_find(HolderFound found, unsigned most) {

@@ -12,7 +12,7 @@ void holders_add_device(const char *address);
 typedef struct Holder {
         const char *pid;
         const char *name;               /* as the kernel has it, 15 bytes; printable */
-        bool through_vfio;              /* and by none of the other files */
+        bool host, vfio;                /* by a file of a host's driver; by a VFIO file: one of them, or both */
 } Holder;
 
 /* Calls @found for each process, at most @most times. False: the processes cannot be seen. */

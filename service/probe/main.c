@@ -89,7 +89,7 @@ static void say_bridges(const char *address) {
 }
 
 static void say_holder(const Holder *holder) {
-        say("holder %s %s %s\n", holder->pid, holder->through_vfio ? "vfio" : "host", holder->name);
+        say("holder %s %s %s\n", holder->pid, holder->host ? "host" : "vfio", holder->name);
 }
 
 static bool read_question(char ret[static PCI_ADDRESS_TEXT_SIZE]) {

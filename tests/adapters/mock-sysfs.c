@@ -410,3 +410,30 @@ void mock_uevent(const MockSysfs *mock, const char *action, const MockDevice *de
         mock_uevent_bytes("pci", action, path, (const char *) body->data, body->len);
         (void) g_byte_array_free(body, TRUE);
 }
+
+static void link_usb(MockSysfs *mock, const MockDevice *controller, const char *name, const char *below) {
+        g_autofree char *link = g_strdup_printf("sys/bus/usb/devices/%s", name);
+        g_autofree char *target = g_strdup_printf("../../../devices/%s/%s/%s%s",
+                                                  controller->below ? controller->below : "pci0000:00",
+                                                  controller->address, below, name);
+        mock_link(mock, link, target);
+}
+
+static void set_usb_id(MockSysfs *mock, const MockDevice *controller, const char *name, const char *id,
+                       const char *value) {
+        g_autofree char *attribute = g_strdup_printf("usb1/%s/%s", name, id);
+        mock_attribute_set(mock, controller->address, attribute, value);
+}
+
+void mock_usb_device(MockSysfs *mock, const MockDevice *controller, const char *name, const char *vendor,
+                     const char *product) {
+        if (!name) {
+                set_usb_id(mock, controller, "1-0:1.0", "bInterfaceClass", "09");
+                link_usb(mock, controller, "usb1", "");
+                link_usb(mock, controller, "1-0:1.0", "usb1/");
+                return;
+        }
+        set_usb_id(mock, controller, name, "idVendor", vendor);
+        set_usb_id(mock, controller, name, "idProduct", product);
+        link_usb(mock, controller, name, "usb1/");
+}

@@ -44,6 +44,11 @@ void mock_attribute_remove(MockSysfs *mock, const char *address, const char *nam
 void mock_attribute_hang(MockSysfs *mock, const char *address, const char *name);
 void mock_attribute_release(MockSysfs *mock, const char *address, const char *name, const char *value);
 
+/* What is plugged in at a USB controller that stands @below, behind its hubs: "1-2", "1-2.4", with its ids; and the root
+ * hub with its interface, which is all where @name is NULL. */
+void mock_usb_device(MockSysfs *mock, const MockDevice *controller, const char *name, const char *vendor,
+                     const char *product);
+
 /* Any file or link below the root. */
 void mock_file(MockSysfs *mock, const char *path, const char *value);
 void mock_link(MockSysfs *mock, const char *path, const char *target);

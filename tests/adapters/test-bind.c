@@ -190,11 +190,9 @@ static void test_who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touch
                 { "python3", "python3 (pid " },
         };
         MockSysfs *mock = host_of_many();
-        mock_attribute_set(mock, "0000:41:00.0", "drm/card0/dev", "226:0");
-        mock_file(mock, "dev/dri/card0", "");
-        g_autofree char *path = g_build_filename(mock_sysfs_root(mock), "dev/dri/card0", NULL);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        g_assert_cmpint(fd, >=, 0);
+        g_autofree char *number = NULL;
+        int fd = hold_terminal(&number);
+        mock_attribute_set(mock, "0000:41:00.0", "drm/card0/dev", number);
         for (size_t i = 0; i < ELEMENTS(rows); i++) {
                 g_assert_cmpint(prctl(PR_SET_NAME, rows[i].name), ==, 0);
                 assert_answer(mock, TAKE_H100, BIND_HELD, rows[i].said);
@@ -206,14 +204,37 @@ static void test_who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touch
 
 static void test_a_companion_that_is_held_keeps_its_gpu_too(void) {
         MockSysfs *mock = host_of_many();
-        mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", "116:9");
-        mock_file(mock, "dev/snd/pcmC1D3p", "");
-        g_autofree char *path = g_build_filename(mock_sysfs_root(mock), "dev/snd/pcmC1D3p", NULL);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        g_assert_cmpint(fd, >=, 0);
+        g_autofree char *number = NULL;
+        int fd = hold_terminal(&number);
+        mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", number);
         assert_answer(mock, TAKE_H100 " 0000:41:00.1", BIND_HELD, "(pid ");
         assert_nothing_was_written(mock);
         (void) close(fd);
+        (void) mock_sysfs_free(mock);
+}
+
+static void test_usb_devices_of_the_host_keep_their_controller_and_so_the_card(void) {
+        MockDevice usb = USB_APART;
+        usb.group = 42;
+        MockSysfs *mock = host_of_many();
+        mock_group_set(mock, usb.address, usb.group);
+        mock_usb_device(mock, &usb, NULL, NULL, NULL);
+        mock_usb_device(mock, &usb, "1-2", "0951", "1666");
+        assert_answer(mock, TAKE_H100 " 0000:41:00.2", BIND_HELD,
+                      "the host uses USB device 1-2 (0951:1666) on the card of 0000:41:00.0: plug it");
+        assert_nothing_was_written(mock);
+        g_autofree char *note = contents(mock, "run/gpupool-bind/0000:41:00.2.taken");
+        g_assert_null(note);
+        /* What stays with the host may be used. */
+        assert_is_touched(mock, TAKE_H100);
+        (void) mock_sysfs_free(mock);
+}
+
+static void test_a_usb_controller_with_nothing_on_it_goes_along(void) {
+        MockSysfs *mock = host_of_many();
+        mock_group_set(mock, USB_APART.address, 42);
+        mock_usb_device(mock, &USB_APART, NULL, NULL, NULL);
+        assert_is_touched(mock, TAKE_H100 " 0000:41:00.2");
         (void) mock_sysfs_free(mock);
 }
 
@@ -235,6 +256,24 @@ static void test_what_a_vm_has_is_neither_reset_nor_given_back(void) {
         (void) mock_sysfs_free(mock);
 }
 
+static void test_who_has_files_of_both_kinds_is_a_vm_that_has_it(void) {
+        MockSysfs *mock = host_of_many();
+        mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
+        mock_file(mock, "run/gpupool-bind/0000:41:00.0.taken", "nvidia");
+        g_autofree char *vfio_number = NULL, *sound_number = NULL;
+        int fds[] = { hold_terminal(&vfio_number), hold_terminal(&sound_number) };
+        mock_attribute_set(mock, "0000:41:00.0", "vfio-dev/vfio3/dev", vfio_number);
+        mock_attribute_set(mock, "0000:41:00.1", "sound/card1/pcmC1D3p/dev", sound_number);
+        assert_answer(mock, "inspect 0000:41:00.0 0000:41:00.1", BIND_HELD, "(pid ");
+        assert_answer(mock, "give 0000:41:00.0 0000:41:00.1", BIND_HELD, "(pid ");
+        g_autofree char *reset = contents(mock, "sys/bus/pci/devices/0000:41:00.0/reset");
+        g_assert_cmpstr(reset, ==, "");
+        assert_nothing_was_written(mock);
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+        (void) mock_sysfs_free(mock);
+}
+
 static void test_what_was_not_taken_is_not_given_back(void) {
         MockSysfs *mock = host_of_many();
         mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
@@ -243,6 +282,36 @@ static void test_what_was_not_taken_is_not_given_back(void) {
         assert_answer(mock, "give 0000:41:00.0", BIND_DONE, NULL);
         assert_nothing_was_written(mock);
         (void) mock_sysfs_free(mock);
+}
+
+/* A card was pulled as it was, another one is in its slot, and an administrator has that on vfio-pci. */
+static void test_what_came_in_place_of_a_card_that_was_taken_is_not_given_back(void) {
+        static const struct {
+                const char *note;
+                bool given;
+        } rows[] = {
+                { "nvidia", true },             /* an older gpupool-bind's */
+                { "", true },
+                { "nvidia " H100, true },
+                { " " H100, true },
+                { "nvidia " H100_IDS ",48b02dffff1a7e01," H100_SLOT, true },    /* its serial cannot be read now */
+                { "nvidia 10de:2330:10de:1626,," H100_SLOT, false },
+                { "nvidia " H100_IDS ",,pci0000:40/03.0/00.0", false },
+        };
+        for (size_t i = 0; i < ELEMENTS(rows); i++) {
+                MockSysfs *mock = host_of_many();
+                mock_driver_set(mock, "0000:41:00.0", "vfio-pci");
+                mock_file(mock, "run/gpupool-bind/0000:41:00.0.taken", rows[i].note);
+                g_test_message("%s", rows[i].note);
+                assert_answer(mock, "give 0000:41:00.0", BIND_DONE, NULL);
+                g_autofree char *unbound = contents(mock, "sys/bus/pci/drivers/vfio-pci/unbind");
+                g_assert_cmpstr(unbound, ==, rows[i].given ? "0000:41:00.0" : "");
+                if (!rows[i].given)
+                        assert_nothing_was_written(mock);
+                g_autofree char *note = contents(mock, "run/gpupool-bind/0000:41:00.0.taken");
+                g_assert_null(note);
+                (void) mock_sysfs_free(mock);
+        }
 }
 
 static void test_one_at_a_time_is_at_work_on_a_card(void) {
@@ -519,8 +588,12 @@ int main(int argc, char **argv) {
         TEST(what_the_host_lives_on_cannot_be_taken_away);
         TEST(who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touched);
         TEST(a_companion_that_is_held_keeps_its_gpu_too);
+        TEST(usb_devices_of_the_host_keep_their_controller_and_so_the_card);
+        TEST(a_usb_controller_with_nothing_on_it_goes_along);
         TEST(what_a_vm_has_is_neither_reset_nor_given_back);
+        TEST(who_has_files_of_both_kinds_is_a_vm_that_has_it);
         TEST(what_was_not_taken_is_not_given_back);
+        TEST(what_came_in_place_of_a_card_that_was_taken_is_not_given_back);
         TEST(one_at_a_time_is_at_work_on_a_card);
         TEST(another_card_than_the_one_that_is_meant_is_not_touched);
         TEST(a_card_whose_serial_cannot_be_read_is_taken_for_the_one_that_is_meant);

@@ -277,6 +277,8 @@ static void test_card(const void *data) {
         for (size_t i = 0; i < DEVICES_MAX && card->devices[i].device.address; i++) {
                 mock_device_add(w.mock, &card->devices[i].device);
                 set_config(&w, &card->devices[i]);
+                if (card->devices[i].device.class >> 8 == 0x0c03)
+                        mock_usb_device(w.mock, &card->devices[i].device, NULL, NULL, NULL);
         }
         if (card->link_from)
                 mock_link(w.mock, card->link_from, card->link_to);

@@ -17,16 +17,12 @@ static int hold(World *w, const char *path) {
         return fd;
 }
 
-static void add_display_node(World *w) {
-        mock_attribute_set(w->mock, "0000:41:00.0", "drm/card0/dev", "226:0");
-        mock_attribute_set(w->mock, "0000:41:00.0", "drm/card0-DP-1/status", "connected");
-        mock_file(w->mock, "dev/dri/card0", "");
-}
-
 static void test_the_probe_names_who_holds_the_gpu(void) {
         World w = world_of(&MOCK_H100, 1);
-        add_display_node(&w);
-        int held = hold(&w, "dev/dri/card0");
+        g_autofree char *number = NULL;
+        int held = hold_terminal(&number);
+        mock_attribute_set(w.mock, "0000:41:00.0", "drm/card0/dev", number);
+        mock_attribute_set(w.mock, "0000:41:00.0", "drm/card0-DP-1/status", "connected");
         start_probe(&w);
         start_watch(&w);
         WAIT_UNTIL(&w, w.n_gpus == 1);
@@ -56,6 +52,24 @@ static void test_a_holder_through_vfio_is_told_apart(void) {
         g_assert_cmpuint(w.gpus[0].n_holders, ==, 1);
         g_assert_true(w.gpus[0].holders[0].through_vfio);
         (void) close(held);
+        world_clear(&w);
+}
+
+/* Anybody can have a file of that name in a /dev of his own. */
+static void test_a_file_that_is_called_as_the_device_is_none(void) {
+        World w = world_of(&MOCK_H100, 1);
+        mock_attribute_set(w.mock, "0000:41:00.0", "drm/card0/dev", "226:0");
+        mock_file(w.mock, "sys/class/vfio/42/dev", "511:42");
+        mock_file(w.mock, "dev/dri/card0", "");
+        mock_file(w.mock, "dev/vfio/42", "");
+        int held[] = { hold(&w, "dev/dri/card0"), hold(&w, "dev/vfio/42") };
+        start_probe(&w);
+        start_watch(&w);
+        WAIT_UNTIL(&w, w.n_gpus == 1);
+        g_assert_true(w.gpus[0].holders_known);
+        g_assert_cmpuint(w.gpus[0].n_holders, ==, 0);
+        for (size_t i = 0; i < ELEMENTS(held); i++)
+                (void) close(held[i]);
         world_clear(&w);
 }
 
@@ -182,6 +196,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/udev-probe/" #name, test_##name)
         TEST(the_probe_names_who_holds_the_gpu);
         TEST(a_holder_through_vfio_is_told_apart);
+        TEST(a_file_that_is_called_as_the_device_is_none);
         TEST(the_probe_tells_the_serial_number);
         TEST(the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_above_also_when_it_falls_silent);
         TEST(a_silent_probe_leaves_holders_unknown_and_is_left_alone);

@@ -220,6 +220,34 @@ static void test_mediated_devices_are_seen_on_their_parent_only(void) {
         g_assert_true(one.facts.mdev_in_use);
 }
 
+static void test_usb_devices_are_seen_on_controllers_that_go_along_only(void) {
+        static const MockDevice far = {
+                .address = "0000:00:14.0", .vendor = 0x8086, .device = 0x7ae0, .class = 0x0c0330, .driver = "xhci_hcd",
+                .group = 9,
+        };
+        _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_sysfs_new();
+        for (size_t i = 0; i < ELEMENTS(MOCK_GEFORCE); i++)
+                mock_device_add(mock, &MOCK_GEFORCE[i]);
+        mock_device_add(mock, &far);
+        mock_usb_device(mock, &MOCK_GEFORCE[2], NULL, NULL, NULL);
+        mock_usb_device(mock, &far, "2-1", "046d", "c31c");
+        _cleanup_(device_reading_clear) DeviceReading none = read_device(mock, "0000:01:00.0");
+        g_assert_cmpuint(none.facts.usb_devices.n, ==, 0);
+
+        mock_usb_device(mock, &MOCK_GEFORCE[2], "1-2", "05e3", "0610");
+        mock_usb_device(mock, &MOCK_GEFORCE[2], "1-2.4", "0951", "166\x1b");
+        _cleanup_(device_reading_clear) DeviceReading some = read_device(mock, "0000:01:00.0");
+        g_assert_cmpuint(some.facts.usb_devices.n, ==, 2);
+        g_assert_cmpstr(some.facts.usb_devices.items[0], ==, "1-2 (05e3:0610)");
+        g_assert_cmpstr(some.facts.usb_devices.items[1], ==, "1-2.4 (0951:166)");
+        g_assert_null(some.facts.unreadable);
+
+        /* It stays with the host, and what is on it too. */
+        mock_group_set(mock, "0000:01:00.2", 14);
+        _cleanup_(device_reading_clear) DeviceReading apart = read_device(mock, "0000:01:00.0");
+        g_assert_cmpuint(apart.facts.usb_devices.n, ==, 0);
+}
+
 static void test_mig_is_seen_by_its_instances(void) {
         _cleanup_(mock_sysfs_freep) MockSysfs *mock = mock_with_h100();
         mock_file(mock, "proc/driver/nvidia/gpus/0000:41:00.0/information",
@@ -831,6 +859,7 @@ int main(int argc, char **argv) {
         TEST(only_direct_reserved_regions_count);
         TEST(virtual_functions_are_counted_and_are_no_companions);
         TEST(mediated_devices_are_seen_on_their_parent_only);
+        TEST(usb_devices_are_seen_on_controllers_that_go_along_only);
         TEST(mig_is_seen_by_its_instances);
         TEST(memory_and_vbios_are_what_the_driver_tells);
         TEST(config_space_of_all_ones_is_told);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "udev-world.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -183,6 +187,19 @@ bool skip_without_uevents(void) {
         if (!uevents_possible)
                 g_test_skip("no namespaces of our own here, so no uevents");
         return !uevents_possible;
+}
+
+int hold_terminal(char **ret_number) {
+        struct stat st;
+        int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        g_assert_cmpint(master, >=, 0);
+        g_assert_cmpint(unlockpt(master), ==, 0);
+        int fd = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+        g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(fstat(fd, &st), ==, 0);
+        *ret_number = g_strdup_printf("%u:%u", major(st.st_rdev), minor(st.st_rdev));
+        (void) close(master);
+        return fd;
 }
 
 bool is_unreadable(const World *w, const char *address, const char *what) {

@@ -42,6 +42,9 @@ const char *world_probe_program(void);
 /* Also says so to the test's protocol. */
 bool skip_without_uevents(void);
 
+/* Opens a character device that nobody else has open; *ret_number as sysfs writes it, and to be freed. */
+int hold_terminal(char **ret_number);
+
 World world_of(const MockDevice *devices, size_t n);
 void world_clear(World *w);
 /* The real probe behind a socket; before the watch. */

@@ -110,6 +110,7 @@ static void draw_texts(GRand *random, GpuFacts *gpu) {
         draw_list(random, 4, &gpu->reserved_regions);
         draw_list(random, 6, &gpu->reset_methods);
         draw_list(random, 4, &gpu->siblings);
+        draw_list(random, 4, &gpu->usb_devices);
 }
 
 static GpuFacts draw_gpu(GRand *random, PciAddress address) {
@@ -341,6 +342,7 @@ static void fill_gpu(GpuFacts *gpu) {
                 g_assert_cmpint(text_list_add(&gpu->reserved_regions, word), ==, 0);
                 g_assert_cmpint(text_list_add(&gpu->reset_methods, word), ==, 0);
                 g_assert_cmpint(text_list_add(&gpu->siblings, word), ==, 0);
+                g_assert_cmpint(text_list_add(&gpu->usb_devices, word), ==, 0);
                 PciFunction function = { .address = { .domain = UINT32_MAX - i, .bus = 255 }, .class = 0xffffff,
                                          .vendor = 0xffff, .device = 0xffff, .same_slot = true };
                 GpuHolder holder = { .pid = UINT32_MAX - i, .through_vfio = true };
@@ -373,6 +375,7 @@ static void test_the_largest_gpu_is_cut_and_told(void) {
         g_assert_cmpuint(gpu->reserved_regions.n, ==, FACTS_REGIONS_MAX);
         g_assert_cmpuint(gpu->reset_methods.n, ==, FACTS_RESETS_MAX);
         g_assert_cmpuint(gpu->siblings.n, ==, FACTS_SIBLINGS_MAX);
+        g_assert_cmpuint(gpu->usb_devices.n, ==, FACTS_BRIEF_USB_MAX);
         g_assert_cmpuint(gpu->n_functions, ==, FACTS_FUNCTIONS_MAX);
         g_assert_null(gpu->functions[0].description);
         g_assert_cmpuint(gpu->n_holders, ==, FACTS_BRIEF_HOLDERS_MAX);

@@ -58,6 +58,7 @@ static GpuFacts full_gpu(void) {
         g_assert_cmpint(text_list_add(&gpu.reserved_regions, "0x1 0x2 direct"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.reset_methods, "flr"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.siblings, "0000:42:00.0"), ==, 0);
+        g_assert_cmpint(text_list_add(&gpu.usb_devices, "1-2 (0951:1666)"), ==, 0);
         add_function(&gpu, "0000:41:00.1", 0x040300, "snd_hda_intel");
         add_holder(&gpu, 812, "nvidia-persiste");
         return gpu;
@@ -117,6 +118,7 @@ static void test_a_change_of_any_fact_is_seen(void) {
                 case 33: copy.iommu_address_bits = 39; break;
                 case 34: copy.bars[1].unassigned = true; break;
                 case 35: copy.vram_bytes++; break;
+                case 37: copy.usb_devices.items[0][0] = 'x'; break;
                 case 36: copy.vbios[0] = 'x'; break;
                 default: changed = false;
                 }
@@ -255,6 +257,10 @@ static void test_what_shares_the_group_goes_along_and_what_the_host_needs_stays(
                                                                 .other_group = true }));
         g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x060400, .same_slot = true }));
         g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x040300 }));
+        /* What a host may live on, be it in the group: a disk, a network card, memory, a management controller, Wi-Fi. */
+        static const uint32_t vital[] = { 0x010802, 0x020000, 0x050000, 0x088000, 0x0b4000, 0x0d1100 };
+        for (size_t i = 0; i < ELEMENTS(vital); i++)
+                g_assert_false(pci_function_goes_along(&(PciFunction) { .class = vital[i], .same_slot = true }));
 }
 
 static void test_every_state_of_the_hypervisor_has_its_word(void) {

@@ -383,6 +383,25 @@ static void test_a_network_card_in_the_group_is_named_with_its_driver(void) {
                        "driverctl set-override 0000:42:00.0 pci-stub");
 }
 
+/* What gpupool-bind would refuse to take, it refuses each time. */
+static void test_what_the_host_may_live_on_is_in_the_way_on_the_gpus_own_card_too(void) {
+        static const uint32_t classes[] = { 0x010802, 0x020000, 0x050000, 0x088000, 0x0b4000, 0x0d1100 };
+        NodeFacts host = good_host();
+        for (size_t i = 0; i < ELEMENTS(classes); i++) {
+                GpuFacts gpu = h100();
+                add_function(&gpu, "0000:41:00.2", classes[i], "hpilo", NULL);
+                assert_blocked(&host, gpu, BLOCKER_GROUP_SHARED, "group 42 also holds 0000:41:00.2 (a ",
+                               "driverctl set-override 0000:41:00.2 pci-stub");
+                gpu = h100();
+                add_function(&gpu, "0000:41:00.2", classes[i], "pci-stub", NULL);
+                assert_assignable(&host, gpu);
+                gpu = h100();
+                add_function(&gpu, "0000:41:00.2", classes[i], "hpilo", NULL);
+                gpu.functions[1].other_group = true;
+                assert_assignable(&host, gpu);
+        }
+}
+
 static void test_missing_acs_is_told_with_the_bridge(void) {
         NodeFacts host = good_host();
         GpuFacts gpu = h100();
@@ -433,6 +452,20 @@ static void test_the_console_is_blocked(void) {
         GpuFacts gpu = card("0000:03:00.0", 0x1a03, 0x2000, 0x030000, "ast");
         gpu.boot_vga = true;
         assert_blocked(&host, gpu, BLOCKER_BOOT_DISPLAY, "console", "firmware setup");
+}
+
+static void test_what_the_host_has_plugged_into_the_card_is_in_the_way(void) {
+        NodeFacts host = good_host();
+        GpuFacts gpu = geforce();
+        g_assert_cmpint(text_list_add(&gpu.usb_devices, "1-2 (Kingston DataTraveler)"), ==, 0);
+        assert_blocked(&host, gpu, BLOCKER_USB_IN_USE, "USB device 1-2 (Kingston DataTraveler)", "not the card's");
+        gpu = geforce();
+        for (unsigned i = 1; i < 7; i++) {
+                char name[8];
+                (void) snprintf(name, sizeof(name), "1-2.%u", i);
+                g_assert_cmpint(text_list_add(&gpu.usb_devices, name), ==, 0);
+        }
+        assert_blocked(&host, gpu, BLOCKER_USB_IN_USE, "USB device 1-2.1, 1-2.2, 1-2.3 and 3 more", "");
 }
 
 static void test_holders_are_named_and_their_service_is_the_remedy(void) {
@@ -652,6 +685,7 @@ static void test_all_blockers_are_told_in_order_and_each_once(void) {
         add_holder(&gpu, 2, NULL, true);
         g_assert_cmpint(text_list_add(&gpu.reserved_regions, "0x0 0x1 direct"), ==, 0);
         g_assert_cmpint(text_list_add(&gpu.siblings, "nonsense"), ==, 0);
+        g_assert_cmpint(text_list_add(&gpu.usb_devices, "1-2"), ==, 0);
         g_assert_cmpint(text_set(&gpu.conventional_at, "0000:41:00.0"), ==, 0);
         gpu.acs_missing = true;
         g_assert_cmpint(text_set(&gpu.stuck, "its driver does not let go of it"), ==, 0);
@@ -704,12 +738,14 @@ int main(int argc, char **argv) {
         TEST(a_gpu_without_group_is_blocked);
         TEST(memory_reserved_by_firmware_blocks);
         TEST(a_network_card_in_the_group_is_named_with_its_driver);
+        TEST(what_the_host_may_live_on_is_in_the_way_on_the_gpus_own_card_too);
         TEST(missing_acs_is_told_with_the_bridge);
         TEST(many_strangers_in_the_group_are_counted);
         TEST(another_gpu_in_the_group_is_a_stranger);
         TEST(bridges_stay_and_a_parked_device_is_no_stranger);
         TEST(a_switch_of_nvlinks_with_a_driver_is_a_stranger);
         TEST(the_console_is_blocked);
+        TEST(what_the_host_has_plugged_into_the_card_is_in_the_way);
         TEST(holders_are_named_and_their_service_is_the_remedy);
         TEST(many_holders_are_counted);
         TEST(a_vm_that_holds_it_through_vfio_is_the_registrys_business);

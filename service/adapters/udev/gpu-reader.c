@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "adapters/udev/gpu-reader.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -9,6 +10,7 @@
 
 #include "core/pci-config.h"
 #include "core/pci-path.h"
+#include "core/usb.h"
 #include "util/array.h"
 #include "util/cleanup.h"
 
@@ -17,6 +19,8 @@
 #define RESOURCE_PREFETCH 0x2000U
 #define RESOURCE_MEMORY_64 0x100000U
 #define RESOURCE_UNSET 0x20000000U
+
+#define CLASS_USB 0x0c03U
 
 /* What the functions below share while one device is read. */
 typedef struct Reading {
@@ -377,6 +381,69 @@ static int read_mediated_devices(const Reading *reading) {
         return r;
 }
 
+static void make_upper(char *text) {
+        for (; *text; text++)
+                *text = (char) toupper((unsigned char) *text);
+}
+
+/* Named by the database, or by its ids: what a device calls itself waits for the device's lock. */
+static int name_usb_device(const Reading *reading, const char *name, char **ret) {
+        char vendor[8], product[8], modalias[32];
+        if (sysfs_read_text(reading->sysfs, vendor, sizeof(vendor), "sys/bus/usb/devices/%s/idVendor", name) <= 0 ||
+            sysfs_read_text(reading->sysfs, product, sizeof(product), "sys/bus/usb/devices/%s/idProduct", name) <= 0)
+                return 0;
+        _cleanup_free_ char *maker = NULL, *model = NULL;
+        (void) snprintf(modalias, sizeof(modalias), "usb:v%sp%s", vendor, product);
+        make_upper(modalias + strlen("usb:v"));
+        modalias[strlen("usb:v") + strlen(vendor)] = 'p';
+        int r = reading->names ? name_database_find(reading->names, modalias, &maker, &model) : 0;
+        if (r < 0)
+                return r;
+        if (!maker && !model)
+                return text_printf(ret, "%s:%s", vendor, product);
+        return text_printf(ret, "%s%s%s", maker ? maker : "", maker && model ? " " : "", model ? model : "");
+}
+
+static int add_usb_device(const Reading *reading, const char *name) {
+        char text[USB_DEVICE_TEXT_SIZE];
+        _cleanup_free_ char *what = NULL;
+        int r = name_usb_device(reading, name, &what);
+        if (r < 0)
+                return r;
+        usb_device_to_text(name, what, text);
+        return text_list_add(&reading->gpu->usb_devices, text);
+}
+
+static bool usb_device_goes_along(const GpuFacts *gpu, const char *name, const char *target) {
+        for (size_t i = 0; i < gpu->n_functions; i++) {
+                char address[PCI_ADDRESS_TEXT_SIZE];
+                pci_address_to_text(gpu->functions[i].address, address);
+                if (pci_function_goes_along(&gpu->functions[i]) && usb_device_is_on(name, target, address))
+                        return true;
+        }
+        return false;
+}
+
+static int read_usb_devices(const Reading *reading) {
+        bool any = false;
+        for (size_t i = 0; i < reading->gpu->n_functions; i++)
+                any |= reading->gpu->functions[i].class >> 8 == CLASS_USB &&
+                       pci_function_goes_along(&reading->gpu->functions[i]);
+        if (!any)
+                return 0;
+
+        TextList names = {};
+        int r = unless_no_memory(sysfs_list(reading->sysfs, &names, "sys/bus/usb/devices"));
+        for (size_t i = 0; i < names.n && r >= 0; i++) {
+                char target[PATH_MAX];
+                if (sysfs_read_link(reading->sysfs, target, "sys/bus/usb/devices/%s", names.items[i]) >= 0 &&
+                    usb_device_goes_along(reading->gpu, names.items[i], target))
+                        r = add_usb_device(reading, names.items[i]);
+        }
+        text_list_clear(&names);
+        return r;
+}
+
 static bool read_nvidia_information(const Reading *reading, char ret[static SYSFS_TEXT_MAX]) {
         return sysfs_read_text(reading->sysfs, ret, SYSFS_TEXT_MAX, "proc/driver/nvidia/gpus/%s/information",
                                reading->address) >= 0;
@@ -431,6 +498,8 @@ static int read_uses(const Reading *reading) {
                 r = read_mediated_devices(reading);
         if (r >= 0)
                 r = read_mig(reading);
+        if (r >= 0)
+                r = read_usb_devices(reading);
         return r;
 }
 
