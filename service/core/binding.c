@@ -54,7 +54,30 @@ static void take_up(Binding *binding, const GpuFacts *gpu, const Registry *regis
         binding->state = is_vfio(gpu->driver) && find_pool_of(&gpu->identity, registry) ? BINDING_DIRTY : BINDING_FREE;
         binding->parked = binding->to_quarantine = false;
         binding->epoch = binding->wanted_epoch = 0;
-        binding->not_before_us = binding->failures = 0;
+        binding->not_before_us = binding->failures = binding->answered_us = 0;
+}
+
+/* Inspected, and nobody of ours has it. */
+static bool is_inspected(const Binding *binding) {
+        return binding->state == BINDING_CLEAN || (binding->state == BINDING_FREE && binding->parked);
+}
+
+/* Somebody else makes use of it: it is inspected anew. */
+static void lose_inspection(Binding *binding) {
+        if (!is_inspected(binding) || MUTANT(NO_INSPECTION))
+                return;
+        binding->state = BINDING_DIRTY;
+        binding->parked = false;
+}
+
+/* Facts that are older than the last answer may still show the VM before it, and the driver before it. */
+static void follow_use(Binding *binding, const GpuFacts *gpu) {
+        if (binding->asked || !is_inspected(binding))
+                return;
+        if (gpu->holders_us >= binding->answered_us && gpu_facts_held_through_vfio(gpu))
+                lose_inspection(binding);
+        else if (binding->parked && gpu->read_us >= binding->answered_us && !is_vfio(gpu->driver))
+                binding->parked = false;
 }
 
 static int follow_gpu(Bindings *bindings, const GpuFacts *gpu, const Registry *registry) {
@@ -80,6 +103,7 @@ static int follow_gpu(Bindings *bindings, const GpuFacts *gpu, const Registry *r
         binding->seen = true;
         if (!binding->asked && binding->state != BINDING_TAKEN)
                 binding->n_functions = gpu_facts_list_given(gpu, binding->functions);
+        follow_use(binding, gpu);
         return 0;
 }
 
@@ -392,8 +416,11 @@ int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResul
                 binding->epoch = 0;
         switch (result) {
         case BIND_DONE:
+                binding->answered_us = now_us;
                 return answer_done(binding, was_overdue);
         case BIND_HELD:
+                lose_inspection(binding);
+                return put_off(binding, sentence, now_us);
         case BIND_BUSY:
         case BIND_REFUSED:
         case BIND_OTHER_CARD:

@@ -13,7 +13,8 @@
  *                                                                                     failed: quarantine
  *
  * Nothing is given to a VM that another one, or nobody knows who, had before and that was not inspected since: what is
- * on vfio-pci and was not seen to come there is dirty, as after a restart of the service. A question that is overdue
+ * on vfio-pci and was not seen to come there is dirty, as after a restart of the service; and so is what was inspected
+ * and then is seen in somebody else's hands, as a domain that an administrator starts himself. A question that is overdue
  * makes the GPU stuck: it is put in quarantine, the claim fails, and until gpupool-bind comes back nothing more is
  * asked. */
 
@@ -42,6 +43,7 @@ typedef struct Binding {
         size_t n_functions;
         BindingState state;
         bool parked;                    /* free: on vfio-pci, inspected */
+        uint64_t answered_us;           /* when gpupool-bind had done something last: older facts do not tell what */
         bool asked;                     /* a question is under way */
         BindVerb verb;                  /* ... this one */
         bool overdue;                   /* ... for longer than it may be */

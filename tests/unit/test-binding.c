@@ -16,6 +16,7 @@ typedef struct Stage {
         Bindings bindings;
         uint64_t now_us, wake_us;
         const char *sentence;
+        bool facts_are_old;             /* nothing is read any more */
 } Stage;
 
 static Stage *stage_free(Stage *s) {
@@ -29,6 +30,9 @@ DEFINE_CLEANUP(Stage *, stage_free);
 #define STAGE _cleanup_(stage_freep) Stage *
 
 static const World *look(Stage *s) {
+        NodeFacts *host = facts_of(s->w, "a");
+        for (size_t i = 0; i < host->n_gpus && !s->facts_are_old; i++)
+                host->gpus[i].read_us = host->gpus[i].holders_us = s->now_us;
         const World *world = world_now(s->w);
         g_assert_cmpint(runner_follow(&s->runner, world, true), ==, 0);
         g_assert_cmpint(bindings_follow(&s->bindings, world, &s->runner), ==, 0);
@@ -414,6 +418,109 @@ static void test_by_the_pools_setting_it_is_parked_and_goes_back_when_that_chang
         asks(s, 0, BIND_GIVE);
 }
 
+/* ---- what somebody else makes use of meanwhile */
+
+static void is_parked(Stage *s, const char *vm, size_t gpu) {
+        pool_named(s->w, "training")->after_use = AFTER_USE_VFIO;
+        is_taken(s, vm, gpu);
+        ends(s, vm);
+        asks(s, gpu, BIND_INSPECT);
+        answers(s, gpu, BIND_INSPECT, BIND_DONE);
+        asks_nothing(s);
+        is_assigned_no_more(s, vm);
+        (void) look(s);
+        g_assert_true(binding_of(s, gpu)->parked);
+}
+
+static void holds(Stage *s, size_t gpu, bool through_vfio) {
+        GpuHolder holder = { .pid = 4711, .through_vfio = through_vfio };
+        g_assert_cmpint(gpu_facts_add_holder(gpu_of(s->w, "a", gpu), holder), ==, 0);
+}
+
+static void lets_go(Stage *s, size_t gpu) {
+        gpu_facts_clear_holders(gpu_of(s->w, "a", gpu));
+}
+
+static void test_a_parked_gpu_that_somebody_else_has_is_inspected_before_the_next_vm(void) {
+        STAGE s = stage_of("nvidia");
+        is_parked(s, "bert", 0);
+        claims(s, "llama", "0");
+        asks(s, 0, BIND_TAKE);
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_TAKE, BIND_HELD, "qemu has it", s->now_us), ==, 0);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        bindings_claim(&s->bindings, vm_named(s->w, "llama"));
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        bindings_claim(&s->bindings, vm_named(s->w, "llama"));
+        asks(s, 0, BIND_TAKE);
+}
+
+static void test_an_inspected_gpu_that_somebody_else_has_before_it_goes_back_is_inspected_anew(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        ends(s, "bert");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        answers(s, 0, BIND_GIVE, BIND_HELD);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        asks(s, 0, BIND_INSPECT);
+}
+
+static void test_a_gpu_of_the_host_that_is_held_there_is_tried_again_without_inspection(void) {
+        STAGE s = stage_of("nvidia");
+        claims(s, "bert", "0");
+        asks(s, 0, BIND_TAKE);
+        answers(s, 0, BIND_TAKE, BIND_HELD);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+        asks(s, 0, BIND_TAKE);
+}
+
+static void test_that_somebody_else_had_a_parked_gpu_between_two_vms_is_noticed(void) {
+        STAGE s = stage_of("nvidia");
+        is_parked(s, "bert", 0);
+        holds(s, 0, false);                     /* no VM */
+        asks_nothing(s);
+        lets_go(s, 0);
+        holds(s, 0, true);
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_HELD);
+        lets_go(s, 0);
+        asks_nothing(s);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks_nothing(s);
+        g_assert_true(binding_of(s, 0)->parked);
+}
+
+/* As the host read them before; else each return would begin anew. */
+static void test_facts_that_are_older_than_the_inspection_show_the_vm_before_it(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        holds(s, 0, true);
+        (void) look(s);
+        ends(s, "bert");
+        s->facts_are_old = true;
+        s->now_us += SECOND;
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_CLEAN);
+}
+
+static void test_a_parked_gpu_that_the_host_took_back_is_inspected_when_it_comes_to_vfio_pci_again(void) {
+        STAGE s = stage_of("nvidia");
+        is_parked(s, "bert", 0);
+        has_driver(s, 0, "nvidia");
+        asks_nothing(s);
+        g_assert_false(binding_of(s, 0)->parked);
+        has_driver(s, 0, "vfio-pci");
+        claims(s, "llama", "0");
+        asks(s, 0, BIND_INSPECT);
+}
+
 static void test_a_claim_of_several_fails_with_the_first_and_the_others_come_back(void) {
         STAGE s = stage_of("nvidia");
         vm_named(s->w, "bert")->count = 2;
@@ -593,6 +700,12 @@ int main(int argc, char **argv) {
         TEST(one_whose_serial_is_not_read_yet_is_of_its_pool);
         TEST(a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has);
         TEST(by_the_pools_setting_it_is_parked_and_goes_back_when_that_changes);
+        TEST(a_parked_gpu_that_somebody_else_has_is_inspected_before_the_next_vm);
+        TEST(an_inspected_gpu_that_somebody_else_has_before_it_goes_back_is_inspected_anew);
+        TEST(a_gpu_of_the_host_that_is_held_there_is_tried_again_without_inspection);
+        TEST(that_somebody_else_had_a_parked_gpu_between_two_vms_is_noticed);
+        TEST(facts_that_are_older_than_the_inspection_show_the_vm_before_it);
+        TEST(a_parked_gpu_that_the_host_took_back_is_inspected_when_it_comes_to_vfio_pci_again);
         TEST(a_claim_of_several_fails_with_the_first_and_the_others_come_back);
         TEST(a_gpu_that_is_pulled_fails_the_claim_and_its_late_answer_is_nobodys);
         TEST(another_card_in_the_slot_begins_anew);
