@@ -456,6 +456,13 @@ int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb) {
         return r < 0 ? r : put_in_quarantine(binding, QUARANTINE_STUCK, binding->stuck);
 }
 
+/* Until it is seen in the registry the pause after the failure keeps it from being asked about again. */
+void bindings_quarantine_told(Bindings *bindings, PciAddress gpu) {
+        Binding *binding = bindings_find(bindings, gpu);
+        if (binding && binding->quarantining)
+                binding->to_quarantine = binding->quarantining = false;
+}
+
 int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us) {
         Binding *binding = bindings_find(bindings, gpu);
         if (!binding || !binding->to_quarantine)

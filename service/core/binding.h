@@ -99,6 +99,9 @@ int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResul
                     uint64_t now_us);
 int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb);
 
+/* The registry was told of the quarantine. Whether it is seen there is another matter: an administrator may have
+ * released it before this node followed. */
+void bindings_quarantine_told(Bindings *bindings, PciAddress gpu);
 /* The registry takes no quarantine of it. 0 or -ENOMEM. */
 int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us);
 /* The next one that is to be put in quarantine and about which nobody is told yet; NULL: none. */

@@ -107,7 +107,9 @@ static void on_reported(SubmitOutcome outcome, const Result *result, void *userd
         if (written && result->verdict != VERDICT_DONE && result->verdict != VERDICT_EXISTS) {
                 log_error("a GPU cannot be put in quarantine: %s", result->sentence ? result->sentence : "refused");
                 complain(bindings_quarantine_refused(&binder->bindings, report->gpu, now_us(binder)));
-        } else if (!written && binding) {
+        } else if (written) {
+                bindings_quarantine_told(&binder->bindings, report->gpu);
+        } else if (binding) {
                 binding->quarantining = false;
                 binder->report_not_before_us = now_us(binder) + QUARANTINE_RETRY_US;
         }

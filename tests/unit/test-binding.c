@@ -248,6 +248,29 @@ static void test_a_gpu_that_fails_its_inspection_is_quarantined_and_the_next_vm_
         }
 }
 
+/* As on a node that lags behind: it follows both at once. */
+static void test_a_gpu_that_is_released_before_its_quarantine_was_seen_here_is_inspected_again(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        ends(s, "bert");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_BAD_LINK);
+        is_assigned_no_more(s, "bert");
+        Binding *binding = bindings_next_quarantine(&s->bindings);
+        g_assert_nonnull(binding);
+        binding->quarantining = true;
+        bindings_quarantine_told(&s->bindings, at(s, 0));
+        asks_nothing(s);
+        g_assert_cmpuint(s->wake_us, ==, s->now_us + BINDING_PAUSE_FIRST_US);
+        s->now_us = s->wake_us;
+        claims(s, "llama", "0");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_TAKE);
+        answers(s, 0, BIND_TAKE, BIND_DONE);
+        g_assert_cmpint(claim_state(s, "llama"), ==, BINDING_CLAIM_DONE);
+}
+
 static void test_by_hand_in_quarantine_it_goes_back_to_the_host_all_the_same(void) {
         STAGE s = stage_of("nvidia");
         is_taken(s, "bert", 0);
@@ -691,6 +714,7 @@ int main(int argc, char **argv) {
         TEST(the_next_vm_waits_for_the_inspection_and_the_host_is_left_out);
         TEST(a_vm_that_starts_anew_on_the_same_gpu_waits_for_the_inspection_too);
         TEST(a_gpu_that_fails_its_inspection_is_quarantined_and_the_next_vm_goes_elsewhere);
+        TEST(a_gpu_that_is_released_before_its_quarantine_was_seen_here_is_inspected_again);
         TEST(by_hand_in_quarantine_it_goes_back_to_the_host_all_the_same);
         TEST(a_gpu_that_hangs_is_stuck_and_quarantined_and_others_go_on);
         TEST(an_inspection_that_comes_back_late_counts_for_nothing);
