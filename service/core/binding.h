@@ -14,7 +14,8 @@
  *
  * Nothing is given to a VM that another one, or nobody knows who, had before and that was not inspected since: what is
  * on vfio-pci and was not seen to come there is dirty, as after a restart of the service; and so is what was inspected
- * and then is seen in somebody else's hands, as a domain that an administrator starts himself. A question that is overdue
+ * and then is seen in somebody else's hands, as a domain that an administrator starts himself; and what a take that did
+ * not come about, or that nobody waits for any more, may have left half-way. A question that is overdue
  * makes the GPU stuck: it is put in quarantine, the claim fails, and until gpupool-bind comes back nothing more is
  * asked. */
 
@@ -43,6 +44,8 @@ typedef struct Binding {
         size_t n_functions;
         BindingState state;
         bool parked;                    /* free: on vfio-pci, inspected */
+        bool given;                     /* back to the host, and not seen away from vfio-pci since: there by another */
+        bool take_failed;               /* and none has come about since */
         uint64_t answered_us;           /* when gpupool-bind had done something last: older facts do not tell what */
         bool asked;                     /* a question is under way */
         BindVerb verb;                  /* ... this one */

@@ -331,6 +331,7 @@ static void test_a_gpu_that_is_held_fails_the_claim_soon_and_is_tried_again_late
         for (size_t i = 0; i < ELEMENTS(results); i++) {
                 STAGE s = stage_of("nvidia");
                 uint64_t pause_us = BINDING_PAUSE_FIRST_US;
+                bool is_half_way = results[i] == BIND_FAILED || results[i] == BIND_UNAVAILABLE;
                 claims(s, "bert", "0");
                 for (unsigned round = 0; round < 9; round++) {
                         asks(s, 0, BIND_TAKE);
@@ -345,6 +346,10 @@ static void test_a_gpu_that_is_held_fails_the_claim_soon_and_is_tried_again_late
                         asks_nothing(s);
                         g_assert_cmpuint(s->wake_us, ==, s->now_us - BINDING_TELL_US + pause_us);
                         s->now_us = s->wake_us;
+                        if (is_half_way) {
+                                asks(s, 0, BIND_INSPECT);
+                                answers(s, 0, BIND_INSPECT, BIND_DONE);
+                        }
                         pause_us = pause_us * 2 < BINDING_PAUSE_MOST_US ? pause_us * 2 : BINDING_PAUSE_MOST_US;
                 }
                 g_assert_null(bindings_next_quarantine(&s->bindings));
@@ -412,10 +417,8 @@ static void test_a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has(void) {
         pool_remove(pool_named(s->w, "training"), &gpu_of(s->w, "a", 3)->identity);
         has_driver(s, 3, "vfio-pci");
         asks_nothing(s);
-        /* Once it is wanted, nobody knows who had it. */
+        /* Once it is a pool's, nobody knows who had it. */
         g_assert_cmpint(pool_add(pool_named(s->w, "training"), &gpu_of(s->w, "a", 3)->identity), ==, 0);
-        asks_nothing(s);
-        claims(s, "bert", "3");
         asks(s, 3, BIND_INSPECT);
 }
 
@@ -439,6 +442,87 @@ static void test_by_the_pools_setting_it_is_parked_and_goes_back_when_that_chang
         asks_nothing(s);
         pool_named(s->w, "training")->after_use = AFTER_USE_HOST;
         asks(s, 0, BIND_GIVE);
+}
+
+/* ---- takes that are broken off */
+
+static void test_what_an_earlier_service_was_taking_goes_back(void) {
+        STAGE s = stage_of("nvidia");
+        bindings_clear(&s->bindings);
+        asks_nothing(s);                        /* gpupool-bind is still at work */
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        answers(s, 0, BIND_GIVE, BIND_DONE);
+        s->now_us += SECOND;
+        asks_nothing(s);
+        g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_FREE);
+}
+
+static void test_what_an_administrator_keeps_on_vfio_pci_is_given_back_once(void) {
+        STAGE s = stage_of("nvidia");
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_GIVE, BIND_DONE, NULL, s->now_us), ==, 0);
+        s->now_us += SECOND;
+        asks_nothing(s);
+        has_driver(s, 0, "nvidia");
+        asks_nothing(s);
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+}
+
+static void test_facts_that_are_older_than_the_return_do_not_begin_it_anew(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        ends(s, "bert");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        s->facts_are_old = true;
+        s->now_us += SECOND;
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_GIVE, BIND_DONE, NULL, s->now_us), ==, 0);
+        asks_nothing(s);
+        g_assert_true(binding_of(s, 0)->given);
+}
+
+static void test_a_gpu_that_a_take_left_without_a_driver_goes_back(void) {
+        static const BindResult results[] = { BIND_FAILED, BIND_UNAVAILABLE };
+        for (size_t i = 0; i < ELEMENTS(results); i++) {
+                STAGE s = stage_of("nvidia");
+                claims(s, "bert", "0");
+                asks(s, 0, BIND_TAKE);
+                answers(s, 0, BIND_TAKE, results[i]);
+                has_driver(s, 0, NULL);
+                ends(s, "bert");
+                is_assigned_no_more(s, "bert");
+                asks_nothing(s);
+                s->now_us += BINDING_PAUSE_FIRST_US;
+                asks(s, 0, BIND_INSPECT);
+                answers(s, 0, BIND_INSPECT, BIND_DONE);
+                asks(s, 0, BIND_GIVE);
+                answers(s, 0, BIND_GIVE, BIND_DONE);
+                s->now_us += SECOND;
+                asks_nothing(s);
+        }
+}
+
+static void test_a_gpu_without_a_driver_when_the_service_starts_is_given_back(void) {
+        STAGE s = stage_of("nvidia");
+        bindings_clear(&s->bindings);
+        for (size_t i = 0; i < 4; i++)
+                has_driver(s, i, NULL);
+        gpu_of(s->w, "a", 1)->boot_vga = true;
+        g_assert_cmpint(text_set(&gpu_of(s->w, "a", 2)->unreadable, "config"), ==, 0);
+        pool_remove(pool_named(s->w, "training"), &gpu_of(s->w, "a", 3)->identity);
+        asks(s, 0, BIND_GIVE);
+        asks_nothing(s);
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_GIVE, BIND_DONE, NULL, s->now_us), ==, 0);
+        s->now_us += SECOND;
+        asks_nothing(s);
 }
 
 /* ---- what somebody else makes use of meanwhile */
@@ -724,6 +808,11 @@ int main(int argc, char **argv) {
         TEST(one_whose_serial_is_not_read_yet_is_of_its_pool);
         TEST(a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has);
         TEST(by_the_pools_setting_it_is_parked_and_goes_back_when_that_changes);
+        TEST(what_an_earlier_service_was_taking_goes_back);
+        TEST(what_an_administrator_keeps_on_vfio_pci_is_given_back_once);
+        TEST(facts_that_are_older_than_the_return_do_not_begin_it_anew);
+        TEST(a_gpu_that_a_take_left_without_a_driver_goes_back);
+        TEST(a_gpu_without_a_driver_when_the_service_starts_is_given_back);
         TEST(a_parked_gpu_that_somebody_else_has_is_inspected_before_the_next_vm);
         TEST(an_inspected_gpu_that_somebody_else_has_before_it_goes_back_is_inspected_anew);
         TEST(a_gpu_of_the_host_that_is_held_there_is_tried_again_without_inspection);
