@@ -420,6 +420,36 @@ static void test_a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not(vo
         has_gpu(s, NULL, CONFIG_UNKNOWN);
 }
 
+/* A reading may be long in coming, as behind a probe that is slow: the first may have met a reset. */
+static void test_a_gpu_is_lost_by_two_readings_and_not_by_one_that_grew_old(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        has_gpu(s, "vfio-pci", CONFIG_ALL_ONES);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        s->facts_are_old = true;
+        s->gpus[0].read_us = s->now_us + RUNNER_GPU_ODD_US - 1;
+        passes(s, 10 * RUNNER_GPU_ODD_US);
+        ASSERT_RESTS(s);
+        s->gpus[0].read_us++;
+        assert_ends_for_want_of_its_gpu(s, "all ones");
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
+static void test_a_gpu_that_reads_all_ones_and_then_hangs_is_lost(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        has_gpu(s, "vfio-pci", CONFIG_ALL_ONES);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        s->facts_are_old = true;
+        s->gpus[0].unreadable = (char *) "config";
+        passes(s, RUNNER_GPU_ODD_US);
+        assert_ends_for_want_of_its_gpu(s, "all ones");
+        s->gpus[0].unreadable = NULL;
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
 static void test_a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed(void) {
         STAGE s = stage_of_a_running_vm();
         ASSERT_RESTS(s);
@@ -440,6 +470,8 @@ int main(int argc, char **argv) {
         TEST(a_function_that_was_never_on_vfio_pci_is_not_missed);
         TEST(a_gpu_that_was_pulled_before_the_service_came_ends_its_vm);
         TEST(a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not);
+        TEST(a_gpu_is_lost_by_two_readings_and_not_by_one_that_grew_old);
+        TEST(a_gpu_that_reads_all_ones_and_then_hangs_is_lost);
         TEST(a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed);
         TEST(nothing_starts_before_libvirt_has_listed);
         TEST(nothing_starts_before_the_guard_has_listed);
