@@ -553,6 +553,7 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                 if (answer == RUN_ANSWER_FAILED) {      /* the guard says that it lives */
                         run->process = RUN_PROCESS_ALIVE;
                         run->dead_us = 0;
+                        run->vacated = false;
                 }
                 return 0;
         case RUN_REPORT_ENDED:
@@ -676,6 +677,7 @@ int runner_guard_holds(Runner *runner, const VmId *vm, uint64_t epoch, bool aliv
         }
         run->process = RUN_PROCESS_ALIVE;
         run->has_pidfd = true;
+        run->vacated = false;
         return 0;
 }
 

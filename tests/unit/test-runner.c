@@ -326,6 +326,23 @@ static void test_gpus_are_let_go_of_with_the_proven_death_and_not_before(void) {
         g_assert_false(run_of(s)->end_reported);
 }
 
+static void test_gpus_are_not_let_go_of_while_the_guard_says_that_it_lives(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_STOP, 0);
+        ASSERT_DOES(s, RUN_DESTROY);
+        process_dies(s);
+        ASSERT_TAKES(s, RUN_RELEASE);
+        g_assert_true(run_of(s)->vacated);
+        answers(s, RUN_ANSWER_FAILED);
+        g_assert_false(run_of(s)->vacated);
+        process_dies(s);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_TAKES(s, RUN_RELEASE);
+        g_assert_true(run_of(s)->vacated);
+        guard_holds(s, 1, true);
+        g_assert_false(run_of(s)->vacated);
+}
+
 /* ---- GPUs that are lost under their VM */
 
 static void has_gpu(Stage *s, const char *driver, ConfigSpace config) {
@@ -465,6 +482,7 @@ int main(int argc, char **argv) {
         TEST(a_vm_whose_gpu_cannot_be_bound_ends_without_a_start_and_says_so);
         TEST(a_stop_does_not_wait_for_a_gpu_that_hangs);
         TEST(gpus_are_let_go_of_with_the_proven_death_and_not_before);
+        TEST(gpus_are_not_let_go_of_while_the_guard_says_that_it_lives);
         TEST(a_gpu_that_is_pulled_under_its_vm_ends_it_though_nobody_tells);
         TEST(a_gpu_whose_sound_is_waited_for_first_is_being_removed_too);
         TEST(a_function_that_was_never_on_vfio_pci_is_not_missed);
