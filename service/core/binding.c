@@ -138,6 +138,11 @@ static void follow_run_of(Binding *binding, const Runner *runner) {
         binding->epoch = 0;
 }
 
+bool binding_is_odd(const Binding *binding, const Runner *runner) {
+        const Run *run = binding->state == BINDING_TAKEN ? find_run(runner, &binding->vm, binding->epoch) : NULL;
+        return run && run->odd_since_us > 0 && !run->busy && !run->holding && !run->ending;
+}
+
 /* A VM that was found running has what it was assigned. 0 or -ENOMEM. */
 static int give_to_owner(Bindings *bindings, const GpuIdentity *gpu, const Run *run) {
         ARRAY_EACH(binding, &bindings->items) {

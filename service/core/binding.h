@@ -109,4 +109,7 @@ void bindings_quarantine_told(Bindings *bindings, PciAddress gpu);
 int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us);
 /* The next one that is to be put in quarantine and about which nobody is told yet; NULL: none. */
 Binding *bindings_next_quarantine(Bindings *bindings);
+/* Whether it is to be looked at again soon, as its VM may have lost it. Not while that VM's run is at something else:
+ * what is read then is not looked at. */
+bool binding_is_odd(const Binding *binding, const Runner *runner);
 Binding *bindings_find(const Bindings *bindings, PciAddress gpu);

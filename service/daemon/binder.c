@@ -168,17 +168,18 @@ static bool tell_facts(Binder *binder) {
 
 /* No event tells of a device that fell silent, or that is on its way out. */
 static void look_at_odd_ones(Binder *binder, uint64_t now, uint64_t *wake_us) {
-        bool odd = false;
-        ARRAY_EACH(run, &binder->config.runner->runs)
-                odd = odd || run->odd_since_us > 0;
+        bool odd = false, is_due = now >= binder->look_not_before_us;
+        ARRAY_EACH(binding, &binder->bindings.items) {
+                if (!binding_is_odd(binding, binder->config.runner))
+                        continue;
+                odd = true;
+                if (is_due)
+                        local_facts_look_at(binder->config.facts, binding->gpu.address);
+        }
         if (!odd)
                 return;
-        if (now >= binder->look_not_before_us) {
+        if (is_due)
                 binder->look_not_before_us = now + LOOK_AGAIN_US;
-                ARRAY_EACH(binding, &binder->bindings.items)
-                        if (binding->state == BINDING_TAKEN)
-                                local_facts_look_at(binder->config.facts, binding->gpu.address);
-        }
         earlier(wake_us, binder->look_not_before_us);
 }
 

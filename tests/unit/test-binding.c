@@ -444,6 +444,20 @@ static void test_by_the_pools_setting_it_is_parked_and_goes_back_when_that_chang
         asks(s, 0, BIND_GIVE);
 }
 
+static void test_only_gpus_of_a_vm_that_may_have_lost_one_are_looked_at_again(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        is_taken(s, "llama", 1);
+        run_of(s, "bert")->odd_since_us = s->now_us;
+        for (size_t i = 0; i < 4; i++)
+                g_assert_cmpint(binding_is_odd(binding_of(s, i), &s->runner), ==, i == 0);
+        run_of(s, "bert")->busy = true;
+        g_assert_false(binding_is_odd(binding_of(s, 0), &s->runner));
+        run_of(s, "bert")->busy = false;
+        run_of(s, "bert")->ending = true;
+        g_assert_false(binding_is_odd(binding_of(s, 0), &s->runner));
+}
+
 /* ---- takes that are broken off */
 
 static void test_what_an_earlier_service_was_taking_goes_back(void) {
@@ -808,6 +822,7 @@ int main(int argc, char **argv) {
         TEST(one_whose_serial_is_not_read_yet_is_of_its_pool);
         TEST(a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has);
         TEST(by_the_pools_setting_it_is_parked_and_goes_back_when_that_changes);
+        TEST(only_gpus_of_a_vm_that_may_have_lost_one_are_looked_at_again);
         TEST(what_an_earlier_service_was_taking_goes_back);
         TEST(what_an_administrator_keeps_on_vfio_pci_is_given_back_once);
         TEST(facts_that_are_older_than_the_return_do_not_begin_it_anew);
