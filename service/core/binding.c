@@ -62,6 +62,7 @@ static void take_up(Binding *binding, const GpuFacts *gpu, const Registry *regis
         binding->gpu.address = gpu->address;
         binding->state = find_first_state(gpu, registry);
         binding->parked = binding->given = binding->take_failed = binding->to_quarantine = false;
+        binding->quarantining = false;
         binding->epoch = binding->wanted_epoch = 0;
         binding->not_before_us = binding->failures = binding->answered_us = 0;
 }
@@ -496,19 +497,31 @@ int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb) {
         return r < 0 ? r : put_in_quarantine(binding, QUARANTINE_STUCK, binding->stuck);
 }
 
+/* The card about whose quarantine the registry is being told; NULL: it is gone, or that is over. */
+static Binding *find_quarantining(const Bindings *bindings, const GpuIdentity *gpu) {
+        Binding *binding = bindings_find(bindings, gpu->address);
+        return binding && binding->quarantining && gpu_identity_matches(gpu, &binding->gpu) ? binding : NULL;
+}
+
 /* Until it is seen in the registry the pause after the failure keeps it from being asked about again. */
-void bindings_quarantine_told(Bindings *bindings, PciAddress gpu) {
-        Binding *binding = bindings_find(bindings, gpu);
-        if (binding && binding->quarantining)
+void bindings_quarantine_told(Bindings *bindings, const GpuIdentity *gpu) {
+        Binding *binding = find_quarantining(bindings, gpu);
+        if (binding)
                 binding->to_quarantine = binding->quarantining = false;
 }
 
-int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us) {
-        Binding *binding = bindings_find(bindings, gpu);
+int bindings_quarantine_refused(Bindings *bindings, const GpuIdentity *gpu, uint64_t now_us) {
+        Binding *binding = find_quarantining(bindings, gpu);
         if (!binding || !binding->to_quarantine)
                 return 0;
         binding->to_quarantine = binding->quarantining = false;
         return put_off(binding, binding->reason, now_us);
+}
+
+void bindings_quarantine_untold(Bindings *bindings, const GpuIdentity *gpu) {
+        Binding *binding = find_quarantining(bindings, gpu);
+        if (binding)
+                binding->quarantining = false;
 }
 
 Binding *bindings_next_quarantine(Bindings *bindings) {

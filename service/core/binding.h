@@ -104,9 +104,12 @@ int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb);
 
 /* The registry was told of the quarantine. Whether it is seen there is another matter: an administrator may have
  * released it before this node followed. */
-void bindings_quarantine_told(Bindings *bindings, PciAddress gpu);
+void bindings_quarantine_told(Bindings *bindings, const GpuIdentity *gpu);
 /* The registry takes no quarantine of it. 0 or -ENOMEM. */
-int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us);
+int bindings_quarantine_refused(Bindings *bindings, const GpuIdentity *gpu, uint64_t now_us);
+/* Whether it was told is not known: to be told again. Of these three none is about the card that is there when it was
+ * replaced meanwhile. */
+void bindings_quarantine_untold(Bindings *bindings, const GpuIdentity *gpu);
 /* The next one that is to be put in quarantine and about which nobody is told yet; NULL: none. */
 Binding *bindings_next_quarantine(Bindings *bindings);
 /* Whether it is to be looked at again soon, as its VM may have lost it. Not while that VM's run is at something else:

@@ -259,7 +259,7 @@ static void test_a_gpu_that_is_released_before_its_quarantine_was_seen_here_is_i
         Binding *binding = bindings_next_quarantine(&s->bindings);
         g_assert_nonnull(binding);
         binding->quarantining = true;
-        bindings_quarantine_told(&s->bindings, at(s, 0));
+        bindings_quarantine_told(&s->bindings, &binding_of(s, 0)->gpu);
         asks_nothing(s);
         g_assert_cmpuint(s->wake_us, ==, s->now_us + BINDING_PAUSE_FIRST_US);
         s->now_us = s->wake_us;
@@ -777,6 +777,38 @@ static void test_where_another_card_was_found_the_claim_fails_and_the_next_look_
         g_assert_cmpstr(binding_of(s, 0)->wanted_card.serial, ==, "4712");
 }
 
+/* The registry's word about the card that was there before is on its way when the next one fails. */
+static void test_what_becomes_of_a_quarantine_is_about_the_card_that_it_was_of(void) {
+        STAGE s = stage_of("nvidia");
+        GpuIdentity first = {};
+        for (unsigned card = 0; card < 2; card++) {
+                strcpy(gpu_of(s->w, "a", 0)->identity.serial, card == 0 ? "4711" : "4712");
+                has_driver(s, 0, "vfio-pci");
+                pool_remove(pool_named(s->w, "training"), &gpu_of(s->w, "a", 0)->identity);
+                g_assert_cmpint(pool_add(pool_named(s->w, "training"), &gpu_of(s->w, "a", 0)->identity), ==, 0);
+                if (card == 0)
+                        bindings_clear(&s->bindings);
+                asks(s, 0, BIND_INSPECT);
+                answers(s, 0, BIND_INSPECT, BIND_BAD_LINK);
+                Binding *binding = bindings_next_quarantine(&s->bindings);
+                g_assert_nonnull(binding);
+                binding->quarantining = true;
+                first = card == 0 ? binding->gpu : first;
+        }
+        Binding *second = binding_of(s, 0);
+        bindings_quarantine_told(&s->bindings, &first);
+        g_assert_cmpint(bindings_quarantine_refused(&s->bindings, &first, s->now_us), ==, 0);
+        bindings_quarantine_untold(&s->bindings, &first);
+        g_assert_true(second->to_quarantine && second->quarantining);
+        g_assert_null(second->trouble);
+        bindings_quarantine_untold(&s->bindings, &second->gpu);
+        g_assert_true(second->to_quarantine && !second->quarantining);
+        second->quarantining = true;
+        g_assert_cmpint(bindings_quarantine_refused(&s->bindings, &second->gpu, s->now_us), ==, 0);
+        g_assert_false(second->to_quarantine || second->quarantining);
+        g_assert_nonnull(second->trouble);
+}
+
 static void test_companions_move_with_the_gpu_and_strangers_stay(void) {
         STAGE s = stage_of("nvidia");
         PciFunction sound = { .address = at(s, 0), .class = 0x040300, .same_slot = true },
@@ -841,6 +873,7 @@ int main(int argc, char **argv) {
         TEST(nothing_is_taken_before_it_is_known_to_be_the_card_that_is_meant);
         TEST(how_long_a_card_is_not_known_counts_from_the_claim_on);
         TEST(where_another_card_was_found_the_claim_fails_and_the_next_look_begins_anew);
+        TEST(what_becomes_of_a_quarantine_is_about_the_card_that_it_was_of);
         TEST(companions_move_with_the_gpu_and_strangers_stay);
         TEST(an_answer_that_was_not_asked_for_changes_nothing);
 #undef TEST
