@@ -47,14 +47,49 @@ static const Pool *find_pool_of(const GpuIdentity *seen, const Registry *registr
         return NULL;
 }
 
-/* What is new here. On vfio-pci and in a pool: whoever had it before, it was not given back. */
+/* What is new here. On vfio-pci and in a pool: whoever had it before, it was not given back. Without a driver: it may
+ * have lost it to a take that was broken off; so it is given back, which does nothing to what was never taken. */
+static BindingState find_first_state(const GpuFacts *gpu, const Registry *registry) {
+        if (!find_pool_of(&gpu->identity, registry))
+                return BINDING_FREE;
+        if (is_vfio(gpu->driver))
+                return BINDING_DIRTY;
+        return !gpu->driver && !gpu->unreadable && !gpu->boot_vga ? BINDING_CLEAN : BINDING_FREE;
+}
+
 static void take_up(Binding *binding, const GpuFacts *gpu, const Registry *registry) {
         binding->gpu = gpu->identity;
         binding->gpu.address = gpu->address;
-        binding->state = is_vfio(gpu->driver) && find_pool_of(&gpu->identity, registry) ? BINDING_DIRTY : BINDING_FREE;
-        binding->parked = binding->to_quarantine = false;
+        binding->state = find_first_state(gpu, registry);
+        binding->parked = binding->given = binding->take_failed = binding->to_quarantine = false;
+        binding->quarantining = false;
         binding->epoch = binding->wanted_epoch = 0;
-        binding->not_before_us = binding->failures = 0;
+        binding->not_before_us = binding->failures = binding->answered_us = 0;
+}
+
+/* Inspected, and nobody of ours has it. */
+static bool is_inspected(const Binding *binding) {
+        return binding->state == BINDING_CLEAN || (binding->state == BINDING_FREE && binding->parked);
+}
+
+/* Somebody else makes use of it: it is inspected anew. */
+static void lose_inspection(Binding *binding) {
+        if (!is_inspected(binding) || MUTANT(NO_INSPECTION))
+                return;
+        binding->state = BINDING_DIRTY;
+        binding->parked = false;
+}
+
+/* Facts that are older than the last answer may still show the VM before it, and the driver before it. */
+static void follow_use(Binding *binding, const GpuFacts *gpu) {
+        if (gpu->read_us >= binding->answered_us && !is_vfio(gpu->driver))
+                binding->given = false;
+        if (binding->asked || !is_inspected(binding))
+                return;
+        if (gpu->holders_us >= binding->answered_us && gpu_facts_held_through_vfio(gpu))
+                lose_inspection(binding);
+        else if (binding->parked && gpu->read_us >= binding->answered_us && !is_vfio(gpu->driver))
+                binding->parked = false;
 }
 
 static int follow_gpu(Bindings *bindings, const GpuFacts *gpu, const Registry *registry) {
@@ -80,6 +115,7 @@ static int follow_gpu(Bindings *bindings, const GpuFacts *gpu, const Registry *r
         binding->seen = true;
         if (!binding->asked && binding->state != BINDING_TAKEN)
                 binding->n_functions = gpu_facts_list_given(gpu, binding->functions);
+        follow_use(binding, gpu);
         return 0;
 }
 
@@ -101,6 +137,11 @@ static void follow_run_of(Binding *binding, const Runner *runner) {
                 return;
         binding->state = MUTANT(NO_INSPECTION) ? BINDING_CLEAN : BINDING_DIRTY;
         binding->epoch = 0;
+}
+
+bool binding_is_odd(const Binding *binding, const Runner *runner) {
+        const Run *run = binding->state == BINDING_TAKEN ? find_run(runner, &binding->vm, binding->epoch) : NULL;
+        return run && run->odd_since_us > 0 && !run->busy && !run->holding && !run->ending;
 }
 
 /* A VM that was found running has what it was assigned. 0 or -ENOMEM. */
@@ -264,6 +305,15 @@ static bool is_of_unknown_use(const Binding *binding, const World *world) {
         return !binding->parked && gpu && is_vfio(gpu->driver) && !MUTANT(NO_INSPECTION);
 }
 
+/* Nobody wants it, and it is on vfio-pci all the same: a take came about that nobody waits for any more, as one that an
+ * earlier gpupoold asked for. What was given back and stays there is there by an administrator's doing. */
+static bool is_left_behind(const Binding *binding, const World *world) {
+        const NodeFacts *host = world_find_facts(world, &world->local);
+        const GpuFacts *gpu = host ? node_facts_find_address(host, binding->gpu.address) : NULL;
+        return !binding->given && gpu && gpu->read_us >= binding->answered_us && is_of_unknown_use(binding, world) &&
+               find_pool_of(&binding->gpu, world->registry);
+}
+
 static bool decide(Binding *binding, const World *world, BindVerb *ret) {
         bool wanted = binding->wanted_epoch > 0;
         if (is_kept(binding, world->registry))
@@ -272,7 +322,8 @@ static bool decide(Binding *binding, const World *world, BindVerb *ret) {
                 binding->state = BINDING_FREE;
                 binding->parked = true;
         }
-        if (binding->state == BINDING_FREE && wanted && is_of_unknown_use(binding, world))
+        if (binding->state == BINDING_FREE &&
+            (wanted ? is_of_unknown_use(binding, world) : is_left_behind(binding, world)))
                 binding->state = BINDING_DIRTY;
         switch (binding->state) {
         case BINDING_TAKEN:
@@ -357,7 +408,10 @@ static int fail_inspection(Binding *binding, QuarantineCause cause, const char *
 }
 
 static int answer_done(Binding *binding, bool was_overdue) {
-        binding->failures = 0;
+        /* What cannot be taken is not tried more often for passing its inspection in between. */
+        binding->take_failed = binding->take_failed && binding->verb != BIND_TAKE;
+        if (!binding->take_failed)
+                binding->failures = 0;
         switch (binding->verb) {
         case BIND_TAKE:
                 /* Whoever wanted it has given up meanwhile. */
@@ -367,6 +421,7 @@ static int answer_done(Binding *binding, bool was_overdue) {
         case BIND_GIVE:
                 binding->state = BINDING_FREE;
                 binding->parked = false;
+                binding->given = true;
                 break;
         case BIND_INSPECT:
                 /* What took so long is looked at again, once an administrator has released it. */
@@ -376,6 +431,13 @@ static int answer_done(Binding *binding, bool was_overdue) {
                 break;
         }
         return text_set(&binding->trouble, NULL);
+}
+
+/* Some of its functions may be without a driver now, and nobody else would give them one. */
+static void leave_half_way(Binding *binding) {
+        binding->state = BINDING_DIRTY;
+        binding->parked = false;
+        binding->take_failed = true;
 }
 
 int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResult result, const char *sentence,
@@ -392,13 +454,19 @@ int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResul
                 binding->epoch = 0;
         switch (result) {
         case BIND_DONE:
+                binding->answered_us = now_us;
                 return answer_done(binding, was_overdue);
         case BIND_HELD:
+                lose_inspection(binding);
+                return put_off(binding, sentence, now_us);
         case BIND_BUSY:
         case BIND_REFUSED:
         case BIND_OTHER_CARD:
+                return put_off(binding, sentence, now_us);
         case BIND_FAILED:
         case BIND_UNAVAILABLE:
+                if (verb == BIND_TAKE)
+                        leave_half_way(binding);
                 return put_off(binding, sentence, now_us);
         case BIND_BAD_CONFIG:
                 return fail_inspection(binding, QUARANTINE_CONFIG_UNREADABLE, sentence, now_us);
@@ -429,12 +497,31 @@ int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb) {
         return r < 0 ? r : put_in_quarantine(binding, QUARANTINE_STUCK, binding->stuck);
 }
 
-int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us) {
-        Binding *binding = bindings_find(bindings, gpu);
+/* The card about whose quarantine the registry is being told; NULL: it is gone, or that is over. */
+static Binding *find_quarantining(const Bindings *bindings, const GpuIdentity *gpu) {
+        Binding *binding = bindings_find(bindings, gpu->address);
+        return binding && binding->quarantining && gpu_identity_matches(gpu, &binding->gpu) ? binding : NULL;
+}
+
+/* Until it is seen in the registry the pause after the failure keeps it from being asked about again. */
+void bindings_quarantine_told(Bindings *bindings, const GpuIdentity *gpu) {
+        Binding *binding = find_quarantining(bindings, gpu);
+        if (binding)
+                binding->to_quarantine = binding->quarantining = false;
+}
+
+int bindings_quarantine_refused(Bindings *bindings, const GpuIdentity *gpu, uint64_t now_us) {
+        Binding *binding = find_quarantining(bindings, gpu);
         if (!binding || !binding->to_quarantine)
                 return 0;
         binding->to_quarantine = binding->quarantining = false;
         return put_off(binding, binding->reason, now_us);
+}
+
+void bindings_quarantine_untold(Bindings *bindings, const GpuIdentity *gpu) {
+        Binding *binding = find_quarantining(bindings, gpu);
+        if (binding)
+                binding->quarantining = false;
 }
 
 Binding *bindings_next_quarantine(Bindings *bindings) {

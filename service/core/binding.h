@@ -13,7 +13,9 @@
  *                                                                                     failed: quarantine
  *
  * Nothing is given to a VM that another one, or nobody knows who, had before and that was not inspected since: what is
- * on vfio-pci and was not seen to come there is dirty, as after a restart of the service. A question that is overdue
+ * on vfio-pci and was not seen to come there is dirty, as after a restart of the service; and so is what was inspected
+ * and then is seen in somebody else's hands, as a domain that an administrator starts himself; and what a take that did
+ * not come about, or that nobody waits for any more, may have left half-way. A question that is overdue
  * makes the GPU stuck: it is put in quarantine, the claim fails, and until gpupool-bind comes back nothing more is
  * asked. */
 
@@ -42,6 +44,9 @@ typedef struct Binding {
         size_t n_functions;
         BindingState state;
         bool parked;                    /* free: on vfio-pci, inspected */
+        bool given;                     /* back to the host, and not seen away from vfio-pci since: there by another */
+        bool take_failed;               /* and none has come about since */
+        uint64_t answered_us;           /* when gpupool-bind had done something last: older facts do not tell what */
         bool asked;                     /* a question is under way */
         BindVerb verb;                  /* ... this one */
         bool overdue;                   /* ... for longer than it may be */
@@ -97,8 +102,17 @@ int bindings_answer(Bindings *bindings, PciAddress gpu, BindVerb verb, BindResul
                     uint64_t now_us);
 int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb);
 
+/* The registry was told of the quarantine. Whether it is seen there is another matter: an administrator may have
+ * released it before this node followed. */
+void bindings_quarantine_told(Bindings *bindings, const GpuIdentity *gpu);
 /* The registry takes no quarantine of it. 0 or -ENOMEM. */
-int bindings_quarantine_refused(Bindings *bindings, PciAddress gpu, uint64_t now_us);
+int bindings_quarantine_refused(Bindings *bindings, const GpuIdentity *gpu, uint64_t now_us);
+/* Whether it was told is not known: to be told again. Of these three none is about the card that is there when it was
+ * replaced meanwhile. */
+void bindings_quarantine_untold(Bindings *bindings, const GpuIdentity *gpu);
 /* The next one that is to be put in quarantine and about which nobody is told yet; NULL: none. */
 Binding *bindings_next_quarantine(Bindings *bindings);
+/* Whether it is to be looked at again soon, as its VM may have lost it. Not while that VM's run is at something else:
+ * what is read then is not looked at. */
+bool binding_is_odd(const Binding *binding, const Runner *runner);
 Binding *bindings_find(const Bindings *bindings, PciAddress gpu);

@@ -127,6 +127,9 @@ typedef struct GpuFacts {
         bool runtime_error;             /* power/runtime_status says error: asleep and unwakeable */
         char *stuck;                    /* what of its binding hangs in the kernel, for people; NULL: nothing */
         char *unbindable;               /* why it could not be bound lately, for people; NULL: it could */
+        /* When the reading, and the look for holders, began that told all this: CLOCK_BOOTTIME of this host, 0 for
+         * another host's. Facts that differ in nothing else are equal. */
+        uint64_t read_us, holders_us;
 } GpuFacts;
 
 void gpu_facts_clear(GpuFacts *gpu);

@@ -322,11 +322,23 @@ static const char *find_oddity(Run *run, const World *world, const Vm *vm) {
         return odd;
 }
 
+/* When the oldest reading of its GPUs began. One of which a reading does not come back is not waited for. */
+static uint64_t find_oldest_reading(const World *world, const Vm *vm) {
+        uint64_t oldest_us = UINT64_MAX;
+        for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
+                const GpuFacts *gpu = world_find_gpu(world, &vm->assignment.gpus[i].gpu);
+                if (gpu && !gpu->unreadable && gpu->read_us < oldest_us)
+                        oldest_us = gpu->read_us;
+        }
+        return oldest_us;
+}
+
 static void notice_oddity(Run *run, const World *world, const Vm *vm, uint64_t now_us, uint64_t *wake_us) {
         const char *odd = run->started && !run->ending && vm ? find_oddity(run, world, vm) : NULL;
         if (!odd || run->odd_since_us == 0)
                 run->odd_since_us = odd ? now_us : 0;
-        if (odd && !wait_until(run->odd_since_us + RUNNER_GPU_ODD_US, now_us, wake_us))
+        uint64_t until_us = run->odd_since_us + RUNNER_GPU_ODD_US;
+        if (odd && !wait_until(until_us, now_us, wake_us) && find_oldest_reading(world, vm) >= until_us)
                 (void) begin_end(run, END_GPU_LOST, odd);
 }
 
@@ -547,6 +559,7 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                 if (answer == RUN_ANSWER_FAILED) {      /* the guard says that it lives */
                         run->process = RUN_PROCESS_ALIVE;
                         run->dead_us = 0;
+                        run->vacated = false;
                 }
                 return 0;
         case RUN_REPORT_ENDED:
@@ -670,6 +683,7 @@ int runner_guard_holds(Runner *runner, const VmId *vm, uint64_t epoch, bool aliv
         }
         run->process = RUN_PROCESS_ALIVE;
         run->has_pidfd = true;
+        run->vacated = false;
         return 0;
 }
 

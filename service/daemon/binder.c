@@ -21,7 +21,7 @@ typedef struct Claim {
 typedef struct Report {
         Binder *binder;
         struct Report *next;
-        PciAddress gpu;
+        GpuIdentity gpu;                /* not only its place, where another card may come meanwhile */
 } Report;
 
 struct Binder {
@@ -102,13 +102,14 @@ static void report_free(Report *report) {
 static void on_reported(SubmitOutcome outcome, const Result *result, void *userdata) {
         Report *report = userdata;
         Binder *binder = report->binder;
-        Binding *binding = bindings_find(&binder->bindings, report->gpu);
         bool written = outcome == SUBMIT_COMMITTED;
         if (written && result->verdict != VERDICT_DONE && result->verdict != VERDICT_EXISTS) {
                 log_error("a GPU cannot be put in quarantine: %s", result->sentence ? result->sentence : "refused");
-                complain(bindings_quarantine_refused(&binder->bindings, report->gpu, now_us(binder)));
-        } else if (!written && binding) {
-                binding->quarantining = false;
+                complain(bindings_quarantine_refused(&binder->bindings, &report->gpu, now_us(binder)));
+        } else if (written) {
+                bindings_quarantine_told(&binder->bindings, &report->gpu);
+        } else {
+                bindings_quarantine_untold(&binder->bindings, &report->gpu);
                 binder->report_not_before_us = now_us(binder) + QUARANTINE_RETRY_US;
         }
         report_free(report);
@@ -123,7 +124,7 @@ static int submit_quarantine(Binder *binder, const World *world, const Binding *
         Report *report = malloc(sizeof(*report));
         if (!report)
                 return -ENOMEM;
-        *report = (Report) { .binder = binder, .next = binder->reports, .gpu = binding->gpu.address };
+        *report = (Report) { .binder = binder, .next = binder->reports, .gpu = binding->gpu };
         binder->reports = report;
         gpu_message_borrow(&binding->gpu, address, &gpu);
         bool is_new = binding->cause == QUARANTINE_STUCK || binding->cause == QUARANTINE_UNFIT;
@@ -166,17 +167,18 @@ static bool tell_facts(Binder *binder) {
 
 /* No event tells of a device that fell silent, or that is on its way out. */
 static void look_at_odd_ones(Binder *binder, uint64_t now, uint64_t *wake_us) {
-        bool odd = false;
-        ARRAY_EACH(run, &binder->config.runner->runs)
-                odd = odd || run->odd_since_us > 0;
+        bool odd = false, is_due = now >= binder->look_not_before_us;
+        ARRAY_EACH(binding, &binder->bindings.items) {
+                if (!binding_is_odd(binding, binder->config.runner))
+                        continue;
+                odd = true;
+                if (is_due)
+                        local_facts_look_at(binder->config.facts, binding->gpu.address);
+        }
         if (!odd)
                 return;
-        if (now >= binder->look_not_before_us) {
+        if (is_due)
                 binder->look_not_before_us = now + LOOK_AGAIN_US;
-                ARRAY_EACH(binding, &binder->bindings.items)
-                        if (binding->state == BINDING_TAKEN)
-                                local_facts_look_at(binder->config.facts, binding->gpu.address);
-        }
         earlier(wake_us, binder->look_not_before_us);
 }
 

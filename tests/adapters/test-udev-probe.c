@@ -113,6 +113,22 @@ static void test_the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_
         world_clear(&w);
 }
 
+/* So that whoever asks can tell facts that still hold from old ones. */
+static void test_a_refresh_tells_when_it_was_read_though_all_is_as_it_was(void) {
+        World w = world_of(&MOCK_H100, 1);
+        start_probe(&w);
+        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 4000000 });
+        WAIT_UNTIL(&w, w.n_gpus == 1 && w.gpus[0].holders_known);
+        uint64_t read_us = w.gpus[0].read_us, holders_us = w.gpus[0].holders_us;
+        g_assert_cmpuint(read_us, >, 0);
+        g_assert_cmpuint(holders_us, >=, read_us);
+        g_assert_cmpint(udev_watch_refresh(w.watch, w.gpus[0].address), ==, 0);
+        WAIT_UNTIL(&w, w.refreshed == 1);
+        g_assert_cmpuint(w.gpus[0].read_us, >, read_us);
+        g_assert_cmpuint(w.gpus[0].holders_us, >, holders_us);
+        world_clear(&w);
+}
+
 static void test_a_silent_probe_leaves_holders_unknown_and_is_left_alone(void) {
         World w = world_of(&MOCK_H100, 1);
         w.probe_is_silent = true;
@@ -199,6 +215,7 @@ int main(int argc, char **argv) {
         TEST(a_file_that_is_called_as_the_device_is_none);
         TEST(the_probe_tells_the_serial_number);
         TEST(the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_above_also_when_it_falls_silent);
+        TEST(a_refresh_tells_when_it_was_read_though_all_is_as_it_was);
         TEST(a_silent_probe_leaves_holders_unknown_and_is_left_alone);
         TEST(an_absent_probe_delays_nothing);
         TEST(a_serial_number_stays_known_when_the_probe_falls_silent);

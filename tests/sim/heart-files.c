@@ -172,7 +172,7 @@ struct UdevWatch {
         bool host_told;
 };
 
-static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index, bool on_vfio) {
+static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index, bool on_vfio, uint64_t now_us) {
         *gpu = (GpuFacts) {
                 .identity = { .node = *node, .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de,
                               .subsystem_device = 0x1626 },
@@ -181,6 +181,7 @@ static void fill_gpu(GpuFacts *gpu, const NodeId *node, unsigned index, bool on_
                 .iommu_group = (int32_t) (10 + index),
                 .bars = { { .start = UINT64_C(0x200000000000), .size = UINT64_C(16) << 20, .prefetchable_64 = true } },
                 .reset_methods_known = true, .has_reset = true, .holders_known = true, .config = CONFIG_READABLE,
+                .read_us = now_us, .holders_us = now_us,
         };
         g_snprintf(gpu->identity.slot, sizeof(gpu->identity.slot), "pci0000:00/%02x.0/00.0", index + 1);
         gpu->identity.address = gpu->address;
@@ -210,11 +211,13 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata) {
         UdevWatch *watch = userdata;
         GpuFacts gpus[HEART_GPUS_MAX];
         unsigned n = 0;
+        uint64_t now_us = 0;
+        (void) sd_event_now(sd_event_source_get_event(source), CLOCK_BOOTTIME, &now_us);
         if (!watch->host_told)
                 tell_host(watch);
         for (unsigned i = 0; i < watch->host->n_gpus; i++)
                 if (!watch->host->gpu_lost[i])
-                        fill_gpu(gpus + n++, &watch->host->id, i, watch->host->gpus[i].on_vfio);
+                        fill_gpu(gpus + n++, &watch->host->id, i, watch->host->gpus[i].on_vfio, now_us);
         watch->events->gpus_changed(watch->userdata, gpus, n);
         while (n > 0)
                 gpu_facts_clear(gpus + --n);

@@ -2,6 +2,8 @@
 #include "runner-stage.h"
 
 void follow(Stage *s) {
+        for (size_t i = 0; i < ELEMENTS(s->gpus) && !s->facts_are_old; i++)
+                s->gpus[i].read_us = s->now_us;
         s->world.registry = s->c.registry;
         g_assert_cmpint(runner_follow(&s->runner, &s->world, true), ==, 0);
 }

@@ -25,6 +25,7 @@ typedef struct Stage {
         RunTask task;           /* under way */
         uint64_t now_us, wake_us;
         bool shows_binding;     /* else GPUs are bound without a word of it */
+        bool facts_are_old;     /* the GPUs are not read any more */
 } Stage;
 
 /* Assigned to this node with GPU 0; libvirt and guard are there and have listed that they have nothing. */

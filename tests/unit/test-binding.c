@@ -16,6 +16,7 @@ typedef struct Stage {
         Bindings bindings;
         uint64_t now_us, wake_us;
         const char *sentence;
+        bool facts_are_old;             /* nothing is read any more */
 } Stage;
 
 static Stage *stage_free(Stage *s) {
@@ -29,6 +30,9 @@ DEFINE_CLEANUP(Stage *, stage_free);
 #define STAGE _cleanup_(stage_freep) Stage *
 
 static const World *look(Stage *s) {
+        NodeFacts *host = facts_of(s->w, "a");
+        for (size_t i = 0; i < host->n_gpus && !s->facts_are_old; i++)
+                host->gpus[i].read_us = host->gpus[i].holders_us = s->now_us;
         const World *world = world_now(s->w);
         g_assert_cmpint(runner_follow(&s->runner, world, true), ==, 0);
         g_assert_cmpint(bindings_follow(&s->bindings, world, &s->runner), ==, 0);
@@ -244,6 +248,29 @@ static void test_a_gpu_that_fails_its_inspection_is_quarantined_and_the_next_vm_
         }
 }
 
+/* As on a node that lags behind: it follows both at once. */
+static void test_a_gpu_that_is_released_before_its_quarantine_was_seen_here_is_inspected_again(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        ends(s, "bert");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_BAD_LINK);
+        is_assigned_no_more(s, "bert");
+        Binding *binding = bindings_next_quarantine(&s->bindings);
+        g_assert_nonnull(binding);
+        binding->quarantining = true;
+        bindings_quarantine_told(&s->bindings, &binding_of(s, 0)->gpu);
+        asks_nothing(s);
+        g_assert_cmpuint(s->wake_us, ==, s->now_us + BINDING_PAUSE_FIRST_US);
+        s->now_us = s->wake_us;
+        claims(s, "llama", "0");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_TAKE);
+        answers(s, 0, BIND_TAKE, BIND_DONE);
+        g_assert_cmpint(claim_state(s, "llama"), ==, BINDING_CLAIM_DONE);
+}
+
 static void test_by_hand_in_quarantine_it_goes_back_to_the_host_all_the_same(void) {
         STAGE s = stage_of("nvidia");
         is_taken(s, "bert", 0);
@@ -304,6 +331,7 @@ static void test_a_gpu_that_is_held_fails_the_claim_soon_and_is_tried_again_late
         for (size_t i = 0; i < ELEMENTS(results); i++) {
                 STAGE s = stage_of("nvidia");
                 uint64_t pause_us = BINDING_PAUSE_FIRST_US;
+                bool is_half_way = results[i] == BIND_FAILED || results[i] == BIND_UNAVAILABLE;
                 claims(s, "bert", "0");
                 for (unsigned round = 0; round < 9; round++) {
                         asks(s, 0, BIND_TAKE);
@@ -318,6 +346,10 @@ static void test_a_gpu_that_is_held_fails_the_claim_soon_and_is_tried_again_late
                         asks_nothing(s);
                         g_assert_cmpuint(s->wake_us, ==, s->now_us - BINDING_TELL_US + pause_us);
                         s->now_us = s->wake_us;
+                        if (is_half_way) {
+                                asks(s, 0, BIND_INSPECT);
+                                answers(s, 0, BIND_INSPECT, BIND_DONE);
+                        }
                         pause_us = pause_us * 2 < BINDING_PAUSE_MOST_US ? pause_us * 2 : BINDING_PAUSE_MOST_US;
                 }
                 g_assert_null(bindings_next_quarantine(&s->bindings));
@@ -385,10 +417,8 @@ static void test_a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has(void) {
         pool_remove(pool_named(s->w, "training"), &gpu_of(s->w, "a", 3)->identity);
         has_driver(s, 3, "vfio-pci");
         asks_nothing(s);
-        /* Once it is wanted, nobody knows who had it. */
+        /* Once it is a pool's, nobody knows who had it. */
         g_assert_cmpint(pool_add(pool_named(s->w, "training"), &gpu_of(s->w, "a", 3)->identity), ==, 0);
-        asks_nothing(s);
-        claims(s, "bert", "3");
         asks(s, 3, BIND_INSPECT);
 }
 
@@ -412,6 +442,204 @@ static void test_by_the_pools_setting_it_is_parked_and_goes_back_when_that_chang
         asks_nothing(s);
         pool_named(s->w, "training")->after_use = AFTER_USE_HOST;
         asks(s, 0, BIND_GIVE);
+}
+
+static void test_only_gpus_of_a_vm_that_may_have_lost_one_are_looked_at_again(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        is_taken(s, "llama", 1);
+        run_of(s, "bert")->odd_since_us = s->now_us;
+        for (size_t i = 0; i < 4; i++)
+                g_assert_cmpint(binding_is_odd(binding_of(s, i), &s->runner), ==, i == 0);
+        run_of(s, "bert")->busy = true;
+        g_assert_false(binding_is_odd(binding_of(s, 0), &s->runner));
+        run_of(s, "bert")->busy = false;
+        run_of(s, "bert")->ending = true;
+        g_assert_false(binding_is_odd(binding_of(s, 0), &s->runner));
+}
+
+/* ---- takes that are broken off */
+
+static void test_what_an_earlier_service_was_taking_goes_back(void) {
+        STAGE s = stage_of("nvidia");
+        bindings_clear(&s->bindings);
+        asks_nothing(s);                        /* gpupool-bind is still at work */
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        answers(s, 0, BIND_GIVE, BIND_DONE);
+        s->now_us += SECOND;
+        asks_nothing(s);
+        g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_FREE);
+}
+
+static void test_what_an_administrator_keeps_on_vfio_pci_is_given_back_once(void) {
+        STAGE s = stage_of("nvidia");
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_GIVE, BIND_DONE, NULL, s->now_us), ==, 0);
+        s->now_us += SECOND;
+        asks_nothing(s);
+        has_driver(s, 0, "nvidia");
+        asks_nothing(s);
+        has_driver(s, 0, "vfio-pci");
+        asks(s, 0, BIND_INSPECT);
+}
+
+static void test_facts_that_are_older_than_the_return_do_not_begin_it_anew(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        ends(s, "bert");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        s->facts_are_old = true;
+        s->now_us += SECOND;
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_GIVE, BIND_DONE, NULL, s->now_us), ==, 0);
+        asks_nothing(s);
+        g_assert_true(binding_of(s, 0)->given);
+}
+
+static void test_a_gpu_that_a_take_left_without_a_driver_goes_back(void) {
+        static const BindResult results[] = { BIND_FAILED, BIND_UNAVAILABLE };
+        for (size_t i = 0; i < ELEMENTS(results); i++) {
+                STAGE s = stage_of("nvidia");
+                claims(s, "bert", "0");
+                asks(s, 0, BIND_TAKE);
+                answers(s, 0, BIND_TAKE, results[i]);
+                has_driver(s, 0, NULL);
+                ends(s, "bert");
+                is_assigned_no_more(s, "bert");
+                asks_nothing(s);
+                s->now_us += BINDING_PAUSE_FIRST_US;
+                asks(s, 0, BIND_INSPECT);
+                answers(s, 0, BIND_INSPECT, BIND_DONE);
+                asks(s, 0, BIND_GIVE);
+                answers(s, 0, BIND_GIVE, BIND_DONE);
+                s->now_us += SECOND;
+                asks_nothing(s);
+        }
+}
+
+static void test_a_gpu_without_a_driver_when_the_service_starts_is_given_back(void) {
+        STAGE s = stage_of("nvidia");
+        bindings_clear(&s->bindings);
+        for (size_t i = 0; i < 4; i++)
+                has_driver(s, i, NULL);
+        gpu_of(s->w, "a", 1)->boot_vga = true;
+        g_assert_cmpint(text_set(&gpu_of(s->w, "a", 2)->unreadable, "config"), ==, 0);
+        pool_remove(pool_named(s->w, "training"), &gpu_of(s->w, "a", 3)->identity);
+        asks(s, 0, BIND_GIVE);
+        asks_nothing(s);
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_GIVE, BIND_DONE, NULL, s->now_us), ==, 0);
+        s->now_us += SECOND;
+        asks_nothing(s);
+}
+
+/* ---- what somebody else makes use of meanwhile */
+
+static void is_parked(Stage *s, const char *vm, size_t gpu) {
+        pool_named(s->w, "training")->after_use = AFTER_USE_VFIO;
+        is_taken(s, vm, gpu);
+        ends(s, vm);
+        asks(s, gpu, BIND_INSPECT);
+        answers(s, gpu, BIND_INSPECT, BIND_DONE);
+        asks_nothing(s);
+        is_assigned_no_more(s, vm);
+        (void) look(s);
+        g_assert_true(binding_of(s, gpu)->parked);
+}
+
+static void holds(Stage *s, size_t gpu, bool through_vfio) {
+        GpuHolder holder = { .pid = 4711, .through_vfio = through_vfio };
+        g_assert_cmpint(gpu_facts_add_holder(gpu_of(s->w, "a", gpu), holder), ==, 0);
+}
+
+static void lets_go(Stage *s, size_t gpu) {
+        gpu_facts_clear_holders(gpu_of(s->w, "a", gpu));
+}
+
+static void test_a_parked_gpu_that_somebody_else_has_is_inspected_before_the_next_vm(void) {
+        STAGE s = stage_of("nvidia");
+        is_parked(s, "bert", 0);
+        claims(s, "llama", "0");
+        asks(s, 0, BIND_TAKE);
+        g_assert_cmpint(bindings_answer(&s->bindings, at(s, 0), BIND_TAKE, BIND_HELD, "qemu has it", s->now_us), ==, 0);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        bindings_claim(&s->bindings, vm_named(s->w, "llama"));
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        bindings_claim(&s->bindings, vm_named(s->w, "llama"));
+        asks(s, 0, BIND_TAKE);
+}
+
+static void test_an_inspected_gpu_that_somebody_else_has_before_it_goes_back_is_inspected_anew(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        ends(s, "bert");
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        answers(s, 0, BIND_GIVE, BIND_HELD);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        asks(s, 0, BIND_INSPECT);
+}
+
+static void test_a_gpu_of_the_host_that_is_held_there_is_tried_again_without_inspection(void) {
+        STAGE s = stage_of("nvidia");
+        claims(s, "bert", "0");
+        asks(s, 0, BIND_TAKE);
+        answers(s, 0, BIND_TAKE, BIND_HELD);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        bindings_claim(&s->bindings, vm_named(s->w, "bert"));
+        asks(s, 0, BIND_TAKE);
+}
+
+static void test_that_somebody_else_had_a_parked_gpu_between_two_vms_is_noticed(void) {
+        STAGE s = stage_of("nvidia");
+        is_parked(s, "bert", 0);
+        holds(s, 0, false);                     /* no VM */
+        asks_nothing(s);
+        lets_go(s, 0);
+        holds(s, 0, true);
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_HELD);
+        lets_go(s, 0);
+        asks_nothing(s);
+        s->now_us += BINDING_PAUSE_FIRST_US;
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks_nothing(s);
+        g_assert_true(binding_of(s, 0)->parked);
+}
+
+/* As the host read them before; else each return would begin anew. */
+static void test_facts_that_are_older_than_the_inspection_show_the_vm_before_it(void) {
+        STAGE s = stage_of("nvidia");
+        is_taken(s, "bert", 0);
+        holds(s, 0, true);
+        (void) look(s);
+        ends(s, "bert");
+        s->facts_are_old = true;
+        s->now_us += SECOND;
+        asks(s, 0, BIND_INSPECT);
+        answers(s, 0, BIND_INSPECT, BIND_DONE);
+        asks(s, 0, BIND_GIVE);
+        g_assert_cmpint(binding_of(s, 0)->state, ==, BINDING_CLEAN);
+}
+
+static void test_a_parked_gpu_that_the_host_took_back_is_inspected_when_it_comes_to_vfio_pci_again(void) {
+        STAGE s = stage_of("nvidia");
+        is_parked(s, "bert", 0);
+        has_driver(s, 0, "nvidia");
+        asks_nothing(s);
+        g_assert_false(binding_of(s, 0)->parked);
+        has_driver(s, 0, "vfio-pci");
+        claims(s, "llama", "0");
+        asks(s, 0, BIND_INSPECT);
 }
 
 static void test_a_claim_of_several_fails_with_the_first_and_the_others_come_back(void) {
@@ -549,6 +777,38 @@ static void test_where_another_card_was_found_the_claim_fails_and_the_next_look_
         g_assert_cmpstr(binding_of(s, 0)->wanted_card.serial, ==, "4712");
 }
 
+/* The registry's word about the card that was there before is on its way when the next one fails. */
+static void test_what_becomes_of_a_quarantine_is_about_the_card_that_it_was_of(void) {
+        STAGE s = stage_of("nvidia");
+        GpuIdentity first = {};
+        for (unsigned card = 0; card < 2; card++) {
+                strcpy(gpu_of(s->w, "a", 0)->identity.serial, card == 0 ? "4711" : "4712");
+                has_driver(s, 0, "vfio-pci");
+                pool_remove(pool_named(s->w, "training"), &gpu_of(s->w, "a", 0)->identity);
+                g_assert_cmpint(pool_add(pool_named(s->w, "training"), &gpu_of(s->w, "a", 0)->identity), ==, 0);
+                if (card == 0)
+                        bindings_clear(&s->bindings);
+                asks(s, 0, BIND_INSPECT);
+                answers(s, 0, BIND_INSPECT, BIND_BAD_LINK);
+                Binding *binding = bindings_next_quarantine(&s->bindings);
+                g_assert_nonnull(binding);
+                binding->quarantining = true;
+                first = card == 0 ? binding->gpu : first;
+        }
+        Binding *second = binding_of(s, 0);
+        bindings_quarantine_told(&s->bindings, &first);
+        g_assert_cmpint(bindings_quarantine_refused(&s->bindings, &first, s->now_us), ==, 0);
+        bindings_quarantine_untold(&s->bindings, &first);
+        g_assert_true(second->to_quarantine && second->quarantining);
+        g_assert_null(second->trouble);
+        bindings_quarantine_untold(&s->bindings, &second->gpu);
+        g_assert_true(second->to_quarantine && !second->quarantining);
+        second->quarantining = true;
+        g_assert_cmpint(bindings_quarantine_refused(&s->bindings, &second->gpu, s->now_us), ==, 0);
+        g_assert_false(second->to_quarantine || second->quarantining);
+        g_assert_nonnull(second->trouble);
+}
+
 static void test_companions_move_with_the_gpu_and_strangers_stay(void) {
         STAGE s = stage_of("nvidia");
         PciFunction sound = { .address = at(s, 0), .class = 0x040300, .same_slot = true },
@@ -584,6 +844,7 @@ int main(int argc, char **argv) {
         TEST(the_next_vm_waits_for_the_inspection_and_the_host_is_left_out);
         TEST(a_vm_that_starts_anew_on_the_same_gpu_waits_for_the_inspection_too);
         TEST(a_gpu_that_fails_its_inspection_is_quarantined_and_the_next_vm_goes_elsewhere);
+        TEST(a_gpu_that_is_released_before_its_quarantine_was_seen_here_is_inspected_again);
         TEST(by_hand_in_quarantine_it_goes_back_to_the_host_all_the_same);
         TEST(a_gpu_that_hangs_is_stuck_and_quarantined_and_others_go_on);
         TEST(an_inspection_that_comes_back_late_counts_for_nothing);
@@ -593,6 +854,18 @@ int main(int argc, char **argv) {
         TEST(one_whose_serial_is_not_read_yet_is_of_its_pool);
         TEST(a_gpu_of_no_pool_is_left_alone_whatever_driver_it_has);
         TEST(by_the_pools_setting_it_is_parked_and_goes_back_when_that_changes);
+        TEST(only_gpus_of_a_vm_that_may_have_lost_one_are_looked_at_again);
+        TEST(what_an_earlier_service_was_taking_goes_back);
+        TEST(what_an_administrator_keeps_on_vfio_pci_is_given_back_once);
+        TEST(facts_that_are_older_than_the_return_do_not_begin_it_anew);
+        TEST(a_gpu_that_a_take_left_without_a_driver_goes_back);
+        TEST(a_gpu_without_a_driver_when_the_service_starts_is_given_back);
+        TEST(a_parked_gpu_that_somebody_else_has_is_inspected_before_the_next_vm);
+        TEST(an_inspected_gpu_that_somebody_else_has_before_it_goes_back_is_inspected_anew);
+        TEST(a_gpu_of_the_host_that_is_held_there_is_tried_again_without_inspection);
+        TEST(that_somebody_else_had_a_parked_gpu_between_two_vms_is_noticed);
+        TEST(facts_that_are_older_than_the_inspection_show_the_vm_before_it);
+        TEST(a_parked_gpu_that_the_host_took_back_is_inspected_when_it_comes_to_vfio_pci_again);
         TEST(a_claim_of_several_fails_with_the_first_and_the_others_come_back);
         TEST(a_gpu_that_is_pulled_fails_the_claim_and_its_late_answer_is_nobodys);
         TEST(another_card_in_the_slot_begins_anew);
@@ -600,6 +873,7 @@ int main(int argc, char **argv) {
         TEST(nothing_is_taken_before_it_is_known_to_be_the_card_that_is_meant);
         TEST(how_long_a_card_is_not_known_counts_from_the_claim_on);
         TEST(where_another_card_was_found_the_claim_fails_and_the_next_look_begins_anew);
+        TEST(what_becomes_of_a_quarantine_is_about_the_card_that_it_was_of);
         TEST(companions_move_with_the_gpu_and_strangers_stay);
         TEST(an_answer_that_was_not_asked_for_changes_nothing);
 #undef TEST

@@ -326,6 +326,23 @@ static void test_gpus_are_let_go_of_with_the_proven_death_and_not_before(void) {
         g_assert_false(run_of(s)->end_reported);
 }
 
+static void test_gpus_are_not_let_go_of_while_the_guard_says_that_it_lives(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_STOP, 0);
+        ASSERT_DOES(s, RUN_DESTROY);
+        process_dies(s);
+        ASSERT_TAKES(s, RUN_RELEASE);
+        g_assert_true(run_of(s)->vacated);
+        answers(s, RUN_ANSWER_FAILED);
+        g_assert_false(run_of(s)->vacated);
+        process_dies(s);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_TAKES(s, RUN_RELEASE);
+        g_assert_true(run_of(s)->vacated);
+        guard_holds(s, 1, true);
+        g_assert_false(run_of(s)->vacated);
+}
+
 /* ---- GPUs that are lost under their VM */
 
 static void has_gpu(Stage *s, const char *driver, ConfigSpace config) {
@@ -420,6 +437,36 @@ static void test_a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not(vo
         has_gpu(s, NULL, CONFIG_UNKNOWN);
 }
 
+/* A reading may be long in coming, as behind a probe that is slow: the first may have met a reset. */
+static void test_a_gpu_is_lost_by_two_readings_and_not_by_one_that_grew_old(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        has_gpu(s, "vfio-pci", CONFIG_ALL_ONES);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        s->facts_are_old = true;
+        s->gpus[0].read_us = s->now_us + RUNNER_GPU_ODD_US - 1;
+        passes(s, 10 * RUNNER_GPU_ODD_US);
+        ASSERT_RESTS(s);
+        s->gpus[0].read_us++;
+        assert_ends_for_want_of_its_gpu(s, "all ones");
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
+static void test_a_gpu_that_reads_all_ones_and_then_hangs_is_lost(void) {
+        STAGE s = stage_of_an_assigned_vm();
+        has_gpu(s, "vfio-pci", CONFIG_READABLE);
+        claims_until(s, RUN_STEP_COUNT);
+        has_gpu(s, "vfio-pci", CONFIG_ALL_ONES);
+        ASSERT_RESTS_FOR(s, RUNNER_GPU_ODD_US);
+        s->facts_are_old = true;
+        s->gpus[0].unreadable = (char *) "config";
+        passes(s, RUNNER_GPU_ODD_US);
+        assert_ends_for_want_of_its_gpu(s, "all ones");
+        s->gpus[0].unreadable = NULL;
+        has_gpu(s, NULL, CONFIG_UNKNOWN);
+}
+
 static void test_a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed(void) {
         STAGE s = stage_of_a_running_vm();
         ASSERT_RESTS(s);
@@ -435,11 +482,14 @@ int main(int argc, char **argv) {
         TEST(a_vm_whose_gpu_cannot_be_bound_ends_without_a_start_and_says_so);
         TEST(a_stop_does_not_wait_for_a_gpu_that_hangs);
         TEST(gpus_are_let_go_of_with_the_proven_death_and_not_before);
+        TEST(gpus_are_not_let_go_of_while_the_guard_says_that_it_lives);
         TEST(a_gpu_that_is_pulled_under_its_vm_ends_it_though_nobody_tells);
         TEST(a_gpu_whose_sound_is_waited_for_first_is_being_removed_too);
         TEST(a_function_that_was_never_on_vfio_pci_is_not_missed);
         TEST(a_gpu_that_was_pulled_before_the_service_came_ends_its_vm);
         TEST(a_gpu_that_fell_off_the_bus_ends_its_vm_but_a_reset_does_not);
+        TEST(a_gpu_is_lost_by_two_readings_and_not_by_one_that_grew_old);
+        TEST(a_gpu_that_reads_all_ones_and_then_hangs_is_lost);
         TEST(a_gpu_whose_driver_was_never_seen_to_be_vfio_pci_is_not_missed);
         TEST(nothing_starts_before_libvirt_has_listed);
         TEST(nothing_starts_before_the_guard_has_listed);

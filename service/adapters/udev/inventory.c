@@ -67,6 +67,10 @@ bool watched_relates(const Watched *device, PciAddress address, int32_t group) {
 
 static void set_facts(Watched *device, GpuFacts *facts) {
         if (device->known && gpu_facts_equal(&device->facts, facts)) {
+                /* Who asked for a look wants to know, too, that all is as it was. */
+                device->changed = device->changed || device->refresh_asked;
+                device->facts.read_us = facts->read_us;
+                device->facts.holders_us = facts->holders_us;
                 gpu_facts_clear(facts);
                 return;
         }
@@ -114,6 +118,7 @@ static int copy_holders(const GpuFacts *from, GpuFacts *to) {
                         return r;
         }
         to->holders_known = from->holders_known;
+        to->holders_us = from->holders_us;
         return 0;
 }
 

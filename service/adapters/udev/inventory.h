@@ -18,6 +18,7 @@ typedef struct Watched {
         char *vendor_name, *device_name;        /* as udev's events named it; for when there is no database here */
         uint64_t hive, vram_bytes;      /* XGMI, memory, VBIOS: kept when the driver that told it is gone */
         char *vbios;
+        uint64_t asked_us;              /* when the probe was, CLOCK_BOOTTIME */
         uint64_t due_us;                /* to be read at, CLOCK_MONOTONIC; 0: nothing to do */
         bool known;                     /* .facts are filled */
         bool gone;                      /* udev or sysfs says so */

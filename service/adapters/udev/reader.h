@@ -31,6 +31,7 @@ typedef enum ReadKind {
 typedef struct ReadJob {
         ReadKind kind;
         PciAddress address;
+        uint64_t begun_us;              /* when it was asked for, CLOCK_BOOTTIME; the first time, if twice */
 } ReadJob;
 
 /* What a scan tells of a GPU: what it is, so that it is known even if more cannot be read. */

@@ -45,6 +45,13 @@ static uint64_t now_us(const UdevWatch *watch) {
         return now;
 }
 
+/* As the turns of the service have it, which hold it against what happened in one of them. */
+static uint64_t boot_now_us(const UdevWatch *watch) {
+        uint64_t now = 0;
+        (void) sd_event_now(watch->event, CLOCK_BOOTTIME, &now);
+        return now;
+}
+
 static void arm(sd_event_source *source, uint64_t at_us) {
         (void) sd_event_source_set_time(source, at_us);
         (void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -75,7 +82,8 @@ static void schedule_all(UdevWatch *watch) {
 
 /* False: not now; it is tried again at the next look. */
 static bool submit(UdevWatch *watch, ReadKind kind, PciAddress address) {
-        int r = reader_submit(watch->reader, (ReadJob) { .kind = kind, .address = address });
+        int r = reader_submit(watch->reader, (ReadJob) { .kind = kind, .address = address,
+                                                         .begun_us = boot_now_us(watch) });
         if (r < 0)
                 log_error("udev: no memory to read the devices; it is tried again at the next look");
         return r > 0;
@@ -185,6 +193,7 @@ static void on_probe_answer(void *userdata, PciAddress gpu, ProbeAnswer *answer)
         if (answer) {
                 gpu_facts_clear(&device->probed);
                 device->probed = answer->facts;
+                device->probed.holders_us = device->asked_us;
                 answer->facts = (GpuFacts) {};
         } else {
                 /* Who held it before may not any more; what the card is stays true. */
@@ -202,11 +211,12 @@ static void set_gone(UdevWatch *watch, Watched *device) {
         publish_soon(watch);
 }
 
-static void take_reading(UdevWatch *watch, Watched *device, DeviceReading *reading) {
+static void take_reading(UdevWatch *watch, Watched *device, DeviceReading *reading, uint64_t begun_us) {
         gpu_facts_clear(&device->fresh);
         device->fresh = reading->facts;
         reading->facts = (GpuFacts) {};
         device->fresh.identity.node = watch->node;
+        device->fresh.read_us = begun_us;
         if (reading->hive != 0)
                 device->hive = reading->hive;
 
@@ -215,6 +225,7 @@ static void take_reading(UdevWatch *watch, Watched *device, DeviceReading *readi
         if (wants_probe(watch, device) && probe_client_ask(watch->probe, device->address) >= 0) {
                 device->ask_probe = false;
                 device->asking = true;
+                device->asked_us = boot_now_us(watch);
                 return;
         }
         settle(watch, device);
@@ -265,7 +276,7 @@ static void on_known_device_read(UdevWatch *watch, Watched *device, ReadResult *
         else if (!result->device.class_known)
                 set_unreadable(watch, device, "class");
         else
-                take_reading(watch, device, &result->device);
+                take_reading(watch, device, &result->device, result->job.begun_us);
 }
 
 static void on_device_read(UdevWatch *watch, ReadResult *result) {
@@ -283,7 +294,7 @@ static void on_device_read(UdevWatch *watch, ReadResult *result) {
         }
         device = add_gpu(watch, address);
         if (device)
-                take_reading(watch, device, &result->device);
+                take_reading(watch, device, &result->device, result->job.begun_us);
 }
 
 /* What was scanned is known at least by name; what was not is read, and will say itself that it is gone. */
@@ -395,7 +406,8 @@ static int on_due(sd_event_source *source, uint64_t usec, void *userdata) {
                 if (device->due_us == 0 || device->due_us > usec)
                         continue;
                 device->due_us = 0;
-                int r = reader_submit(watch->reader, (ReadJob) { .kind = READ_DEVICE, .address = device->address });
+                int r = reader_submit(watch->reader, (ReadJob) { .kind = READ_DEVICE, .address = device->address,
+                                                                 .begun_us = boot_now_us(watch) });
                 if (r > 0)
                         device->reading = true;
                 else
