@@ -17,6 +17,19 @@ static int hold(World *w, const char *path) {
         return fd;
 }
 
+/* Waits for the probe as short as this machine allows: where the test stood still in between, it has another try. */
+static void start_impatient_watch_that_hears_the_probe(World *w) {
+        for (uint64_t deadline_us = 500000;; deadline_us *= 2) {
+                unsigned lists = w->lists;
+                start_watch_with(w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = deadline_us });
+                WAIT_UNTIL(w, w->lists > lists && w->n_gpus == 1);
+                if (w->gpus[0].holders_known)
+                        return;
+                g_assert_cmpuint(deadline_us, <, NOT_LATE_US);
+                w->watch = udev_watch_free(w->watch);
+        }
+}
+
 static void test_the_probe_names_who_holds_the_gpu(void) {
         World w = world_of(&MOCK_H100, 1);
         g_autofree char *number = NULL;
@@ -99,8 +112,7 @@ static void test_the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_
         mock_attribute_set_bytes(w.mock, "0000:41:00.0", "config", config, sizeof(config));
         mock_attribute_set_bytes(w.mock, "0000:40:01.0", "config", bridge, sizeof(bridge));
         start_probe(&w);
-        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 1000000 });
-        WAIT_UNTIL(&w, w.n_gpus == 1);
+        start_impatient_watch_that_hears_the_probe(&w);
         for (unsigned round = 0; round < 2; round++) {
                 g_assert_cmpint(w.gpus[0].kind, ==, PCI_KIND_CONVENTIONAL);
                 g_assert_cmpint(w.gpus[0].interrupts, ==, INTERRUPTS_MESSAGES);
@@ -162,9 +174,7 @@ static void test_a_serial_number_stays_known_when_the_probe_falls_silent(void) {
         memcpy(config + 0x100, number, sizeof(number));
         mock_attribute_set_bytes(w.mock, "0000:41:00.0", "config", config, sizeof(config));
         start_probe(&w);
-        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 4000000 });
-        WAIT_UNTIL(&w, w.n_gpus == 1);
-        g_assert_true(w.gpus[0].holders_known);
+        start_impatient_watch_that_hears_the_probe(&w);
         w.probe_is_silent = true;
         g_assert_cmpint(udev_watch_refresh(w.watch, w.gpus[0].address), ==, 0);
         WAIT_UNTIL(&w, w.refreshed == 1);

@@ -473,6 +473,9 @@ static void test_holders_are_named_and_their_service_is_the_remedy(void) {
         GpuFacts gpu = h100();
         add_holder(&gpu, 812, "nvidia-persiste", false);
         assert_blocked(&host, gpu, BLOCKER_IN_USE, "nvidia-persiste (pid 812)", "systemctl stop nvidia-persistenced");
+        gpu = h100();
+        add_holder(&gpu, 2210, "nv-fabricmanage", false);
+        assert_blocked(&host, gpu, BLOCKER_IN_USE, "nv-fabricmanage (pid 2210)", "systemctl stop nvidia-fabricmanager");
 }
 
 static void test_many_holders_are_counted(void) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The disk, kernel and initrd of the emulated hosts: Debian bookworm, made of its packages, without gpupool. Made once
-per week and list of packages, and kept in a cache folder. Needs root, as mmdebstrap and chroot do."""
+per week and list of packages, and kept in a cache folder; where Debian cannot be had, an older one of the same kind is
+used on. Needs root, as mmdebstrap and chroot do."""
 
 import contextlib
 import datetime
@@ -27,6 +28,14 @@ LEFT_OUT = ["path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*", "p
      "gpu/drm/amd", "gpu/drm/i915", "gpu/drm/nouveau", "gpu/drm/radeon")] + [
     "path-exclude=/lib/modules/*/kernel/arch/x86/kvm/*"] + [
     f"path-include=/lib/modules/*/kernel/drivers/net/{name}.ko" for name in ("virtio_net", "net_failover")]
+
+# What apt says where packages or their lists cannot be fetched, or are not what the mirror promised. That is nobody's
+# failure here; all else that goes wrong is.
+MIRROR_FAULTS = "|".join((
+    "Could not (?:resolve|connect|handshake)", "Unable to connect", "Connection (?:failed|timed out|refused)",
+    "Temporary failure", "Failed to fetch", "Some index files failed to download", "Unable to fetch some archives",
+    "Hash Sum mismatch", "File has unexpected size", "Mirror sync in progress", "Clearsigned file isn't valid",
+    "Release file for .* is (?:expired|not valid yet)", "does not have a Release file", "is not signed"))
 
 DISK_SIZE = "3G"        # sparse
 MODULES = ["virtio_pci", "virtio_blk", "ext4"]
@@ -83,25 +92,37 @@ def cache_folder():
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "gpupool-tests"
 
 
+def kind():
+    """Images of one kind differ in the age of Debian's packages only."""
+    return hashlib.sha256(pathlib.Path(__file__).read_bytes() + " ".join(PACKAGES).encode()).hexdigest()[:12]
+
+
 def name_of_image():
     year, week, _ = datetime.date.today().isocalendar()
-    ours = hashlib.sha256(pathlib.Path(__file__).read_bytes() + " ".join(PACKAGES).encode()).hexdigest()[:12]
-    return f"vfio-{year}w{week:02}-{ours}"
+    return f"vfio-{year}w{week:02}-{kind()}"
 
 
 def image(say=print):
-    """The image of this week, made if there is none yet."""
+    """The image of this week, made if there is none yet; if it cannot be made, the newest of its kind."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / name_of_image()
     with open(cache / "vfio.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            say(f"making the image {folder} (some minutes)")
+        if folder.exists():
+            return Image(folder)
+        say(f"making the image {folder} (some minutes)")
+        try:
             make(folder)
-            for old in cache.glob("vfio-*"):
-                if old != folder:
-                    shutil.rmtree(old)
+        except Skipped as why:
+            older = sorted(cache.glob(f"vfio-*w*-{kind()}"))
+            if not older:
+                raise
+            say(f"{why}; {older[-1]} is used instead")
+            return Image(older[-1])
+        for old in cache.glob("vfio-*"):
+            if old != folder and old.is_dir():
+                shutil.rmtree(old)
     return Image(folder)
 
 
@@ -163,8 +184,8 @@ def bootstrap(root, work):
         env={**os.environ, "INITRD": "No", "TMPDIR": work, "LC_ALL": "C.UTF-8"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
-        if re.search(r"Could not (resolve|connect)|Failed to fetch|Unable to connect|Temporary failure", done.stdout):
-            raise Skipped(f"no Debian mirror is reached at {main}")
+        if fault := re.search(rf"^.*(?:{MIRROR_FAULTS}).*$", done.stdout, re.MULTILINE):
+            raise Skipped(f"the Debian mirror {main} does not give the packages: {fault[0].strip()}")
         raise RuntimeError(f"mmdebstrap failed:\n{done.stdout[-4000:]}")
 
 
