@@ -493,7 +493,7 @@ int bindings_overdue(Bindings *bindings, PciAddress gpu, BindVerb verb) {
         binding->overdue = true;
         if (verb == BIND_TAKE)
                 binding->epoch = 0;
-        int r = text_printf(&binding->stuck, "%s hangs in the kernel: see dmesg", what[verb]);
+        int r = text_printf(&binding->stuck, "%s hangs in the kernel", what[verb]);
         return r < 0 ? r : put_in_quarantine(binding, QUARANTINE_STUCK, binding->stuck);
 }
 

@@ -55,20 +55,31 @@ static CheckSeverity severity_of(const GpuView *view) {
         return view->pool ? CHECK_WARNING : CHECK_NOTE;
 }
 
-static const char *pool_name(const Card *card) {
-        return card->view->pool ? card->view->pool->name : "none";
+/* "GPU a:0000:41:00.0 of pool training" */
+static int name_card(const Card *card, char **ret) {
+        const Pool *pool = card->view->pool;
+        return text_printf(ret, "GPU %s:%s%s%s", card->node, card->address, pool ? " of pool " : " (in no pool)",
+                           pool ? pool->name : "");
+}
+
+/* That it hangs is why it is in quarantine, and is told with what helps. */
+static bool is_told_as_stuck(const Card *card) {
+        return card->view->facts && card->view->facts->stuck && card->view->quarantine &&
+               card->view->quarantine->cause == QUARANTINE_STUCK;
 }
 
 static int check_blockers(const Card *card) {
         _cleanup_(blockers_clear) Blockers blockers = {};
-        int r = gpu_view_survey(card->view, &blockers);
+        _cleanup_free_ char *name = NULL;
+        int r = name_card(card, &name);
+        if (r >= 0)
+                r = gpu_view_survey(card->view, &blockers);
         ARRAY_EACH(blocker, &blockers) {
                 if (blocker_code_is_about_host(blocker->code))
                         continue;
                 if (r >= 0)
                         r = add_finding(&card->subject, severity_of(card->view), "gpu-not-assignable",
-                                        "GPU %s:%s of pool %s cannot be used: %s", card->node, card->address,
-                                        pool_name(card), blocker->sentence);
+                                        "%s cannot be used: %s", name, blocker->sentence);
                 if (r >= 0)
                         r = add_remedy(&card->subject, "%s", blocker->remedy);
         }
@@ -87,25 +98,30 @@ static const GpuView *find_in_its_slot(const Card *card) {
 /* A replaced card is another GPU: what is in the slot now is in the pool only if a rule or somebody puts it there. */
 static int check_absent(const Card *card) {
         const GpuView *other = find_in_its_slot(card);
-        int r = 0;
+        const Pool *pool = card->view->pool;
+        _cleanup_free_ char *name = NULL;
+        int r = name_card(card, &name);
+        if (r < 0)
+                return r;
         if (!other) {
-                r = add_finding(&card->subject, severity_of(card->view), "gpu-absent",
-                                "GPU %s:%s of pool %s is not there any more", card->node, card->address,
-                                pool_name(card));
-                return r < 0 ? r : add_remedy(&card->subject, "put it back, or take it out of the pool");
+                r = add_finding(&card->subject, severity_of(card->view), "gpu-absent", "%s is not there any more",
+                                name);
+                if (r < 0 || !pool)
+                        return r < 0 ? r : add_remedy(&card->subject, "put it back");
+                return add_remedy(&card->subject, "put it back, or take it out of the pool: gpupoolctl pool remove %s "
+                                  "%s:%s", pool->name, card->node, card->address);
         }
         char address[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(other->identity.address, address);
         const char *serial = other->identity.serial;
         r = add_finding(&card->subject, severity_of(card->view), "gpu-replaced",
-                        "GPU %s:%s of pool %s was replaced: in its slot is another card now (%04x:%04x%s%s, at %s), "
-                        "which is %s%s", card->node, card->address, pool_name(card), other->identity.vendor,
-                        other->identity.device, *serial ? ", serial " : "", serial, address,
+                        "%s was replaced: in its slot is another card now (%04x:%04x%s%s, at %s), which is %s%s", name,
+                        other->identity.vendor, other->identity.device, *serial ? ", serial " : "", serial, address,
                         other->pool ? "in pool " : "in no pool", other->pool ? other->pool->name : "");
         if (r < 0 || other->pool)
                 return r < 0 ? r : add_remedy(&card->subject, "take the old one out of the pool");
         return add_remedy(&card->subject, "take the old one out of the pool and put the new one in (gpupoolctl pool "
-                          "add %s %s:%s)", card->view->pool ? card->view->pool->name : "POOL", card->node, address);
+                          "add %s %s:%s)", pool ? pool->name : "POOL", card->node, address);
 }
 
 static int check_quarantine(const Card *card) {
@@ -116,7 +132,7 @@ static int check_quarantine(const Card *card) {
                                                               : quarantine->sentence;
         int r = add_finding(&card->subject, CHECK_NOTE, "gpu-quarantined", "GPU %s:%s is in quarantine: %s", card->node,
                             card->address, why);
-        return r < 0 ? r : add_remedy(&card->subject, "mend or replace it, then: gpupoolctl gpu %s:%s release",
+        return r < 0 ? r : add_remedy(&card->subject, "mend or replace it, then: gpupoolctl gpu release %s:%s",
                                       card->node, card->address);
 }
 
@@ -129,8 +145,9 @@ static int check_gpu(const Inventory *inventory, const GpuView *view, bool alway
         };
         pci_address_to_text(view->identity.address, card.address);
 
-        int r = check_quarantine(&card);
-        if (r < 0 || (!view->pool && !view->vm && !always))
+        bool looked_at = view->pool || view->vm || always;
+        int r = looked_at && is_told_as_stuck(&card) ? 0 : check_quarantine(&card);
+        if (r < 0 || !looked_at)
                 return r;
         if (view->facts)
                 return check_blockers(&card);

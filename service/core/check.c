@@ -292,10 +292,13 @@ static int name_vms(const Registry *registry, const VmId *vms, size_t n, char **
         return n > NAMED_MAX ? text_append(ret, " and %zu more", n - NAMED_MAX) : 0;
 }
 
-/* A pair restarts nothing when one fails, whatever is free: that is told with its votes. */
+/* Where no node can be done without, nothing is restarted, whatever is free: that is told with the votes and not of the
+ * pool. A VM that has no other place even with them is told in either case. */
 static int check_survival(Inventory *inventory, const Subject *subject, const Pool *pool, const PoolCounts *counts) {
         if (counts->n_at_risk == 0 || counts->survives > 0 || inventory->nodes.n == 1)
                 return 0;
+        if (counts->majority_spares == 0)
+                return check_places(inventory, counts->at_risk, counts->n_at_risk, subject->findings);
         _cleanup_free_ char *names = NULL;
         int r = name_vms(inventory->world->registry, counts->at_risk, counts->n_at_risk, &names);
         if (r >= 0)
@@ -303,7 +306,8 @@ static int check_survival(Inventory *inventory, const Subject *subject, const Po
                                 "pool %s does not survive the loss of a node: %zu VM%s would not run again (%s)",
                                 pool->name, counts->n_at_risk, PLURAL(counts->n_at_risk), names);
         if (r >= 0)
-                r = add_remedy(subject, "add GPUs on other nodes, or keep some free (Reserve)");
+                r = add_remedy(subject, "add GPUs of other nodes (gpupoolctl pool add %s GPU), or keep some free "
+                               "(gpupoolctl pool policy %s --reserve N)", pool->name, pool->name);
         return r < 0 ? r : check_places(inventory, counts->at_risk, counts->n_at_risk, subject->findings);
 }
 

@@ -71,24 +71,21 @@ static int check_ordinary(const DomainXml *domain, const NodeFacts *host, Domain
         return r < 0 ? r : DOMAIN_MEMORY_TOO_LITTLE;
 }
 
-static int check_lock_limit(const DomainXml *domain, uint64_t limit, char **reterr_sentence) {
-        bool is_own = domain->hard_limit_bytes > 0 && domain->hard_limit_bytes < limit;
-        if (is_own)
-                limit = domain->hard_limit_bytes;
-        if (limit >= domain->memory_bytes)
+/* libvirt raises the limit of the QEMU process by itself to what VFIO needs, whatever libvirtd's own is: to the guest's
+ * memory and 1 GiB, or, where the XML has one, to its hard_limit, and then that must do. */
+static int check_lock_limit(const DomainXml *domain, char **reterr_sentence) {
+        if (domain->hard_limit_bytes == 0 || domain->hard_limit_bytes >= domain->memory_bytes)
                 return DOMAIN_MEMORY_OK;
         int r = text_printf(reterr_sentence,
                             "The VM may pin %" PRIu64 " MiB of memory and a VM with GPUs needs all of its %" PRIu64
-                            " MiB: %s.",
-                            limit / MIB, domain->memory_bytes / MIB,
-                            is_own ? "take <hard_limit> out of its <memtune>, or make it 1 GiB more than its memory"
-                                   : "raise the memlock limit of libvirtd (LimitMEMLOCK=infinity in its unit)");
+                            " MiB: take <hard_limit> out of its <memtune>, or make it 1 GiB more than its memory.",
+                            domain->hard_limit_bytes / MIB, domain->memory_bytes / MIB);
         return r < 0 ? r : DOMAIN_MEMORY_LOCK_LIMIT;
 }
 
 int domain_memory_check(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope,
-                        uint64_t lock_limit_bytes, char **reterr_sentence) {
-        int r = check_lock_limit(domain, lock_limit_bytes, reterr_sentence);
+                        char **reterr_sentence) {
+        int r = check_lock_limit(domain, reterr_sentence);
         if (r != DOMAIN_MEMORY_OK)
                 return r;
         return domain->hugepages ? check_hugepages(domain, host, scope, reterr_sentence)

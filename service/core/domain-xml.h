@@ -114,7 +114,7 @@ typedef enum DomainMemoryVerdict {
         DOMAIN_MEMORY_NO_HUGEPAGES,     /* the host has no pages of this size */
         DOMAIN_MEMORY_FEW_HUGEPAGES,    /* fewer than needed */
         DOMAIN_MEMORY_TOO_LITTLE,       /* less memory than needed */
-        DOMAIN_MEMORY_LOCK_LIMIT,       /* less than needed may be pinned */
+        DOMAIN_MEMORY_LOCK_LIMIT,       /* by its own XML it may pin less than it has */
 } DomainMemoryVerdict;
 
 /* By what the host has at all, or by what of that is free, if the facts are of now: what the last VM left is soon free
@@ -124,11 +124,10 @@ typedef enum DomainMemoryScope {
         DOMAIN_MEMORY_NOW,
 } DomainMemoryScope;
 
-/* @lock_limit_bytes: what libvirt may let the VM pin, UINT64_MAX where nothing limits it; the XML's own hard_limit
- * counts beside it. What the host does not tell is taken to be enough. Returns a DomainMemoryVerdict, with
- * *reterr_sentence for all but DOMAIN_MEMORY_OK; or -ENOMEM. */
+/* What the host does not tell is taken to be enough. Returns a DomainMemoryVerdict, with *reterr_sentence for all but
+ * DOMAIN_MEMORY_OK; or -ENOMEM. */
 int domain_memory_check(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope,
-                        uint64_t lock_limit_bytes, char **reterr_sentence);
+                        char **reterr_sentence);
 
 /* The mark that domain_xml_build() left in a domain, and what else of a running one tells it from others. */
 typedef struct DomainMark {

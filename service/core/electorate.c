@@ -120,12 +120,6 @@ typedef struct Room {
         size_t target_voters, target_seats;
 } Room;
 
-size_t electorate_voters(size_t n_nodes) {
-        if (n_nodes >= ELECTORATE_VOTERS_MAX)
-                return ELECTORATE_VOTERS_MAX;
-        return n_nodes < 3 ? n_nodes : 3;
-}
-
 static bool is_self(const Room *room, const Seat *seat) {
         return ID_EQUAL(&seat->node, &room->self);
 }
@@ -133,7 +127,7 @@ static bool is_self(const Room *room, const Seat *seat) {
 static int make_room(const Electorate *electorate, Room *ret) {
         uint64_t patience = electorate->replace_after_us ? electorate->replace_after_us : ELECTORATE_REPLACE_AFTER_US;
         size_t n_members = electorate->registry->nodes.n, n = electorate->n_electors;
-        Room room = { .self = electorate->self, .n = n, .target_voters = electorate_voters(n_members) };
+        Room room = { .self = electorate->self, .n = n, .target_voters = majority_voters(n_members) };
         size_t others = n_members - room.target_voters;
         room.target_seats = room.target_voters + (others < ELECTORATE_STANDBYS_MAX ? others : ELECTORATE_STANDBYS_MAX);
         room.seats = calloc(n + 1, sizeof(*room.seats));

@@ -25,9 +25,9 @@
  * all); only D coming back counts for it, in the one round that lies between, and D is a voter again as soon as there
  * is a place. Where no standby has caught up D stays: its vote may still be needed when it is back. */
 
+#include "core/majority.h"
 #include "core/registry.h"
 
-#define ELECTORATE_VOTERS_MAX 5U
 #define ELECTORATE_STANDBYS_MAX 2U
 #define ELECTORATE_REPLACE_AFTER_US (30U * 1000U * 1000U)
 
@@ -66,9 +66,6 @@ typedef struct Electorate {
         NodeId self;                    /* the leader */
         uint64_t replace_after_us;      /* 0: ELECTORATE_REPLACE_AFTER_US */
 } Electorate;
-
-/* How many voters a cluster of @n_nodes has. */
-size_t electorate_voters(size_t n_nodes);
 
 /* The next change. 0 or -ENOMEM. */
 int electorate_next(const Electorate *electorate, ElectorateChange *ret);

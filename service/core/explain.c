@@ -318,21 +318,54 @@ static void find_possible(const Case *c, uint32_t *ret_less, uint32_t *ret_more)
         *ret_more = more <= c->room->usable && more <= GPUS_PER_VM_MAX ? more : 0;
 }
 
+/* "--match 10de:20b2@host1=alone", for a GPU that came in by hand. */
+static int append_rule_of_gpu(const Case *c, const GpuIdentity *gpu, char **text) {
+        _cleanup_free_ char *rule = NULL;
+        int r = text_printf(&rule, " --match %04x:%04x@%s=alone", gpu->vendor, gpu->device, node_name(c));
+        if (r < 0 || strstr(*text, rule))
+                return r;
+        return text_append(text, "%s", rule);
+}
+
+/* The pool's own rules with =alone, for the new ones replace them; without any, one for each model that it has here. */
+static int append_rules(const Case *c, char **text) {
+        const Inventory *inventory = c->request->inventory;
+        const PoolRules *rules = &c->request->pool->pool->rules;
+        int r = 0;
+        ARRAY_EACH(rule, rules) {
+                if (r >= 0)
+                        r = text_append(text, " --match '%s:%s%s%s=alone'", text_is_empty(rule->vendor) ? "*" :
+                                        rule->vendor, text_is_empty(rule->device) ? "*" : rule->device,
+                                        text_is_empty(rule->node) ? "" : "@",
+                                        text_is_empty(rule->node) ? "" : rule->node);
+        }
+        for (size_t i = 0; r >= 0 && rules->n == 0 && i < c->room->n_gpus; i++)
+                r = append_rule_of_gpu(c, &inventory->gpus.items[c->room->first_gpu + i].view->identity, text);
+        return r;
+}
+
 /* Whoever stops, the sets are what they are. */
 static int say_impossible(const Case *c, PlacementReason *ret) {
         uint32_t less, more;
-        int r = text_printf(&ret->sentence, "the GPUs of %s are linked in sets that go to one VM whole: not exactly %"
-                            PRIu32 " of them", c->pool, c->count);
+        int r = text_printf(&ret->sentence, "the GPUs of %s are linked in sets that go to one VM whole: no set%s ha%s "
+                            "%s%" PRIu32 " GPU%s%s", c->pool, PLURAL(c->count), c->count == 1 ? "s" : "ve",
+                            c->count == 1 ? "" : "exactly ", c->count, PLURAL(c->count),
+                            c->count == 1 ? "" : " together");
         if (r < 0)
                 return r;
         find_possible(c, &less, &more);
+        uint32_t nearest = less > 0 ? less : more;
         if (less > 0 && more > 0)
                 r = text_printf(&ret->remedy, "ask for %" PRIu32 " or %" PRIu32, less, more);
         else
-                r = text_printf(&ret->remedy, "ask for %" PRIu32, less > 0 ? less : more);
-        return r < 0 ? r : text_append(&ret->remedy, " (gpupoolctl vm requirement %s --gpus N); or, if they may part, "
-                                       "say so in a rule (gpupoolctl pool rules %s --match RULE=alone)",
-                                       c->request->vm->name, c->pool);
+                r = text_printf(&ret->remedy, "ask for %" PRIu32, nearest);
+        if (r >= 0)
+                r = text_append(&ret->remedy, " (gpupoolctl vm requirement %s --gpus %" PRIu32 "); or, if they may "
+                                "part, say so in the pool's rules (gpupoolctl pool rules %s", c->request->vm->name,
+                                nearest, c->pool);
+        if (r >= 0)
+                r = append_rules(c, &ret->remedy);
+        return r < 0 ? r : text_append(&ret->remedy, ")");
 }
 
 static int say_sets(const Case *c, PlacementReason *ret) {
@@ -346,13 +379,9 @@ static int say_sets(const Case *c, PlacementReason *ret) {
                 less--;
         int r = text_printf(&ret->sentence, "%" PRIu32 " free, but linked in sets that go whole: not exactly %" PRIu32
                                             " of them", c->room->free, c->count);
-        if (r < 0)
-                return r;
-        if (less == 0)
-                return text_printf(&ret->remedy, "stop a VM there, or ask for %" PRIu32 " (gpupoolctl vm requirement "
-                                   "%s --gpus N)", c->room->free, c->request->vm->name);
-        return text_printf(&ret->remedy, "stop a VM there, or ask for %" PRIu32 " (gpupoolctl vm requirement %s "
-                           "--gpus N)", less, c->request->vm->name);
+        uint32_t nearest = less > 0 ? less : c->room->free;
+        return r < 0 ? r : text_printf(&ret->remedy, "stop a VM there, or ask for %" PRIu32 " (gpupoolctl vm "
+                                       "requirement %s --gpus %" PRIu32 ")", nearest, c->request->vm->name, nearest);
 }
 
 static int say_reserve(const Case *c, PlacementReason *ret) {
@@ -489,6 +518,59 @@ int explain_node(const Request *request, const Finding *findings, size_t node, s
         return 0;
 }
 
+/* The first of the pool's GPUs that cannot serve, and how many there are. */
+static const GpuView *find_useless(const Request *request, uint32_t *ret_n) {
+        const Inventory *inventory = request->inventory;
+        const GpuView *first = NULL;
+        uint32_t n = 0;
+        for (size_t i = 0; i < request->pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + request->pool->first_room + i;
+                for (size_t j = room->first_gpu; j < room->first_gpu + room->n_gpus; j++) {
+                        if (inventory_gpu_is_usable(inventory, j))
+                                continue;
+                        first = first ? first : inventory->gpus.items[j].view;
+                        n++;
+                }
+        }
+        *ret_n = n;
+        return first;
+}
+
+/* Why it cannot, with the names that a person needs to do something about it. */
+static int say_why_useless(const GpuView *view, char **text) {
+        if (!view->facts)
+                return text_append(text, "%s", view->host ? "it is not there any more"
+                                                          : "nothing is heard from its node");
+        const Quarantine *quarantine = view->quarantine;
+        if (quarantine)
+                return text_append(text, "in quarantine, %s",
+                                   text_is_empty(quarantine->sentence) ? quarantine_cause_to_sentence(quarantine->cause)
+                                                                       : quarantine->sentence);
+
+        _cleanup_(blockers_clear) Blockers blockers = {};
+        int r = gpu_view_survey(view, &blockers);
+        if (r < 0)
+                return r;
+        if (blockers.n == 0)
+                return text_append(text, "it is linked with one that cannot serve");
+        return text_append(text, "%s, %s", blocker_code_to_text(blockers.items[0].code), blockers.items[0].sentence);
+}
+
+/* "a:0000:41:00.0 is not, nor are 2 more: in-use, processes of the host hold it: sleep (pid 637). See ..." */
+static int say_first_useless(const Request *request, const GpuView *view, uint32_t n, char **text) {
+        const char *node = world_node_name(request->inventory->world, &view->identity.node);
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(view->identity.address, address);
+        int r = text_append(text, "%s:%s is not", node, address);
+        if (r >= 0 && n > 1)
+                r = text_append(text, ", nor %s %" PRIu32 " more", n == 2 ? "is" : "are", n - 1);
+        if (r >= 0)
+                r = text_append(text, ": ");
+        if (r >= 0)
+                r = say_why_useless(view, text);
+        return r < 0 ? r : text_append(text, ". See what helps (gpupoolctl gpu %s:%s)", node, address);
+}
+
 /* The pool as a whole is too small, wherever the VM would go. */
 static int say_pool_too_small(const Request *request, char **ret) {
         const Pool *pool = request->pool->pool;
@@ -501,11 +583,13 @@ static int say_pool_too_small(const Request *request, char **ret) {
                             PLURAL(usable), request->vm->name, count);
         if (r < 0)
                 return r;
-        if (pool->gpus.n >= count)
-                return text_append(ret,
-                                   "See what is wrong with the others (gpupoolctl gpu), or add %s (gpupoolctl pool add "
-                                   "%s GPU)",
-                                   count - usable == 1 ? "one" : "some", pool->name);
+        uint32_t n_useless;
+        const GpuView *useless = find_useless(request, &n_useless);
+        if (useless && pool->gpus.n >= count) {
+                r = say_first_useless(request, useless, n_useless, ret);
+                return r < 0 ? r : text_append(ret, ", or add %s (gpupoolctl pool add %s GPU)",
+                                               count - usable == 1 ? "one" : "some", pool->name);
+        }
         return text_append(ret, "Add %s (gpupoolctl pool add %s GPU)", count - usable == 1 ? "one" : "some",
                            pool->name);
 }

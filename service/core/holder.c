@@ -9,9 +9,9 @@ const char *holder_remedy(const char *name) {
         static const struct {
                 const char *name, *remedy;
         } services[] = {
-                { "nvidia-persiste", "stop the persistence daemon: systemctl stop nvidia-persistenced" },
-                { "nv-fabricmanage", "stop the fabric manager: systemctl stop nvidia-fabricmanager" },
-                { "nv-hostengine", "stop the GPU monitoring: systemctl stop nvidia-dcgm" },
+                { "nvidia-persiste", "stop the persistence daemon: systemctl disable --now nvidia-persistenced" },
+                { "nv-fabricmanage", "stop the fabric manager: systemctl disable --now nvidia-fabricmanager" },
+                { "nv-hostengine", "stop the GPU monitoring: systemctl disable --now nvidia-dcgm" },
                 { "Xorg", "stop the graphical session, or set up the X server to leave this GPU alone" },
                 { "gnome-shell", "stop the graphical session: systemctl isolate multi-user.target" },
         };

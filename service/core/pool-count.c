@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "core/majority.h"
 #include "core/placement.h"
 
 void pool_counts_clear(PoolCounts *counts) {
@@ -177,9 +178,6 @@ static int compare_gpus(const Inventory *inventory, const InventoryPool *pool, T
 /* So many sets of nodes are tried one by one at most; all single nodes always are. */
 #define TRIALS_MAX 2000U
 
-/* The registry has at most so many voters (design, part 7). */
-#define VOTERS_MAX 5U
-
 /* A VM of the pool that runs. */
 typedef struct Resident {
         const Vm *vm;
@@ -211,16 +209,11 @@ static void survival_clear(Survival *survival) {
         free(survival->at_risk);
 }
 
-/* As many nodes, whichever they are, as leave a majority of the voters. Those that are lost do not vote; where there
- * are others, they do instead. */
 static uint32_t count_dispensable(const Inventory *inventory) {
-        size_t n_nodes = inventory->nodes.n, living = n_nodes;
+        size_t n_lost = 0;
         ARRAY_EACH(node, &inventory->nodes)
-                living -= node->record->lost;
-        size_t voters = n_nodes < VOTERS_MAX ? n_nodes : VOTERS_MAX;
-        size_t majority = voters / 2 + 1;
-        living = living < voters ? living : voters;
-        return living > majority ? (uint32_t) (living - majority) : 0;
+                n_lost += node->record->lost;
+        return majority_spares(inventory->nodes.n, n_lost);
 }
 
 static int compare_residents(const void *a, const void *b) {
@@ -456,6 +449,7 @@ static int list_at_risk(const Survival *survival, PoolCounts *ret) {
 static int count_survivable(Survival *survival, PoolCounts *ret) {
         uint32_t dispensable = count_dispensable(survival->inventory);
         int r = prepare(survival);
+        ret->majority_spares = dispensable;
         if (r < 0)
                 return r;
 

@@ -13,6 +13,7 @@ typedef struct PoolCounts {
         uint32_t in_use;        /* assigned */
         uint32_t survives;      /* nodes that may fail, whichever they are, and every VM that runs still runs; never
                                  * more than leave the cluster a majority, without which nothing is started */
+        uint32_t majority_spares;       /* as many as may fail for its sake, whatever is free; the same of each pool */
         VmId *at_risk;          /* those that would not after one failure more; by id */
         size_t n_at_risk;
         TextList mixed;         /* sentences on how the GPUs differ; empty: all alike */

@@ -54,8 +54,8 @@
           "boot again") \
         X(IN_USE, "in-use", find_in_use, false, \
           "Processes of the host have the GPU's device files open.", \
-          "end them, or stop the services that run them; the GPU is free as soon as the last has " \
-          "closed it") \
+          "end them (kill), or stop the services that run them, for good where they come back at boot " \
+          "(systemctl disable --now); the GPU is free as soon as the last has closed it") \ \
         X(USB_IN_USE, "usb-in-use", find_usb_in_use, false, \
           "USB devices of the host are plugged into the card's own sockets, whose controller would go to " \
           "the VM with the GPU.", \
@@ -82,7 +82,7 @@
           "take the instances away and switch MIG off with nvidia-smi") \
         X(MDEV, "mdev-in-use", find_mdev, false, \
           "Mediated devices (vGPU) exist on the GPU.", \
-          "stop the VMs that use them and take them away: mdevctl list, mdevctl stop") \
+          "stop the VMs that use them and take them away: mdevctl list, mdevctl stop -u UUID") \
         X(VIRTUAL_FUNCTION, "virtual-function", find_virtual_function, false, \
           "The device is a virtual function of another GPU. Pools hold whole GPUs.", \
           "put the GPU that it is a part of into a pool, with its virtual functions switched off") \
@@ -92,8 +92,8 @@
           "see why the missing GPU is not there (dmesg), and seat or replace its card") \
         X(ASLEEP, "asleep", find_asleep, false, \
           "The device is in a power saving state and cannot be woken.", \
-          "switch the host off and on; if it comes again, update the firmware or write on to " \
-          "power/control") \
+          "switch the host off and on; if it comes again, update the firmware, or keep it awake: write " \
+          "on to power/control in its folder below /sys/bus/pci/devices") \
         X(OFF_THE_BUS, "off-the-bus", find_off_the_bus, false, \
           "The device does not answer on the bus any more; its configuration space reads all ones.", \
           "switch the host off and on; if it comes again, check the card's seat, power and cooling") \
@@ -104,12 +104,12 @@
         X(STUCK, "stuck", find_stuck, false, \
           "Taking the GPU from its driver, giving it back or inspecting it hangs in the kernel, in a " \
           "process of its own. It is in quarantine, and everything else on the host goes on.", \
-          "see dmesg for what the driver waits for; once it goes on, or after a reboot, release the GPU " \
-          "(gpupoolctl gpu release)") \
+          "see dmesg for what the driver waits for, and systemctl list-units 'gpupool-bind@*' for who " \
+          "hangs; once it goes on, or after a reboot, release the GPU (gpupoolctl gpu release GPU)") \
         X(UNBINDABLE, "unbindable", find_unbindable, false, \
           "The last try to move the GPU between its driver and vfio-pci failed. The next one comes by " \
           "itself, later each time.", \
-          "see what the sentence and dmesg say") \
+          "do what the sentence says; dmesg has what the kernel said of it") \
         X(UNREADABLE, "unreadable", find_unreadable, false, \
           "Something that the verdict needs could not be read, or reading it never came back.", \
           "see dmesg: the device, its driver or its removal hangs; a VM that holds it may have to be " \

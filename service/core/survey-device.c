@@ -5,6 +5,7 @@
 
 #include "core/holder.h"
 #include "core/survey-internal.h"
+#include "util/cleanup.h"
 
 /* Under these no process of the host can have the GPU open other than as a VM's device. */
 static bool driver_is_for_vms(const GpuFacts *gpu) {
@@ -22,17 +23,37 @@ static bool holder_counts(const GpuHolder *holder) {
         return !holder->through_vfio || !holder->name || strncmp(holder->name, "qemu", strlen("qemu")) != 0;
 }
 
+/* "stop the persistence daemon: systemctl ...; end the others: kill 637": whatever it takes, in one round. */
+static int say_how_to_end(const GpuFacts *gpu, char **text) {
+        _cleanup_free_ char *pids = NULL;
+        size_t n = 0;
+        int r = 0;
+        for (size_t i = 0; r >= 0 && i < gpu->n_holders; i++) {
+                const GpuHolder *holder = &gpu->holders[i];
+                const char *known = holder_remedy(holder->name);
+                if (!holder_counts(holder))
+                        continue;
+                if (!known && n++ < NAMED_MAX)
+                        r = text_append(&pids, " %" PRIu32, holder->pid);
+                else if (known && (!*text || !strstr(*text, known)))
+                        r = text_append(text, "%s%s", *text ? "; " : "", known);
+        }
+        if (r < 0 || n == 0)
+                return r;
+        r = text_append(text, "%send %s: kill%s", *text ? "; " : "", *text ? "the others" : n > 1 ? "them" : "it",
+                        pids);
+        if (r >= 0 && n > NAMED_MAX)
+                r = text_append(text, " and %zu more", n - NAMED_MAX);
+        return r < 0 ? r : text_append(text, ", or stop the %s", n > 1 ? "services that run them"
+                                                                          : "service that runs it");
+}
+
 int find_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         size_t n = 0;
         for (size_t i = 0; i < gpu->n_holders; i++) {
                 const GpuHolder *holder = &gpu->holders[i];
                 if (!holder_counts(holder))
                         continue;
-                if (!ret->remedy && holder_remedy(holder->name)) {
-                        int r = text_set(&ret->remedy, holder_remedy(holder->name));
-                        if (r < 0)
-                                return r;
-                }
                 if (n++ >= NAMED_MAX)
                         continue;
                 int r = text_append(&ret->sentence, "%s%s (pid %" PRIu32 ")",
@@ -43,12 +64,10 @@ int find_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         }
         if (n == 0)
                 return 0;
-        if (n > NAMED_MAX) {
-                int r = text_append(&ret->sentence, " and %zu more", n - NAMED_MAX);
-                if (r < 0)
-                        return r;
-        }
-        return 1;
+        int r = n > NAMED_MAX ? text_append(&ret->sentence, " and %zu more", n - NAMED_MAX) : 0;
+        if (r >= 0)
+                r = say_how_to_end(gpu, &ret->remedy);
+        return r < 0 ? r : 1;
 }
 
 int find_usb_in_use(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
@@ -144,6 +163,14 @@ int find_mig(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
 int find_mdev(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         if (!gpu->mdev_in_use)
                 return 0;
+
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(gpu->address, address);
+        int r = text_printf(&ret->remedy, "stop the VMs that use them; ls /sys/class/mdev_bus/%s shows them, each goes "
+                                          "by: mdevctl stop -u UUID, or echo 1 > /sys/bus/mdev/devices/UUID/remove",
+                            address);
+        if (r < 0)
+                return r;
         return FOUND(ret, "mediated devices (vGPU) exist on it");
 }
 
@@ -168,6 +195,14 @@ int find_fabric(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
 int find_asleep(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
         if (!gpu->runtime_error && !text_equal(gpu->power_state, "error"))
                 return 0;
+
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(gpu->address, address);
+        int r = text_printf(&ret->remedy, "switch the host off and on; if it comes again, update the firmware, or keep "
+                                          "it awake from boot on: echo on > /sys/bus/pci/devices/%s/power/control",
+                            address);
+        if (r < 0)
+                return r;
         return FOUND(ret, "it is asleep (%s) and the kernel failed to wake it",
                      gpu->power_state ? gpu->power_state : "unknown");
 }
@@ -189,11 +224,40 @@ int find_being_removed(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret)
 }
 
 int find_stuck(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
-        return gpu->stuck ? FOUND(ret, "%s", gpu->stuck) : 0;
+        if (!gpu->stuck)
+                return 0;
+
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(gpu->address, address);
+        int r = text_printf(&ret->remedy, "see dmesg for what the driver waits for, and systemctl list-units "
+                                          "'gpupool-bind@*' for who hangs; once it goes on, or after a reboot: "
+                                          "gpupoolctl gpu release %s", address);
+        return r < 0 ? r : FOUND(ret, "%s", gpu->stuck);
 }
 
+static bool has_holder(const GpuFacts *gpu) {
+        for (size_t i = 0; i < gpu->n_holders; i++)
+                if (holder_counts(&gpu->holders[i]))
+                        return true;
+        return false;
+}
+
+/* Who holds it is told by find_in_use(), and once it is gone the next try goes through. */
 int find_unbindable(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {
-        return gpu->unbindable ? FOUND(ret, "%s", gpu->unbindable) : 0;
+        if (!gpu->unbindable || has_holder(gpu))
+                return 0;
+
+        /* One that came between is known only to the sentence. */
+        static const char mark[] = "(pid ";
+        const char *pid = strstr(gpu->unbindable, mark);
+        int digits = pid ? (int) strspn(pid + strlen(mark), "0123456789") : 0;
+        if (digits > 0) {
+                int r = text_printf(&ret->remedy, "end it: kill %.*s, or stop the service that runs it", digits,
+                                    pid + strlen(mark));
+                if (r < 0)
+                        return r;
+        }
+        return FOUND(ret, "%s", gpu->unbindable);
 }
 
 int find_unreadable(const NodeFacts *host, const GpuFacts *gpu, Blocker *ret) {

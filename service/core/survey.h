@@ -4,8 +4,8 @@
 /* Survey: what stands between a GPU and a VM that wants it whole. Facts in, blockers out; each with a code for
  * scripts, a sentence for people, and a remedy (design, part 8). No blocker: the GPU is assignable.
  *
- * Not in the way, on purpose: a host driver that is bound (libvirt takes it off and gives it back), the other functions
- * of the same card (they go along), and bridges in the group (they stay with the host). */
+ * Not in the way, on purpose: a host driver that is bound (gpupool-bind takes it off and gives it back), the other
+ * functions of the same card (they go along), and bridges in the group (they stay with the host). */
 
 #include "core/facts.h"
 #include "core/survey-codes.h"

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/pci-pattern.h"
 #include "ctl/must.h"
 
 static void add_key(Pairs *rule, const char *key, const char *pattern, size_t length) {
@@ -12,9 +13,16 @@ static void add_key(Pairs *rule, const char *key, const char *pattern, size_t le
         MUST(array_append(rule, &pair));
 }
 
-/* alone, board, or slots: the service looks closer. */
+/* alone, board, or slots ("pci0000:40/01.0/00.0"), two at least. */
 static bool may_be_set(const char *set) {
-        return text_equal(set, "alone") || text_equal(set, "board") || strchr(set, '+');
+        if (text_equal(set, "alone") || text_equal(set, "board"))
+                return true;
+        for (const char *slot = set; slot; slot = strchr(slot, '+')) {
+                slot += *slot == '+';
+                if (strncmp(slot, "pci", strlen("pci")) != 0 || !memchr(slot, '/', strcspn(slot, "+")))
+                        return false;
+        }
+        return strchr(set, '+');
 }
 
 int rule_from_text(const char *text, Pairs *ret, char **ret_problem) {
@@ -30,9 +38,15 @@ int rule_from_text(const char *text, Pairs *ret, char **ret_problem) {
                                            "not \"%s\".", text);
                 return -EINVAL;
         }
+        if (!pattern_may_match_pci_id(patterns, vendor) || !pattern_may_match_pci_id(device, device_length)) {
+                *ret_problem = must_printf("Vendor and device of a rule are what lspci -nn shows, 4 hexadecimal "
+                                           "digits, with * and ?, such as 10de:23*, not \"%.*s\".",
+                                           (int) strcspn(patterns, "@"), patterns);
+                return -EINVAL;
+        }
         if (equals && !may_be_set(set)) {
-                *ret_problem = must_printf("The set of a rule is alone, board, or slots joined by +, such as "
-                                           "10de:2330=board, not \"%s\".", set);
+                *ret_problem = must_printf("The set of a rule is alone, board, or slots joined by + (gpupoolctl "
+                                           "gpu shows them), such as 10de:2330=board, not \"%s\".", set);
                 return -EINVAL;
         }
 

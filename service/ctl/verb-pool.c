@@ -85,7 +85,7 @@ static void print_pool_gpus(const Objects *objects, const PoolObject *pool, cons
         table_print(table, screen);
 }
 
-/* "4 of 2 GPUs, 1 of 8 GPUs"; "" where each goes by itself. */
+/* "4 sets of 2 GPUs, 1 set of 8 GPUs"; "" where each goes by itself. */
 static char *sets_to_text(const Objects *objects, const PoolObject *pool) {
         size_t n_gpus[GPUS_PER_NODE_MAX + 1] = {};
         ARRAY_EACH(gpu, &objects->gpus) {
@@ -94,10 +94,11 @@ static char *sets_to_text(const Objects *objects, const PoolObject *pool) {
                         n_gpus[size]++;
         }
         char *text = must_copy("");
-        for (size_t size = 2; size < ELEMENTS(n_gpus); size++)
-                if (n_gpus[size] > 0)
-                        must_append(&text, "%s%zu of %zu GPUs", *text ? ", " : "", (n_gpus[size] + size - 1) / size,
-                                    size);
+        for (size_t size = 2; size < ELEMENTS(n_gpus); size++) {
+                size_t n = (n_gpus[size] + size - 1) / size;
+                if (n > 0)
+                        must_append(&text, "%s%zu set%s of %zu GPUs", *text ? ", " : "", n, plural((unsigned) n), size);
+        }
         return text;
 }
 
@@ -124,8 +125,9 @@ static void print_pool(const Objects *objects, const PoolObject *pool, const Scr
         else
                 screen_fact(screen, "Survives", "the loss of no node");
         if (*at_risk)
-                screen_fact(screen, "At risk", "%s (would wait after the loss of %u node%s)", at_risk,
-                            pool->survives + 1, plural(pool->survives + 1));
+                screen_fact(screen, "At risk", "%s (would wait after the loss of %u node%s%s)", at_risk,
+                            pool->survives + 1, plural(pool->survives + 1),
+                            pool_is_out_of_votes(objects, pool) ? ": no majority" : "");
         print_pool_gpus(objects, pool, screen);
 }
 
@@ -369,6 +371,23 @@ static Status show_rules(Ctl *ctl, const Objects *objects, const PoolObject *poo
         return STATUS_DONE;
 }
 
+/* The new rules replace the old ones: who only meant to add one is to see that. */
+static void tell_rules_gone(Ctl *ctl, const PoolObject *pool, const Rules *now) {
+        _cleanup_free_ char *gone = must_copy("");
+        ARRAY_EACH(old, &pool->rules) {
+                _cleanup_free_ char *old_text = rule_to_text(old);
+                bool stays = false;
+                ARRAY_EACH(rule, now) {
+                        _cleanup_free_ char *text = rule_to_text(rule);
+                        stays = stays || text_equal(text, old_text);
+                }
+                if (!stays)
+                        must_append(&gone, "%s%s", *gone ? ", " : "", old_text);
+        }
+        if (*gone)
+                ctl_tell(ctl, "pool %s: rules that are no longer: %s", pool->name, gone);
+}
+
 Status verb_pool_rules(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_(rules_clear) Rules rules = {};
@@ -394,6 +413,7 @@ Status verb_pool_rules(Ctl *ctl, const Args *args) {
         status = request_send(ctl, &request, NULL);
         if (status != STATUS_DONE)
                 return status;
+        tell_rules_gone(ctl, pool, &rules);
         rules_wait(ctl, &wait, &rules);
         return tell_pool(ctl, pool->path);
 }

@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <time.h>
 
+#include "core/majority.h"
 #include "core/names.h"
 #include "ctl/bus.h"
 #include "ctl/must.h"
@@ -289,6 +290,13 @@ char *pool_to_sentence(const Objects *objects, const PoolObject *pool) {
         return sentence;
 }
 
+bool pool_is_out_of_votes(const Objects *objects, const PoolObject *pool) {
+        size_t n_lost = 0;
+        ARRAY_EACH(node, &objects->nodes)
+                n_lost += text_equal(node->state, "lost");
+        return pool->survives >= majority_spares(objects->nodes.n, n_lost);
+}
+
 static char *pool_to_note(const Objects *objects, const PoolObject *pool) {
         if (pool->total == 0)
                 return pool->rules.n > 0 ? must_copy("empty: no GPU matches its rules") :
@@ -298,6 +306,8 @@ static char *pool_to_note(const Objects *objects, const PoolObject *pool) {
                 add_note(&note, "at risk: %s", objects_name(objects, pool->at_risk.items[0]));
                 if (pool->at_risk.n > 1)
                         must_append(&note, " and %zu more", pool->at_risk.n - 1);
+                if (pool_is_out_of_votes(objects, pool))
+                        must_append(&note, " (no majority)");
         }
         if (pool->mixed.n > 0)
                 add_note(&note, "GPUs differ: %s", pool->mixed.items[0]);

@@ -48,6 +48,9 @@ void pools_print(const Objects *objects, const Screen *screen);
 /* "6 GPUs on a, b, c, all alike; survives the loss of 1 node" */
 char *pool_to_sentence(const Objects *objects, const PoolObject *pool);
 
+/* One node more than it survives, and what stops it is the cluster's votes and not the pool's GPUs. */
+bool pool_is_out_of_votes(const Objects *objects, const PoolObject *pool);
+
 /* What is not well with a node, or "". */
 char *node_to_note(const Objects *objects, const NodeObject *node);
 

@@ -259,12 +259,12 @@ static int memory_would_do(const Steps *steps, const World *world, const Vm *vm,
         int r = domain_xml_check(vm->xml, strlen(vm->xml), NULL, 0, &domain, reterr_sentence);
         if (r != DOMAIN_XML_OK || !host || vm->assignment.n_gpus == 0)
                 return r < 0 ? r : r == DOMAIN_XML_OK;
-        r = domain_memory_check(&domain, host, DOMAIN_MEMORY_EVER, UINT64_MAX, reterr_sentence);
+        r = domain_memory_check(&domain, host, DOMAIN_MEMORY_EVER, reterr_sentence);
         if (r == DOMAIN_MEMORY_OK) {
                 _cleanup_(node_facts_clear) NodeFacts now = {};
                 r = host_memory_now(&now);
                 if (r >= 0)
-                        r = domain_memory_check(&domain, &now, DOMAIN_MEMORY_NOW, UINT64_MAX, reterr_sentence);
+                        r = domain_memory_check(&domain, &now, DOMAIN_MEMORY_NOW, reterr_sentence);
         }
         return r < 0 ? r : r == DOMAIN_MEMORY_OK;
 }

@@ -185,8 +185,8 @@ static void test_who_holds_the_gpu_is_named_with_what_to_do_and_nothing_is_touch
         static const struct {
                 const char *name, *said;
         } rows[] = {
-                { "nvidia-persiste", "systemctl stop nvidia-persistenced" },
-                { "nv-fabricmanage", "systemctl stop nvidia-fabricmanager" },
+                { "nvidia-persiste", "systemctl disable --now nvidia-persistenced" },
+                { "nv-fabricmanage", "systemctl disable --now nvidia-fabricmanager" },
                 { "python3", "python3 (pid " },
         };
         MockSysfs *mock = host_of_many();

@@ -107,6 +107,16 @@ static void test_a_rule_reads_as_it_is_written(void) {
         hold_rule("*:*=pci0000:40/01.0/00.0+pci0000:40/03.0/00.0", "*:*=pci0000:40/01.0/00.0+pci0000:40/03.0/00.0");
         hold_rule("10de:2330=", NULL);
         hold_rule("10de:2330=2", NULL);
+        hold_rule("10de:2330=a+b", NULL);
+        hold_rule("10de:2330=pci0000:40/01.0/00.0+b", NULL);
+        hold_rule("10de:2330=pci0000:40/01.0/00.0", NULL);
+        hold_rule("nvidia", NULL);
+        hold_rule("10de:h100", NULL);
+        hold_rule("0x10de", NULL);
+        hold_rule("10d", NULL);
+        hold_rule("10de2", NULL);
+        hold_rule("10d*:????", "10d*:????");
+        hold_rule("10DE:23*", "10DE:23*");
         hold_rule("=board", NULL);
         hold_rule("", NULL);
         hold_rule(":", NULL);

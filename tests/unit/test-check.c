@@ -364,12 +364,41 @@ static void test_a_pooled_gpu_that_is_gone_is_told(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         unplugged(w, "a", 1);
         expect_finding(w, "warning gpu-absent: GPU a:");
+        _cleanup_(check_findings_clear) CheckFindings findings = {};
+        g_assert_cmpint(check_cluster(world_now(w), true, &findings), ==, 0);
+        g_assert_cmpstr(findings.items[0].remedy, ==, "put it back, or take it out of the pool: gpupoolctl pool remove "
+                        "training a:0000:42:00.0");
 }
 
 static void test_a_quarantine_is_a_note(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         quarantined(w, "a", 1);
         expect_finding(w, "note gpu-quarantined: GPU a:");
+}
+
+static void test_a_gpu_that_hangs_is_told_once_with_what_helps(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        quarantined(w, "a", 1);
+        Quarantine *quarantine = w->registry->quarantines.items;
+        quarantine->cause = QUARANTINE_STUCK;
+        g_assert_cmpint(text_set(&quarantine->sentence, "taking it from the host's driver hangs in the kernel"), ==, 0);
+        g_assert_cmpint(text_set(&gpu_of(w, "a", 1)->stuck, quarantine->sentence), ==, 0);
+        g_autofree char *text = findings_of(w);
+        g_assert_cmpstr(text, ==, "warning gpu-not-assignable: GPU a:0000:42:00.0 of pool training cannot be used: "
+                        "taking it from the host's driver hangs in the kernel\n");
+        quarantine->cause = QUARANTINE_BY_HAND;
+        expect_finding(w, "note gpu-quarantined: GPU a:0000:42:00.0 is in quarantine: ");
+}
+
+static void test_a_gpu_of_no_pool_is_not_called_one_of_pool_none(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        _cleanup_(check_findings_clear) CheckFindings findings = {};
+        with_gpus(w, "c", 1);
+        gpu_of(w, "c", 0)->boot_vga = true;
+        g_assert_cmpint(check_one_node(world_now(w), node_named(w, "c"), &findings), ==, 0);
+        g_assert_cmpuint(findings.n, ==, 1);
+        g_assert_cmpstr(findings.items[0].sentence, ==,
+                        "GPU c:0000:41:00.0 (in no pool) cannot be used: the host's console uses it");
 }
 
 static void test_a_mixed_pool_is_a_note(void) {
@@ -454,6 +483,25 @@ static void test_a_vm_that_fits_nowhere_else_is_told_with_each_nodes_reason(void
                        "training in all; c: 2 usable, 1 of them runs ernie (priority 0, same as bert)\n");
         g_autofree char *text = findings_of(w);
         g_assert_null(strstr(text, "vm ernie"));
+}
+
+/* What lacks is a majority, which is told by itself; that a VM has no GPU elsewhere is told all the same. */
+static void test_a_pair_is_not_told_to_add_gpus_for_want_of_votes(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = nodes_with_failover(2);
+        with_gpus(w, "a", 2);
+        with_gpus(w, "b", 1);
+        pool_of(w, "training", "a b");
+        vm_of(w, "bert", "training", 1);
+        runs_leased(w, "bert", "a", "0");
+        g_autofree char *text = findings_of(w);
+        g_assert_true(g_str_has_prefix(text, "warning no-third-vote: "));
+        g_assert_null(strchr(strchr(text, '\n') + 1, '\n'));
+        vm_named(w, "bert")->count = 2;
+        runs_leased(w, "bert", "a", "0 1");
+        expect_finding(w, "warning vm-no-other-place: vm bert would not run again if node a failed: b: 1 usable GPU of "
+                       "training in all\n");
+        g_autofree char *more = findings_of(w);
+        g_assert_null(strstr(more, "pool-at-risk"));
 }
 
 static void test_a_vm_whose_pool_is_on_one_node_is_told(void) {
@@ -583,6 +631,12 @@ int main(int argc, char **argv) {
                         test_all_that_differs_in_a_pool_is_said);
         g_test_add_func("/check/a VM that fits nowhere else is told with each node's reason",
                         test_a_vm_that_fits_nowhere_else_is_told_with_each_nodes_reason);
+        g_test_add_func("/check/a GPU that hangs is told once, with what helps",
+                        test_a_gpu_that_hangs_is_told_once_with_what_helps);
+        g_test_add_func("/check/a GPU of no pool is not called one of pool none",
+                        test_a_gpu_of_no_pool_is_not_called_one_of_pool_none);
+        g_test_add_func("/check/a pair is not told to add GPUs for want of votes",
+                        test_a_pair_is_not_told_to_add_gpus_for_want_of_votes);
         g_test_add_func("/check/a VM whose pool is on one node is told",
                         test_a_vm_whose_pool_is_on_one_node_is_told);
         g_test_add_func("/check/a VM may have the reserve when its node is lost",

@@ -491,10 +491,10 @@ static void test_what_cannot_be_asked_for_is_refused_at_the_definition(void) {
 
 /* --- the host's memory */
 
-static int memory_verdict_of(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope, uint64_t limit,
+static int memory_verdict_of(const DomainXml *domain, const NodeFacts *host, DomainMemoryScope scope,
                              const char *want) {
         _cleanup_free_ char *sentence = NULL;
-        int r = domain_memory_check(domain, host, scope, limit, &sentence);
+        int r = domain_memory_check(domain, host, scope, &sentence);
         g_assert_true((r == DOMAIN_MEMORY_OK) == (sentence == NULL));
         if (sentence) {
                 g_test_message("%s", sentence);
@@ -504,8 +504,8 @@ static int memory_verdict_of(const DomainXml *domain, const NodeFacts *host, Dom
         return r;
 }
 
-static int memory_verdict(const DomainXml *domain, const NodeFacts *host, uint64_t limit, const char *want) {
-        return memory_verdict_of(domain, host, DOMAIN_MEMORY_NOW, limit, want);
+static int memory_verdict(const DomainXml *domain, const NodeFacts *host, const char *want) {
+        return memory_verdict_of(domain, host, DOMAIN_MEMORY_NOW, want);
 }
 
 static void test_hugepages_are_counted_by_their_size(void) {
@@ -513,30 +513,30 @@ static void test_hugepages_are_counted_by_their_size(void) {
                               { .size_bytes = GIB, .total = 16, .free = 16 } };
         NodeFacts host = { .hugepages = pages, .n_hugepages = 2 };
         DomainXml domain = { .memory_bytes = 16 * GIB, .hugepages = true, .hugepage_size_bytes = GIB };
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict(&domain, &host, ""), ==, DOMAIN_MEMORY_OK);
         domain.memory_bytes++;
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, "17 hugepages of 1048576 KiB and 16 of the host's"),
+        g_assert_cmpint(memory_verdict(&domain, &host, "17 hugepages of 1048576 KiB and 16 of the host's"),
                         ==, DOMAIN_MEMORY_FEW_HUGEPAGES);
         domain = (DomainXml) { .memory_bytes = 16 * GIB, .hugepages = true, .hugepage_size_bytes = 2 * MIB };
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, "8192 hugepages of 2048 KiB and 8191"), ==,
+        g_assert_cmpint(memory_verdict(&domain, &host, "8192 hugepages of 2048 KiB and 8191"), ==,
                         DOMAIN_MEMORY_FEW_HUGEPAGES);
         domain.hugepage_size_bytes = 0;         /* whichever is the default: one of them would do */
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict(&domain, &host, ""), ==, DOMAIN_MEMORY_OK);
         domain.hugepage_size_bytes = 64 * 1024;
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, "hugepages of 64 KiB"), ==,
+        g_assert_cmpint(memory_verdict(&domain, &host, "hugepages of 64 KiB"), ==,
                         DOMAIN_MEMORY_NO_HUGEPAGES);
-        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, ""), ==, DOMAIN_MEMORY_OK);
 }
 
 static void test_memory_that_is_not_free_cannot_be_pinned(void) {
         DomainXml domain = { .memory_bytes = 16 * GIB };
         NodeFacts host = { .memory_total = 64 * GIB, .memory_free = 16 * GIB };
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict(&domain, &host, ""), ==, DOMAIN_MEMORY_OK);
         host.memory_free--;
-        g_assert_cmpint(memory_verdict(&domain, &host, UINT64_MAX,
+        g_assert_cmpint(memory_verdict(&domain, &host,
                                        "16384 MiB of memory are pinned when it starts and the host has 16383"),
                         ==, DOMAIN_MEMORY_TOO_LITTLE);
-        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, ""), ==, DOMAIN_MEMORY_OK);
 }
 
 static void test_what_is_taken_now_does_not_count_for_ever(void) {
@@ -544,13 +544,13 @@ static void test_what_is_taken_now_does_not_count_for_ever(void) {
         NodeFacts host = { .hugepages = &pages, .n_hugepages = 1, .memory_total = 32 * GIB, .memory_free = 0 };
         DomainXml huge = { .memory_bytes = 16 * GIB, .hugepages = true, .hugepage_size_bytes = GIB },
                   plain = { .memory_bytes = 32 * GIB };
-        g_assert_cmpint(memory_verdict_of(&huge, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
-        g_assert_cmpint(memory_verdict_of(&plain, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict_of(&huge, &host, DOMAIN_MEMORY_EVER, ""), ==, DOMAIN_MEMORY_OK);
+        g_assert_cmpint(memory_verdict_of(&plain, &host, DOMAIN_MEMORY_EVER, ""), ==, DOMAIN_MEMORY_OK);
         huge.memory_bytes++;
         plain.memory_bytes++;
-        g_assert_cmpint(memory_verdict_of(&huge, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, "the host has 16:"), ==,
+        g_assert_cmpint(memory_verdict_of(&huge, &host, DOMAIN_MEMORY_EVER, "the host has 16:"), ==,
                         DOMAIN_MEMORY_FEW_HUGEPAGES);
-        g_assert_cmpint(memory_verdict_of(&plain, &host, DOMAIN_MEMORY_EVER, UINT64_MAX, "the host has 32768 MiB:"), ==,
+        g_assert_cmpint(memory_verdict_of(&plain, &host, DOMAIN_MEMORY_EVER, "the host has 32768 MiB:"), ==,
                         DOMAIN_MEMORY_TOO_LITTLE);
 }
 
@@ -561,12 +561,10 @@ static void test_a_limit_below_the_vms_memory_is_found_before_the_start(void) {
         _cleanup_free_ char *sentence = NULL;
         g_assert_cmpint(domain_xml_check(xml, strlen(xml), NULL, 0, &domain, &sentence), ==, DOMAIN_XML_OK);
         g_assert_cmpuint(domain.hard_limit_bytes, ==, 8 * GIB);
-        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, UINT64_MAX, "may pin 8192 MiB"), ==,
+        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, "may pin 8192 MiB"), ==,
                         DOMAIN_MEMORY_LOCK_LIMIT);
         domain.hard_limit_bytes = 16 * GIB;
-        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, UINT64_MAX, ""), ==, DOMAIN_MEMORY_OK);
-        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, 8 * MIB, "LimitMEMLOCK"), ==,
-                        DOMAIN_MEMORY_LOCK_LIMIT);
+        g_assert_cmpint(memory_verdict(&domain, &(NodeFacts) {}, ""), ==, DOMAIN_MEMORY_OK);
 }
 
 int main(int argc, char **argv) {

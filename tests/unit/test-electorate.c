@@ -131,7 +131,7 @@ static void test_a_cluster_has_as_many_voters_as_its_size_wants(void) {
         static const size_t voters[] = { 0, 1, 2, 3, 3, 5, 5, 5, 5, 5 }, standbys[] = { 0, 0, 0, 0, 1, 0, 1, 2, 2, 2 };
         for (unsigned n = 1; n < ELEMENTS(voters); n++) {
                 _cleanup_(table_clear) Table t = table_of(n, 1, 0);
-                g_assert_cmpuint(electorate_voters(n), ==, voters[n]);
+                g_assert_cmpuint(majority_voters(n), ==, voters[n]);
                 (void) settle(&t);
                 g_assert_cmpuint(count(&t, ELECTOR_VOTER, false), ==, voters[n]);
                 g_assert_cmpuint(count(&t, ELECTOR_STANDBY, false), ==, standbys[n]);
@@ -455,19 +455,19 @@ static void run(guint32 seed) {
                 lost_voters += e->role == ELECTOR_VOTER && !e->alive;
                 g_assert_cmpint(e->role, !=, ELECTOR_SPARE);
         }
-        g_assert_cmpuint(count(&t, ELECTOR_VOTER, false), <=, ELECTORATE_VOTERS_MAX);
-        if (live < electorate_voters(members))
+        g_assert_cmpuint(count(&t, ELECTOR_VOTER, false), <=, VOTERS_MAX);
+        if (live < majority_voters(members))
                 return;
         /* Enough are heard: none that is lost votes, and no stranger is left. */
-        g_assert_cmpuint(count(&t, ELECTOR_VOTER, false), ==, electorate_voters(members));
+        g_assert_cmpuint(count(&t, ELECTOR_VOTER, false), ==, majority_voters(members));
         g_assert_cmpuint(lost_voters, ==, 0);
         for (size_t i = 0; i < t.n; i++)
                 g_assert_true(t.electors[i].role == ELECTOR_NONE ||
                               registry_find_node(t.registry, &t.electors[i].node));
         size_t others = live - count(&t, ELECTOR_VOTER, true);
         size_t standbys = count(&t, ELECTOR_STANDBY, false);
-        size_t wanted = members - electorate_voters(members) < ELECTORATE_STANDBYS_MAX ?
-                members - electorate_voters(members) : ELECTORATE_STANDBYS_MAX;
+        size_t wanted = members - majority_voters(members) < ELECTORATE_STANDBYS_MAX ?
+                members - majority_voters(members) : ELECTORATE_STANDBYS_MAX;
         g_assert_cmpuint(standbys, <=, wanted);
         g_assert_cmpuint(standbys, >=, others < wanted ? others : wanted);
 }

@@ -355,12 +355,31 @@ static void test_linked_gpus_go_whole(void) {
         ASSERT_PLACE(w, "bert", "a: 41 42");
         ASSERT_PLACE(w, "one", "linked-sets");
         ASSERT_REASONS(w, "one", "a", "linked-sets: the GPUs of training are linked in sets that go to one VM whole: "
-                                      "not exactly 1 of them");
+                                      "no set has 1 GPU");
         Placement placement = place(w, "one", PLACEMENT_NO_ROOM);
         g_assert_cmpstr(placement.summary, ==,
-                        "vm one waits: on a the GPUs of training are linked in sets that go to one VM whole: not "
-                        "exactly 1 of them. Ask for 2 (gpupoolctl vm requirement one --gpus N); or, if they may part, "
-                        "say so in a rule (gpupoolctl pool rules training --match RULE=alone)");
+                        "vm one waits: on a the GPUs of training are linked in sets that go to one VM whole: no set "
+                        "has 1 GPU. Ask for 2 (gpupoolctl vm requirement one --gpus 2); or, if they may part, say so "
+                        "in the pool's rules (gpupoolctl pool rules training --match 10de:2331@a=alone)");
+        placement_clear(&placement);
+}
+
+/* What replaces the rules has to hold all of them. */
+static void test_that_sets_may_part_is_shown_as_the_pools_own_rules(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 4);
+        linked(w, "a", 0, 2);
+        linked(w, "a", 2, 2);
+        PoolRules *rules = &pool_of(w, "training", "a")->rules;
+        g_assert_cmpint(pool_rules_add(rules, "10de", "23*", "gpu-*", NULL), ==, 0);
+        g_assert_cmpint(pool_rules_add(rules, NULL, NULL, "x", "board"), ==, 0);
+        vm_of(w, "three", "training", 3);
+        Placement placement = place(w, "three", PLACEMENT_NO_ROOM);
+        g_assert_cmpstr(placement.summary, ==,
+                        "vm three waits: on a the GPUs of training are linked in sets that go to one VM whole: no sets "
+                        "have exactly 3 GPUs together. Ask for 2 or 4 (gpupoolctl vm requirement three --gpus 2); or, "
+                        "if they may part, say so in the pool's rules (gpupoolctl pool rules training --match "
+                        "'10de:23*@gpu-*=alone' --match '*:*@x=alone')");
         placement_clear(&placement);
 }
 
@@ -690,6 +709,27 @@ static void test_a_small_pool_is_named(void) {
                        "systemctl status gpupool-guard");
 }
 
+static void test_a_pool_that_lacks_a_gpu_says_which_and_why(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 2);
+        pool_of(w, "training", "a");
+        vm_of(w, "bert", "training", 2);
+        GpuHolder holder = { .pid = 637 };
+        g_assert_cmpint(text_set(&holder.name, "sleep"), ==, 0);
+        g_assert_cmpint(gpu_facts_add_holder(gpu_of(w, "a", 1), holder), ==, 0);
+        assert_summary(w, "bert",
+                       "vm bert waits: pool training has 1 usable GPU and bert needs 2. a:0000:42:00.0 is not: in-use, "
+                       "processes of the host hold it: sleep (pid 637). See what helps (gpupoolctl gpu "
+                       "a:0000:42:00.0), or add one (gpupoolctl pool add training GPU)");
+        quarantined(w, "a", 0);
+        Quarantine *quarantine = w->registry->quarantines.items;
+        g_assert_cmpint(text_set(&quarantine->sentence, "taking it from the host's driver hangs in the kernel"), ==, 0);
+        assert_summary(w, "bert",
+                       "vm bert waits: pool training has 0 usable GPUs and bert needs 2. a:0000:41:00.0 is not, nor is "
+                       "1 more: in quarantine, taking it from the host's driver hangs in the kernel. See what helps "
+                       "(gpupoolctl gpu a:0000:41:00.0), or add some (gpupoolctl pool add training GPU)");
+}
+
 static char *reason_code_of(WorldBuilder *w, const char *vm) {
         char *code = NULL;
         _cleanup_free_ char *sentence = NULL;
@@ -1002,6 +1042,7 @@ int main(int argc, char *argv[]) {
         TEST(the_reserve_is_for_failover);
         TEST(not_more_are_in_use_than_may_be);
         TEST(linked_gpus_go_whole);
+        TEST(that_sets_may_part_is_shown_as_the_pools_own_rules);
         TEST(what_sets_cannot_give_is_not_a_matter_of_who_runs);
         TEST(a_set_that_was_told_once_goes_whole_without_its_driver);
         TEST(a_set_of_which_one_is_gone_is_not_given);
@@ -1025,6 +1066,7 @@ int main(int argc, char *argv[]) {
         TEST(the_story_is_told_as_it_was_promised);
         TEST(only_those_who_must_are_to_be_stopped_the_least_important_first);
         TEST(a_small_pool_is_named);
+        TEST(a_pool_that_lacks_a_gpu_says_which_and_why);
         TEST(the_reason_of_a_vm_follows_its_state);
         TEST(a_vm_that_cannot_go_on_says_why);
         TEST(a_vm_that_moves_or_whose_node_is_silent_says_so);

@@ -100,8 +100,12 @@ static void test_what_is_lost_already_cannot_be_lost_again(void) {
         g_assert_cmpuint(counts.usable, ==, 4);
         g_assert_cmpuint(counts.free, ==, 2);
 
-        /* Of five one is lost, and two more of the four may not; of seven another votes in its place. */
+        /* Of five one is lost, and two more of the four may not; of four, where three vote, and of seven another votes
+         * in its place. */
         _cleanup_(world_builder_freep) WorldBuilder *five = pool_across(5, 2), *seven = pool_across(7, 2);
+        _cleanup_(world_builder_freep) WorldBuilder *four = pool_across(4, 2);
+        node_named(four, "c")->lost = true;
+        ASSERT_SURVIVES(four, 1, "");
         node_named(five, "e")->lost = true;
         node_named(seven, "e")->lost = true;
         ASSERT_SURVIVES(five, 1, "");

@@ -6,6 +6,7 @@
 
 #include "core/fabric.h"
 #include "core/names.h"
+#include "core/pci-pattern.h"
 #include "util/text.h"
 
 #define OPTIONS_MAX 16
@@ -211,6 +212,11 @@ static int read_rule(sd_bus_message *m, RuleRow *row, sd_bus_error *error) {
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
                                                  "the pattern for %s in a rule is at most %u readable characters", key,
                                                  NAME_LENGTH_MAX);
+                if ((place == &rule.vendor || place == &rule.device) &&
+                    !pattern_may_match_pci_id(pattern, strlen(pattern)))
+                        return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                                 "%s in a rule is 4 hexadecimal digits, with * and ?, such as 10de or "
+                                                 "23*, and not %s", key, fit_to_quote(pattern));
                 *place = (char *) pattern;
         }
         return r < 0 ? r : array_append(row, &rule);
