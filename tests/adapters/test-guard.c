@@ -526,6 +526,37 @@ static void test_a_loop_that_was_late_does_not_blame_the_guard(void) {
                 g_assert_cmpuint(i, <, 10);
 }
 
+/* The guard answers while the loop is held up, and the time is over by then. What asks after the link does is answered
+ * after it. */
+static int on_hold_up(sd_event_source *source, uint64_t usec, void *userdata) {
+        const World *w = userdata;
+        GuardMessage request = { .version = GUARD_VERSION, .type = GUARD_LIST, .cookie = 1 };
+        g_assert_cmpint(kill(w->guard, SIGCONT), ==, 0);
+        int fd = connect_raw(w);
+        g_assert_cmpint(send_raw(fd, &request, sizeof(request), NULL, 0), ==, sizeof(request));
+        (void) receive_raw(fd);
+        (void) close(fd);
+        return 0;
+}
+
+/* Not so late that it is given more time. */
+static void test_an_answer_that_lies_there_when_the_time_is_over_counts(void) {
+        WORLD;
+        uint64_t now;
+        _cleanup_(sd_event_source_disable_unrefp) sd_event_source *hold_up = NULL;
+        g_assert_cmpint(kill(w.guard, SIGSTOP), ==, 0);
+        g_assert_cmpint(sd_event_run(w.event, 0), >=, 0);
+        g_assert_cmpint(sd_event_now(w.event, CLOCK_BOOTTIME, &now), ==, 0);
+        g_assert_cmpint(guard_lease(w.link, in(HOUR), 0, count_done, &w), ==, 0);
+        /* At the same instant as the link's own, and before it. */
+        g_assert_cmpint(sd_event_add_time(w.event, &hold_up, CLOCK_BOOTTIME, now + 2 * SECOND, 1000, on_hold_up, &w),
+                        >=, 0);
+        g_assert_cmpint(sd_event_source_set_priority(hold_up, SD_EVENT_PRIORITY_IMPORTANT), >=, 0);
+        await(&w, &w.n_done, w.n_done + 1);
+        g_assert_cmpint(w.result, ==, GUARD_CALL_OK);
+        g_assert_cmpuint(w.n_disconnected, ==, 0);
+}
+
 static void test_the_guard_ends_when_it_is_told_to(void) {
         WORLD;
         g_assert_cmpint(kill(w.guard, SIGTERM), ==, 0);
@@ -584,6 +615,7 @@ int main(int argc, char **argv) {
         TEST(a_loop_that_was_late_does_not_blame_the_guard);
         TEST(nothing_is_before_the_guard_and_its_memory_stays);
         TEST(a_guard_that_has_nothing_to_do_does_nothing);
+        TEST(an_answer_that_lies_there_when_the_time_is_over_counts);
         TEST(the_guard_ends_when_it_is_told_to);
         TEST(the_guard_is_short);
 #undef TEST

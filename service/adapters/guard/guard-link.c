@@ -17,6 +17,7 @@
 #define RECONNECT_FIRST_US (100ULL * 1000)
 #define RECONNECT_MOST_US (2ULL * 1000 * 1000)
 #define TIMER_ACCURACY_US 1000U
+#define PACKETS_AT_ONCE_MAX (4U * GUARD_VMS_MAX)        /* an answer and a death for each VM is what there can be */
 #define LATE_US (100ULL * 1000)         /* so late this process itself did not run, which is not the guard's fault: */
 #define LATE_GRACE_US (500ULL * 1000)   /* it gets so much more */
 
@@ -372,15 +373,16 @@ static void refuse_packet(GuardLink *link, const GuardMessage *message) {
         disconnect(link, GUARD_CALL_LOST);
 }
 
-static void take_packet(GuardLink *link) {
+/* Whether there was one, after which another may be there. */
+static bool take_packet(GuardLink *link) {
         GuardMessage message = {};
         _cleanup_close_ int passed = -1;
         ssize_t n = receive(link->fd, &message, &passed);
         if (n == -EAGAIN || n == -EINTR)
-                return;
+                return false;
         if (n < 0 || message.version != GUARD_VERSION || message.instance == 0) {
                 refuse_packet(link, &message);
-                return;
+                return false;
         }
         note_state(link, &message);
         if (link->state == LINK_GREETING)
@@ -400,11 +402,12 @@ static void take_packet(GuardLink *link) {
         default:
                 break;                  /* ENDED is in its state */
         }
+        return true;
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         GuardLink *link = userdata;
-        take_packet(link);
+        (void) take_packet(link);
         arm_timer(link);
         return 0;
 }
@@ -415,6 +418,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         GuardLink *link = userdata;
         uint64_t now = now_boottime_us(link), late = now > usec ? now - usec : 0;
         bool is_silent = false;
+        /* What came while this process did something else, or nothing, was in time. */
+        for (unsigned i = 0; i < PACKETS_AT_ONCE_MAX && link->state != LINK_DOWN && take_packet(link); i++)
+                ;
         ARRAY_EACH(call, &link->calls) {
                 if ((*call)->is_finished)
                         continue;
