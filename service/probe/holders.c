@@ -21,9 +21,12 @@
 typedef struct DeviceNode {
         dev_t number;
         bool is_vfio;
-        /* Where sysfs does not tell the number: the file that is there, and none that is only called so elsewhere. */
+        /* Where sysfs does not tell the number: the file that is there, or one of its number and name in a /dev that
+         * libvirt has made for a VM; and none that is only called so. */
         dev_t file_system;
         ino_t inode;
+        dev_t file_number;              /* 0: it is no device */
+        char path[64];
 } DeviceNode;
 
 static DeviceNode nodes[NODES_MAX];
@@ -56,6 +59,10 @@ static void add_node(const char *prefix, const char *name, dev_t number, bool is
                         return;
                 node.file_system = st.st_dev;
                 node.inode = st.st_ino;
+                node.file_number = S_ISCHR(st.st_mode) ? st.st_rdev : 0;
+                int n = snprintf(node.path, sizeof(node.path), "%s/dev/%s%s", files_root, prefix, name);
+                if (n < 0 || (size_t) n >= sizeof(node.path))
+                        node.path[0] = '\0';
         }
         nodes[n_nodes++] = node;
 }
@@ -121,10 +128,12 @@ typedef struct Holding {
         bool host, vfio;
 } Holding;
 
-static bool is_node(const DeviceNode *node, const struct statx *st) {
+static bool is_node(const DeviceNode *node, const char *path, const struct statx *st) {
+        dev_t number = S_ISCHR(st->stx_mode) ? makedev(st->stx_rdev_major, st->stx_rdev_minor) : 0;
         if (node->number != 0)
-                return S_ISCHR(st->stx_mode) && makedev(st->stx_rdev_major, st->stx_rdev_minor) == node->number;
-        return st->stx_ino == node->inode && makedev(st->stx_dev_major, st->stx_dev_minor) == node->file_system;
+                return number == node->number;
+        return (st->stx_ino == node->inode && makedev(st->stx_dev_major, st->stx_dev_minor) == node->file_system) ||
+               (number != 0 && number == node->file_number && text_equal(path, node->path));
 }
 
 /* What a file is called says nothing: anybody can have a /dev of his own, and a chroot has its below another folder.
@@ -142,7 +151,7 @@ static void look_at_file(int folder, const char *name, const void *userdata) {
             statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO, &st) < 0)
                 return;
         for (size_t i = 0; i < n_nodes; i++)
-                if (is_node(&nodes[i], &st))
+                if (is_node(&nodes[i], target, &st))
                         *(nodes[i].is_vfio ? &holding->vfio : &holding->host) = true;
 }
 

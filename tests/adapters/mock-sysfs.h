@@ -44,8 +44,8 @@ void mock_attribute_remove(MockSysfs *mock, const char *address, const char *nam
 void mock_attribute_hang(MockSysfs *mock, const char *address, const char *name);
 void mock_attribute_release(MockSysfs *mock, const char *address, const char *name, const char *value);
 
-/* What is plugged in at a USB controller that stands @below, behind its hubs: "1-2", "1-2.4", with its ids; and the root
- * hub with its interface, which is all where @name is NULL. */
+/* What is plugged in at a USB controller, be it behind hubs: "1-2", "1-2.4", with its ids. Where @name is NULL, what
+ * every controller has: its root hub, and that one's interface. */
 void mock_usb_device(MockSysfs *mock, const MockDevice *controller, const char *name, const char *vendor,
                      const char *product);
 

@@ -28,6 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ADDRESS "0000:41:00.0"
 #define PLACE "sys/devices/pci0000:40/0000:40:01.0/" ADDRESS "/"
+#define USB_ADDRESS "0000:41:00.2"
+#define BESIDE "sys/devices/pci0000:40/0000:40:01.0/" USB_ADDRESS "/"
 #define GROUP "sys/kernel/iommu_groups/42/"
 #define HUGE_SIZE (8L * 1024 * 1024)
 
@@ -89,8 +91,15 @@ static const struct {
         { "proc/sys/kernel/random/boot_id", KIND_FILE, "c7a5fdbd-edaf-9455-926a-d65c16db1809\n" },
         { "sys/class/dmi/id/product_name", KIND_FILE, "PowerEdge\n" },
         { "lib/modules/6.1.0-26-amd64/modules.dep", KIND_FILE, "kernel/drivers/vfio/pci/vfio-pci.ko:\n" },
+        { BESIDE "class", KIND_FILE, "0x0c0330\n" },
+        { BESIDE "iommu_group", KIND_LINK, "../../../../kernel/iommu_groups/42" },
+        { "sys/bus/pci/devices/" USB_ADDRESS, KIND_LINK, "../../../devices/pci0000:40/0000:40:01.0/" USB_ADDRESS },
+        { "sys/bus/usb/devices/1-2", KIND_LINK, "../../../devices/pci0000:00/0000:00:14.0/usb1/1-2" },
+        { BESIDE "usb1/1-2/idVendor", KIND_FILE, "0951\n" },
+        { BESIDE "usb1/1-2/idProduct", KIND_FILE, "1666\n" },
 };
-#define PROBE_ANSWER ELEMENTS(places)   /* no file: what the probe says */
+/* No file: what the probe says. It keeps its number, which the corpus knows. */
+#define PROBE_ANSWER 45U
 
 static bool is_usual[ELEMENTS(places)];         /* as it was put; the last input did not touch it */
 static char root[] = "/tmp/gpupool-fuzz-sysfs-XXXXXX";
@@ -211,6 +220,7 @@ static void check_gpu_texts(const GpuFacts *gpu) {
                 check_text(texts[i]);
         check_texts(&gpu->reserved_regions);
         check_texts(&gpu->reset_methods);
+        check_texts(&gpu->usb_devices);
         for (size_t i = 0; i < gpu->n_functions; i++) {
                 check_text(gpu->functions[i].driver);
                 check_text(gpu->functions[i].description);
@@ -313,6 +323,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                         probe = (const char *) data;
                         probe_size = value_size;
                 } else {
+                        which -= which > PROBE_ANSWER;
                         is_usual[which] = false;
                         if (away)
                                 take_away(which);

@@ -257,7 +257,7 @@ static void test_what_shares_the_group_goes_along_and_what_the_host_needs_stays(
                                                                 .other_group = true }));
         g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x060400, .same_slot = true }));
         g_assert_false(pci_function_goes_along(&(PciFunction) { .class = 0x040300 }));
-        /* What a host may live on, be it in the group: a disk, a network card, memory, a management controller, Wi-Fi. */
+        /* What a host may live on, be it in the group: a disk, network, memory, a management controller, Wi-Fi. */
         static const uint32_t vital[] = { 0x010802, 0x020000, 0x050000, 0x088000, 0x0b4000, 0x0d1100 };
         for (size_t i = 0; i < ELEMENTS(vital); i++)
                 g_assert_false(pci_function_goes_along(&(PciFunction) { .class = vital[i], .same_slot = true }));
