@@ -54,7 +54,7 @@ static bool read_question(Question *ret) {
         *ret = (Question) {};
         if (!read_line(line, sizeof(line)) || bind_verb_from_text(strsep(&rest, " "), &ret->verb) < 0)
                 return false;
-        if (ret->verb == BIND_TAKE && bind_card_from_text(strsep(&rest, " "), &ret->card) < 0)
+        if (ret->verb == BIND_TAKE && (!rest || bind_card_from_text(strsep(&rest, " "), &ret->card) < 0))
                 return false;
         for (char *word; (word = strsep(&rest, " "));) {
                 PciAddress address;

@@ -509,10 +509,16 @@ static int answer_resume(Run *run, RunAnswer answer, const char *sentence, uint6
         return 0;
 }
 
-static void answer_destroy(Run *run, RunAnswer answer, uint64_t now_us) {
-        if (answer == RUN_ANSWER_DONE) {
+/* That libvirt knows no domain which it has listed says nothing of the process: libvirtd may be on its way back to it,
+ * or have lost it. One that is known is the guard's; where none was ever found, the next listing tells. */
+static void answer_destroy(Runner *runner, Run *run, RunAnswer answer, uint64_t now_us) {
+        if (answer == RUN_ANSWER_STALE && run->process == RUN_PROCESS_UNKNOWN) {
+                run->domain = RUN_DOMAIN_UNKNOWN;
+                runner->relist = true;
+        } else if (answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE) {
                 run->domain = RUN_DOMAIN_ABSENT;
                 run->destroyed_us = now_us;
+                run->not_before_us = now_us;
         } else if (answer != RUN_ANSWER_NOT_TRIED)
                 run->destroy_failed = true;
 }
@@ -540,7 +546,7 @@ static int answer_step(Runner *runner, Run *run, RunStep step, RunAnswer answer,
                         run->shutdown_until_us = now_us;
                 return 0;
         case RUN_DESTROY:
-                answer_destroy(run, answer, now_us);
+                answer_destroy(runner, run, answer, now_us);
                 return 0;
         case RUN_KILL:
                 if (answer == RUN_ANSWER_DONE || answer == RUN_ANSWER_STALE)

@@ -135,7 +135,8 @@ typedef enum RunAnswer {
         RUN_ANSWER_FAILED,              /* it did not happen; the sentence says why */
         RUN_ANSWER_NOT_TRIED,           /* hypervisor or guard not there, storage full: later again */
         RUN_ANSWER_UNKNOWN,             /* it may have happened or may still happen: a deadline passed */
-        RUN_ANSWER_STALE,               /* permit, reports: the registry has moved on; hold, kill: dead already */
+        RUN_ANSWER_STALE,               /* permit, reports: the registry has moved on; hold, kill: dead already;
+                                         * destroy: libvirt knows no such domain */
         RUN_ANSWER_LATE,                /* hold: it is held, and killed at once, for the lease has ended */
 } RunAnswer;
 

@@ -158,7 +158,7 @@ static RunAnswer answer_of_hypervisor(RunStep step, HypervisorResult result) {
         case HYPERVISOR_CALL_OK:
                 return RUN_ANSWER_DONE;
         case HYPERVISOR_CALL_NO_DOMAIN:
-                return step == RUN_DESTROY ? RUN_ANSWER_DONE : RUN_ANSWER_FAILED;
+                return step == RUN_DESTROY ? RUN_ANSWER_STALE : RUN_ANSWER_FAILED;
         case HYPERVISOR_CALL_FAILED:
                 return RUN_ANSWER_FAILED;
         case HYPERVISOR_CALL_TIMED_OUT:

@@ -216,7 +216,7 @@ static void do_destroy(Sim *sim, size_t index) {
         SimCall *call = sim->calls.items + index;
         SimDomain *domain = sim->domains + call->vm;
         if (!domain->there) {
-                answer(sim, index, RUN_ANSWER_DONE);
+                answer(sim, index, RUN_ANSWER_STALE);
                 return;
         }
         if (trouble(sim, 8)) {

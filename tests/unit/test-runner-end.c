@@ -555,6 +555,66 @@ static void test_a_process_that_was_not_found_is_looked_for_again(void) {
         ASSERT_TAKES(s, RUN_HOLD);
 }
 
+/* libvirtd, too, was restarted, and is on its way back to the process. */
+static void test_a_domain_that_libvirt_does_not_know_any_more_is_no_proof_of_its_death(void) {
+        STAGE s = stage_of_a_running_vm();
+        VmId vm = VM(1);
+        service_begins(s);
+        guard_lists_nothing(s);         /* it was started anew, and has lost its board */
+        s->runner.hypervisor_usable = true;
+        g_assert_cmpint(runner_saw_domain(&s->runner, &vm, 1, false, false), ==, 0);
+        runner_listed_domains(&s->runner, s->now_us);
+        is_to(s, VM_STOP, 0);
+        ASSERT_TAKES(s, RUN_DESTROY);
+        s->runner.relist = false;
+        answers(s, RUN_ANSWER_STALE);
+        g_assert_true(s->runner.relist);
+        passes(s, 60 * SECOND);
+        ASSERT_RESTS_FOR(s, RUNNER_RETRY_US);
+        g_assert_true(runner_anything_lives(&s->runner));
+        g_assert_false(runner_is_clean(&s->runner));
+        /* There it is. */
+        sees_domain(s, 1, false);
+        ASSERT_DOES(s, RUN_DESTROY);
+        ASSERT_DOES(s, RUN_HOLD);
+        process_dies(s);
+        ASSERT_DOES(s, RUN_RELEASE);
+        ASSERT_REPORTS(s, END_REQUESTED);
+}
+
+static void test_what_libvirt_did_not_find_and_does_not_list_either_is_gone(void) {
+        STAGE s = stage_of_a_running_vm();
+        VmId vm = VM(1);
+        service_begins(s);
+        guard_lists_nothing(s);
+        s->runner.hypervisor_usable = true;
+        g_assert_cmpint(runner_saw_domain(&s->runner, &vm, 1, false, false), ==, 0);
+        runner_listed_domains(&s->runner, s->now_us);
+        is_to(s, VM_STOP, 0);
+        ASSERT_TAKES(s, RUN_DESTROY);
+        answers(s, RUN_ANSWER_STALE);
+        libvirt_lists_nothing(s);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_REPORTS(s, END_REQUESTED);
+}
+
+static void test_a_process_that_libvirt_has_lost_is_killed_by_the_guard(void) {
+        STAGE s = stage_of_a_running_vm();
+        is_to(s, VM_STOP, 0);
+        ASSERT_TAKES(s, RUN_DESTROY);
+        answers(s, RUN_ANSWER_STALE);
+        libvirt_lists_nothing(s);
+        ASSERT_RESTS_FOR(s, RUNNER_KILL_GRACE_US);
+        g_assert_true(runner_anything_lives(&s->runner));
+        passes(s, RUNNER_KILL_GRACE_US);
+        ASSERT_TAKES(s, RUN_KILL);
+        answers(s, RUN_ANSWER_UNKNOWN);
+        passes(s, RUNNER_RETRY_US);
+        ASSERT_DOES(s, RUN_KILL);
+        ASSERT_DOES(s, RUN_RELEASE);
+        ASSERT_REPORTS(s, END_REQUESTED);
+}
+
 static void test_a_restarted_service_goes_on_before_the_hold(void) {
         STAGE s = stage_of_an_assigned_vm();
         restarts_before(s, RUN_HOLD);
@@ -787,6 +847,9 @@ int main(int argc, char **argv) {
         TEST(what_a_guard_takes_no_more_is_destroyed_again);
         TEST(a_restarted_service_goes_on_before_the_start);
         TEST(a_process_that_was_not_found_is_looked_for_again);
+        TEST(a_domain_that_libvirt_does_not_know_any_more_is_no_proof_of_its_death);
+        TEST(what_libvirt_did_not_find_and_does_not_list_either_is_gone);
+        TEST(a_process_that_libvirt_has_lost_is_killed_by_the_guard);
         TEST(a_restarted_service_goes_on_before_the_hold);
         TEST(a_restarted_service_asks_for_the_permit_again);
         TEST(a_restarted_service_goes_on_before_the_report);

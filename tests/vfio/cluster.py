@@ -28,6 +28,8 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.hosts = LAB["hosts"]
         self.any = self.hosts["a"]
+        for host in self.hosts.values():
+            host.machine.check_alive()
         self.wait_until_online()
         self.addCleanup(self.any.clear)
 

@@ -246,8 +246,14 @@ class Machine:
 
     # ---- commands
 
+    def check_alive(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"QEMU of {self.name} has ended with {self.process.returncode}, see "
+                                 f"{self.path('qemu.log')}")
+
     def run(self, command, check=True, timeout_s=PATIENCE_S):
         """Runs a line of shell as root in the first shell that is free."""
+        self.check_alive()
         shell = next((shell for shell in self.shells if not shell.busy), None)
         if shell is None:
             raise AssertionError(f"both shells of {self.name} hang, see {self.path('shell1.log')}")
@@ -272,8 +278,7 @@ class Machine:
         deadline = time.monotonic() + 2 * PATIENCE_S
         for shell in self.shells:
             while True:
-                if self.process.poll() is not None:
-                    raise AssertionError(f"QEMU of {self.name} has ended, see {self.path('qemu.log')}")
+                self.check_alive()
                 with contextlib.suppress(TimeoutError):
                     shell.run("true", 3)
                     break

@@ -23,7 +23,8 @@ typedef struct Hypervisor Hypervisor;
 
 typedef enum HypervisorResult {
         HYPERVISOR_CALL_OK,
-        HYPERVISOR_CALL_NO_DOMAIN, /* libvirt knows no such domain: it does not run */
+        HYPERVISOR_CALL_NO_DOMAIN, /* libvirt knows no such domain, or none that runs; its process may live all the
+                                    * same, when libvirtd was restarted and is on its way back to it */
         HYPERVISOR_CALL_FAILED, /* libvirt said no; its sentence */
         HYPERVISOR_CALL_TIMED_OUT, /* the deadline passed: it may still happen. A start that comes true late is
                                     * destroyed by the thread that made it, before any vCPU ran; after a resume
