@@ -24,8 +24,8 @@
 #define RUNNER_DOMAIN_GRACE_US 10000000U /* dead, and libvirt does not say so: its clean-up is not waited for longer */
 #define RUNNER_RETRY_US 1000000U                /* until a step that could not be tried is tried again */
 #define RUNNER_KILL_GRACE_US 5000000U           /* destroyed by libvirt, and the process lives: then the guard kills */
-#define RUNNER_GPU_ODD_US 3000000U              /* a GPU reads all ones during its own reset, too, but not so long: a reading
-                                                 * that begins then must still show it */
+/* A GPU reads all ones during its own reset, too, but not so long: a reading that begins then must still show it. */
+#define RUNNER_GPU_ODD_US 3000000U
 
 typedef enum RunStep {
         RUN_BIND,               /* take the GPUs from the host's drivers */

@@ -141,6 +141,23 @@ static void test_a_refresh_tells_when_it_was_read_though_all_is_as_it_was(void) 
         world_clear(&w);
 }
 
+static void test_who_opens_a_gpu_that_is_on_vfio_pci_is_found_by_the_next_look(void) {
+        MockDevice gpu = MOCK_H100;
+        gpu.driver = "vfio-pci";
+        World w = world_of(&gpu, 1);
+        mock_file(w.mock, "dev/vfio/42", "");
+        start_probe(&w);
+        start_watch_with(&w, (UdevWatchConfig) { .coalesce_us = 10000, .probe_deadline_us = 4000000,
+                                                 .recheck_us = 20000 });
+        WAIT_UNTIL(&w, w.n_gpus == 1 && w.gpus[0].holders_known);
+        g_assert_cmpuint(w.gpus[0].n_holders, ==, 0);
+        int held = hold(&w, "dev/vfio/42");
+        WAIT_UNTIL(&w, w.gpus[0].n_holders == 1);
+        g_assert_true(w.gpus[0].holders[0].through_vfio);
+        (void) close(held);
+        world_clear(&w);
+}
+
 static void test_a_silent_probe_leaves_holders_unknown_and_is_left_alone(void) {
         World w = world_of(&MOCK_H100, 1);
         w.probe_is_silent = true;
@@ -226,6 +243,7 @@ int main(int argc, char **argv) {
         TEST(the_probe_tells_the_serial_number);
         TEST(the_probe_tells_what_kind_of_device_it_is_and_what_bridges_are_above_also_when_it_falls_silent);
         TEST(a_refresh_tells_when_it_was_read_though_all_is_as_it_was);
+        TEST(who_opens_a_gpu_that_is_on_vfio_pci_is_found_by_the_next_look);
         TEST(a_silent_probe_leaves_holders_unknown_and_is_left_alone);
         TEST(an_absent_probe_delays_nothing);
         TEST(a_serial_number_stays_known_when_the_probe_falls_silent);

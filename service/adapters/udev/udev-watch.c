@@ -177,10 +177,12 @@ static void settle(UdevWatch *watch, Watched *device) {
         publish_soon(watch);
 }
 
+/* No event tells that a VM has opened one that is on vfio-pci already. */
 static bool wants_probe(const UdevWatch *watch, const Watched *device) {
         if (!watch->probe)
                 return false;
-        return device->ask_probe || !device->probed.holders_known || device->probed.n_holders > 0 ||
+        bool on_vfio = device->fresh.driver && strstr(device->fresh.driver, "vfio");
+        return device->ask_probe || on_vfio || !device->probed.holders_known || device->probed.n_holders > 0 ||
                !device->known || !text_equal(device->facts.driver, device->fresh.driver);
 }
 
