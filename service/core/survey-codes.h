@@ -55,7 +55,7 @@
         X(IN_USE, "in-use", find_in_use, false, \
           "Processes of the host have the GPU's device files open.", \
           "end them (kill), or stop the services that run them, for good where they come back at boot " \
-          "(systemctl disable --now); the GPU is free as soon as the last has closed it") \ \
+          "(systemctl disable --now); the GPU is free as soon as the last has closed it") \
         X(USB_IN_USE, "usb-in-use", find_usb_in_use, false, \
           "USB devices of the host are plugged into the card's own sockets, whose controller would go to " \
           "the VM with the GPU.", \
