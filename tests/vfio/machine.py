@@ -316,6 +316,11 @@ class Machine:
     def unplug(self, name):
         self.qmp("device_del", id=name)
 
+    def has_died_of_a_removal(self):
+        """Its kernel, by what it wrote: README.md, traps."""
+        console = self.path("console.log").read_text(errors="replace")
+        return "BUG: kernel NULL pointer dereference" in console and "intel_iommu_release_device" in console
+
     def close(self):
         with contextlib.suppress(OSError, AssertionError, TimeoutError):
             self.qmp("quit", timeout_s=5)
