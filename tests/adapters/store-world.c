@@ -14,6 +14,7 @@
 #define HEARTBEAT_MS 30U
 #define INSTALL_MS 2000U
 #define FOLLOW_MS 40U
+#define WRITE_TRIES 1000U
 
 /* ---- links ---- */
 
@@ -357,6 +358,21 @@ void node_write(Node *node, const char *command) {
         node_submit(node, command, &answer);
         world_wait_answer(node->world, &answer);
         g_assert_cmpint(answer.outcome, ==, RAFT_OUTCOME_DONE);
+}
+
+Node *world_write(World *world, const char *command) {
+        for (unsigned tries = 0; tries < WRITE_TRIES; tries++) {
+                Node *leader = world_wait_leader(world);
+                Answer answer = {};
+                if (raft_engine_submit(leader->engine, command, strlen(command), answer_take, &answer, NULL) ==
+                    RAFT_SUBMIT_TAKEN) {
+                        world_wait_answer(world, &answer);
+                        if (answer.outcome == RAFT_OUTCOME_DONE)
+                                return leader;
+                }
+                g_assert_cmpint(sd_event_run(world->event, 10000), >=, 0);
+        }
+        g_error("nobody leads for long enough to write");
 }
 
 typedef struct Wish {

@@ -91,6 +91,8 @@ void world_wait_answer(World *world, Answer *answer);
 
 /* Submits and waits: must be taken and done. */
 void node_write(Node *node, const char *command);
+/* On whoever leads, again where that changes meanwhile, as it may where this machine stands still. The leader. */
+Node *world_write(World *world, const char *command);
 /* Submits; must be taken. */
 void node_submit(Node *node, const char *command, Answer *answer);
 /* Waits until @node has as much as @like. */

@@ -589,7 +589,7 @@ static void test_three_with_full_disks_elect_another_leader(void) {
                 world_up(world);
                 Node *leader = world_wait_leader(world);
                 for (unsigned i = 0; i < 5; i++)
-                        node_write(leader, "a");
+                        leader = world_write(world, "a");
                 for (size_t i = 0; i < 3; i++)
                         node_wait_state(&world->nodes[i], leader->state->str);
                 wait_prepared(world);
@@ -625,7 +625,7 @@ static void test_leaders_follow_each_other_while_all_disks_are_full_and_entries_
 
                 world_up(world);
                 Node *leader = world_wait_leader(world);
-                node_write(leader, "a");
+                leader = world_write(world, "a");
                 for (size_t i = 0; i < 3; i++)
                         node_wait_state(&world->nodes[i], leader->state->str);
                 wait_prepared(world);
@@ -636,7 +636,9 @@ static void test_leaders_follow_each_other_while_all_disks_are_full_and_entries_
                                 g_assert_cmpuint(turns, <, 10000);
                                 if (answer.here && (leader = world_leader(world)) &&
                                     node_status(leader).store_error == 0)
-                                        node_submit(leader, large, &answer);
+                                        answer.here = raft_engine_submit(leader->engine, large, strlen(large),
+                                                                         answer_take, &answer, NULL) !=
+                                                      RAFT_SUBMIT_TAKEN;
                                 g_assert_cmpint(sd_event_run(world->event, 10000), >=, 0);
                         }
                         leader = world_wait_leader(world);      /* another one, if this one lost its patience */
@@ -667,7 +669,7 @@ static void test_an_own_snapshot_that_finds_no_room_is_in_no_leaders_way(void) {
                 world_up(world);
                 Node *leader = world_wait_leader(world);
                 for (unsigned i = 0; i < 48; i++)
-                        node_write(leader, large);
+                        leader = world_write(world, large);
                 for (size_t i = 0; i < 3; i++)
                         node_wait_state(&world->nodes[i], leader->state->str);
                 wait_prepared(world);
@@ -701,7 +703,7 @@ static void test_an_own_snapshot_that_finds_no_room_is_in_no_leaders_way(void) {
                         world_until(world, store_is_well, node, "a store that works");
                         g_assert_cmpuint(node_status(node).snapshot_index, >, 0);
                 }
-                node_write(world_wait_leader(world), "b");
+                (void) world_write(world, "b");
         }
         g_assert_cmpint(umount(directory), ==, 0);
         directory_remove(directory);
@@ -731,14 +733,14 @@ static void test_a_voter_with_a_full_disk_votes_for_a_new_leader_and_catches_up_
                         world_for(world, 100);
                         leader = world_wait_leader(world);
                 }
-                Node *well = leader == &world->nodes[0] ? &world->nodes[1] : &world->nodes[0];
-                node_write(leader, large);
+                leader = world_write(world, large);
                 node_wait_state(full, leader->state->str);
                 fill_disk(filler);
                 while (full->store_error == 0)
-                        node_write(leader, large);
+                        leader = world_write(world, large);
                 for (unsigned i = 0; i < 200; i++)
-                        node_write(leader, "small");
+                        leader = world_write(world, "small");
+                Node *well = leader == &world->nodes[0] ? &world->nodes[1] : &world->nodes[0];
                 node_wait_state(well, leader->state->str);
                 g_assert_cmpuint(node_status(full).persisted_index, <, node_status(full).last_index);
 
