@@ -23,6 +23,7 @@ struct sd_event {
         uint64_t clock_begins_us;
         int drift_ppm;
         uint64_t held_from_us, held_until_us;
+        uint64_t put_off_until_us;
         bool may_be_stale, has_lost_time;
         uint64_t stale_us;              /* what its clock says for this turn; 0: the truth */
         uint64_t looked_us, went_on_us; /* what it said, when what was being done then went on */
@@ -112,9 +113,15 @@ uint64_t sim_loop_free_at(const sd_event *loop) {
         return loop->held_until_us > loop->time->now_us ? loop->held_until_us : loop->time->now_us;
 }
 
+uint64_t sim_loop_up_to_date_at(const sd_event *loop) {
+        uint64_t free_us = sim_loop_free_at(loop);
+        return loop->put_off_until_us > free_us ? loop->put_off_until_us : free_us;
+}
+
 bool sim_loop_may_run(sd_event *loop, SimAlarm *alarm) {
         if (loop->held_until_us <= loop->time->now_us)
                 return true;
+        loop->put_off_until_us = loop->held_until_us;
         sim_alarm_set(loop->time, alarm, loop->held_until_us);
         return false;
 }

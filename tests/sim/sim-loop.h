@@ -22,6 +22,8 @@ void sim_loop_hold_in(sd_event *loop, uint64_t until_us, const void *what);
 void sim_loop_release(sd_event *loop);
 /* When it goes on: now, if it is not held. */
 uint64_t sim_loop_free_at(const sd_event *loop);
+/* When all has come that was put off while it was held. A release hurries nothing of that. */
+uint64_t sim_loop_up_to_date_at(const sd_event *loop);
 uint64_t sim_loop_clock(const sd_event *loop);
 /* The true time at which the machine's clock has reached @at_us. */
 uint64_t sim_loop_true_time(const sd_event *loop, uint64_t at_us);

@@ -163,12 +163,12 @@ static void wait_quiet(SimWorld *world, uint64_t until_us) {
                            (unsigned) (CALM_US / SECOND), why);
 }
 
-static uint64_t when_all_go_on(const SimWorld *world) {
+static uint64_t when_all_are_up_to_date(const SimWorld *world) {
         uint64_t at_us = world->time.now_us;
         for (unsigned i = 0; i < ELEMENTS(world->machines); i++) {
                 const SimMachine *machine = world->machines + i;
-                uint64_t free_us = machine->engine ? sim_loop_free_at(machine->loop) : 0;
-                at_us = free_us > at_us ? free_us : at_us;
+                uint64_t us = machine->engine ? sim_loop_up_to_date_at(machine->loop) : 0;
+                at_us = us > at_us ? us : at_us;
         }
         return at_us;
 }
@@ -222,7 +222,7 @@ void sim_world_run(SimWorld *world, unsigned seconds) {
                 return;
         compare_registries(world);
         /* A leader that stood still, and is no member any more, needs a moment to notice; nobody else waits for it. */
-        run_until(world, when_all_go_on(world) + NOTICE_US);
+        run_until(world, when_all_are_up_to_date(world) + NOTICE_US);
         check_questions(world);
         sim_say(&world->time, "%" PRIu64 " entries, %" PRIu64 " events", world->judge.last_index,
                 world->time.n_events);
