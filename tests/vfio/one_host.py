@@ -65,7 +65,7 @@ class Smoke(Case):
         self.assertNotEqual(locked.split()[0], "0")
         self.assertIn("SCHED_FIFO", host.tell(f"chrt -p {guard}"))
         self.assertEqual(host.tell(f"cat /proc/{guard}/oom_score_adj"), "-1000")
-        self.assertEqual(host.tell("systemctl --failed --plain --no-legend 'gpupool*'"), "")
+        self.assertEqual(host.tell("systemctl list-units --failed --plain --no-legend 'gpupool*'"), "")
 
     def test_the_bus_starts_what_is_not_there(self):
         self.host.run("systemctl stop gpupoold")
