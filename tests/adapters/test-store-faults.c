@@ -631,14 +631,13 @@ static void test_leaders_follow_each_other_while_all_disks_are_full_and_entries_
                 wait_prepared(world);
                 fill_disk(filler);
                 for (unsigned i = 0; i < 12; i++) {
-                        Answer answer = { .here = true };
-                        for (unsigned turns = 0; !all_are_ill(world, NULL); turns++) {
-                                g_assert_cmpuint(turns, <, 10000);
-                                if (answer.here && (leader = world_leader(world)) &&
-                                    node_status(leader).store_error == 0)
-                                        answer.here = raft_engine_submit(leader->engine, large, strlen(large),
-                                                                         answer_take, &answer, NULL) !=
-                                                      RAFT_SUBMIT_TAKEN;
+                        /* Who leads may have room for more than the others: what is not committed is not waited for. */
+                        while (!all_are_ill(world, NULL)) {
+                                leader = world_leader(world);
+                                RaftStatus status = leader ? node_status(leader) : (RaftStatus) {};
+                                if (leader && status.store_error == 0 && status.persisted_index == status.last_index)
+                                        (void) raft_engine_submit(leader->engine, large, strlen(large), NULL, NULL,
+                                                                  NULL);
                                 g_assert_cmpint(sd_event_run(world->event, 10000), >=, 0);
                         }
                         leader = world_wait_leader(world);      /* another one, if this one lost its patience */
