@@ -38,14 +38,23 @@ static void fail(Device *device, BindResult result, const char *format, ...) {
 
 /* ---- what may be touched */
 
-static bool read_class(const char *address, uint32_t *ret) {
+/* An attribute in hexadecimal digits, at most @most. */
+static bool read_number(const char *address, const char *name, uint32_t most, uint32_t *ret) {
         char text[32];
-        uint64_t class;
-        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/class", address) ||
-            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &class) < 0 || class > 0xffffff)
+        uint64_t number;
+        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/%s", address, name) ||
+            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &number) < 0 || number > most)
                 return false;
-        *ret = (uint32_t) class;
+        *ret = (uint32_t) number;
         return true;
+}
+
+static bool read_class(const char *address, uint32_t *ret) {
+        return read_number(address, "class", 0xffffff, ret);
+}
+
+static bool read_id(const char *address, const char *name, uint32_t *ret) {
+        return read_number(address, name, UINT16_MAX, ret);
 }
 
 static bool same_group(const char *a, const char *b) {
@@ -121,6 +130,15 @@ static void note_holder(const Holder *holder) {
         held_remedy = held_remedy ? held_remedy : holder_remedy(holder->name);
 }
 
+/* Behind those that are named. Where the sentence goes on. */
+static size_t count_the_others(Device *device) {
+        size_t length = strlen(device->sentence);
+        if (n_held > HOLDERS_NAMED_MAX)
+                length += (size_t) snprintf(device->sentence + length, sizeof(device->sentence) - length,
+                                            " and %u more", n_held - HOLDERS_NAMED_MAX);
+        return length;
+}
+
 void device_check_holders(Device *device, bool vfio_only) {
         for (size_t i = 0; i < device->n_addresses; i++)
                 holders_add_device(device->addresses[i]);
@@ -133,10 +151,7 @@ void device_check_holders(Device *device, bool vfio_only) {
         }
         if (n_held == 0)
                 return;
-        size_t length = strlen(device->sentence);
-        if (n_held > HOLDERS_NAMED_MAX)
-                length += (size_t) snprintf(device->sentence + length, sizeof(device->sentence) - length,
-                                            " and %u more", n_held - HOLDERS_NAMED_MAX);
+        size_t length = count_the_others(device);
         (void) snprintf(device->sentence + length, sizeof(device->sentence) - length, " %s %s open%s%s",
                         n_held > 1 ? "have" : "has", device->addresses[0], held_remedy ? ": " : "",
                         held_remedy ? held_remedy : "");
@@ -160,10 +175,7 @@ void device_check_usb(Device *device) {
                 usb_find_devices(device->addresses[i], note_usb_device);
         if (n_held == 0)
                 return;
-        size_t length = strlen(device->sentence);
-        if (n_held > HOLDERS_NAMED_MAX)
-                length += (size_t) snprintf(device->sentence + length, sizeof(device->sentence) - length,
-                                            " and %u more", n_held - HOLDERS_NAMED_MAX);
+        size_t length = count_the_others(device);
         (void) snprintf(device->sentence + length, sizeof(device->sentence) - length,
                         " on the card of %s: plug it into another socket", device->addresses[0]);
         device->result = BIND_HELD;
@@ -171,16 +183,7 @@ void device_check_usb(Device *device) {
 
 /* ---- which card it is */
 
-static bool read_id(const char *address, const char *name, uint32_t *ret) {
-        char text[32];
-        uint64_t id;
-        if (!read_text_file(text, sizeof(text), "/sys/bus/pci/devices/%s/%s", address, name) ||
-            strncmp(text, "0x", 2) != 0 || text_to_u64(text + 2, 16, &id) < 0 || id > UINT16_MAX)
-                return false;
-        *ret = (uint32_t) id;
-        return true;
-}
-
+/* 0: not known. */
 static uint16_t id_of(const char *address, const char *name) {
         uint32_t id = 0;
         return read_id(address, name, &id) ? (uint16_t) id : 0;
@@ -251,14 +254,9 @@ static bool read_driver(const char *address, char ret[static DRIVER_NAME_SIZE]) 
         return read_link_name(address, "driver", ret, DRIVER_NAME_SIZE);
 }
 
-/* vfio-pci, or one made of it for one kind of card. */
-static bool is_vfio(const char *driver) {
-        return strstr(driver, "vfio") != NULL;
-}
-
 static bool is_on_vfio(const char *address) {
         char driver[DRIVER_NAME_SIZE];
-        return read_driver(address, driver) && is_vfio(driver);
+        return read_driver(address, driver) && pci_driver_is_vfio(driver);
 }
 
 static int write_file(const char *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -355,7 +353,7 @@ void device_give(Device *device) {
 
 static void take_function(Device *device, const char *address) {
         char driver[DRIVER_NAME_SIZE] = "";
-        if (read_driver(address, driver) && is_vfio(driver))
+        if (read_driver(address, driver) && pci_driver_is_vfio(driver))
                 return;
         int r = note_taken(device, address, driver);
         if (r < 0) {
@@ -411,7 +409,7 @@ static bool reset_is_known(const char *address) {
  * whoever has them all at once, as a VM's process has, must do it. */
 static void reset(Device *device, const char *address) {
         char driver[DRIVER_NAME_SIZE];
-        if ((read_driver(address, driver) && !is_vfio(driver)) || !reset_is_known(address))
+        if ((read_driver(address, driver) && !pci_driver_is_vfio(driver)) || !reset_is_known(address))
                 return;
         int r = write_file("1", "/sys/bus/pci/devices/%s/reset", address);
         if (r < 0 && r != -ENOTTY)

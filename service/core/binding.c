@@ -27,10 +27,6 @@ Binding *bindings_find(const Bindings *bindings, PciAddress gpu) {
         return array_find(&bindings->items, &gpu, compare_binding, &i) ? bindings->items.items + i : NULL;
 }
 
-static bool is_vfio(const char *driver) {
-        return driver && strstr(driver, "vfio");
-}
-
 /* ---- what there is */
 
 static int forget_words(Binding *binding) {
@@ -52,7 +48,7 @@ static const Pool *find_pool_of(const GpuIdentity *seen, const Registry *registr
 static BindingState find_first_state(const GpuFacts *gpu, const Registry *registry) {
         if (!find_pool_of(&gpu->identity, registry))
                 return BINDING_FREE;
-        if (is_vfio(gpu->driver))
+        if (pci_driver_is_vfio(gpu->driver))
                 return BINDING_DIRTY;
         return !gpu->driver && !gpu->unreadable && !gpu->boot_vga ? BINDING_CLEAN : BINDING_FREE;
 }
@@ -82,13 +78,13 @@ static void lose_inspection(Binding *binding) {
 
 /* Facts that are older than the last answer may still show the VM before it, and the driver before it. */
 static void follow_use(Binding *binding, const GpuFacts *gpu) {
-        if (gpu->read_us >= binding->answered_us && !is_vfio(gpu->driver))
+        if (gpu->read_us >= binding->answered_us && !pci_driver_is_vfio(gpu->driver))
                 binding->given = false;
         if (binding->asked || !is_inspected(binding))
                 return;
         if (gpu->holders_us >= binding->answered_us && gpu_facts_held_through_vfio(gpu))
                 lose_inspection(binding);
-        else if (binding->parked && gpu->read_us >= binding->answered_us && !is_vfio(gpu->driver))
+        else if (binding->parked && gpu->read_us >= binding->answered_us && !pci_driver_is_vfio(gpu->driver))
                 binding->parked = false;
 }
 
@@ -302,7 +298,7 @@ static bool stays_on_vfio(const Binding *binding, const Registry *registry) {
 static bool is_of_unknown_use(const Binding *binding, const World *world) {
         const NodeFacts *host = world_find_facts(world, &world->local);
         const GpuFacts *gpu = host ? node_facts_find_address(host, binding->gpu.address) : NULL;
-        return !binding->parked && gpu && is_vfio(gpu->driver) && !MUTANT(NO_INSPECTION);
+        return !binding->parked && gpu && pci_driver_is_vfio(gpu->driver) && !MUTANT(NO_INSPECTION);
 }
 
 /* Nobody wants it, and it is on vfio-pci all the same: a take came about that nobody waits for any more, as one that an

@@ -271,7 +271,7 @@ size_t gpu_facts_list_given(const GpuFacts *gpu, PciAddress ret[static GPU_FUNCT
 }
 
 static void count_driver(GivenDrivers *drivers, const char *driver, PciAddress address) {
-        if (driver && strstr(driver, "vfio"))
+        if (pci_driver_is_vfio(driver))
                 drivers->on_vfio++;
         if (!driver && drivers->without++ == 0)
                 drivers->first_without = address;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 static const char digits[] = "0123456789abcdef";
 
@@ -113,4 +114,8 @@ bool pci_class_is_vital(uint32_t class) {
 bool pci_class_is_companion(uint32_t class) {
         uint32_t c = class >> 8;
         return c == 0x0403 || c == 0x0401 || c == 0x0c03 || c == 0x0c80;
+}
+
+bool pci_driver_is_vfio(const char *driver) {
+        return driver && strstr(driver, "vfio");
 }

@@ -35,3 +35,6 @@ bool pci_class_is_bridge(uint32_t class);       /* 0x06xx */
 bool pci_class_is_vital(uint32_t class);        /* what a host may live on, whatever card it sits on */
 bool pci_class_is_nvswitch(uint32_t class);     /* 0x0680, of PCI_VENDOR_NVIDIA: a switch of NVLinks */
 bool pci_class_is_companion(uint32_t class);    /* what a graphics card carries beside the GPU: audio, USB, UCSI */
+
+/* vfio-pci, or one made of it for one kind of card. @driver may be NULL: none. */
+bool pci_driver_is_vfio(const char *driver);

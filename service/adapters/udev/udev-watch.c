@@ -181,9 +181,9 @@ static void settle(UdevWatch *watch, Watched *device) {
 static bool wants_probe(const UdevWatch *watch, const Watched *device) {
         if (!watch->probe)
                 return false;
-        bool on_vfio = device->fresh.driver && strstr(device->fresh.driver, "vfio");
-        return device->ask_probe || on_vfio || !device->probed.holders_known || device->probed.n_holders > 0 ||
-               !device->known || !text_equal(device->facts.driver, device->fresh.driver);
+        return device->ask_probe || pci_driver_is_vfio(device->fresh.driver) || !device->probed.holders_known ||
+               device->probed.n_holders > 0 || !device->known ||
+               !text_equal(device->facts.driver, device->fresh.driver);
 }
 
 static void on_probe_answer(void *userdata, PciAddress gpu, ProbeAnswer *answer) {
