@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "core/placement.h"
+#include "core/vm-reason.h"
 
 /* How many VMs or nodes a sentence names before it says "and N more". */
 #define NAMED_MAX 3U

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What placement.c decides and explain.c puts into words. Nobody else sees this. */
+/* What placement.c decides and explain-*.c put into words. Nobody else sees this. */
 
 #include "core/placement.h"
 
@@ -72,9 +72,3 @@ typedef struct Finding {
 
 /* The first criterion by which they differ; *ret_order < 0 if @a is better. */
 Criterion rank_compare(const Rank *a, const Rank *b, int *ret_order);
-
-/* Words. @findings are one per node; @best and @second are indexes or NOWHERE. All return 0 or -ENOMEM. */
-int explain_node(const Request *request, const Finding *findings, size_t node, size_t best, size_t second,
-                 PlacementAnswer *ret);
-int explain_waiting(const Request *request, const Finding *findings, size_t n_findings, const char **ret_code,
-                    char **ret_sentence);

@@ -3,7 +3,8 @@
 
 #include <errno.h>
 
-#include "core/placement-internal.h"
+#include "core/explain-node.h"
+#include "core/explain-wait.h"
 
 void placement_clear(Placement *placement) {
         for (size_t i = 0; i < placement->n_answers; i++) {

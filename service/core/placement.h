@@ -53,8 +53,3 @@ int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice 
 
 /* Who is placed first: higher priority, then the hardest to place, then by name. */
 int placement_compare_urgency(const Vm *a, const Vm *b);
-
-/* Why @vm is in the state it is in (D-Bus: VM.Reason): code and sentence, both empty for a VM that is as it should be.
- * A waiting VM's is what placement says now. Both owned by the caller. 0 or -ENOMEM. */
-int vm_reason(const World *world, const Vm *vm, char **ret_code, char **ret_sentence);
-int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence);

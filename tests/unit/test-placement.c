@@ -2,6 +2,7 @@
 #include <glib.h>
 
 #include "core/placement.h"
+#include "core/vm-reason.h"
 #include "world-builder.h"
 
 static Placement place(WorldBuilder *w, const char *vm, int verdict) {

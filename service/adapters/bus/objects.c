@@ -7,6 +7,7 @@
 
 #include "adapters/bus/bus-internal.h"
 #include "core/names.h"
+#include "core/vm-reason.h"
 
 void objects_init(Objects *objects, Bus *bus) {
         *objects = (Objects) {
