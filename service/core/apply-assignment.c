@@ -48,17 +48,10 @@ int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n) {
         return 0;
 }
 
-/* Above what protobuf puts around a note. */
-#define NOTE_OVERHEAD 16U
-
-static size_t note_size(const char *node, const char *why) {
-        return strlen(node) + strlen(why) + NOTE_OVERHEAD;
-}
-
 size_t vm_notes_size(const Vm *vm) {
         size_t size = 0;
         for (size_t i = 0; i < vm->n_notes; i++)
-                size += note_size(vm->notes[i].node, vm->notes[i].why);
+                size += placement_note_size(vm->notes[i].node, vm->notes[i].why);
         return size;
 }
 
@@ -68,7 +61,7 @@ static int take_notes(Registry *registry, Vm *vm, const Gpupool1__Assign *comman
         size_t before = vm_notes_size(vm), after = 0;
         const Gpupool1__PlacementNote *chosen = NULL;
         for (size_t i = 0; i < command->n_notes; i++) {
-                after += note_size(command->notes[i]->node, command->notes[i]->why);
+                after += placement_note_size(command->notes[i]->node, command->notes[i]->why);
                 if (command->notes[i]->chosen && !chosen)
                         chosen = command->notes[i];
         }

@@ -93,6 +93,10 @@
 #define TOKEN_LENGTH_MAX 4096U          /* an invitation as text: its eight addresses may be long names */
 #define REMOVED_MAX 256U                /* nodes remembered as removed */
 #define XML_TOTAL_MAX (64U * 1024U * 1024U)             /* XML and policies of all VMs together */
+#define NOTES_MAX 64U                   /* nodes of which a decision keeps why they were taken or not */
+#define NOTES_SIZE_MAX (8U * 1024U)     /* all notes of one decision: its entry stays small */
+#define NOTES_TOTAL_MAX (16U * 1024U * 1024U)           /* of all VMs; beyond it only the chosen node's name is kept */
+#define NOTES_SIZE_LEAST (NOTES_TOTAL_MAX / VMS_MAX)    /* what is left for one decision in a cluster full of VMs */
 #define IMPORT_SIZE_MAX (64U * 1024U * 1024U)           /* a backup that can be imported */
 #define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U

@@ -23,8 +23,7 @@ bool registry_quarantine_place(const Registry *registry, const GpuIdentity *gpu,
 /* A sentence that the registry remembers is cut at this; none of its own comes near. */
 #define SENTENCE_LENGTH_MAX (2 * TEXT_LENGTH_MAX)
 
-/* Placement notes of all VMs together; beyond it only the name of the chosen node is kept of a decision. */
-#define NOTES_TOTAL_MAX (16U * 1024U * 1024U)
+/* With the name of the chosen node, which is kept beyond NOTES_TOTAL_MAX, too. */
 #define NOTES_TOTAL_MOST (NOTES_TOTAL_MAX + VMS_MAX * (NAME_LENGTH_MAX + 17U))
 
 #define SNAPSHOT_FORMAT 1U

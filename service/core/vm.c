@@ -3,6 +3,13 @@
 
 #include <errno.h>
 
+/* Above what protobuf puts around a note. */
+#define NOTE_OVERHEAD 16U
+
+size_t placement_note_size(const char *node, const char *why) {
+        return strlen(node) + strlen(why) + NOTE_OVERHEAD;
+}
+
 void vm_notes_clear(Vm *vm) {
         for (size_t i = 0; i < vm->n_notes; i++) {
                 free(vm->notes[i].node);

@@ -110,6 +110,7 @@ typedef struct Vm {
 
 void vm_clear(Vm *vm);
 void vm_notes_clear(Vm *vm);
+size_t placement_note_size(const char *node, const char *why);  /* bytes that it is counted with */
 void vm_affinity_clear(Vm *vm);
 void assignment_clear(Assignment *assignment);
 
