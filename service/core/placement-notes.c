@@ -21,7 +21,7 @@ size_t placement_notes_room(const Registry *registry) {
 /* What somebody wants to read first of a decision. */
 typedef enum Interest {
         INTEREST_CHOSEN,
-        INTEREST_NAMED,                 /* the policy prefers it, it is to be moved or to come home there, or ran there */
+        INTEREST_NAMED,                 /* preferred, or the VM is moved there, or comes home, or ran there before */
         INTEREST_FITS,
         INTEREST_HAS_GPUS,
         INTEREST_NONE,

@@ -5,21 +5,25 @@
 #include <inttypes.h>
 
 #include "core/explain-node.h"
+#include "core/names.h"
 
-static int waiting_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence) {
-        Placement placement;
+/* @ret_notes may be NULL. */
+static int waiting_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence,
+                          PlacementNotes *ret_notes) {
+        _cleanup_(placement_clear) Placement placement = {};
         int r = placement_find_in(inventory, vm, &placement);
         if (r < 0)
                 return r;
         *ret_code = placement.code;
-        if (r != PLACEMENT_FOUND)
-                *ret_sentence = STEAL(placement.summary);
-        placement_clear(&placement);
-        return 0;
+        if (r == PLACEMENT_FOUND)
+                return 0;
+        *ret_sentence = STEAL(placement.summary);
+        return ret_notes ? placement_notes_make(inventory->world, vm, &placement, NOTES_SIZE_LEAST, ret_notes) : 0;
 }
 
-static int backoff_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence) {
-        int r = waiting_reason(inventory, vm, ret_code, ret_sentence);
+static int backoff_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence,
+                          PlacementNotes *ret_notes) {
+        int r = waiting_reason(inventory, vm, ret_code, ret_sentence, ret_notes);
         if (r < 0 || *ret_sentence)
                 return r;
         *ret_code = vm->reason_code;
@@ -92,16 +96,18 @@ static int silent_reason(const World *world, const Vm *vm, const char **ret_code
                            node->name, vm->name);
 }
 
-int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence) {
+int vm_account_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence,
+                  PlacementNotes *ret_notes) {
         const char *code = "";
         _cleanup_free_ char *sentence = NULL;
+        _cleanup_(placement_notes_clear) PlacementNotes notes = {};
         int r = 0;
         switch (vm_state(vm)) {
         case VM_STATE_WAITING:
-                r = waiting_reason(inventory, vm, &code, &sentence);
+                r = waiting_reason(inventory, vm, &code, &sentence, ret_notes ? &notes : NULL);
                 break;
         case VM_STATE_BACKOFF:
-                r = backoff_reason(inventory, vm, &code, &sentence);
+                r = backoff_reason(inventory, vm, &code, &sentence, ret_notes ? &notes : NULL);
                 break;
         case VM_STATE_FAILED:
         case VM_STATE_STOPPED:
@@ -132,7 +138,15 @@ int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret
                 return r;
         *ret_code = STEAL(code_copy);
         *ret_sentence = STEAL(sentence);
+        if (ret_notes) {
+                *ret_notes = notes;
+                notes = (PlacementNotes) {};
+        }
         return 0;
+}
+
+int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence) {
+        return vm_account_in(inventory, vm, ret_code, ret_sentence, NULL);
 }
 
 int vm_reason(const World *world, const Vm *vm, char **ret_code, char **ret_sentence) {

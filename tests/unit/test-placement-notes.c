@@ -76,9 +76,9 @@ static void test_every_reason_is_kept_with_what_would_change_it(void) {
         g_assert_cmpstr(notes.items[0].node, ==, "b");
         g_assert_cmpstr(notes.items[1].node, ==, "a");
         g_assert_cmpstr(notes.items[1].why, ==,
-                        "it is drained: resume it (gpupoolctl node resume a); the guard does not answer, and without it "
-                        "no VM is started: see on a: systemctl status gpupool-guard; 1 usable GPU of training in all: "
-                        "add GPUs of a (gpupoolctl pool add training GPU)");
+                        "it is drained: resume it (gpupoolctl node resume a); the guard does not answer, and without "
+                        "it no VM is started: see on a: systemctl status gpupool-guard; 1 usable GPU of training in "
+                        "all: add GPUs of a (gpupoolctl pool add training GPU)");
 }
 
 static void test_who_is_named_or_nearest_comes_before_the_others(void) {
@@ -119,7 +119,8 @@ static void test_the_notes_of_a_decision_are_bounded(void) {
 
 static void test_without_room_the_chosen_node_is_kept(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = large_world(80);
-        _cleanup_(placement_notes_clear) PlacementNotes little = notes_of(w, "bert", placement_note_size("n78", "") + 5);
+        size_t bare = placement_note_size("n78", "");
+        _cleanup_(placement_notes_clear) PlacementNotes little = notes_of(w, "bert", bare + 5);
         g_assert_cmpuint(little.n, ==, 1);
         g_assert_cmpstr(little.items[0].node, ==, "n78");
         g_assert_cmpstr(little.items[0].why, ==, "1 GPU");

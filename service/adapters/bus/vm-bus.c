@@ -103,10 +103,14 @@ static int put_owner(Sink *sink, Object *object) {
 }
 
 static int put_last_placement(Sink *sink, Object *object) {
-        const Vm *vm = object->vm.vm;
-        int r = sink_open(sink, "(sbs)");
-        for (size_t i = 0; r >= 0 && i < vm->n_notes; i++)
-                r = sink_put(sink, "(sbs)", vm->notes[i].node, (int) vm->notes[i].chosen, vm->notes[i].why);
+        int r = object_derive(object);
+        bool waits = r >= 0 && object->vm.notes.n > 0;
+        const PlacementNote *notes = waits ? object->vm.notes.items : object->vm.vm->notes;
+        size_t n = waits ? object->vm.notes.n : object->vm.vm->n_notes;
+        if (r >= 0)
+                r = sink_open(sink, "(sbs)");
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = sink_put(sink, "(sbs)", notes[i].node, (int) notes[i].chosen, notes[i].why);
         return r < 0 ? r : sink_close(sink);
 }
 
