@@ -376,8 +376,8 @@ static void test_a_vm_that_cannot_run_says_why(void) {
         g_autofree char *reason = get(host, VM_PATH, "VM.Reason");
         g_assert_nonnull(strstr(reason, "training"));
         g_assert_cmpint(reason[2], !=, '\'');
-        expect_property(host, VM_PATH, "VM.LastPlacement", "[('a', false, 'no GPU of training: add GPUs of a (gpupoolctl "
-                        "pool add training GPU)')]");
+        expect_property(host, VM_PATH, "VM.LastPlacement", "[('a', false, 'no GPU of training: add GPUs of a "
+                        "(gpupoolctl pool add training GPU)')]");
 }
 
 /* ---- finding */
