@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "core/explain-stop.h"
+
 static const char *node_name(const Case *c) {
         return c->node->record->name;
 }
@@ -109,6 +111,12 @@ static int say_guard(const Case *c, PlacementReason *ret) {
         return r < 0 ? r : text_printf(&ret->remedy, "see on %s: systemctl status gpupool-guard", node_name(c));
 }
 
+/* "stop bert", and on: " and render, of higher priority" */
+static int say_stop(const Case *c, const Vm *other, char **remedy) {
+        return text_append(remedy, "%s %s%s", *remedy ? " and" : "stop", other->name,
+                           explain_rank(other, c->request->vm));
+}
+
 static int say_with(const Case *c, PlacementReason *ret) {
         ARRAY_EACH(relation, &c->request->relations) {
                 if (relation->apart || text_equal(related_node_name(c, relation), node_name(c)))
@@ -117,7 +125,7 @@ static int say_with(const Case *c, PlacementReason *ret) {
                 int r = text_append(&ret->sentence, "%s%s, which it must be with, runs on %s",
                                     ret->sentence ? "; " : "", other, related_node_name(c, relation));
                 if (r >= 0)
-                        r = text_append(&ret->remedy, "%s %s", ret->remedy ? " and" : "stop", other);
+                        r = say_stop(c, related_vm(c, relation), &ret->remedy);
                 if (r < 0)
                         return r;
         }
@@ -133,7 +141,7 @@ static int say_apart(const Case *c, PlacementReason *ret) {
                 int r = text_append(&ret->sentence, "%s%s, which it must stay apart from, runs here",
                                     ret->sentence ? "; " : "", other);
                 if (r >= 0)
-                        r = text_append(&ret->remedy, "%s %s", ret->remedy ? " and" : "stop", other);
+                        r = say_stop(c, related_vm(c, relation), &ret->remedy);
                 if (r < 0)
                         return r;
         }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/explain-room.h"
+#include "core/explain-stop.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,14 +8,6 @@
 #define NAMED_MAX 3
 
 #define PLURAL(n) ((n) == 1 ? "" : "s")
-
-/* A VM that has GPUs which another one would need. */
-typedef struct Holder {
-        const Vm *vm;
-        uint32_t n;
-} Holder;
-
-typedef ARRAY(Holder) Holders;
 
 static const char *node_name(const Case *c) {
         return c->node->record->name;
@@ -80,38 +72,6 @@ int explain_not_enough(const Case *c, PlacementReason *ret) {
         return r;
 }
 
-static int compare_holders(const void *a, const void *b) {
-        const Holder *x = a, *y = b;
-        if (x->vm->priority != y->vm->priority)
-                return x->vm->priority < y->vm->priority ? -1 : 1;
-        if (x->n != y->n)
-                return x->n > y->n ? -1 : 1;
-        return strcmp(x->vm->name, y->vm->name);
-}
-
-/* Who has the room's usable GPUs: those first that one would rather stop. */
-static int list_holders(const Inventory *inventory, const Room *room, Holders *ret) {
-        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
-                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
-                        continue;
-                size_t tenant = inventory_gpu_holder(inventory, i);
-                if (tenant == NOBODY)
-                        continue;
-                const Vm *vm = inventory->tenants.items[tenant].vm;
-                Holder *known = NULL;
-                ARRAY_EACH(holder, ret)
-                        if (holder->vm == vm)
-                                known = holder;
-                if (known)
-                        known->n++;
-                else if (array_append(ret, &((Holder) { .vm = vm, .n = 1 })) < 0)
-                        return -ENOMEM;
-        }
-        if (ret->n > 1)
-                qsort(ret->items, ret->n, sizeof(*ret->items), compare_holders);
-        return 0;
-}
-
 static const char *compare_priority(const Vm *holder, const Vm *vm) {
         if (holder->priority == vm->priority)
                 return "same as";
@@ -129,33 +89,21 @@ static int say_holders(const Case *c, const Holders *holders, char **text) {
                 if (r < 0)
                         return r;
         }
-        return holders->n > NAMED_MAX ? text_append(text, ", the rest %zu other VMs", holders->n - NAMED_MAX) : 0;
-}
-
-/* "stop bert and render", just as many as it takes. */
-static int say_whom_to_stop(const Case *c, const Holders *holders, char **text) {
-        uint32_t free = c->room->free;
-        size_t n = 0;
-        for (; n < holders->n && free < c->count; n++) {
-                int r = text_append(text, "%s%s", n == 0 ? "stop " : " and ", holders->items[n].vm->name);
-                if (r < 0)
-                        return r;
-                free += holders->items[n].n;
-        }
-        if (n == 1)
-                return text_append(text, " (gpupoolctl vm stop %s)", holders->items[0].vm->name);
-        return n > 0 ? text_append(text, " (gpupoolctl vm stop VM)") : text_append(text, "wait for another VM to stop");
+        return holders->n > NAMED_MAX ? text_append(text, ", the rest %zu other VM%s", holders->n - NAMED_MAX,
+                                                   PLURAL(holders->n - NAMED_MAX)) : 0;
 }
 
 int explain_taken(const Case *c, PlacementReason *ret) {
         Holders holders = {};
-        int r = list_holders(c->request->inventory, c->room, &holders);
+        int r = holders_list(c->request->inventory, c->room, &holders);
         if (r >= 0)
                 r = text_printf(&ret->sentence, "%" PRIu32 " usable", c->room->usable);
         if (r >= 0)
                 r = say_holders(c, &holders, &ret->sentence);
         if (r >= 0)
-                r = say_whom_to_stop(c, &holders, &ret->remedy);
+                r = explain_stop(c, &holders, &ret->remedy);
+        if (r >= 0 && !ret->remedy)
+                r = text_set(&ret->remedy, "wait for another VM to stop");
         array_clear(&holders);
         return r;
 }
@@ -234,16 +182,24 @@ int explain_sets(const Case *c, PlacementReason *ret) {
         int r = text_printf(&ret->sentence, "%" PRIu32 " free, but linked in sets that go whole: not exactly %" PRIu32
                                             " of them", c->room->free, c->count);
         uint32_t nearest = less > 0 ? less : c->room->free;
-        return r < 0 ? r : text_printf(&ret->remedy, "stop a VM there, or ask for %" PRIu32 " (gpupoolctl vm "
-                                       "requirement %s --gpus %" PRIu32 ")", nearest, c->request->vm->name, nearest);
+        Holders holders = {};
+        if (r >= 0)
+                r = holders_list(inventory, c->room, &holders);
+        if (r >= 0)
+                r = explain_stop(c, &holders, &ret->remedy);
+        array_clear(&holders);
+        return r < 0 ? r : text_append(&ret->remedy, "%sask for %" PRIu32 " (gpupoolctl vm requirement %s --gpus %"
+                                       PRIu32 ")", ret->remedy ? "; or " : "", nearest, c->request->vm->name, nearest);
 }
 
 int explain_reserve(const Case *c, PlacementReason *ret) {
         const InventoryPool *pool = c->request->pool;
         int r = text_printf(&ret->sentence, "%s keeps %" PRIu32 " free for failover and has %" PRIu32 " free", c->pool,
                             pool->pool->reserve, pool->free);
-        return r < 0 ? r : text_printf(&ret->remedy, "stop a VM of %s, or lower its reserve (gpupoolctl pool policy %s "
-                                                     "--reserve N)", c->pool, c->pool);
+        uint32_t less = pool->free - c->count;
+        return r < 0 ? r : text_printf(&ret->remedy, "free %" PRIu32 " more of it (stop a VM of %s, or add GPUs), or "
+                                       "lower its reserve (gpupoolctl pool policy %s --reserve %" PRIu32 ")",
+                                       pool->pool->reserve - less, c->pool, c->pool, less);
 }
 
 int explain_max_in_use(const Case *c, PlacementReason *ret) {
@@ -251,5 +207,5 @@ int explain_max_in_use(const Case *c, PlacementReason *ret) {
         int r = text_printf(&ret->sentence, "%s has %" PRIu32 " in use and may have %" PRIu32, c->pool, pool->in_use,
                             pool->pool->max_in_use);
         return r < 0 ? r : text_printf(&ret->remedy, "stop a VM of %s, or raise its limit (gpupoolctl pool policy %s "
-                                                     "--max-in-use N)", c->pool, c->pool);
+                                       "--max-in-use %" PRIu32 ")", c->pool, c->pool, pool->in_use + c->count);
 }

@@ -113,7 +113,21 @@ static int count_hindrances(unsigned found) {
         return n;
 }
 
-/* The node where least would have to change: few hindrances, many free GPUs. Those of the pool are everywhere. */
+/* Would there be enough if all of lower priority stopped? About: sets are left to the sentence. */
+static bool has_enough_below(const Request *request, const Room *room) {
+        const Inventory *inventory = request->inventory;
+        uint32_t n = room->free;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && n < request->vm->count; i++) {
+                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
+                        continue;
+                size_t holder = inventory_gpu_holder(inventory, i);
+                n += holder != NOBODY && inventory->tenants.items[holder].vm->priority < request->vm->priority;
+        }
+        return n >= request->vm->count;
+}
+
+/* The node where least would have to change: few hindrances, nobody as important as this one to be stopped, many free
+ * GPUs. Those of the pool are everywhere. */
 static size_t find_nearest(const Request *request, const Finding *findings, size_t n) {
         const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
         const unsigned hopeless = HINDRANCE_BIT(HINDRANCE_NO_GPUS) | HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH) |
@@ -125,7 +139,9 @@ static size_t find_nearest(const Request *request, const Finding *findings, size
                 unsigned found = findings[i].hindrances & ~of_pool;
                 const Room *room = findings[i].room == NOWHERE ? NULL : rooms + findings[i].room;
                 uint32_t free = !room ? 0 : room->free < 999 ? room->free : 999;
-                int cost = count_hindrances(found) * 1000 + (found & hopeless ? 100000 : 0) - (int) free;
+                int cost = count_hindrances(found) * 2000 + (found & hopeless ? 200000 : 0) - (int) free;
+                if ((found & HINDRANCE_BIT(HINDRANCE_TAKEN)) && room && !has_enough_below(request, room))
+                        cost += 1000;
                 if (nearest != NOWHERE && cost >= nearest_cost)
                         continue;
                 nearest = i;

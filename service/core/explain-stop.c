@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/explain-stop.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+/* How many VMs a sentence tells to stop before it says "and N more". */
+#define NAMED_MAX 3
+
+static int compare_holders(const void *a, const void *b) {
+        const Holder *x = a, *y = b;
+        if (x->vm->priority != y->vm->priority)
+                return x->vm->priority < y->vm->priority ? -1 : 1;
+        if (x->n != y->n)
+                return x->n > y->n ? -1 : 1;
+        return strcmp(x->vm->name, y->vm->name);
+}
+
+int holders_list(const Inventory *inventory, const Room *room, Holders *ret) {
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
+                        continue;
+                size_t tenant = inventory_gpu_holder(inventory, i);
+                if (tenant == NOBODY)
+                        continue;
+                Holder *known = NULL;
+                ARRAY_EACH(holder, ret)
+                        if (holder->tenant == tenant)
+                                known = holder;
+                Holder holder = { .tenant = tenant, .vm = inventory->tenants.items[tenant].vm, .n = 1 };
+                if (known)
+                        known->n++;
+                else if (array_append(ret, &holder) < 0)
+                        return -ENOMEM;
+        }
+        if (ret->n > 1)
+                qsort(ret->items, ret->n, sizeof(*ret->items), compare_holders);
+        return 0;
+}
+
+const char *explain_rank(const Vm *holder, const Vm *vm) {
+        if (holder->priority == vm->priority)
+                return ", of the same priority";
+        return holder->priority > vm->priority ? ", of higher priority" : "";
+}
+
+/* ---- what if some of them were stopped */
+
+/* Free in the pool, were the node ready: a node that is not is another reason, with a remedy of its own. */
+static uint64_t free_in_pool(const Case *c) {
+        const InventoryPool *pool = c->request->pool;
+        bool counted = inventory_node_takes_vms(c->request->inventory, c->room->node);
+        return (uint64_t) pool->free + (counted ? 0 : c->room->free);
+}
+
+static bool keeps_reserve(const Case *c) {
+        return c->request->failover || free_in_pool(c) >= (uint64_t) c->request->pool->pool->reserve + c->count;
+}
+
+static bool keeps_limit(const Case *c) {
+        const InventoryPool *pool = c->request->pool;
+        return pool->pool->max_in_use == 0 || (uint64_t) pool->in_use + c->count <= pool->pool->max_in_use;
+}
+
+/* What each of the holders has, where it is set aside; NULL: it runs on. */
+typedef struct Trial {
+        Inventory *inventory;
+        bool rules;                     /* the pool's are to be kept, too */
+        size_t n;
+        Belongings **aside;
+} Trial;
+
+static bool fits(const Case *c, const Trial *trial) {
+        return choice_exists(c->request->inventory, c->room, c->count) &&
+               (!trial->rules || (keeps_reserve(c) && keeps_limit(c)));
+}
+
+static void trial_end(Trial *trial) {
+        for (size_t i = trial->n; i > 0; i--) {
+                if (trial->aside[i - 1])
+                        inventory_give_back(trial->inventory, trial->aside[i - 1]);
+                free(trial->aside[i - 1]);
+        }
+        free(trial->aside);
+}
+
+static int trial_begin(const Case *c, const Holders *holders, Trial *ret) {
+        Belongings **aside = calloc(holders->n + 1, sizeof(*aside));
+        if (!aside)
+                return -ENOMEM;
+        *ret = (Trial) { .inventory = c->request->inventory, .rules = true, .n = holders->n, .aside = aside };
+        return 0;
+}
+
+static int stop(Trial *trial, const Holders *holders, size_t i) {
+        trial->aside[i] = inventory_set_aside(trial->inventory, holders->items[i].tenant);
+        return trial->aside[i] ? 0 : -ENOMEM;
+}
+
+static void let_run(Trial *trial, size_t i) {
+        inventory_give_back(trial->inventory, trial->aside[i]);
+        free(trial->aside[i]);
+        trial->aside[i] = NULL;
+}
+
+/* Stops one after the other until it fits, then lets those run again that it fits with, the most important first.
+ * 1: it fits; 0: not even when all are stopped, and they run; or -ENOMEM. */
+static int find_stops(const Case *c, const Holders *holders, Trial *trial) {
+        size_t n = 0;
+        int r = 0;
+        while (r >= 0 && n < holders->n && !fits(c, trial))
+                r = stop(trial, holders, n++);
+        bool found = fits(c, trial);
+        for (size_t i = n; r >= 0 && i > 0; i--) {
+                let_run(trial, i - 1);
+                if (found && !fits(c, trial))
+                        r = stop(trial, holders, i - 1);
+        }
+        return r < 0 ? r : found;
+}
+
+/* ---- words */
+
+static int say_stops(const Case *c, const Holders *holders, const Trial *trial, char **text) {
+        const Holder *only = NULL;
+        const char *before = "";
+        size_t n = 0, others_above = 0;
+        for (size_t i = 0; i < holders->n; i++) {
+                if (!trial->aside[i])
+                        continue;
+                const Holder *holder = only = holders->items + i;
+                const char *rank = explain_rank(holder->vm, c->request->vm);
+                if (n++ >= NAMED_MAX) {
+                        others_above += *rank != 0;
+                        continue;
+                }
+                int r = text_append(text, "%s%s%s%s", n == 1 ? "stop " : before, n == 1 ? "" : " and ",
+                                    holder->vm->name, rank);
+                if (r < 0)
+                        return r;
+                before = *rank ? "," : "";
+        }
+        if (n == 0)
+                return 0;
+        int r = 0;
+        if (n > NAMED_MAX)
+                r = text_append(text, "%s and %zu more%s", before, n - NAMED_MAX,
+                                others_above > 0 ? ", not all of lower priority" : "");
+        if (r < 0)
+                return r;
+        return text_append(text, " (gpupoolctl vm stop %s)", n == 1 ? only->vm->name : "VM");
+}
+
+/* Those are stopped that have to be, and the pool's own rules are in the way. */
+static int say_rules(const Case *c, char **text) {
+        uint64_t free = free_in_pool(c);
+        int r = 0;
+        if (!keeps_reserve(c))
+                r = text_append(text, "%slower the reserve of %s (gpupoolctl pool policy %s --reserve %" PRIu64 ")",
+                                *text ? ", and " : "", c->pool, c->pool, free > c->count ? free - c->count : 0);
+        if (r >= 0 && !keeps_limit(c))
+                r = text_append(text, "%sraise the limit of %s (gpupoolctl pool policy %s --max-in-use %" PRIu64 ")",
+                                *text ? ", and " : "", c->pool, c->pool,
+                                (uint64_t) c->request->pool->in_use + c->count);
+        return r;
+}
+
+int explain_stop(const Case *c, const Holders *holders, char **ret) {
+        _cleanup_(trial_end) Trial trial = {};
+        _cleanup_free_ char *text = NULL;
+        int r = trial_begin(c, holders, &trial);
+        if (r >= 0)
+                r = find_stops(c, holders, &trial);
+        if (r == 0) {                   /* nobody's end here is enough for the pool's rules: for the GPUs alone? */
+                trial.rules = false;
+                r = find_stops(c, holders, &trial);
+        }
+        if (r <= 0)
+                return r;
+        r = say_stops(c, holders, &trial, &text);
+        if (r >= 0 && !trial.rules)
+                r = say_rules(c, &text);
+        if (r < 0)
+                return r;
+        *ret = STEAL(text);
+        return 0;
+}
