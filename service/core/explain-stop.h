@@ -22,6 +22,6 @@ int holders_list(const Inventory *inventory, const Room *room, Holders *ret);
 /* ", of the same priority", ", of higher priority" than @vm; "" for lower. */
 const char *explain_rank(const Vm *holder, const Vm *vm);
 
-/* "stop render and bert, of the same priority (gpupoolctl vm stop VM)", and what else it takes where that is not enough.
+/* "stop render and bert, of the same priority (gpupoolctl vm stop VM)", and what else it takes where that won't do.
  * *ret stays NULL where nobody's end would help. The inventory is as it was. 0 or -ENOMEM. */
 int explain_stop(const Case *c, const Holders *holders, char **ret);
