@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/company.h"
 #include "core/explain-node.h"
 #include "core/explain-wait.h"
 
@@ -52,6 +53,8 @@ static int collect_relations(Request *request) {
                 if (tenant->node == NOWHERE || ID_EQUAL(&tenant->vm->id, &request->vm->id))
                         continue;
                 if (inventory->nodes.items[tenant->node].troubles & NODE_IMAGINED_LOST)
+                        continue;
+                if (company_follows(inventory, request->vm, tenant))
                         continue;
                 int r = add_relations(request, request->vm, tenant->vm, i);
                 if (r >= 0)
