@@ -80,9 +80,10 @@ static int say_hugepages(const Request *request, size_t node, PlacementReason *r
 static int say_cpu(const Request *request, size_t node, PlacementReason *ret) {
         const NodeFacts *facts = request->inventory->nodes.items[node].facts;
         const VmNeeds *needs = &request->vm->needs;
+        bool both = needs->cpu_vendor && needs->cpu_model;
         int r = text_printf(&ret->sentence, "its CPU is %s and the XML of %s asks for %s%s%s",
                             facts && facts->cpu_model ? facts->cpu_model : "not known", request->vm->name,
-                            needs->cpu_vendor ? needs->cpu_vendor : "", needs->cpu_vendor && needs->cpu_model ? " " : "",
+                            needs->cpu_vendor ? needs->cpu_vendor : "", both ? " " : "",
                             needs->cpu_model ? needs->cpu_model : "");
         return r < 0 ? r : text_printf(&ret->remedy, "choose a node that has it, or change the <cpu> of %s "
                                        "(gpupoolctl vm update %s FILE)", request->vm->name, request->vm->name);
