@@ -149,11 +149,21 @@ FINDINGS = [
 ]
 
 EXPLANATION = [
-    ('a', False, [('no-capacity', '2 usable GPUs of training in all',
+    ('a', False, [('not-enough-gpus', '2 usable GPUs of training in all',
                    'add GPUs of a (gpupoolctl pool add training GPU)'),
                   ('memory', 'it has 64 GiB of memory and huge needs 96 GiB', '')]),
-    ('b', False, [('hypervisor', 'libvirt does not answer', 'see on b: systemctl status libvirtd')]),
-    ('c', False, [('node-state', 'lost since 04:05:08', '')]),
+    ('b', False, [('gpus-taken', '4 usable, 2 of them run bert (priority 50, same as huge)',
+                   'stop bert, of the same priority (gpupoolctl vm stop bert)')]),
+    ('c', False, [('draining', 'it is drained, by anna', 'resume it (gpupoolctl node resume c)')]),
+    ('w', False, [('witness', 'it is a witness: it votes and runs no VM', 'choose another node')]),
+]
+
+EXPLANATION_OF_IDLE = [
+    ('a', True, [('fits', 'fits too; b is taken first: the fullest with room (pack)', '')]),
+    ('b', True, [('chosen', '1 GPU of edge; before a: the fullest with room (pack)', '')]),
+    ('c', False, [('no-hypervisor', 'libvirt does not answer', 'see on c: systemctl status libvirtd'),
+                  ('no-guard', 'the guard does not answer, and without it no VM is started',
+                   'see on c: systemctl status gpupool-guard')]),
 ]
 
 PLAN = ([

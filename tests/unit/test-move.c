@@ -131,8 +131,8 @@ static void test_those_that_must_be_together_stay_together(void) {
         g_assert_cmpstr(plan, ==, "bert stays: no other node has room for it together with ernie\nernie stays: no "
                         "other node has room for it together with bert\n");
         g_assert_cmpstr(said, ==, "2 VMs cannot leave node a: bert (no other node has room for it together with "
-                        "ernie), ernie (no other node has room for it together with bert). Make room for them there, or stop "
-                        "them (gpupoolctl vm shutdown VM)");
+                        "ernie), ernie (no other node has room for it together with bert). Make room for them there, "
+                        "or stop them (gpupoolctl vm shutdown VM)");
         node_named(w, "a")->drain = DRAIN_BY_HAND;
         g_autofree char *obstacle = obstacle_of(w, "a");
         g_assert_cmpstr(obstacle, ==, said);
