@@ -46,61 +46,94 @@ const char *explain_rank(const Vm *holder, const Vm *vm) {
 
 /* ---- what if some of them were stopped */
 
-/* Free in the pool, were the node ready: a node that is not is another reason, with a remedy of its own. */
-static uint64_t free_in_pool(const Case *c) {
-        const InventoryPool *pool = c->request->pool;
-        bool counted = inventory_node_takes_vms(c->request->inventory, c->room->node);
-        return (uint64_t) pool->free + (counted ? 0 : c->room->free);
-}
-
-static bool keeps_reserve(const Case *c) {
-        return c->request->failover || free_in_pool(c) >= (uint64_t) c->request->pool->pool->reserve + c->count;
-}
-
-static bool keeps_limit(const Case *c) {
-        const InventoryPool *pool = c->request->pool;
-        return pool->pool->max_in_use == 0 || (uint64_t) pool->in_use + c->count <= pool->pool->max_in_use;
-}
-
-/* What each of the holders has, where it is set aside; NULL: it runs on. */
+/* Where there are sets, who is stopped is set aside on the inventory; else it is enough to count. */
 typedef struct Trial {
         Inventory *inventory;
         bool rules;                     /* the pool's are to be kept, too */
+        bool counts;
         size_t n;
-        Belongings **aside;
+        struct {
+                bool stopped;
+                Belongings *aside;
+        } *holders;
+        uint32_t freed, given_up;       /* counted: in the room, and of what the pool has in use */
 } Trial;
 
+/* Free in the pool, were the node ready: a node that is not is another reason, with a remedy of its own. */
+static uint64_t free_in_pool(const Case *c, const Trial *trial) {
+        const InventoryPool *pool = c->request->pool;
+        bool counted = inventory_node_takes_vms(c->request->inventory, c->room->node);
+        return (uint64_t) pool->free + (counted ? 0 : c->room->free) + trial->freed;
+}
+
+static uint64_t in_use_then(const Case *c, const Trial *trial) {
+        return (uint64_t) c->request->pool->in_use - trial->given_up + c->count;
+}
+
+static bool keeps_reserve(const Case *c, const Trial *trial) {
+        return c->request->failover ||
+               free_in_pool(c, trial) >= (uint64_t) c->request->pool->pool->reserve + c->count;
+}
+
+static bool keeps_limit(const Case *c, const Trial *trial) {
+        uint32_t most = c->request->pool->pool->max_in_use;
+        return most == 0 || in_use_then(c, trial) <= most;
+}
+
 static bool fits(const Case *c, const Trial *trial) {
-        return choice_exists(c->request->inventory, c->room, c->count) &&
-               (!trial->rules || (keeps_reserve(c) && keeps_limit(c)));
+        bool has = trial->counts ? c->room->free + trial->freed >= c->count
+                                 : choice_exists(c->request->inventory, c->room, c->count);
+        return has && (!trial->rules || (keeps_reserve(c, trial) && keeps_limit(c, trial)));
 }
 
 static void trial_end(Trial *trial) {
         for (size_t i = trial->n; i > 0; i--) {
-                if (trial->aside[i - 1])
-                        inventory_give_back(trial->inventory, trial->aside[i - 1]);
-                free(trial->aside[i - 1]);
+                if (trial->holders[i - 1].aside)
+                        inventory_give_back(trial->inventory, trial->holders[i - 1].aside);
+                free(trial->holders[i - 1].aside);
         }
-        free(trial->aside);
+        free(trial->holders);
 }
 
 static int trial_begin(const Case *c, const Holders *holders, Trial *ret) {
-        Belongings **aside = calloc(holders->n + 1, sizeof(*aside));
-        if (!aside)
+        *ret = (Trial) { .inventory = c->request->inventory, .rules = true, .counts = !c->room->has_sets };
+        ret->holders = calloc(holders->n + 1, sizeof(*ret->holders));
+        if (!ret->holders)
                 return -ENOMEM;
-        *ret = (Trial) { .inventory = c->request->inventory, .rules = true, .n = holders->n, .aside = aside };
+        ret->n = holders->n;
         return 0;
 }
 
-static int stop(Trial *trial, const Holders *holders, size_t i) {
-        trial->aside[i] = inventory_set_aside(trial->inventory, holders->items[i].tenant);
-        return trial->aside[i] ? 0 : -ENOMEM;
+/* What the pool has in use is what its own VMs hold; one of another pool may be in the way by its IOMMU group. */
+static void count(Trial *trial, const Case *c, const Holder *holder, bool stopped) {
+        size_t held = trial->inventory->tenants.items[holder->tenant].n_held;
+        uint32_t sign = stopped ? 1 : UINT32_MAX;       /* unsigned, so that -1 wraps as it should */
+        trial->freed += sign * holder->n;
+        if (text_equal(holder->vm->pool, c->pool))
+                trial->given_up += sign * (uint32_t) held;
 }
 
-static void let_run(Trial *trial, size_t i) {
-        inventory_give_back(trial->inventory, trial->aside[i]);
-        free(trial->aside[i]);
-        trial->aside[i] = NULL;
+static int stop(Trial *trial, const Case *c, const Holders *holders, size_t i) {
+        if (trial->counts)
+                count(trial, c, holders->items + i, true);
+        else {
+                trial->holders[i].aside = inventory_set_aside(trial->inventory, holders->items[i].tenant);
+                if (!trial->holders[i].aside)
+                        return -ENOMEM;
+        }
+        trial->holders[i].stopped = true;
+        return 0;
+}
+
+static void let_run(Trial *trial, const Case *c, const Holders *holders, size_t i) {
+        if (trial->counts)
+                count(trial, c, holders->items + i, false);
+        else {
+                inventory_give_back(trial->inventory, trial->holders[i].aside);
+                free(trial->holders[i].aside);
+                trial->holders[i].aside = NULL;
+        }
+        trial->holders[i].stopped = false;
 }
 
 /* Stops one after the other until it fits, then lets those run again that it fits with, the most important first.
@@ -109,12 +142,12 @@ static int find_stops(const Case *c, const Holders *holders, Trial *trial) {
         size_t n = 0;
         int r = 0;
         while (r >= 0 && n < holders->n && !fits(c, trial))
-                r = stop(trial, holders, n++);
+                r = stop(trial, c, holders, n++);
         bool found = fits(c, trial);
         for (size_t i = n; r >= 0 && i > 0; i--) {
-                let_run(trial, i - 1);
+                let_run(trial, c, holders, i - 1);
                 if (found && !fits(c, trial))
-                        r = stop(trial, holders, i - 1);
+                        r = stop(trial, c, holders, i - 1);
         }
         return r < 0 ? r : found;
 }
@@ -126,7 +159,7 @@ static int say_stops(const Case *c, const Holders *holders, const Trial *trial, 
         const char *before = "";
         size_t n = 0, others_above = 0;
         for (size_t i = 0; i < holders->n; i++) {
-                if (!trial->aside[i])
+                if (!trial->holders[i].stopped)
                         continue;
                 const Holder *holder = only = holders->items + i;
                 const char *rank = explain_rank(holder->vm, c->request->vm);
@@ -152,16 +185,15 @@ static int say_stops(const Case *c, const Holders *holders, const Trial *trial, 
 }
 
 /* Those are stopped that have to be, and the pool's own rules are in the way. */
-static int say_rules(const Case *c, char **text) {
-        uint64_t free = free_in_pool(c);
+static int say_rules(const Case *c, const Trial *trial, char **text) {
+        uint64_t free = free_in_pool(c, trial);
         int r = 0;
-        if (!keeps_reserve(c))
+        if (!keeps_reserve(c, trial))
                 r = text_append(text, "%slower the reserve of %s (gpupoolctl pool policy %s --reserve %" PRIu64 ")",
                                 *text ? ", and " : "", c->pool, c->pool, free > c->count ? free - c->count : 0);
-        if (r >= 0 && !keeps_limit(c))
+        if (r >= 0 && !keeps_limit(c, trial))
                 r = text_append(text, "%sraise the limit of %s (gpupoolctl pool policy %s --max-in-use %" PRIu64 ")",
-                                *text ? ", and " : "", c->pool, c->pool,
-                                (uint64_t) c->request->pool->in_use + c->count);
+                                *text ? ", and " : "", c->pool, c->pool, in_use_then(c, trial));
         return r;
 }
 
@@ -179,7 +211,7 @@ int explain_stop(const Case *c, const Holders *holders, char **ret) {
                 return r;
         r = say_stops(c, holders, &trial, &text);
         if (r >= 0 && !trial.rules)
-                r = say_rules(c, &text);
+                r = say_rules(c, &trial, &text);
         if (r < 0)
                 return r;
         *ret = STEAL(text);

@@ -97,6 +97,7 @@
 #define NOTES_MAX 64U                   /* nodes of which a decision keeps why they were taken or not */
 #define NOTES_SIZE_MAX (8U * 1024U)     /* all notes of one decision: its entry stays small */
 #define NOTES_TOTAL_MAX (16U * 1024U * 1024U)           /* of all VMs; beyond it only the chosen node's name is kept */
+#define NOTES_SIZE_WAITING (2U * 1024U) /* of a VM that waits: all that wait may change at once */
 #define NOTES_SIZE_LEAST (NOTES_TOTAL_MAX / VMS_MAX)    /* what is left for one decision in a cluster full of VMs */
 #define IMPORT_SIZE_MAX (64U * 1024U * 1024U)           /* a backup that can be imported */
 #define IMPORT_CHUNK_MAX (48U * 1024U)

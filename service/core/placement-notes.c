@@ -18,6 +18,9 @@ size_t placement_notes_room(const Registry *registry) {
         return share < NOTES_SIZE_MAX ? share : NOTES_SIZE_MAX;
 }
 
+/* Nodes behind so many that were more interesting are not looked at, though a short note might fit still. */
+#define TRIED_MAX (2 * NOTES_MAX)
+
 /* What somebody wants to read first of a decision. */
 typedef enum Interest {
         INTEREST_CHOSEN,
@@ -118,7 +121,7 @@ int placement_notes_make(const World *world, const Vm *vm, const Placement *plac
                         candidates[n++] = (Candidate) { answer, node, find_interest(vm, node, answer) };
         }
         qsort(candidates, n, sizeof(*candidates), compare_candidates);
-        for (size_t i = 0; i < n && notes.n < NOTES_MAX; i++) {
+        for (size_t i = 0; i < n && i < TRIED_MAX && notes.n < NOTES_MAX; i++) {
                 int r = add_note(&notes, candidates + i, &most);
                 if (r < 0)
                         return r;

@@ -18,7 +18,7 @@ static int waiting_reason(Inventory *inventory, const Vm *vm, const char **ret_c
         if (r == PLACEMENT_FOUND)
                 return 0;
         *ret_sentence = STEAL(placement.summary);
-        return ret_notes ? placement_notes_make(inventory->world, vm, &placement, NOTES_SIZE_LEAST, ret_notes) : 0;
+        return ret_notes ? placement_notes_make(inventory->world, vm, &placement, NOTES_SIZE_WAITING, ret_notes) : 0;
 }
 
 static int backoff_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence,

@@ -10,7 +10,7 @@
 int vm_reason(const World *world, const Vm *vm, char **ret_code, char **ret_sentence);
 int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence);
 /* The same, and what placement said of each node when it found no place for a VM that waits: a decision that is made
- * anew with every change and so is in no entry. As short as a VM's notes can be, for all that wait may change at once.
+ * anew with every change and so is in no entry. Within NOTES_SIZE_WAITING.
  * No notes: what the registry has of the last decision stands. */
 int vm_account_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence,
                   PlacementNotes *ret_notes);

@@ -120,6 +120,34 @@ static void test_stopping_keeps_what_the_pool_keeps_free(void) {
                         "(gpupoolctl pool policy training --reserve 0)");
 }
 
+/* The same, where it is not enough to count. */
+static void test_stopping_keeps_the_rules_of_the_pool_beside_sets(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 6);
+        linked(w, "a", 0, 2);
+        linked(w, "a", 2, 2);
+        linked(w, "a", 4, 2);
+        Pool *pool = pool_of(w, "training", "a");
+        for (unsigned i = 0; i < 3; i++) {
+                const char name[] = { 'p', (char) ('0' + i), 0 };
+                const char gpus[] = { (char) ('0' + 2 * i), ' ', (char) ('1' + 2 * i), 0 };
+                vm_of(w, name, "training", 2)->priority = (int32_t) i;
+                runs(w, name, "a", gpus);
+        }
+        vm_of(w, "bert", "training", 2)->priority = 50;
+        expect_remedies(w, "bert", "a", "stop p0 (gpupoolctl vm stop p0)");
+        pool->reserve = 1;
+        expect_remedies(w, "bert", "a", "stop p0 and p1 (gpupoolctl vm stop VM)");
+        pool->reserve = 5;
+        expect_remedies(w, "bert", "a", "stop p0 (gpupoolctl vm stop p0), and lower the reserve of training "
+                        "(gpupoolctl pool policy training --reserve 0)");
+        pool->reserve = 0;
+        pool->max_in_use = 1;
+        expect_remedies(w, "bert", "a", "stop p0 (gpupoolctl vm stop p0), and raise the limit of training (gpupoolctl "
+                        "pool policy training --max-in-use 6) | stop a VM of training, or raise its limit (gpupoolctl "
+                        "pool policy training --max-in-use 8)");
+}
+
 static void test_stopping_keeps_what_the_pool_may_have_in_use(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = four_singles((int32_t[]){ 1, 2, 3, 4 });
         pool_named(w, "training")->max_in_use = 2;
@@ -210,6 +238,7 @@ int main(int argc, char **argv) {
         TEST(to_stop_somebody_helps_only_where_his_set_does);
         TEST(enough_is_free_but_in_the_wrong_set);
         TEST(stopping_keeps_what_the_pool_keeps_free);
+        TEST(stopping_keeps_the_rules_of_the_pool_beside_sets);
         TEST(stopping_keeps_what_the_pool_may_have_in_use);
         TEST(what_the_reserve_lacks_is_told_in_numbers);
         TEST(who_asks_leaves_everything_as_it_was);
