@@ -7,8 +7,14 @@
 /* How many VMs a sentence tells to stop before it says "and N more". */
 #define NAMED_MAX 3
 
+static bool stops_anyhow(const Vm *vm) {
+        return !vm->run;
+}
+
 static int compare_holders(const void *a, const void *b) {
         const Holder *x = a, *y = b;
+        if (stops_anyhow(x->vm) != stops_anyhow(y->vm))
+                return stops_anyhow(x->vm) ? -1 : 1;
         if (x->vm->priority != y->vm->priority)
                 return x->vm->priority < y->vm->priority ? -1 : 1;
         if (x->n != y->n)
@@ -154,34 +160,40 @@ static int find_stops(const Case *c, const Holders *holders, Trial *trial) {
 
 /* ---- words */
 
+/* "wait until render has stopped", "stop bert, of the same priority" */
+static int say_one(const Case *c, const Vm *vm, bool first, char **text) {
+        if (stops_anyhow(vm))
+                return text_append(text, "wait until %s has stopped", vm->name);
+        return text_append(text, "%s%s%s", first ? "stop " : "", vm->name, explain_rank(vm, c->request->vm));
+}
+
 static int say_stops(const Case *c, const Holders *holders, const Trial *trial, char **text) {
-        const Holder *only = NULL;
-        const char *before = "";
-        size_t n = 0, others_above = 0;
+        const Vm *last = NULL;
+        size_t n = 0, n_told = 0, n_above = 0;         /* n_told: to be stopped by somebody */
         for (size_t i = 0; i < holders->n; i++) {
                 if (!trial->holders[i].stopped)
                         continue;
-                const Holder *holder = only = holders->items + i;
-                const char *rank = explain_rank(holder->vm, c->request->vm);
+                const Vm *before = last, *vm = last = holders->items[i].vm;
+                bool above = *explain_rank(vm, c->request->vm) && !stops_anyhow(vm);
+                n_told += !stops_anyhow(vm);
                 if (n++ >= NAMED_MAX) {
-                        others_above += *rank != 0;
+                        n_above += above;
                         continue;
                 }
-                int r = text_append(text, "%s%s%s%s", n == 1 ? "stop " : before, n == 1 ? "" : " and ",
-                                    holder->vm->name, rank);
+                bool comma = before && !stops_anyhow(before) && *explain_rank(before, c->request->vm);
+                int r = n == 1 ? 0 : text_append(text, "%s and ", comma ? "," : "");
+                if (r >= 0)
+                        r = say_one(c, vm, n_told == 1, text);
                 if (r < 0)
                         return r;
-                before = *rank ? "," : "";
         }
-        if (n == 0)
-                return 0;
         int r = 0;
         if (n > NAMED_MAX)
-                r = text_append(text, "%s and %zu more%s", before, n - NAMED_MAX,
-                                others_above > 0 ? ", not all of lower priority" : "");
-        if (r < 0)
+                r = text_append(text, " and %zu more%s", n - NAMED_MAX, n_above > 0 ? ", not all of lower priority" :
+                                "");
+        if (r < 0 || n_told == 0)
                 return r;
-        return text_append(text, " (gpupoolctl vm stop %s)", n == 1 ? only->vm->name : "VM");
+        return text_append(text, " (gpupoolctl vm stop %s)", n_told == 1 ? last->name : "VM");
 }
 
 /* Those are stopped that have to be, and the pool's own rules are in the way. */

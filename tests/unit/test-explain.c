@@ -72,13 +72,25 @@ static void test_who_is_as_important_or_more_is_not_named_without_saying_so(void
         expect_remedies(w, "bert", "a", "stop p2 and p1, of the same priority, and p3, of the same priority "
                         "(gpupoolctl vm stop VM)");
         vm_named(w, "bert")->count = 4;
-        expect_remedies(w, "bert", "a", "stop p2 and p1, of the same priority, and p3, of the same priority, and 1 "
+        expect_remedies(w, "bert", "a", "stop p2 and p1, of the same priority, and p3, of the same priority and 1 "
                         "more, not all of lower priority (gpupoolctl vm stop VM)");
         vm_named(w, "bert")->priority = 100;
         expect_remedies(w, "bert", "a", "stop p2 and p1 and p3 and 1 more (gpupoolctl vm stop VM)");
         vm_named(w, "bert")->priority = 0;
         vm_named(w, "bert")->count = 1;
         expect_remedies(w, "bert", "a", "stop p2, of higher priority (gpupoolctl vm stop p2)");
+}
+
+static void test_who_stops_anyhow_is_waited_for(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = four_singles((int32_t[]){ 90, 50, 10, 20 });
+        Vm *p0 = vm_named(w, "p0");
+        p0->run = false;
+        p0->assignment.phase = ASSIGNMENT_STOPPING;
+        expect_remedies(w, "bert", "a", "wait until p0 has stopped");
+        vm_named(w, "bert")->count = 2;
+        expect_remedies(w, "bert", "a", "wait until p0 has stopped and stop p2 (gpupoolctl vm stop p2)");
+        vm_named(w, "bert")->count = 3;
+        expect_remedies(w, "bert", "a", "wait until p0 has stopped and stop p2 and p3 (gpupoolctl vm stop VM)");
 }
 
 static void test_to_stop_somebody_helps_only_where_his_set_does(void) {
@@ -235,6 +247,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/explain/" #name, test_##name)
         TEST(no_more_are_stopped_than_it_takes);
         TEST(who_is_as_important_or_more_is_not_named_without_saying_so);
+        TEST(who_stops_anyhow_is_waited_for);
         TEST(to_stop_somebody_helps_only_where_his_set_does);
         TEST(enough_is_free_but_in_the_wrong_set);
         TEST(stopping_keeps_what_the_pool_keeps_free);
