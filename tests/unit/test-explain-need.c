@@ -47,12 +47,12 @@ static WorldBuilder *world_of_a_host(void) {
 static void test_memory_that_others_need_is_told_from_memory_that_is_not_there(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_of_a_host();
         ASSERT_SAID(w, "huge", HINDRANCE_MEMORY,
-                    "it has 64 GiB of memory, the VMs there need 48 GiB of it and huge needs 32 GiB: stop a VM there, or "
-                    "give huge less memory (gpupoolctl vm update huge FILE)");
+                    "it has 64 GiB of memory, the VMs there need 48 GiB of it and huge needs 32 GiB: stop a VM there, "
+                    "or give huge less memory (gpupoolctl vm update huge FILE)");
         vm_named(w, "huge")->needs.memory_bytes = 64 * GIB + (UINT64_C(1) << 20);
         ASSERT_SAID(w, "huge", HINDRANCE_MEMORY,
-                    "it has 64 GiB of memory and huge needs 65537 MiB: give huge less memory (gpupoolctl vm update huge "
-                    "FILE), or a more of it");
+                    "it has 64 GiB of memory and huge needs 65537 MiB: give huge less memory (gpupoolctl vm update "
+                    "huge FILE), or a more of it");
 }
 
 static void test_hugepages_are_counted_by_their_size(void) {
@@ -68,13 +68,13 @@ static void test_hugepages_are_counted_by_their_size(void) {
         huge->hugepage_size_bytes = GIB;
         bert->memory_bytes = 16 * GIB;
         ASSERT_SAID(w, "huge", HINDRANCE_HUGEPAGES,     /* bert has ordinary memory */
-                    "it has 40 GiB of hugepages of 1 GiB and huge needs 32 GiB: stop a VM there, or give huge less memory "
-                    "(gpupoolctl vm update huge FILE)");
+                    "it has 40 GiB of hugepages of 1 GiB and huge needs 32 GiB: stop a VM there, or give huge less "
+                    "memory (gpupoolctl vm update huge FILE)");
         bert->hugepages = true;
         bert->hugepage_size_bytes = GIB;
         ASSERT_SAID(w, "huge", HINDRANCE_HUGEPAGES,
-                    "it has 40 GiB of hugepages of 1 GiB, the VMs there need 16 GiB of it and huge needs 32 GiB: stop a "
-                    "VM there, or give huge less memory (gpupoolctl vm update huge FILE)");
+                    "it has 40 GiB of hugepages of 1 GiB, the VMs there need 16 GiB of it and huge needs 32 GiB: stop "
+                    "a VM there, or give huge less memory (gpupoolctl vm update huge FILE)");
         huge->hugepage_size_bytes = 2 << 20;
         ASSERT_SAID(w, "huge", HINDRANCE_HUGEPAGES,
                     "it has 2 GiB of hugepages of 2 MiB and huge needs 32 GiB: give huge less memory (gpupoolctl vm "
@@ -88,8 +88,8 @@ static void test_the_cpu_that_is_there_is_named_beside_the_one_that_is_asked_for
         g_assert_cmpint(text_set(&facts_of(w, "a")->cpu_model, "Intel Xeon 6448Y"), ==, 0);
         g_assert_cmpint(text_set(&vm_named(w, "huge")->needs.cpu_model, "EPYC-Genoa"), ==, 0);
         ASSERT_SAID(w, "huge", HINDRANCE_CPU,
-                    "its CPU is Intel Xeon 6448Y and the XML of huge asks for EPYC-Genoa: choose a node that has it, or "
-                    "change the <cpu> of huge (gpupoolctl vm update huge FILE)");
+                    "its CPU is Intel Xeon 6448Y and the XML of huge asks for EPYC-Genoa: choose a node that has it, "
+                    "or change the <cpu> of huge (gpupoolctl vm update huge FILE)");
         g_assert_cmpint(text_set(&vm_named(w, "huge")->needs.cpu_vendor, "AMD"), ==, 0);
         g_autofree char *both = said(w, "huge", HINDRANCE_CPU);
         g_assert_nonnull(strstr(both, "asks for AMD EPYC-Genoa:"));
@@ -102,7 +102,8 @@ static void test_gpus_of_the_model_are_counted_among_the_usable_ones(void) {
         g_assert_cmpint(text_set(&vm_named(w, "huge")->model, "1002:73bf"), ==, 0);
         ASSERT_SAID(w, "huge", HINDRANCE_MODEL,
                     "0 of the 4 usable GPUs of training are 1002:73bf and huge needs 2: add GPUs of this model "
-                    "(gpupoolctl pool add training GPU), or ask for another one (gpupoolctl vm requirement huge --model)");
+                    "(gpupoolctl pool add training GPU), or ask for another one (gpupoolctl vm requirement huge "
+                    "--model)");
         g_assert_cmpint(text_set(&vm_named(w, "huge")->model, model), ==, 0);
         quarantined(w, "a", 1);
         g_autofree char *text = said(w, "huge", HINDRANCE_MODEL);
