@@ -13,9 +13,9 @@
 #define GIB (UINT64_C(1) << 30)
 #define SIZE_TEXT_SIZE 32
 
-/* "64 GiB", "1536 MiB", "300 KiB"; what is not whole is rounded down. */
+/* "64 GiB", "1536 MiB", "300 KiB"; what is not whole is rounded down, and not so far that two sizes look alike. */
 static const char *size_to_text(uint64_t bytes, char text[static SIZE_TEXT_SIZE]) {
-        if (bytes % GIB == 0 || bytes >= 64 * GIB)
+        if (bytes % GIB == 0)
                 (void) snprintf(text, SIZE_TEXT_SIZE, "%" PRIu64 " GiB", bytes / GIB);
         else if (bytes >= MIB)
                 (void) snprintf(text, SIZE_TEXT_SIZE, "%" PRIu64 " MiB", bytes / MIB);
