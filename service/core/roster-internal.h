@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What roster.c decides, roster-pack.c places, and roster-preempt.c makes way for. Nobody else sees this. */
+
+#include "core/roster.h"
+
+typedef struct Pass {
+        Inventory *inventory;
+        const RosterRules *rules;
+        Roster *roster;
+        size_t *item_of;                /* by tenant: its item; NOWHERE: it is not asked about */
+        bool *in_play;                  /* by item: it may be placed, and moved, by what goes on now */
+        uint32_t *refused;              /* by pool: a need that found no room; a larger one finds none either */
+        unsigned budget;                /* so many more times a VM may be moved to make room for another */
+} Pass;
+
+static inline const Tenant *pass_tenant(const Pass *pass, size_t item) {
+        return pass->inventory->tenants.items + pass->roster->items.items[item].tenant;
+}
+
+static inline bool pass_has_placed(const Pass *pass, size_t item) {
+        return pass->roster->items.items[item].verdict == PLACEMENT_FOUND;
+}
+
+/* Gives the item its GPUs in this room. False: it does not have them. */
+bool pass_put(Pass *pass, size_t item, size_t room);
+void pass_lift(Pass *pass, size_t item);
+
+/* Places an item that is in play, with all that are in play too and must be with it. 1, 0 or -ENOMEM. */
+int pass_place(Pass *pass, size_t item);
+/* Places all that are in play, the largest first. 1, 0: not all, and those in play have nothing; or -ENOMEM. */
+int pass_pack(Pass *pass);
+/* Makes room for the item by placing anew all that are placed in its pool, of which @least_free GPUs stay free. 1; 0:
+ * all is as it was; or -ENOMEM. */
+int pass_repack(Pass *pass, size_t item, uint32_t least_free);
+
+/* Stops others for the item, if they may be. 1; 0: nothing has changed; or -ENOMEM. */
+int pass_preempt(Pass *pass, size_t item);
