@@ -312,6 +312,7 @@ static int join_set(Inventory *inventory, size_t gpu) {
         if (r < 0 || slots.n == 0 || find_in_room(inventory, room, gpus[gpu].view->identity.slot, &at) != gpu)
                 return r;               /* alone, or another card is in its place now */
         inventory->rooms.items[gpus[gpu].room].has_sets = true;
+        inventory->pools.items[room->pool].has_sets = true;
         for (size_t i = 0; i < slots.n; i++) {
                 size_t sibling = find_in_room(inventory, room, slots.items[i], &at);
                 if (sibling == NOWHERE)

@@ -68,6 +68,7 @@ typedef struct InventoryPool {
         size_t first_room, n_rooms;     /* sorted by node */
         uint32_t usable, free;          /* on nodes that take VMs */
         uint32_t in_use;
+        bool has_sets;                  /* a room of it has */
         uint32_t usable_anywhere;       /* also where the node takes none now */
         size_t root;                    /* room-index.c */
         uint64_t sizes;                 /* which needs its VMs have, run or not: bit i for i + 1 GPUs */

@@ -11,7 +11,8 @@ typedef struct Pass {
         Roster *roster;
         size_t *item_of;                /* by tenant: its item; NOWHERE: it is not asked about */
         bool *in_play;                  /* by item: it may be placed, and moved, by what goes on now */
-        uint32_t *refused;              /* by pool: a need that found no room; a larger one finds none either */
+        uint64_t *refused;              /* by pool: which needs find no room any more: bit i for i + 1 GPUs */
+        bool limited;                   /* each who is placed must be let in by its pool too */
         unsigned budget;                /* so many more times a VM may be moved to make room for another */
 } Pass;
 
@@ -27,13 +28,16 @@ static inline bool pass_has_placed(const Pass *pass, size_t item) {
 bool pass_put(Pass *pass, size_t item, size_t room);
 void pass_lift(Pass *pass, size_t item);
 
+/* Does the pool, as a whole, let it in now? And was there enough left when it had been let in? */
+bool pass_pool_allows(const Pass *pass, size_t item);
+bool pass_pool_is_content(const Pass *pass, size_t item);
+
 /* Places an item that is in play, with all that are in play too and must be with it. 1, 0 or -ENOMEM. */
 int pass_place(Pass *pass, size_t item);
 /* Places all that are in play, the largest first. 1, 0: not all, and those in play have nothing; or -ENOMEM. */
 int pass_pack(Pass *pass);
-/* Makes room for the item by placing anew all that are placed in its pool, of which @least_free GPUs stay free. 1; 0:
- * all is as it was; or -ENOMEM. */
-int pass_repack(Pass *pass, size_t item, uint32_t least_free);
+/* Makes room for the item by placing anew all that are placed in its pool. 1; 0: all is as it was; or -ENOMEM. */
+int pass_repack(Pass *pass, size_t item);
 
 /* Stops others for the item, if they may be. 1; 0: nothing has changed; or -ENOMEM. */
 int pass_preempt(Pass *pass, size_t item);

@@ -83,7 +83,7 @@ static int put_all(Pass *pass, const ItemList *list, size_t node) {
                 size_t room = inventory_find_room(pass->inventory, pass_tenant(pass, item)->pool, node);
                 int r = room == NOWHERE ? 0 : placement_room_does(pass->inventory,
                                                                   pass->roster->items.items[item].tenant, room);
-                if (r > 0 && pass_put(pass, item, room))
+                if (r > 0 && (!pass->limited || pass_pool_allows(pass, item)) && pass_put(pass, item, room))
                         continue;
                 while (i > 0)
                         pass_lift(pass, list->items[--i]);
@@ -318,7 +318,7 @@ static void choose_players(Pass *pass, size_t item) {
         } while (again);
 }
 
-int pass_repack(Pass *pass, size_t item, uint32_t least_free) {
+int pass_repack(Pass *pass, size_t item) {
         Roster *roster = pass->roster;
         _cleanup_free_ Choice *choices = calloc(roster->items.n + 1, sizeof(*choices));
         _cleanup_free_ bool *placed = calloc(roster->items.n + 1, sizeof(*placed));
@@ -332,8 +332,7 @@ int pass_repack(Pass *pass, size_t item, uint32_t least_free) {
                         pass_lift(pass, i);
         }
         int r = pass_pack(pass);
-        const InventoryPool *pool = pass->inventory->pools.items + pass_tenant(pass, item)->pool;
-        if (r > 0 && pool->free < least_free) {         /* more IOMMU groups were broken into */
+        if (r > 0 && !pass_pool_is_content(pass, item)) {
                 for (size_t i = 0; i < roster->items.n; i++)
                         if (pass->in_play[i])
                                 pass_lift(pass, i);

@@ -101,15 +101,13 @@ static int stop(Pass *pass, const Victims *victims) {
 static int try_victims(Pass *pass, size_t index, const Victims *victims) {
         RosterItem *item = pass->roster->items.items + index;
         size_t before = pass->roster->preempted.n;
-        bool failover = pass->rules->failover || vm_lost_its_place(pass_tenant(pass, index)->vm);
         int r = stop(pass, victims);
         if (r >= 0)
-                r = placement_pool_allows(pass->inventory, item->tenant, failover) ?
-                    placement_room_does(pass->inventory, item->tenant, victims->room) : 0;
+                r = pass_pool_allows(pass, index) ? placement_room_does(pass->inventory, item->tenant, victims->room) : 0;
         if (r > 0 && pass_put(pass, index, victims->room)) {
                 item->first_preempted = before;
                 item->n_preempted = pass->roster->preempted.n - before;
-                pass->refused[pass_tenant(pass, index)->pool] = UINT32_MAX;
+                pass->refused[pass_tenant(pass, index)->pool] = 0;
                 return 1;
         }
         while (pass->roster->preempted.n > before) {

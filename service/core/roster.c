@@ -31,26 +31,35 @@ static bool has_failover(const Pass *pass, size_t item) {
         return pass->rules->failover || vm_lost_its_place(pass_tenant(pass, item)->vm);
 }
 
-static bool pool_allows(const Pass *pass, size_t item) {
+bool pass_pool_allows(const Pass *pass, size_t item) {
         return placement_pool_allows(pass->inventory, pass->roster->items.items[item].tenant, has_failover(pass, item));
+}
+
+/* Not a matter of course: of an IOMMU group that it breaks into, the rest is lost for others. */
+bool pass_pool_is_content(const Pass *pass, size_t item) {
+        const InventoryPool *pool = pass->inventory->pools.items + pass_tenant(pass, item)->pool;
+        return has_failover(pass, item) || pool->free >= pool->pool->reserve;
 }
 
 /* Lets one in, if there is a place for all that are in and for it. 1, 0 or -ENOMEM. */
 static int admit(Pass *pass, size_t item) {
         const Tenant *tenant = pass_tenant(pass, item);
-        uint32_t *refused = pass->refused + tenant->pool;
+        uint64_t *refused = pass->refused + tenant->pool, bit = UINT64_C(1) << (tenant->vm->count - 1);
         size_t room;
-        if (tenant->vm->count >= *refused || !pool_allows(pass, item))
+        if (*refused & bit || !pass_pool_allows(pass, item))
                 return 0;
         int r = placement_seek(pass->inventory, pass->roster->items.items[item].tenant, tenant->vm->count, &room);
         if (r < 0)
                 return r;
-        if (r == PLACEMENT_FOUND && pass_put(pass, item, room))
-                return 1;
-        uint32_t reserve = pass->inventory->pools.items[tenant->pool].pool->reserve;
-        r = pass_repack(pass, item, has_failover(pass, item) ? 0 : reserve);
+        if (r == PLACEMENT_FOUND && pass_put(pass, item, room)) {
+                if (pass_pool_is_content(pass, item))
+                        return 1;
+                pass_lift(pass, item);
+        }
+        r = pass_repack(pass, item);
+        /* Who needs more finds none either; but of sets that go whole a small one may be too small. */
         if (r == 0 && tenant->n_bonds == 0)
-                *refused = tenant->vm->count;
+                *refused |= pass->inventory->pools.items[tenant->pool].has_sets ? bit : ~(bit - 1);
         return r;
 }
 
@@ -74,12 +83,16 @@ static void lift_group(Pass *pass, const Group *group) {
 /* The largest first, and nobody is moved. 1: all that are in play got a place; 0: not all; or -ENOMEM. */
 static int place_group(Pass *pass, const Group *group) {
         int r = 1;
+        pass->limited = true;
         for (size_t i = 0; r > 0 && i < group->n; i++) {
                 size_t item = group->items[i];
                 if (!pass->in_play[item] || pass_has_placed(pass, item))
                         continue;
-                r = pool_allows(pass, item) ? pass_place(pass, item) : 0;
+                r = pass_pool_allows(pass, item) ? pass_place(pass, item) : 0;
+                if (r > 0 && !pass_pool_is_content(pass, item))
+                        r = 0;
         }
+        pass->limited = false;
         return r;
 }
 
@@ -218,15 +231,13 @@ static int list_items(const Inventory *inventory, const size_t *tenants, size_t 
 static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
         _cleanup_free_ size_t *item_of = calloc(inventory->tenants.n + 1, sizeof(*item_of));
         _cleanup_free_ bool *in_play = calloc(roster->items.n + 1, sizeof(*in_play));
-        _cleanup_free_ uint32_t *refused = calloc(inventory->pools.n + 1, sizeof(*refused));
+        _cleanup_free_ uint64_t *refused = calloc(inventory->pools.n + 1, sizeof(*refused));
         if (!item_of || !in_play || !refused)
                 return -ENOMEM;
         for (size_t i = 0; i < inventory->tenants.n; i++)
                 item_of[i] = NOWHERE;
         for (size_t i = 0; i < roster->items.n; i++)
                 item_of[roster->items.items[i].tenant] = i;
-        for (size_t i = 0; i < inventory->pools.n; i++)
-                refused[i] = UINT32_MAX;
         Pass pass = {
                 .inventory = inventory,
                 .rules = rules ?: &(RosterRules) {},
