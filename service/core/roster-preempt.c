@@ -102,8 +102,8 @@ static int try_victims(Pass *pass, size_t index, const Victims *victims) {
         RosterItem *item = pass->roster->items.items + index;
         size_t before = pass->roster->preempted.n;
         int r = stop(pass, victims);
-        if (r >= 0)
-                r = pass_pool_allows(pass, index) ? placement_room_does(pass->inventory, item->tenant, victims->room) : 0;
+        if (r >= 0 && pass_pool_allows(pass, index))
+                r = placement_room_does(pass->inventory, item->tenant, victims->room);
         if (r > 0 && pass_put(pass, index, victims->room)) {
                 item->first_preempted = before;
                 item->n_preempted = pass->roster->preempted.n - before;

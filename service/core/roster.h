@@ -28,8 +28,8 @@ typedef struct Roster {
         ARRAY(Belongings *) preempted;  /* owned: who, and what they had */
 } Roster;
 
-/* Places the @n tenants, who must have nothing. The inventory is then as if all of it were done: those placed have their
- * GPUs, those preempted nothing. 0 or -ENOMEM; with that it is as it was. */
+/* Places the @n tenants, who must have nothing. The inventory is then as if all of it were done: those placed have
+ * their GPUs, those preempted nothing. 0 or -ENOMEM; with that it is as it was. */
 int roster_make(Inventory *inventory, const size_t *tenants, size_t n, const RosterRules *rules, Roster *ret);
 /* Makes the inventory as it was before. */
 void roster_undo(Inventory *inventory, const Roster *roster);

@@ -315,7 +315,8 @@ static void check_index(const Inventory *inventory) {
                 size_t n = 0, before = NOWHERE, kinds = 0, walked = 0;
                 ARRAY_EACH(room, &inventory->rooms)
                         n += room->free >= count;
-                for (size_t i = room_index_first(inventory, 0, count); i != NOWHERE; i = room_index_next(inventory, i)) {
+                for (size_t i = room_index_first(inventory, 0, count); i != NOWHERE;
+                     i = room_index_next(inventory, i)) {
                         const Room *room = inventory->rooms.items + i, *last = inventory->rooms.items + before;
                         g_assert_cmpuint(room->free, >=, before == NOWHERE ? count : last->free);
                         kinds += before == NOWHERE || room->free != last->free || room->shape != last->shape;
@@ -446,7 +447,8 @@ static void test_more_gpus_never_run_fewer(void) {
                         g_assert_cmpint(compare_values(&value, &before), >=, 0);
                         before = value;
                         pass_clear(&pass);
-                        const char *node = w->registry->nodes.items[g_rand_int_range(random, 0, (gint32) w->n_nodes)].name;
+                        size_t n = (size_t) g_rand_int_range(random, 0, (gint32) w->n_nodes);
+                        const char *node = w->registry->nodes.items[n].name;
                         with_gpus(w, node, 1);
                         g_assert_cmpint(pool_add(pool_named(w, "training"),
                                                  &facts_of(w, node)->gpus[facts_of(w, node)->n_gpus - 1].identity),
