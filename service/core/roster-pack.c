@@ -18,21 +18,66 @@ bool pass_put(Pass *pass, size_t index, size_t room) {
                 return false;
         inventory_take(pass->inventory, item->tenant, item->choice.gpus, item->choice.n_gpus);
         item->verdict = PLACEMENT_FOUND;
+        pass->ledgers[pass_tenant(pass, index)->pool].planned[count]++;
         return true;
 }
 
-/* As it was before pass_lift(). */
-static void put_back(Pass *pass, size_t index, const Choice *choice) {
+void pass_put_back(Pass *pass, size_t index, const Choice *choice) {
         RosterItem *item = pass->roster->items.items + index;
         item->choice = *choice;
         inventory_take(pass->inventory, item->tenant, item->choice.gpus, item->choice.n_gpus);
         item->verdict = PLACEMENT_FOUND;
+        pass->ledgers[pass_tenant(pass, index)->pool].planned[pass_tenant(pass, index)->vm->count]++;
 }
 
 void pass_lift(Pass *pass, size_t index) {
         RosterItem *item = pass->roster->items.items + index;
         inventory_vacate(pass->inventory, item->tenant);
         item->verdict = PLACEMENT_NO_ROOM;
+        pass->ledgers[pass_tenant(pass, index)->pool].planned[pass_tenant(pass, index)->vm->count]--;
+}
+
+/* What is free or planned stays the same in each room, whoever is moved. */
+static void count_capacity(const Pass *pass, size_t index, Ledger *ledger) {
+        const InventoryPool *pool = pass->inventory->pools.items + index;
+        *ledger = (Ledger) { .counted = true };
+        for (size_t i = pool->first_room; i < pool->first_room + pool->n_rooms; i++) {
+                const Room *room = pass->inventory->rooms.items + i;
+                uint32_t n = room->free;
+                if (!inventory_node_takes_vms(pass->inventory, room->node))
+                        continue;
+                for (size_t j = room->first_gpu; j < room->first_gpu + room->n_gpus; j++) {
+                        size_t tenant = pass->inventory->gpus.items[j].tenant;
+                        n += tenant != NOBODY && pass->item_of[tenant] != NOWHERE;
+                }
+                for (uint64_t sizes = pool->sizes; n > 0 && sizes != 0; sizes &= sizes - 1) {
+                        uint32_t need = (uint32_t) __builtin_ctzll(sizes) + 1;
+                        ledger->capacity[need] += n / need;
+                }
+        }
+        for (size_t i = 0; i < pass->roster->items.n; i++)
+                if (pass_has_placed(pass, i) && pass_tenant(pass, i)->pool == index)
+                        ledger->planned[pass_tenant(pass, i)->vm->count]++;
+}
+
+/* A VM that needs 5 takes at least two of the places for 2, wherever it is. */
+bool pass_may_fit(Pass *pass, size_t item) {
+        size_t index = pass_tenant(pass, item)->pool;
+        const InventoryPool *pool = pass->inventory->pools.items + index;
+        Ledger *ledger = pass->ledgers + index;
+        uint32_t count = pass_tenant(pass, item)->vm->count;
+        if (!ledger->counted)
+                count_capacity(pass, index, ledger);
+        for (uint64_t sizes = pool->sizes; sizes != 0; sizes &= sizes - 1) {
+                uint32_t need = (uint32_t) __builtin_ctzll(sizes) + 1, taken = count / need;
+                for (uint64_t others = pool->sizes; taken > 0 && others != 0; others &= others - 1) {
+                        uint32_t other = (uint32_t) __builtin_ctzll(others) + 1;
+                        taken += ledger->planned[other] * (other / need);
+                }
+                if (taken > ledger->capacity[need])
+                        return false;
+        }
+        return true;
 }
 
 static int place_alone(Pass *pass, size_t item) {
@@ -44,28 +89,47 @@ static int place_alone(Pass *pass, size_t item) {
 
 /* ---- those who must be together */
 
-static bool has(const ItemList *list, size_t item) {
-        ARRAY_EACH(other, list)
-                if (*other == item)
-                        return true;
-        return false;
+/* Those to whom a bond may lead now: placed or not. A wish binds nobody, and apart only where @apart says so. */
+static bool leads_to(const Pass *pass, const Bond *bond, bool apart, bool placed, size_t *ret_item) {
+        *ret_item = pass->item_of[bond->other];
+        return !bond->soft && (apart || !bond->apart) && *ret_item != NOWHERE && !pass->seen[*ret_item] &&
+               pass_has_placed(pass, *ret_item) == placed;
 }
 
-/* @item and all that are in play, have no place and must be with it, whether it names them or a third one does. */
-static int list_companions(const Pass *pass, size_t item, ItemList *ret) {
-        const Inventory *inventory = pass->inventory;
-        int r = array_append(ret, &item);
-        for (size_t i = 0; r >= 0 && i < ret->n; i++) {
-                const Tenant *tenant = pass_tenant(pass, ret->items[i]);
+/* Adds to the list all to whom its items are bound, directly or over others. */
+static int follow_bonds(Pass *pass, bool apart, bool placed, ItemList *list) {
+        int r = 0;
+        for (size_t i = 0; i < list->n; i++)
+                pass->seen[list->items[i]] = true;
+        for (size_t i = 0; r >= 0 && i < list->n; i++) {
+                const Tenant *tenant = pass_tenant(pass, list->items[i]);
                 for (size_t b = tenant->first_bond; r >= 0 && b < tenant->first_bond + tenant->n_bonds; b++) {
-                        const Bond *bond = inventory->bonds.items + b;
-                        size_t other = pass->item_of[bond->other];
-                        if (bond->apart || bond->soft || other == NOWHERE || !pass->in_play[other] ||
-                            pass_has_placed(pass, other) || has(ret, other))
+                        size_t other;
+                        if (!leads_to(pass, pass->inventory->bonds.items + b, apart, placed, &other) ||
+                            (!placed && !pass->in_play[other]))
                                 continue;
-                        r = array_append(ret, &other);
+                        r = array_append(list, &other);
+                        pass->seen[other] = true;
                 }
         }
+        ARRAY_EACH(item, list)
+                pass->seen[*item] = false;
+        return r;
+}
+
+static int compare_indexes(const void *a, const void *b) {
+        size_t x = *(const size_t *) a, y = *(const size_t *) b;
+        return x < y ? -1 : x > y;
+}
+
+/* @item and all that are in play, have no place and must be with it, whether it names them or a third one does. In the
+ * order of the roster: it does not depend on ids. */
+static int list_companions(Pass *pass, size_t item, ItemList *ret) {
+        int r = array_append(ret, &item);
+        if (r >= 0)
+                r = follow_bonds(pass, false, false, ret);
+        if (ret->n > 1)
+                qsort(ret->items, ret->n, sizeof(*ret->items), compare_indexes);
         return r;
 }
 
@@ -93,17 +157,27 @@ static int put_all(Pass *pass, const ItemList *list, size_t node) {
 }
 
 static int place_together(Pass *pass, const ItemList *list) {
-        const Tenant *first = pass_tenant(pass, list->items[0]);
+        Inventory *inventory = pass->inventory;
+        size_t first = pass->roster->items.items[list->items[0]].tenant, room;
         uint32_t count = count_together(pass, list);
-        RoomList rooms = {};
         ARRAY_EACH(item, list)
                 if (pass_tenant(pass, *item)->pool == NOWHERE)
                         return 0;
-        int r = placement_list(pass->inventory, pass->roster->items.items[list->items[0]].tenant,
-                               count <= GPUS_PER_VM_MAX ? count : first->vm->count, &rooms);
+        if (count > GPUS_PER_VM_MAX)
+                count = inventory->tenants.items[first].vm->count;
+        int r = placement_seek(inventory, first, count, &room);
+        if (r < 0 || r != PLACEMENT_FOUND)
+                return r < 0 ? r : 0;
+        r = put_all(pass, list, inventory->rooms.items[room].node);
+        if (r != 0)
+                return r;
+
+        /* The best room is not one for all of them. */
+        RoomList rooms = {};
         int placed = 0;
+        r = placement_list(inventory, first, count, &rooms);
         for (size_t i = 0; r >= 0 && placed == 0 && i < rooms.n; i++)
-                placed = put_all(pass, list, pass->inventory->rooms.items[rooms.items[i]].node);
+                placed = put_all(pass, list, inventory->rooms.items[rooms.items[i]].node);
         array_clear(&rooms);
         return r < 0 ? r : placed;
 }
@@ -178,7 +252,7 @@ static int change_places(Pass *pass, size_t room, size_t item, size_t first, siz
         }
         for (size_t i = 0; r >= 0 && i < 2; i++)
                 if (movers[i] != NOWHERE)
-                        put_back(pass, movers[i], choices + i);
+                        pass_put_back(pass, movers[i], choices + i);
         return r < 0 ? r : 0;
 }
 
@@ -245,7 +319,7 @@ static int compare_pieces(const void *a, const void *b) {
         return placement_compare_urgency(x->vm, y->vm);
 }
 
-static int list_pieces(const Pass *pass, Piece *pieces, size_t *ret_n) {
+static int list_pieces(Pass *pass, Piece *pieces, size_t *ret_n) {
         size_t n = 0;
         for (size_t i = 0; i < pass->roster->items.n; i++) {
                 const Tenant *tenant = pass_tenant(pass, i);
@@ -296,26 +370,20 @@ int pass_pack(Pass *pass) {
         return n == 0 ? 1 : r;
 }
 
-/* Which are placed anew: all of the pool, and those of other pools that must be with one of them. */
-static void choose_players(Pass *pass, size_t item) {
+/* Which are placed anew: all of the pool, and those of other pools that are bound to one of them. */
+static int choose_players(Pass *pass, size_t item) {
         size_t pool = pass_tenant(pass, item)->pool;
-        bool again = false;
-        pass->in_play[item] = true;
-        for (size_t i = 0; i < pass->roster->items.n; i++) {
-                if (!pass_has_placed(pass, i) || pass_tenant(pass, i)->pool != pool)
-                        continue;
-                pass->in_play[i] = true;
-        }
-        do {
-                again = false;
-                ARRAY_EACH(bond, &pass->inventory->bonds) {
-                        size_t a = pass->item_of[bond->tenant], b = pass->item_of[bond->other];
-                        if (bond->soft || a == NOWHERE || b == NOWHERE || !pass->in_play[a] || pass->in_play[b] ||
-                            !pass_has_placed(pass, b))
-                                continue;
-                        pass->in_play[b] = again = true;
-                }
-        } while (again);
+        ItemList players = {};
+        int r = array_append(&players, &item);
+        for (size_t i = 0; r >= 0 && i < pass->roster->items.n; i++)
+                if (pass_has_placed(pass, i) && pass_tenant(pass, i)->pool == pool)
+                        r = array_append(&players, &i);
+        if (r >= 0 && pass->inventory->bonds.n > 0)
+                r = follow_bonds(pass, true, true, &players);
+        ARRAY_EACH(player, &players)
+                pass->in_play[*player] = r >= 0;
+        array_clear(&players);
+        return r;
 }
 
 int pass_repack(Pass *pass, size_t item) {
@@ -324,14 +392,19 @@ int pass_repack(Pass *pass, size_t item) {
         _cleanup_free_ bool *placed = calloc(roster->items.n + 1, sizeof(*placed));
         if (!choices || !placed)
                 return -ENOMEM;
-        choose_players(pass, item);
+        if (pass_tenant(pass, item)->n_bonds > 0 && pass->replacements < roster->items.n)
+                return 0;
+        pass->replacements -= pass_tenant(pass, item)->n_bonds > 0 ? roster->items.n : 0;
+        int r = choose_players(pass, item);
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < roster->items.n; i++) {
                 placed[i] = pass->in_play[i] && pass_has_placed(pass, i);
                 choices[i] = roster->items.items[i].choice;
                 if (placed[i])
                         pass_lift(pass, i);
         }
-        int r = pass_pack(pass);
+        r = pass_pack(pass);
         if (r > 0 && !pass_pool_is_content(pass, item)) {
                 for (size_t i = 0; i < roster->items.n; i++)
                         if (pass->in_play[i])
@@ -340,7 +413,7 @@ int pass_repack(Pass *pass, size_t item) {
         }
         for (size_t i = 0; i < roster->items.n; i++) {
                 if (r == 0 && placed[i])
-                        put_back(pass, i, choices + i);
+                        pass_put_back(pass, i, choices + i);
                 pass->in_play[i] = false;
         }
         return r;

@@ -108,6 +108,8 @@ static int try_victims(Pass *pass, size_t index, const Victims *victims) {
                 item->first_preempted = before;
                 item->n_preempted = pass->roster->preempted.n - before;
                 pass->refused[pass_tenant(pass, index)->pool] = 0;
+                for (size_t i = 0; i < pass->inventory->pools.n; i++)
+                        pass->ledgers[i].counted = false;
                 return 1;
         }
         while (pass->roster->preempted.n > before) {

@@ -6,8 +6,10 @@
 #include "core/placement-internal.h"
 #include "core/roster-internal.h"
 
-/* So many moves of planned VMs are tried in one pass at most. */
+/* What one pass may cost at most. Of VMs that are bound to nobody each need is refused once, so for them all is placed
+ * anew a few times only; of others each one may be a case of its own. */
 #define MOVES_MAX 20000U
+#define REPLACEMENTS_MAX 50000U
 
 void roster_clear(Roster *roster) {
         ARRAY_EACH(preempted, &roster->preempted)
@@ -48,6 +50,10 @@ static int admit(Pass *pass, size_t item) {
         size_t room;
         if (*refused & bit || !pass_pool_allows(pass, item))
                 return 0;
+        if (!pass_may_fit(pass, item)) {
+                *refused |= bit;
+                return 0;
+        }
         int r = placement_seek(pass->inventory, pass->roster->items.items[item].tenant, tenant->vm->count, &room);
         if (r < 0)
                 return r;
@@ -110,12 +116,9 @@ static int tidy_group(Pass *pass, const Group *group) {
         if (r == 0) {
                 lift_group(pass, group);
                 for (size_t i = 0; i < group->n; i++) {
-                        RosterItem *item = pass->roster->items.items + group->items[i];
                         if (!pass->in_play[group->items[i]])
                                 continue;
-                        item->choice = choices[i];
-                        item->verdict = PLACEMENT_FOUND;
-                        inventory_take(pass->inventory, item->tenant, item->choice.gpus, item->choice.n_gpus);
+                        pass_put_back(pass, group->items[i], choices + i);
                 }
         }
         return r;
@@ -231,8 +234,10 @@ static int list_items(const Inventory *inventory, const size_t *tenants, size_t 
 static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
         _cleanup_free_ size_t *item_of = calloc(inventory->tenants.n + 1, sizeof(*item_of));
         _cleanup_free_ bool *in_play = calloc(roster->items.n + 1, sizeof(*in_play));
+        _cleanup_free_ bool *seen = calloc(roster->items.n + 1, sizeof(*seen));
+        _cleanup_free_ Ledger *ledgers = calloc(inventory->pools.n + 1, sizeof(*ledgers));
         _cleanup_free_ uint64_t *refused = calloc(inventory->pools.n + 1, sizeof(*refused));
-        if (!item_of || !in_play || !refused)
+        if (!item_of || !in_play || !seen || !ledgers || !refused)
                 return -ENOMEM;
         for (size_t i = 0; i < inventory->tenants.n; i++)
                 item_of[i] = NOWHERE;
@@ -244,7 +249,10 @@ static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
                 .roster = roster,
                 .item_of = item_of,
                 .in_play = in_play,
+                .seen = seen,
+                .ledgers = ledgers,
                 .refused = refused,
+                .replacements = REPLACEMENTS_MAX,
                 .budget = MOVES_MAX,
         };
         return run_groups(&pass);
