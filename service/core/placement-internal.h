@@ -40,7 +40,7 @@ typedef struct Request {
         const Vm *vm;
         const InventoryPool *pool;
         bool failover;
-        uint32_t count;                 /* GPUs that are looked for: the VM's, or with those of VMs that must be with it */
+        uint32_t count;                 /* GPUs looked for: the VM's, or also those of VMs that must be with it */
         size_t planned;                 /* the node that the pass gave it; NOWHERE: none */
         ARRAY(Relation) relations;
         ARRAY(Relation) wishes;         /* the same, but soft */

@@ -200,8 +200,27 @@ typedef struct Trial {
                 int32_t class;
         } vms[VMS_MOST];
         size_t n_nodes, n_vms;
+        size_t node[NODES_MOST];        /* of each that has GPUs, in the inventory */
+        size_t tenant[VMS_MOST], at[VMS_MOST];
+        const Inventory *inventory;
         Value now, best;
 } Trial;
+
+/* Do its bonds to those that run, and to those placed before it, let it be there? */
+static bool bonds_allow(const Trial *trial, size_t vm, size_t node) {
+        const Inventory *inventory = trial->inventory;
+        ARRAY_EACH(bond, &inventory->bonds) {
+                if (bond->tenant != trial->tenant[vm] || bond->soft)
+                        continue;
+                size_t other = inventory->tenants.items[bond->other].node;
+                for (size_t i = 0; i < vm; i++)
+                        if (trial->tenant[i] == bond->other)
+                                other = trial->at[i];
+                if (other != NOWHERE && bond->apart == (other == node))
+                        return false;
+        }
+        return true;
+}
 
 static void try_all(Trial *trial, size_t vm) {
         if (vm == trial->n_vms) {
@@ -210,6 +229,7 @@ static void try_all(Trial *trial, size_t vm) {
                 return;
         }
         uint32_t need = trial->vms[vm].need;
+        trial->at[vm] = NOWHERE;
         try_all(trial, vm + 1);
         if (trial->total < need + trial->reserve || trial->may_take < need)
                 return;
@@ -217,9 +237,10 @@ static void try_all(Trial *trial, size_t vm) {
         trial->may_take -= need;
         trial->now.of_class[trial->vms[vm].class]++;
         for (size_t i = 0; i < trial->n_nodes; i++) {
-                if (trial->free[i] < need || need % trial->unit[i] != 0)
+                if (trial->free[i] < need || need % trial->unit[i] != 0 || !bonds_allow(trial, vm, trial->node[i]))
                         continue;
                 trial->free[i] -= need;
+                trial->at[vm] = trial->node[i];
                 try_all(trial, vm + 1);
                 trial->free[i] += need;
         }
@@ -231,19 +252,21 @@ static void try_all(Trial *trial, size_t vm) {
 static Value best_value(const Inventory *inventory) {
         const Pool *pool = inventory->pools.items[0].pool;
         uint32_t in_use = inventory->pools.items[0].in_use;
-        Trial trial = { .reserve = pool->reserve, .may_take = UINT32_MAX };
+        Trial trial = { .reserve = pool->reserve, .may_take = UINT32_MAX, .inventory = inventory };
         if (pool->max_in_use > 0)
                 trial.may_take = pool->max_in_use > in_use ? pool->max_in_use - in_use : 0;
         ARRAY_EACH(room, &inventory->rooms) {
                 uint32_t unit = 1;
                 for (size_t i = inventory->gpus.items[room->first_gpu].next_in_set; i != room->first_gpu; unit++)
                         i = inventory->gpus.items[i].next_in_set;
+                trial.node[trial.n_nodes] = room->node;
                 trial.free[trial.n_nodes] = room->free;
                 trial.unit[trial.n_nodes++] = unit;
                 trial.total += room->free;
         }
         ARRAY_EACH(tenant, &inventory->tenants)
                 if (tenant->node == NOWHERE) {
+                        trial.tenant[trial.n_vms] = (size_t) (tenant - inventory->tenants.items);
                         trial.vms[trial.n_vms].need = tenant->vm->count;
                         trial.vms[trial.n_vms++].class = tenant->vm->priority;
                 }
@@ -426,6 +449,11 @@ static void test_nearly_as_many_of_uneven_needs(void) {
         g_assert_cmpuint(gap.worse * 100, <=, gap.worlds);
 }
 
+static void test_nearly_as_many_of_those_that_are_bound(void) {
+        Gap gap = try_worlds(&(Kind) { .needs = "1248", .bonds = true }, 1500, true, false);
+        g_assert_cmpuint(gap.worse * 50, <=, gap.worlds);
+}
+
 static void test_no_pass_breaks_the_rules(void) {
         (void) try_worlds(&(Kind) { .needs = "12348", .sets = true, .limits = true, .bonds = true, .groups = true },
                           1500, false, false);
@@ -465,6 +493,7 @@ int main(int argc, char **argv) {
         TEST(as_many_run_as_can_with_sets);
         TEST(as_many_run_as_can_within_the_pools_limits);
         TEST(nearly_as_many_of_uneven_needs);
+        TEST(nearly_as_many_of_those_that_are_bound);
         TEST(no_pass_breaks_the_rules);
         TEST(more_gpus_never_run_fewer);
         return g_test_run();

@@ -247,6 +247,21 @@ static void test_apart_is_kept(void) {
         ASSERT_PASS(w, "x=a y=b z=-");
 }
 
+static void test_what_was_planned_is_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 4");
+        vm_with(w, "x", 1, 50);
+        prefers(w, "x", "a");
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        Placement placement = {};
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        g_assert_cmpint(placement_find_planned(inventory, vm_named(w, "x"), &node_named(w, "b")->id, &placement), ==,
+                        PLACEMENT_FOUND);
+        g_assert_true(ID_EQUAL(&placement.node, &node_named(w, "b")->id));
+        g_assert_cmpstr(placement.answers[0].reasons[0].sentence, ==,
+                        "fits too; b is taken first: so that others that wait find a place too");
+        placement_clear(&placement);
+}
+
 static void test_no_pool_no_place(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
         vm_of(w, "x", "nothing", 1);
@@ -270,6 +285,7 @@ int main(int argc, char **argv) {
         TEST(only_who_may_be_stopped_makes_way);
         TEST(a_wish_is_kept_where_it_costs_nobody_a_place);
         TEST(apart_is_kept);
+        TEST(what_was_planned_is_told);
         TEST(no_pool_no_place);
         return g_test_run();
 }
