@@ -230,6 +230,14 @@ static PlacementReason *add_reason(PlacementAnswer *answer, const char *code) {
 
 static const char *criterion_words(Criterion criterion, const Request *request) {
         switch (criterion) {
+        case CRITERION_PLAN:
+                return "so that others that wait find a place too";
+        case CRITERION_NEEDED:
+                return "no other VM loses the place that it needs";
+        case CRITERION_AFFINITY:
+                return "the VMs that it would rather be with or apart from";
+        case CRITERION_FAILOVER:
+                return "the largest VM keeps a place to go to";
         case CRITERION_TARGET:
                 return "it is moved there";
         case CRITERION_PREFERRED:
@@ -239,6 +247,8 @@ static const char *criterion_words(Criterion criterion, const Request *request) 
                                                                      : "the fullest with room (pack)";
         case CRITERION_DISTANCE:
                 return "its GPUs are closer together";
+        case CRITERION_LARGE_HOLES:
+        case CRITERION_SMALL_HOLES:
         case CRITERION_SWITCH_HOLES:
         case CRITERION_NODE_HOLES:
                 return "it leaves larger holes whole";

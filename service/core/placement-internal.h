@@ -45,16 +45,25 @@ typedef struct Request {
         const Vm *vm;
         const InventoryPool *pool;
         bool failover;
+        uint32_t count;                 /* GPUs looked for: the VM's, or also those of VMs that must be with it */
+        size_t planned;                 /* the node that the pass gave it; NOWHERE: none */
         ARRAY(Relation) relations;
+        ARRAY(Relation) wishes;         /* the same, but soft */
 } Request;
 
 /* By what a node was taken before another, the strongest first. */
 typedef enum Criterion {
+        CRITERION_PLAN,                 /* so that others that wait get a place too (core/roster.h) */
         CRITERION_TARGET,               /* somebody moves it there */
+        CRITERION_NEEDED,               /* fewer VMs that wait are left without a place by it */
         CRITERION_PREFERRED,
+        CRITERION_AFFINITY,             /* with whom it would rather be, or not */
+        CRITERION_LARGE_HOLES,          /* pack: fewer places are lost for VMs that need more, should they come */
+        CRITERION_SMALL_HOLES,          /* ... that need less */
         CRITERION_POOL_PLACEMENT,
         CRITERION_DISTANCE,
         CRITERION_SWITCH_HOLES,
+        CRITERION_FAILOVER,             /* elsewhere there is still room for the largest VM, should its node be lost */
         CRITERION_NODE_HOLES,
         CRITERION_RAN_LAST,
         CRITERION_NAME,
@@ -74,6 +83,17 @@ typedef struct Finding {
         unsigned hindrances;            /* 0: it can take the VM */
         Rank rank;
 } Finding;
+
+/* For the pass (core/roster.h): where would the tenant go, with @count GPUs free beside each other there, whatever the
+ * pool keeps in reserve and however many may be in use? Returns a PlacementVerdict or -ENOMEM. */
+int placement_seek(Inventory *inventory, size_t tenant, uint32_t count, size_t *ret_room);
+/* All rooms that would do, the best first; as placement_seek() else. */
+typedef ARRAY(size_t) RoomList;
+int placement_list(Inventory *inventory, size_t tenant, uint32_t count, RoomList *ret);
+/* Would this very room do? 1, 0 or -ENOMEM. */
+int placement_room_does(Inventory *inventory, size_t tenant, size_t room);
+/* Does the pool, as a whole, let the tenant in now? Its reserve and its limit. */
+bool placement_pool_allows(const Inventory *inventory, size_t tenant, bool failover);
 
 /* The first criterion by which they differ; *ret_order < 0 if @a is better. */
 Criterion rank_compare(const Rank *a, const Rank *b, int *ret_order);
