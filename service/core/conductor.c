@@ -160,19 +160,40 @@ static const Vm *find_leader(const Registry *registry, const NodeRecord *node, c
         return NULL;
 }
 
-/* Who must be with one that is on its way does not wait until that runs: they are to be apart as short as can be. There
- * was room for all when the first one left. NULL: nobody. */
-static const Vm *find_follower(const Registry *registry, const NodeRecord *node, NodeId *ret_target) {
+/* Is there room for @vm, its company, and @leader, who may have none yet? 1, 0 or -ENOMEM. */
+static int would_fit_with(Inventory *inventory, const Vm *vm, const Vm *leader, const NodeId *target) {
+        Company company = {};
+        NodeId node;
+        size_t waiting = inventory_find_tenant(inventory, &leader->id);
+        int r = company_list(inventory, inventory_find_tenant(inventory, &vm->id), &company);
+        if (r >= 0 && leader->assignment.phase == ASSIGNMENT_NONE)
+                r = array_append(&company, &waiting);
+        if (r >= 0)
+                r = company_place(inventory, &company, target, false, &node);
+        array_clear(&company);
+        return r < 0 ? r : r == PLACEMENT_FOUND;
+}
+
+/* Who must be with one that is on its way does not wait until that runs: they are to be apart as short as can be. *ret
+ * is NULL: nobody. 0 or -ENOMEM. */
+static int find_follower(Inventory *inventory, const Registry *registry, const NodeRecord *node, const Vm **ret,
+                         NodeId *ret_target) {
+        bool leaves = node->drain != DRAIN_NONE;
         ARRAY_EACH(vm, &registry->vms) {
                 const Vm *leader = may_move(vm, node) ? find_leader(registry, node, vm) : NULL;
                 if (!leader)
                         continue;
+                int r = would_fit_with(inventory, vm, leader, leaves ? NULL : &node->id);
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        continue;
                 bool placed = leader->assignment.phase == ASSIGNMENT_STARTING;
-                *ret_target = node->drain == DRAIN_NONE ? node->id
-                              : placed ? leader->assignment.node : leader->target;
-                return vm;
+                *ret_target = !leaves ? node->id : placed ? leader->assignment.node : leader->target;
+                *ret = vm;
+                return 0;
         }
-        return NULL;
+        return 0;
 }
 
 /* The VM that moves next from or to @node, or NULL, and where to (null: anywhere). 0 or -ENOMEM. */
@@ -196,6 +217,13 @@ static int find_mover(Inventory *inventory, const World *world, const NodeRecord
         return 0;
 }
 
+static bool has_affinity(const Registry *registry) {
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->n_affinity > 0)
+                        return true;
+        return false;
+}
+
 static int propose_move(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret, uint64_t *wake_us) {
         const Registry *registry = world->registry;
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
@@ -206,13 +234,13 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
                 int r = 0;
                 if (node->lost || (!leaves && !node->bring_home))
                         continue;
-                if (somebody_moves(registry, node))
-                        mover = find_follower(registry, node, &target);
-                else {
-                        r = inventory ? 0 : inventory_new(world, &inventory);
-                        if (r >= 0)
-                                r = find_mover(inventory, world, node, &mover, &target);
-                }
+                bool moves = somebody_moves(registry, node);
+                if (moves && !has_affinity(registry))
+                        continue;
+                r = inventory ? 0 : inventory_new(world, &inventory);
+                if (r >= 0)
+                        r = moves ? find_follower(inventory, registry, node, &mover, &target)
+                                  : find_mover(inventory, world, node, &mover, &target);
                 if (r < 0)
                         return r;
                 uint64_t until_us = 0;

@@ -617,6 +617,29 @@ static void test_two_that_must_be_together_come_home_together(void) {
         ASSERT_RESTS(&d, w, 0);
 }
 
+/* x left before it was told to be with y, and waits. */
+static void test_nobody_follows_one_that_has_no_room_for_both(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        NodeRecord *a = node_named(w, "a");
+        must_be(w, "x", "with", "y");
+        assignment_clear(&vm_named(w, "x")->assignment);
+        vm_named(w, "x")->home = a->id;
+        vm_named(w, "x")->count = 2;
+        vm_named(w, "y")->count = 1;
+        vm_of(w, "one", "training", 1);
+        vm_of(w, "other", "training", 1);
+        runs(w, "one", "b", "0");
+        runs(w, "other", "c", "0");
+        a->drain = DRAIN_BY_HAND;
+        ASSERT_RESTS(&c, w, 0);
+        with_gpus(w, "c", 2);
+        for (size_t i = 2; i < 4; i++)
+                g_assert_cmpint(pool_add(pool_named(w, "training"), &gpu_of(w, "c", i)->identity), ==, 0);
+        vm_named(w, "x")->attempts = 1;         /* it rests: it is not placed at once */
+        ASSERT_PROPOSES(&c, w, 0, "y to anywhere, for now");
+}
+
 /* One that is new has no part in the leaving: until y has gone, there is no place where it would be with it. */
 static void test_a_new_one_waits_until_the_other_has_left(void) {
         WORLD w = world_to_drain();
@@ -695,6 +718,7 @@ int main(int argc, char **argv) {
         TEST(two_that_must_be_together_leave_a_node_that_is_drained);
         TEST(two_that_must_be_together_stay_where_no_node_has_room_for_both);
         TEST(two_that_must_be_together_come_home_together);
+        TEST(nobody_follows_one_that_has_no_room_for_both);
         TEST(a_new_one_waits_until_the_other_has_left);
         TEST(a_rule_brings_in_gpus_that_are_in_no_pool);
         TEST(of_two_pools_the_first_by_name_has_the_gpu);
