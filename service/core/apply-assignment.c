@@ -48,17 +48,10 @@ int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n) {
         return 0;
 }
 
-/* Above what protobuf puts around a note. */
-#define NOTE_OVERHEAD 16U
-
-static size_t note_size(const char *node, const char *why) {
-        return strlen(node) + strlen(why) + NOTE_OVERHEAD;
-}
-
 size_t vm_notes_size(const Vm *vm) {
         size_t size = 0;
         for (size_t i = 0; i < vm->n_notes; i++)
-                size += note_size(vm->notes[i].node, vm->notes[i].why);
+                size += placement_note_size(vm->notes[i].node, vm->notes[i].why);
         return size;
 }
 
@@ -68,7 +61,7 @@ static int take_notes(Registry *registry, Vm *vm, const Gpupool1__Assign *comman
         size_t before = vm_notes_size(vm), after = 0;
         const Gpupool1__PlacementNote *chosen = NULL;
         for (size_t i = 0; i < command->n_notes; i++) {
-                after += note_size(command->notes[i]->node, command->notes[i]->why);
+                after += placement_note_size(command->notes[i]->node, command->notes[i]->why);
                 if (command->notes[i]->chosen && !chosen)
                         chosen = command->notes[i];
         }
@@ -129,6 +122,8 @@ static int check_gpu(Apply *apply, const Vm *vm, const NodeId *node, const Assig
                 r = refuse_gpu(apply, VERDICT_INVALID_ARGUMENT, vm, gpu, "it is on another node", "");
         else if (!pool || !pool_has(pool, gpu))
                 r = refuse_gpu(apply, VERDICT_CONFLICT, vm, gpu, "it is not in pool ", vm->pool);
+        else if (!vm_model_matches(vm, gpu->vendor, gpu->device))
+                r = refuse_gpu(apply, VERDICT_CONFLICT, vm, gpu, "it is no ", vm->model);
         else if (registry_find_quarantine(registry, gpu))
                 r = refuse_gpu(apply, VERDICT_QUARANTINED, vm, gpu, "it is in quarantine", "");
         else if ((holder = find_vm_in_slot(registry, gpu)) && !MUTANT(GPU_TWICE))

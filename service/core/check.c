@@ -8,6 +8,7 @@
 
 #include "core/check-internal.h"
 #include "core/placement.h"
+#include "core/vm-reason.h"
 
 void check_findings_clear(CheckFindings *findings) {
         ARRAY_EACH(finding, findings) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "core/choice.h"
 
+#include "core/holes.h"
+
 /* GPUs that go together or not at all; most stand alone. */
 typedef struct Unit {
         size_t gpu;                     /* the first of the set, by address */
@@ -275,6 +277,7 @@ bool choice_measure(Inventory *inventory, size_t index, uint32_t count, uint32_t
                 room->last_choice.count = count;
                 room->last_choice.distance = choice.distance;
                 room->last_choice.leftover = choice.leftover;
+                holes_count_lost(inventory, room, &choice);
         }
         *ret_distance = room->last_choice.distance;
         *ret_leftover = room->last_choice.leftover;

@@ -24,5 +24,6 @@ bool choice_is_possible(const Inventory *inventory, const Room *room, uint32_t c
 /* Chooses. False: choice_exists() says no. The same free GPUs give the same choice. */
 bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, Choice *ret);
 
-/* Distance and leftover of what choice_make() would choose, remembered until the room changes. */
+/* Distance and leftover of what choice_make() would choose, remembered until the room changes: in its last_choice, and
+ * there also the places that others lose by it (core/holes.h). */
 bool choice_measure(Inventory *inventory, size_t room, uint32_t count, uint32_t *ret_distance, uint32_t *ret_leftover);

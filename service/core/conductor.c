@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/company.h"
 #include "core/names.h"
 
 void conductor_clear(Conductor *conductor) {
@@ -105,16 +106,24 @@ static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n
 
 /* ---- who leaves a node that is drained, and who comes home */
 
-/* Is there a place for @vm on another node than its own: on @target, or anywhere if that is null? 1, 0 or -ENOMEM. */
-static int would_fit(Inventory *inventory, const Vm *vm, const NodeId *target) {
-        _cleanup_(placement_clear) Placement placement = {};
-        Vm moved = *vm;                 /* borrowed, as a whole */
-        moved.target = *target;
-        int r = placement_find_in(inventory, &moved, &placement);
+/* Is there a place for @vm, and for all on its node that must be with it, on another node: on @target, or anywhere if
+ * that is NULL? Where it has company, *ret_node is where all of them go. 1, 0 or -ENOMEM. */
+static int would_fit(Inventory *inventory, const Vm *vm, const NodeId *target, NodeId *ret_node) {
+        Company company = {};
+        NodeId node = {};
+        int r = company_list(inventory, inventory_find_tenant(inventory, &vm->id), &company);
         if (r < 0)
                 return r;
-        return r == PLACEMENT_FOUND && !ID_EQUAL(&placement.node, &vm->assignment.node) &&
-               (id_is_null(target->bytes) || ID_EQUAL(&placement.node, target));
+        r = PLACEMENT_FOUND;
+        ARRAY_EACH(member, &company)    /* who is at home here keeps those that must be with it */
+                if (target && !ID_EQUAL(&inventory->tenants.items[*member].vm->home, target))
+                        r = PLACEMENT_NO_ROOM;
+        if (r == PLACEMENT_FOUND)
+                r = company_place(inventory, &company, target, false, &node);
+        if (r == PLACEMENT_FOUND)
+                *ret_node = target || company.n > 1 ? node : (NodeId) {};
+        array_clear(&company);
+        return r < 0 ? r : r == PLACEMENT_FOUND;
 }
 
 static bool is_on_its_way(const Vm *vm) {
@@ -132,23 +141,87 @@ static bool somebody_moves(const Registry *registry, const NodeRecord *node) {
         return false;
 }
 
-/* The VM that moves next from or to @node, or NULL. 0 or -ENOMEM. */
-static int find_mover(Inventory *inventory, const World *world, const NodeRecord *node, const Vm **ret) {
+/* Can it move, from @node or home to it? */
+static bool may_move(const Vm *vm, const NodeRecord *node) {
+        bool here = ID_EQUAL(&vm->assignment.node, &node->id);
+        return vm->assignment.phase == ASSIGNMENT_RUNNING && vm->run &&
+               (node->drain != DRAIN_NONE ? here : !here && ID_EQUAL(&vm->home, &node->id));
+}
+
+/* One that must be with @vm and is on its way from @node or home to it, or NULL. */
+static const Vm *find_leader(const Registry *registry, const NodeRecord *node, const Vm *vm) {
+        ARRAY_EACH(other, &registry->vms) {
+                bool starts_here = other->assignment.phase == ASSIGNMENT_STARTING &&
+                                   ID_EQUAL(&other->assignment.node, &node->id);
+                if (is_on_its_way(other) && ID_EQUAL(&other->home, &node->id) && !starts_here &&
+                    company_must_be_together(vm, other))
+                        return other;
+        }
+        return NULL;
+}
+
+/* Is there room for @vm, its company, and @leader, who may have none yet? 1, 0 or -ENOMEM. */
+static int would_fit_with(Inventory *inventory, const Vm *vm, const Vm *leader, const NodeId *target) {
+        Company company = {};
+        NodeId node;
+        size_t waiting = inventory_find_tenant(inventory, &leader->id);
+        int r = company_list(inventory, inventory_find_tenant(inventory, &vm->id), &company);
+        if (r >= 0 && leader->assignment.phase == ASSIGNMENT_NONE)
+                r = array_append(&company, &waiting);
+        if (r >= 0)
+                r = company_place(inventory, &company, target, false, &node);
+        array_clear(&company);
+        return r < 0 ? r : r == PLACEMENT_FOUND;
+}
+
+/* Who must be with one that is on its way does not wait until that runs: they are to be apart as short as can be. *ret
+ * is NULL: nobody. 0 or -ENOMEM. */
+static int find_follower(Inventory *inventory, const Registry *registry, const NodeRecord *node, const Vm **ret,
+                         NodeId *ret_target) {
+        bool leaves = node->drain != DRAIN_NONE;
+        ARRAY_EACH(vm, &registry->vms) {
+                const Vm *leader = may_move(vm, node) ? find_leader(registry, node, vm) : NULL;
+                if (!leader)
+                        continue;
+                int r = would_fit_with(inventory, vm, leader, leaves ? NULL : &node->id);
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        continue;
+                bool placed = leader->assignment.phase == ASSIGNMENT_STARTING;
+                *ret_target = !leaves ? node->id : placed ? leader->assignment.node : leader->target;
+                *ret = vm;
+                return 0;
+        }
+        return 0;
+}
+
+/* The VM that moves next from or to @node, or NULL, and where to (null: anywhere). 0 or -ENOMEM. */
+static int find_mover(Inventory *inventory, const World *world, const NodeRecord *node, const Vm **ret,
+                      NodeId *ret_target) {
         bool leaves = node->drain != DRAIN_NONE;
         const Vm *best = NULL;
         ARRAY_EACH(vm, &world->registry->vms) {
-                bool here = ID_EQUAL(&vm->assignment.node, &node->id);
-                if (vm->assignment.phase != ASSIGNMENT_RUNNING || !vm->run ||
-                    (leaves ? !here : here || !ID_EQUAL(&vm->home, &node->id)) ||
-                    (best && placement_compare_urgency(best, vm) <= 0))
+                NodeId target;
+                if (!may_move(vm, node) || (best && placement_compare_urgency(best, vm) <= 0))
                         continue;
-                int r = would_fit(inventory, vm, leaves ? &(NodeId) {} : &node->id);
+                int r = would_fit(inventory, vm, leaves ? NULL : &node->id, &target);
                 if (r < 0)
                         return r;
-                best = r > 0 ? vm : best;
+                if (r == 0)
+                        continue;
+                best = vm;
+                *ret_target = target;
         }
         *ret = best;
         return 0;
+}
+
+static bool has_affinity(const Registry *registry) {
+        ARRAY_EACH(vm, &registry->vms)
+                if (vm->n_affinity > 0)
+                        return true;
+        return false;
 }
 
 static int propose_move(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret, uint64_t *wake_us) {
@@ -157,11 +230,17 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
         ARRAY_EACH(node, &registry->nodes) {
                 bool leaves = node->drain != DRAIN_NONE;
                 const Vm *mover = NULL;
-                if (node->lost || (!leaves && !node->bring_home) || somebody_moves(registry, node))
+                NodeId target = {};
+                int r = 0;
+                if (node->lost || (!leaves && !node->bring_home))
                         continue;
-                int r = inventory ? 0 : inventory_new(world, &inventory);
+                bool moves = somebody_moves(registry, node);
+                if (moves && !has_affinity(registry))
+                        continue;
+                r = inventory ? 0 : inventory_new(world, &inventory);
                 if (r >= 0)
-                        r = find_mover(inventory, world, node, &mover);
+                        r = moves ? find_follower(inventory, registry, node, &mover, &target)
+                                  : find_mover(inventory, world, node, &mover, &target);
                 if (r < 0)
                         return r;
                 uint64_t until_us = 0;
@@ -173,7 +252,7 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
                         *wake_us = until_us < *wake_us ? until_us : *wake_us;
                 else if (mover) {
                         *ret = (Proposal) { .kind = PROPOSAL_MOVE, .vm = mover, .home = leaves,
-                                            .target = leaves ? (NodeId) {} : node->id,
+                                            .target = target,
                                             .timeout_ms = node->drain_timeout_ms };
                         return CONDUCTOR_PROPOSES;
                 }

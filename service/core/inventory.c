@@ -3,16 +3,21 @@
 
 #include <errno.h>
 
+#include "core/holes.h"
+#include "core/room-index.h"
+
 Inventory *inventory_free(Inventory *inventory) {
         if (!inventory)
                 return NULL;
         gpu_views_clear(&inventory->views);
         array_clear(&inventory->nodes);
+        free(inventory->nodes_by_name);
         array_clear(&inventory->pools);
         array_clear(&inventory->rooms);
         array_clear(&inventory->gpus);
         array_clear(&inventory->tenants);
         array_clear(&inventory->held);
+        array_clear(&inventory->bonds);
         free(inventory);
         return NULL;
 }
@@ -57,17 +62,67 @@ static int add_nodes_and_pools(Inventory *inventory) {
         }
         ARRAY_EACH(pool, &registry->pools)
                 if (r >= 0)
-                        r = array_append(&inventory->pools, &((InventoryPool) { .pool = pool }));
+                        r = array_append(&inventory->pools, &((InventoryPool) { .pool = pool, .root = NOWHERE }));
         return r;
+}
+
+static int compare_node_names(const void *a, const void *b) {
+        const InventoryNode *const *x = a, *const *y = b;
+        return strcmp((*x)->record->name, (*y)->record->name);
+}
+
+static int rank_node_names(Inventory *inventory) {
+        _cleanup_free_ const InventoryNode **nodes = calloc(inventory->nodes.n + 1, sizeof(*nodes));
+        inventory->nodes_by_name = calloc(inventory->nodes.n + 1, sizeof(*inventory->nodes_by_name));
+        if (!nodes || !inventory->nodes_by_name)
+                return -ENOMEM;
+        for (size_t i = 0; i < inventory->nodes.n; i++)
+                nodes[i] = inventory->nodes.items + i;
+        qsort(nodes, inventory->nodes.n, sizeof(*nodes), compare_node_names);
+        for (size_t i = 0; i < inventory->nodes.n; i++) {
+                size_t node = (size_t) (nodes[i] - inventory->nodes.items);
+                inventory->nodes_by_name[i] = node;
+                inventory->nodes.items[node].by_name = i;
+        }
+        return 0;
 }
 
 static int compare_node(const void *key, const void *item) {
         return ID_COMPARE((const NodeId *) key, &((const InventoryNode *) item)->record->id);
 }
 
-static size_t find_node(const Inventory *inventory, const NodeId *id) {
+size_t inventory_find_node(const Inventory *inventory, const NodeId *id) {
         size_t index;
         return array_find(&inventory->nodes, id, compare_node, &index) ? index : NOWHERE;
+}
+
+size_t inventory_find_node_named(const Inventory *inventory, const char *name) {
+        size_t low = 0, high = inventory->nodes.n;
+        while (low < high) {
+                size_t middle = low + (high - low) / 2, node = inventory->nodes_by_name[middle];
+                int c = strcmp(name, inventory->nodes.items[node].record->name);
+                if (c == 0)
+                        return node;
+                if (c < 0)
+                        high = middle;
+                else
+                        low = middle + 1;
+        }
+        return NOWHERE;
+}
+
+static int compare_room(const void *key, const void *item) {
+        size_t node = *(const size_t *) key, other = ((const Room *) item)->node;
+        return node < other ? -1 : node > other;
+}
+
+size_t inventory_find_room(const Inventory *inventory, size_t index, size_t node) {
+        const InventoryPool *pool = inventory->pools.items + index;
+        size_t found;
+        if (pool->n_rooms == 0 || !array_search(inventory->rooms.items + pool->first_room, pool->n_rooms, sizeof(Room),
+                                                &node, compare_room, &found))
+                return NOWHERE;
+        return pool->first_room + found;
 }
 
 /* A pooled GPU on its way into its room. */
@@ -94,7 +149,7 @@ static int collect_candidates(const Inventory *inventory, Candidates *ret) {
                 if (!view->pool)
                         continue;
                 candidate.pool = (size_t) (view->pool - first_pool);
-                candidate.node = find_node(inventory, &view->identity.node);
+                candidate.node = inventory_find_node(inventory, &view->identity.node);
                 if (candidate.node == NOWHERE)
                         continue;
                 int r = array_append(ret, &candidate);
@@ -114,12 +169,31 @@ static int open_room(Inventory *inventory, const Candidate *candidate) {
                 .node = candidate->node,
                 .next_on_node = node->first_room,
                 .first_gpu = inventory->gpus.n,
+                .lower = NOWHERE,
+                .higher = NOWHERE,
         };
         if (pool->n_rooms == 0)
                 pool->first_room = inventory->rooms.n;
         pool->n_rooms++;
         node->first_room = inventory->rooms.n;
         return array_append(&inventory->rooms, &room);
+}
+
+/* Where the last GPU of the room is, as numbers that are the same in every room that is built alike. */
+static void find_neighbourhood(Inventory *inventory) {
+        RoomGpu *gpu = inventory->gpus.items + inventory->gpus.n - 1;
+        const RoomGpu *first = inventory->gpus.items + inventory->rooms.items[gpu->room].first_gpu;
+        const GpuFacts *facts = gpu->view->facts;
+        gpu->numa = gpu->behind = (uint16_t) (gpu - first);
+        for (const RoomGpu *other = gpu; facts && other-- > first;) {
+                if (!other->view->facts || other->view->facts->numa_node != facts->numa_node)
+                        continue;
+                gpu->numa = other->numa;
+                if (facts->switch_address && text_equal(other->view->facts->switch_address, facts->switch_address)) {
+                        gpu->behind = other->behind;
+                        return;
+                }
+        }
 }
 
 static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
@@ -140,6 +214,7 @@ static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
                 if (r < 0)
                         return r;
                 inventory->rooms.items[gpu.room].n_gpus++;
+                find_neighbourhood(inventory);
                 before = candidate;
         }
         return 0;
@@ -237,6 +312,7 @@ static int join_set(Inventory *inventory, size_t gpu) {
         if (r < 0 || slots.n == 0 || find_in_room(inventory, room, gpus[gpu].view->identity.slot, &at) != gpu)
                 return r;               /* alone, or another card is in its place now */
         inventory->rooms.items[gpus[gpu].room].has_sets = true;
+        inventory->pools.items[room->pool].has_sets = true;
         for (size_t i = 0; i < slots.n; i++) {
                 size_t sibling = find_in_room(inventory, room, slots.items[i], &at);
                 if (sibling == NOWHERE)
@@ -318,11 +394,44 @@ static void count_in_pool(Inventory *inventory, const Room *room, bool add) {
         if (inventory_node_takes_vms(inventory, room->node)) {
                 pool->usable += sign * room->usable;
                 pool->free += sign * room->free;
+                for (uint64_t sizes = pool->sizes; sizes != 0; sizes &= sizes - 1) {
+                        int need = __builtin_ctzll(sizes) + 1;
+                        pool->places[need] += sign * room->places[need];
+                }
         }
+}
+
+/* What a room has free, as one number: how many GPUs on how many NUMA nodes, behind which switches, in which sets.
+ * Names do not count, only what is together. */
+static uint64_t find_shape(const Inventory *inventory, const Room *room) {
+        uint16_t numa[GPUS_PER_NODE_MAX], behind[GPUS_PER_NODE_MAX];
+        uint64_t shape = UINT64_C(0xcbf29ce484222325) ^ room->in_use;
+        size_t n = 0;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && n < GPUS_PER_NODE_MAX; i++) {
+                const RoomGpu *gpu = inventory->gpus.items + i;
+                if (!inventory_gpu_is_free(inventory, i))
+                        continue;
+                size_t same_numa = 0, same_switch = 0;
+                while (same_numa < n && numa[same_numa] != gpu->numa)
+                        same_numa++;
+                while (same_switch < n && behind[same_switch] != gpu->behind)
+                        same_switch++;
+                numa[n] = gpu->numa;
+                behind[n] = gpu->behind;
+                n++;
+                size_t set = 0;
+                if (room->has_sets)
+                        for (size_t j = gpu->next_in_set; j != i; j = inventory->gpus.items[j].next_in_set)
+                                set++;
+                shape = (shape ^ (same_numa << 32 | same_switch << 16 | set)) * UINT64_C(0x100000001b3);
+                shape ^= shape >> 29;
+        }
+        return shape;
 }
 
 static void recount(Inventory *inventory, size_t index) {
         Room *room = inventory->rooms.items + index;
+        room_index_remove(inventory, index);
         count_in_pool(inventory, room, false);
         room->usable = room->free = room->in_use = 0;
         room->last_choice.count = 0;
@@ -331,16 +440,56 @@ static void recount(Inventory *inventory, size_t index) {
                 room->free += inventory_gpu_is_free(inventory, i);
                 room->in_use += is_held(inventory, i);
         }
+        room->shape = find_shape(inventory, room);
+        holes_count_places(inventory, room);
         count_in_pool(inventory, room, true);
+        if (inventory_node_takes_vms(inventory, room->node))
+                room_index_add(inventory, index);
 }
 
-/* The rooms in which a change of this GPU's tenant shows: its own, and those of its IOMMU group. */
-static void recount_around(Inventory *inventory, size_t gpu) {
-        size_t i = gpu;
-        do {
-                recount(inventory, inventory->gpus.items[i].room);
-                i = inventory->gpus.items[i].next_in_group;
-        } while (i != gpu);
+/* The rooms in which a change of these GPUs' tenant shows: their own, and those of their IOMMU groups. */
+static void recount_around(Inventory *inventory, const size_t *gpus, size_t n_gpus) {
+        size_t last = NOWHERE;
+        for (size_t n = 0; n < n_gpus; n++) {
+                size_t i = gpus[n];
+                do {
+                        if (inventory->gpus.items[i].room != last)
+                                recount(inventory, last = inventory->gpus.items[i].room);
+                        i = inventory->gpus.items[i].next_in_group;
+                } while (i != gpus[n]);
+        }
+}
+
+static bool is_to_run(const Vm *vm) {
+        return vm->run && !vm->failed;
+}
+
+/* Where the tenant is, noted also with its pool. */
+static void move_to(Inventory *inventory, Tenant *tenant, size_t node) {
+        if (tenant->pool != NOWHERE && tenant->vm->count <= GPUS_PER_VM_MAX) {
+                InventoryPool *pool = inventory->pools.items + tenant->pool;
+                if (is_to_run(tenant->vm))
+                        pool->waiting[tenant->vm->count] +=
+                                (uint32_t) (node == NOWHERE) - (uint32_t) (tenant->node == NOWHERE);
+                if (tenant->node != NOWHERE) {
+                        pool->residents[tenant->vm->count].n--;
+                        pool->residents[tenant->vm->count].nodes -= tenant->node;
+                }
+                if (node != NOWHERE) {
+                        pool->residents[tenant->vm->count].n++;
+                        pool->residents[tenant->vm->count].nodes += node;
+                }
+        }
+        tenant->node = node;
+}
+
+static int compare_pool(const void *key, const void *item) {
+        return strcmp(key, ((const InventoryPool *) item)->pool->name);
+}
+
+size_t inventory_find_pool(const Inventory *inventory, const char *name) {
+        size_t index;
+        return name && array_find(&inventory->pools, name, compare_pool, &index) ? index : NOWHERE;
 }
 
 /* Tenants are in the order of the registry's VMs, and what they hold one after another. */
@@ -349,7 +498,8 @@ static int add_tenants(Inventory *inventory) {
                 bool placed = vm->assignment.phase != ASSIGNMENT_NONE;
                 Tenant tenant = {
                         .vm = vm,
-                        .node = placed ? find_node(inventory, &vm->assignment.node) : NOWHERE,
+                        .pool = inventory_find_pool(inventory, vm->pool),
+                        .node = NOWHERE,
                         .first_held = inventory->held.n,
                 };
                 size_t room_for = vm->assignment.n_gpus > vm->count ? vm->assignment.n_gpus : vm->count;
@@ -361,7 +511,91 @@ static int add_tenants(Inventory *inventory) {
                         return r;
                 for (size_t i = 0; i < room_for; i++)
                         inventory->held.items[inventory->held.n++] = NOWHERE;
+                if (tenant.pool != NOWHERE && vm->count >= 1 && vm->count <= GPUS_PER_VM_MAX)
+                        inventory->pools.items[tenant.pool].sizes |= UINT64_C(1) << (vm->count - 1);
+                if (tenant.pool != NOWHERE && vm->count <= GPUS_PER_VM_MAX && is_to_run(vm))
+                        inventory->pools.items[tenant.pool].waiting[vm->count]++;
+                if (placed)
+                        move_to(inventory, inventory->tenants.items + inventory->tenants.n - 1,
+                                inventory_find_node(inventory, &vm->assignment.node));
                 inventory->has_affinity = inventory->has_affinity || vm->n_affinity > 0;
+        }
+        return 0;
+}
+
+void bond_read(const Affinity *affinity, Bond *ret) {
+        *ret = (Bond) {
+                .tenant = NOBODY,
+                .other = NOBODY,
+                .soft = affinity_kind_is_soft(affinity->kind),
+                .apart = affinity->kind == AFFINITY_APART || affinity->kind == AFFINITY_RATHER_APART,
+        };
+}
+
+static int compare_tenant_names(const void *a, const void *b) {
+        return strcmp((*(const Tenant *const *) a)->vm->name, (*(const Tenant *const *) b)->vm->name);
+}
+
+static int compare_name(const void *key, const void *item) {
+        return strcmp(key, (*(const Tenant *const *) item)->vm->name);
+}
+
+static int compare_bonds(const void *a, const void *b) {
+        const Bond *x = a, *y = b;
+        if (x->tenant != y->tenant)
+                return x->tenant < y->tenant ? -1 : 1;
+        if (x->other != y->other)
+                return x->other < y->other ? -1 : 1;
+        return (x->apart - y->apart) * 2 + (x->soft - y->soft);
+}
+
+static int collect_bonds(Inventory *inventory, const Tenant *const *by_name) {
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                const Vm *vm = inventory->tenants.items[i].vm;
+                for (size_t j = 0; j < vm->n_affinity; j++) {
+                        size_t place;
+                        Bond bond;
+                        if (!array_search(by_name, inventory->tenants.n, sizeof(*by_name), vm->affinity[j].vm,
+                                          compare_name, &place) || by_name[place]->vm == vm)
+                                continue;
+                        bond_read(vm->affinity + j, &bond);
+                        bond.tenant = i;
+                        bond.other = (size_t) (by_name[place] - inventory->tenants.items);
+                        int r = array_append(&inventory->bonds, &bond);
+                        bond.tenant = bond.other;
+                        bond.other = i;
+                        if (r >= 0)
+                                r = array_append(&inventory->bonds, &bond);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
+static int add_bonds(Inventory *inventory) {
+        if (!inventory->has_affinity)
+                return 0;
+        _cleanup_free_ const Tenant **by_name = calloc(inventory->tenants.n + 1, sizeof(*by_name));
+        if (!by_name)
+                return -ENOMEM;
+        for (size_t i = 0; i < inventory->tenants.n; i++)
+                by_name[i] = inventory->tenants.items + i;
+        qsort(by_name, inventory->tenants.n, sizeof(*by_name), compare_tenant_names);
+        int r = collect_bonds(inventory, by_name);
+        if (r < 0 || inventory->bonds.n == 0)
+                return r;
+
+        Bond *bonds = inventory->bonds.items;
+        qsort(bonds, inventory->bonds.n, sizeof(*bonds), compare_bonds);
+        size_t n = 0;
+        for (size_t i = 0; i < inventory->bonds.n; i++)
+                if (n == 0 || compare_bonds(bonds + n - 1, bonds + i) != 0)
+                        bonds[n++] = bonds[i];
+        inventory->bonds.n = n;
+        for (size_t i = n; i > 0; i--) {
+                inventory->tenants.items[bonds[i - 1].tenant].first_bond = i - 1;
+                inventory->tenants.items[bonds[i - 1].tenant].n_bonds++;
         }
         return 0;
 }
@@ -393,6 +627,8 @@ int inventory_new(const World *world, Inventory **ret) {
         int r = world_list_gpus(world, &inventory->views);
         if (r >= 0)
                 r = add_nodes_and_pools(inventory);
+        if (r >= 0)
+                r = rank_node_names(inventory);
         Candidates candidates = {};
         if (r >= 0)
                 r = collect_candidates(inventory, &candidates);
@@ -404,21 +640,14 @@ int inventory_new(const World *world, Inventory **ret) {
         if (r >= 0)
                 r = add_tenants(inventory);
         if (r >= 0)
+                r = add_bonds(inventory);
+        if (r >= 0)
                 r = join_sets(inventory);
         if (r < 0)
                 return r;
         settle_tenants(inventory);
         *ret = STEAL(inventory);
         return 0;
-}
-
-static int compare_pool(const void *key, const void *item) {
-        return strcmp(key, ((const InventoryPool *) item)->pool->name);
-}
-
-size_t inventory_find_pool(const Inventory *inventory, const char *name) {
-        size_t index;
-        return name && array_find(&inventory->pools, name, compare_pool, &index) ? index : NOWHERE;
 }
 
 static int compare_tenant(const void *key, const void *item) {
@@ -432,24 +661,23 @@ size_t inventory_find_tenant(const Inventory *inventory, const VmId *vm) {
 
 void inventory_vacate(Inventory *inventory, size_t index) {
         Tenant *tenant = inventory->tenants.items + index;
-        for (size_t i = 0; i < tenant->n_held; i++) {
-                size_t gpu = inventory->held.items[tenant->first_held + i];
-                inventory->gpus.items[gpu].tenant = NOBODY;
-                recount_around(inventory, gpu);
-        }
+        const size_t *held = inventory->held.items + tenant->first_held;
+        for (size_t i = 0; i < tenant->n_held; i++)
+                inventory->gpus.items[held[i]].tenant = NOBODY;
+        recount_around(inventory, held, tenant->n_held);
         tenant->n_held = 0;
-        tenant->node = NOWHERE;
+        move_to(inventory, tenant, NOWHERE);
 }
 
 void inventory_take(Inventory *inventory, size_t index, const size_t *gpus, size_t n_gpus) {
         Tenant *tenant = inventory->tenants.items + index;
         for (size_t i = 0; i < n_gpus; i++) {
-                RoomGpu *gpu = inventory->gpus.items + gpus[i];
                 inventory->held.items[tenant->first_held + tenant->n_held++] = gpus[i];
-                gpu->tenant = index;
-                tenant->node = inventory->rooms.items[gpu->room].node;
-                recount_around(inventory, gpus[i]);
+                inventory->gpus.items[gpus[i]].tenant = index;
         }
+        recount_around(inventory, gpus, n_gpus);
+        if (n_gpus > 0)
+                move_to(inventory, tenant, inventory->rooms.items[inventory->gpus.items[gpus[0]].room].node);
 }
 
 Belongings *inventory_set_aside(Inventory *inventory, size_t index) {
@@ -472,18 +700,23 @@ void inventory_give_back(Inventory *inventory, const Belongings *belongings) {
                 return;
         inventory_vacate(inventory, belongings->tenant);
         inventory_take(inventory, belongings->tenant, belongings->gpus, belongings->n_gpus);
-        inventory->tenants.items[belongings->tenant].node = belongings->node;
+        move_to(inventory, inventory->tenants.items + belongings->tenant, belongings->node);
 }
 
 static void set_lost(Inventory *inventory, size_t index, bool lost) {
         InventoryNode *node = inventory->nodes.items + index;
-        for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node)
+        for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node) {
+                room_index_remove(inventory, i);
                 count_in_pool(inventory, inventory->rooms.items + i, false);
+        }
         node->troubles &= ~(unsigned) NODE_IMAGINED_LOST;
         if (lost)
                 node->troubles |= NODE_IMAGINED_LOST;
-        for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node)
+        for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node) {
                 count_in_pool(inventory, inventory->rooms.items + i, true);
+                if (node->troubles == 0)
+                        room_index_add(inventory, i);
+        }
 }
 
 void inventory_lose_node(Inventory *inventory, size_t node) {

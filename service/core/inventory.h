@@ -31,6 +31,7 @@ typedef struct InventoryNode {
         const NodeFacts *facts;         /* NULL: silent */
         unsigned troubles;
         size_t first_room;              /* NOWHERE: none */
+        size_t by_name;                 /* its place among all, by name: the last word, whatever the ids are */
 } InventoryNode;
 
 /* One GPU of a pool. The rings hold the GPUs that are not independent of it; alone, it is its own neighbour. */
@@ -41,6 +42,7 @@ typedef struct RoomGpu {
         size_t next_in_set;             /* linked, or bound by a rule: all go to one VM or none */
         bool set_is_broken;             /* a GPU of the set is not in this pool, or not here */
         bool group_is_taken;            /* by a VM that has a device of the group outside of every pool */
+        uint16_t numa, behind;          /* the first GPU of the room on its NUMA node, behind its switch */
         size_t tenant;                  /* the VM that has it, or NOBODY */
 } RoomGpu;
 
@@ -51,9 +53,14 @@ typedef struct Room {
         size_t first_gpu, n_gpus;       /* sorted by address */
         uint32_t usable, free, in_use;
         bool has_sets;                  /* GPUs of it go with others only */
+        uint64_t shape;                 /* rooms of one pool, free and shape offer the same, but for the node */
         struct {                        /* what choice_make() found last; none after a change */
                 uint32_t count, distance, leftover;
+                uint16_t lost[GPUS_PER_VM_MAX + 1];     /* so many places[] by it */
         } last_choice;
+        uint16_t places[GPUS_PER_VM_MAX + 1];   /* for each need of the pool's sizes: so many VMs of it find a place */
+        size_t lower, higher;           /* room-index.c */
+        bool indexed;
 } Room;
 
 typedef struct InventoryPool {
@@ -61,12 +68,29 @@ typedef struct InventoryPool {
         size_t first_room, n_rooms;     /* sorted by node */
         uint32_t usable, free;          /* on nodes that take VMs */
         uint32_t in_use;
+        bool has_sets;                  /* a room of it has */
         uint32_t usable_anywhere;       /* also where the node takes none now */
+        size_t root;                    /* room-index.c */
+        uint64_t sizes;                 /* which needs its VMs have, run or not: bit i for i + 1 GPUs */
+        struct {                        /* its VMs that have a place, by their need */
+                size_t n, nodes;        /* nodes: the sum of their indexes: of one alone, where it is */
+        } residents[GPUS_PER_VM_MAX + 1];
+        uint32_t waiting[GPUS_PER_VM_MAX + 1];  /* its VMs that are to run and have none, by their need */
+        uint32_t places[GPUS_PER_VM_MAX + 1];   /* of its rooms together, where the node takes VMs */
 } InventoryPool;
+
+/* Another VM by which a tenant is bound: an affinity binds both, whoever of the two declares it. */
+typedef struct Bond {
+        size_t tenant, other;
+        bool apart;                     /* else together */
+        bool soft;                      /* a wish, no rule */
+} Bond;
 
 /* A VM of the registry; the same place in the row as there. */
 typedef struct Tenant {
         const Vm *vm;
+        size_t pool;                    /* NOWHERE: there is none of that name */
+        size_t first_bond, n_bonds;     /* in bonds[] */
         size_t node;                    /* NOWHERE: has none */
         size_t first_held, n_held;      /* in held[]; there is room for what it has and for what it needs */
 } Tenant;
@@ -75,11 +99,13 @@ typedef struct Inventory {
         const World *world;
         GpuViews views;                 /* owned: all GPUs, also those of no pool */
         ARRAY(InventoryNode) nodes;     /* by node id, as in the registry */
+        size_t *nodes_by_name;          /* indexes of nodes */
         ARRAY(InventoryPool) pools;     /* by name, as in the registry */
         ARRAY(Room) rooms;              /* by pool, then node */
         ARRAY(RoomGpu) gpus;            /* by room, then address */
         ARRAY(Tenant) tenants;          /* by VM id, as in the registry */
         ARRAY(size_t) held;             /* indexes of gpus, tenant after tenant */
+        ARRAY(Bond) bonds;              /* tenant after tenant */
         bool has_affinity;              /* any VM names another */
 } Inventory;
 
@@ -90,6 +116,10 @@ DEFINE_CLEANUP(Inventory *, inventory_free);
 /* Indexes, or NOWHERE and NOBODY. */
 size_t inventory_find_pool(const Inventory *inventory, const char *name);
 size_t inventory_find_tenant(const Inventory *inventory, const VmId *vm);
+size_t inventory_find_node(const Inventory *inventory, const NodeId *node);
+size_t inventory_find_node_named(const Inventory *inventory, const char *name);
+/* What the node has of the pool. */
+size_t inventory_find_room(const Inventory *inventory, size_t pool, size_t node);
 
 /* Present, nothing in its way, and its set whole here: it can serve, whoever has it now. */
 bool inventory_gpu_is_usable(const Inventory *inventory, size_t gpu);
@@ -101,6 +131,9 @@ size_t inventory_gpu_holder(const Inventory *inventory, size_t gpu);
 static inline bool inventory_node_takes_vms(const Inventory *inventory, size_t node) {
         return inventory->nodes.items[node].troubles == 0;
 }
+
+/* Reads one affinity that a VM declares. */
+void bond_read(const Affinity *affinity, Bond *ret);
 
 /* What if @tenant gave back all that it has, and had nothing? */
 void inventory_vacate(Inventory *inventory, size_t tenant);

@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "core/company.h"
 #include "core/placement.h"
+#include "core/vm-reason.h"
 
 /* How many VMs or nodes a sentence names before it says "and N more". */
 #define NAMED_MAX 3U
@@ -89,12 +91,55 @@ static int say_not_there(const World *world, const Vm *vm, const PlacementAnswer
                            reason->sentence, reason->remedy ? reason->remedy : "see gpupoolctl vm explain");
 }
 
+/* "x and y" of a company but @except; as many as are read. */
+static int list_company(const Inventory *inventory, const Company *company, size_t except, char **ret) {
+        size_t n = 0;
+        ARRAY_EACH(member, company) {
+                if (*member == except || n++ >= NAMED_MAX)
+                        continue;
+                int r = text_append(ret, "%s%s", *ret ? " and " : "", inventory->tenants.items[*member].vm->name);
+                if (r < 0)
+                        return r;
+        }
+        return n > NAMED_MAX ? text_append(ret, " and %zu more", n - NAMED_MAX) : 0;
+}
+
+/* Who must be with others on a node that nobody drains has no place elsewhere while they stay. 1: it has, or is free to
+ * go; 0: *ret_sentence says so; or -ENOMEM. */
+static int check_company(const World *world, const Vm *vm, char **ret_sentence) {
+        const NodeRecord *node = registry_find_node(world->registry, &vm->assignment.node);
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        _cleanup_free_ char *others = NULL;
+        Company company = {};
+        if (!node || node->drain != DRAIN_NONE)
+                return 1;
+        int r = inventory_new(world, &inventory);
+        if (r < 0)
+                return r;
+        size_t tenant = inventory_find_tenant(inventory, &vm->id);
+        r = tenant == NOBODY ? 0 : company_list(inventory, tenant, &company);
+        if (r >= 0 && company.n > 1)
+                r = list_company(inventory, &company, tenant, &others);
+        bool alone = company.n <= 1;
+        array_clear(&company);
+        if (r < 0 || alone)
+                return r < 0 ? r : 1;
+        r = text_printf(ret_sentence, "vm %s must be with %s on node %s, and would leave without. Drain the node, and "
+                        "they leave together (gpupoolctl node drain %s), or change the affinity (gpupoolctl vm policy "
+                        "%s --with)", vm->name, others, node->name, node->name, vm->name);
+        return r < 0 ? r : 0;
+}
+
 /* ---- one VM */
 
 int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *ret_node, char **ret_sentence) {
         _cleanup_(supposition_clear) Supposition supposed = {};
         _cleanup_(placement_clear) Placement placement = {};
-        int r = target ? 0 : suppose_drained(world, &vm->assignment.node, &supposed);
+        int r = target ? 1 : check_company(world, vm, ret_sentence);
+        if (r == 0)
+                return MOVE_NO_PLACE;
+        if (r > 0)
+                r = target ? 0 : suppose_drained(world, &vm->assignment.node, &supposed);
         if (r < 0)
                 return r;
         r = placement_find(target ? world : &supposed.world, vm, &placement);
@@ -139,27 +184,61 @@ static int list_tenants(const Inventory *inventory, const NodeId *node, const Te
         return 0;
 }
 
-/* Moves it on paper, so that the next one finds what is left. */
-static int plan_one(Inventory *inventory, size_t index, Move *ret) {
-        const Tenant *tenant = inventory->tenants.items + index;
-        const Vm *vm = tenant->vm;
-        _cleanup_(placement_clear) Placement placement = {};
-        _cleanup_free_ Belongings *belongings = inventory_set_aside(inventory, index);
-        Choice choice;
-        if (!belongings)
-                return -ENOMEM;
+/* Why one goes or stays that must be with others. */
+static int say_company(const Inventory *inventory, const Company *company, size_t index, bool stays, char **ret) {
+        const Vm *vm = inventory->tenants.items[index].vm;
+        _cleanup_free_ char *others = NULL;
+        int r = list_company(inventory, company, index, &others);
+        if (r < 0)
+                return r;
+        if (stays)
+                return text_printf(ret, "no other node has room for it together with %s", others);
+        return text_printf(ret, "%" PRIu32 " GPU%s of %s, together with %s", vm->count, PLURAL(vm->count), vm->pool,
+                           others);
+}
 
-        *ret = (Move) { .vm = vm->id, .from = vm->assignment.node };
-        int r = placement_choose(inventory, index, vm_lost_its_place(vm), &choice);
-        if (r == PLACEMENT_FOUND) {
-                inventory_take(inventory, index, choice.gpus, choice.n_gpus);
-                ret->to = inventory->nodes.items[tenant->node].record->id;
-                return text_printf(&ret->why, "%" PRIu32 " GPU%s of %s", vm->count, PLURAL(vm->count), vm->pool);
+/* Moves one, and all that must be with it, on paper, so that the next one finds what is left. */
+static int plan_company(Inventory *inventory, const Company *company, Moves *moves) {
+        NodeId to = {};
+        int r = company_place(inventory, company, NULL, true, &to);
+        bool stay = r != PLACEMENT_FOUND;
+        for (size_t i = 0; r >= 0 && i < company->n; i++) {
+                const Vm *vm = inventory->tenants.items[company->items[i]].vm;
+                _cleanup_(placement_clear) Placement placement = {};
+                Move move = { .vm = vm->id, .from = vm->assignment.node, .to = stay ? (NodeId) {} : to };
+                if (company->n > 1)
+                        r = say_company(inventory, company, company->items[i], stay, &move.why);
+                else if (!stay)
+                        r = text_printf(&move.why, "%" PRIu32 " GPU%s of %s", vm->count, PLURAL(vm->count), vm->pool);
+                else {
+                        r = placement_find_in(inventory, vm, &placement);
+                        if (r >= 0)
+                                r = list_reasons(inventory->world, &placement, &vm->assignment.node, &move.why);
+                }
+                if (r >= 0)
+                        r = array_append(moves, &move);
+                if (r < 0)
+                        free(move.why);
         }
-        inventory_give_back(inventory, belongings);
+        return r < 0 ? r : 0;
+}
+
+static bool is_planned(const Moves *moves, const VmId *vm) {
+        ARRAY_EACH(move, moves)
+                if (ID_EQUAL(&move->vm, vm))
+                        return true;
+        return false;
+}
+
+static int plan_one(Inventory *inventory, const Tenant *tenant, Moves *moves) {
+        Company company = {};
+        if (is_planned(moves, &tenant->vm->id))
+                return 0;
+        int r = company_list(inventory, (size_t) (tenant - inventory->tenants.items), &company);
         if (r >= 0)
-                r = placement_find_in(inventory, vm, &placement);
-        return r < 0 ? r : list_reasons(inventory->world, &placement, &vm->assignment.node, &ret->why);
+                r = plan_company(inventory, &company, moves);
+        array_clear(&company);
+        return r;
 }
 
 int moves_of_drain(const World *world, const NodeId *node, Moves *ret) {
@@ -173,14 +252,8 @@ int moves_of_drain(const World *world, const NodeId *node, Moves *ret) {
                 r = inventory_new(&supposed.world, &inventory);
         if (r >= 0)
                 r = list_tenants(inventory, node, &tenants, &n);
-        for (size_t i = 0; r >= 0 && i < n; i++) {
-                Move move = {};
-                r = plan_one(inventory, (size_t) (tenants[i] - inventory->tenants.items), &move);
-                if (r >= 0)
-                        r = array_append(&moves, &move);
-                if (r < 0)
-                        free(move.why);
-        }
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = plan_one(inventory, tenants[i], &moves);
         if (r < 0)
                 return r;
         *ret = moves;

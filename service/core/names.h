@@ -57,7 +57,7 @@
 #ifdef GPUPOOL_PRETEND_LEVEL
 #define LEVEL_SUPPORTED GPUPOOL_PRETEND_LEVEL   /* a build that pretends to be older, for tests: -Dpretend_level= */
 #else
-#define LEVEL_SUPPORTED 4U
+#define LEVEL_SUPPORTED 5U
 #endif
 #define LEVEL_OLDEST 1U
 /* What needs more than LEVEL_OLDEST. */
@@ -65,6 +65,7 @@
 #define LEVEL_IMPORT 2U
 #define LEVEL_FAILOVER 3U              /* leases, losses, draining, fencing, freezing, moving */
 #define LEVEL_DEVICES 4U               /* sets of linked GPUs, and what else pools say of how GPUs are used */
+#define LEVEL_PLACEMENT 5U             /* models, wishes for company, and who makes room for whom */
 
 /* Limits. Each bounds what one caller or one entry can cost; tests stand at each edge. */
 #define NAME_LENGTH_MAX 63U             /* a pool's, VM's, node's name: fits a DNS label and a table column */
@@ -93,10 +94,16 @@
 #define TOKEN_LENGTH_MAX 4096U          /* an invitation as text: its eight addresses may be long names */
 #define REMOVED_MAX 256U                /* nodes remembered as removed */
 #define XML_TOTAL_MAX (64U * 1024U * 1024U)             /* XML and policies of all VMs together */
+#define NOTES_MAX 64U                   /* nodes of which a decision keeps why they were taken or not */
+#define NOTES_SIZE_MAX (8U * 1024U)     /* all notes of one decision: its entry stays small */
+#define NOTES_TOTAL_MAX (16U * 1024U * 1024U)           /* of all VMs; beyond it only the chosen node's name is kept */
+#define NOTES_SIZE_WAITING (2U * 1024U) /* of a VM that waits: all that wait may change at once */
+#define NOTES_SIZE_LEAST (NOTES_TOTAL_MAX / VMS_MAX)    /* what is left for one decision in a cluster full of VMs */
 #define IMPORT_SIZE_MAX (64U * 1024U * 1024U)           /* a backup that can be imported */
 #define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U
 #define AFFINITY_MAX 64U
+#define VM_MODEL_LENGTH_MAX 31U         /* "10de:2330", with room for wildcards */
 #define FABRIC_TOTAL_MAX POOL_GPUS_MAX                  /* slots of linked GPUs, of all nodes together */
 #define FREEZE_MS_MAX (24U * 60U * 60U * 1000U)
 #define FENCE_PARAMETERS_MAX 64U

@@ -3,7 +3,11 @@
 
 #include <errno.h>
 
-#include "core/placement-internal.h"
+#include "core/company.h"
+#include "core/explain-node.h"
+#include "core/explain-wait.h"
+#include "core/holes.h"
+#include "core/room-index.h"
 
 void placement_clear(Placement *placement) {
         for (size_t i = 0; i < placement->n_answers; i++) {
@@ -28,13 +32,42 @@ int placement_compare_urgency(const Vm *a, const Vm *b) {
         return strcmp(a->name, b->name);
 }
 
-/* An affinity binds both, whoever of the two declares it. */
-static int add_relations(Request *request, const Vm *from, const Vm *to, size_t other) {
+static int add_relation(Request *request, const Bond *bond) {
+        const Inventory *inventory = request->inventory;
+        const Tenant *other = inventory->tenants.items + bond->other;
+        Relation relation = { .tenant = bond->other, .apart = bond->apart };
+        if (other->node == NOWHERE || inventory->nodes.items[other->node].troubles & NODE_IMAGINED_LOST ||
+            company_follows(inventory, request->vm, other))
+                return 0;
+        return bond->soft ? array_append(&request->wishes, &relation) : array_append(&request->relations, &relation);
+}
+
+static int add_declared(Request *request, const Vm *from, const Vm *to, size_t other) {
         for (size_t i = 0; i < from->n_affinity; i++) {
+                Bond bond;
                 if (!text_equal(from->affinity[i].vm, to->name))
                         continue;
-                Relation relation = { .tenant = other, .apart = text_equal(from->affinity[i].kind, "apart") };
-                int r = array_append(&request->relations, &relation);
+                bond_read(from->affinity + i, &bond);
+                bond.other = other;
+                int r = add_relation(request, &bond);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Of a VM that is not as the registry has it. */
+static int collect_declared(Request *request) {
+        const Inventory *inventory = request->inventory;
+        if (!inventory->has_affinity && request->vm->n_affinity == 0)
+                return 0;
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                const Vm *vm = inventory->tenants.items[i].vm;
+                if (ID_EQUAL(&vm->id, &request->vm->id))
+                        continue;
+                int r = add_declared(request, request->vm, vm, i);
+                if (r >= 0)
+                        r = add_declared(request, vm, request->vm, i);
                 if (r < 0)
                         return r;
         }
@@ -43,21 +76,21 @@ static int add_relations(Request *request, const Vm *from, const Vm *to, size_t 
 
 static int collect_relations(Request *request) {
         const Inventory *inventory = request->inventory;
-        if (!inventory->has_affinity && request->vm->n_affinity == 0)
-                return 0;
-        for (size_t i = 0; i < inventory->tenants.n; i++) {
-                const Tenant *tenant = inventory->tenants.items + i;
-                if (tenant->node == NOWHERE || ID_EQUAL(&tenant->vm->id, &request->vm->id))
-                        continue;
-                if (inventory->nodes.items[tenant->node].troubles & NODE_IMAGINED_LOST)
-                        continue;
-                int r = add_relations(request, request->vm, tenant->vm, i);
-                if (r >= 0)
-                        r = add_relations(request, tenant->vm, request->vm, i);
+        size_t index = inventory_find_tenant(inventory, &request->vm->id);
+        const Tenant *tenant = index == NOBODY ? NULL : inventory->tenants.items + index;
+        if (!tenant || tenant->vm->affinity != request->vm->affinity)
+                return collect_declared(request);
+        for (size_t i = tenant->first_bond; i < tenant->first_bond + tenant->n_bonds; i++) {
+                int r = add_relation(request, inventory->bonds.items + i);
                 if (r < 0)
                         return r;
         }
         return 0;
+}
+
+static void request_clear(Request *request) {
+        array_clear(&request->relations);
+        array_clear(&request->wishes);
 }
 
 static unsigned judge_node(const Request *request, size_t node) {
@@ -90,7 +123,7 @@ static unsigned judge_node(const Request *request, size_t node) {
 }
 
 static unsigned judge_room(const Request *request, size_t index) {
-        uint32_t count = request->vm->count, distance, leftover;
+        uint32_t count = request->count, distance, leftover;
         if (index == NOWHERE)
                 return HINDRANCE_BIT(HINDRANCE_NO_GPUS);
 
@@ -131,17 +164,50 @@ static bool ran_last_on(const Vm *vm, const char *node_name) {
         return false;
 }
 
+/* Once the room is given, is there nowhere else a place for the largest VM of the pool that runs, should its node be
+ * lost? Only if there is one before. */
+static bool leaves_no_failover(const Request *request, size_t index) {
+        const Inventory *inventory = request->inventory;
+        const InventoryPool *pool = request->pool;
+        const Room *room = inventory->rooms.items + index;
+        uint32_t largest = GPUS_PER_VM_MAX;
+        while (largest > 0 && pool->residents[largest].n == 0)
+                largest--;
+        if (largest == 0 || room->free < largest || room->free - request->count >= largest)
+                return false;
+        size_t home = pool->residents[largest].n == 1 ? pool->residents[largest].nodes : NOWHERE;
+        size_t other = room_index_first(inventory, room->pool, largest);
+        while (other != NOWHERE && (other == index || inventory->rooms.items[other].node == home))
+                other = room_index_next(inventory, other);      /* twice at most */
+        return room->node != home && other == NOWHERE;
+}
+
+static uint32_t count_broken_wishes(const Request *request, size_t node) {
+        uint32_t n = 0;
+        ARRAY_EACH(wish, &request->wishes)
+                n += wish->apart == (request->inventory->tenants.items[wish->tenant].node == node);
+        return n;
+}
+
 static Rank rank_room(const Request *request, size_t index) {
         Inventory *inventory = request->inventory;
         const Room *room = inventory->rooms.items + index;
         Rank rank = { .node = room->node, .name = inventory->nodes.items[room->node].record->name };
 
+        rank.keys[CRITERION_PLAN] = request->planned != NOWHERE && request->planned != room->node;
         rank.keys[CRITERION_TARGET] =
                 !ID_EQUAL(&request->vm->target, &inventory->nodes.items[room->node].record->id);
-        rank.keys[CRITERION_PREFERRED] = preference(request->vm, rank.name);
-        rank.keys[CRITERION_POOL_PLACEMENT] = request->pool->pool->placement == POOL_SPREAD ? room->in_use : room->free;
-        (void) choice_measure(inventory, index, request->vm->count, &rank.keys[CRITERION_DISTANCE],
+        (void) choice_measure(inventory, index, request->count, &rank.keys[CRITERION_DISTANCE],
                               &rank.keys[CRITERION_SWITCH_HOLES]);
+        Holes holes = holes_of_last_choice(inventory, room);
+        bool packs = request->pool->pool->placement == POOL_PACK;
+        rank.keys[CRITERION_NEEDED] = holes.needed;
+        rank.keys[CRITERION_LARGE_HOLES] = packs ? holes.large : 0;
+        rank.keys[CRITERION_SMALL_HOLES] = packs ? holes.small : 0;
+        rank.keys[CRITERION_PREFERRED] = preference(request->vm, rank.name);
+        rank.keys[CRITERION_AFFINITY] = count_broken_wishes(request, room->node);
+        rank.keys[CRITERION_POOL_PLACEMENT] = request->pool->pool->placement == POOL_SPREAD ? room->in_use : room->free;
+        rank.keys[CRITERION_FAILOVER] = leaves_no_failover(request, index);
         rank.keys[CRITERION_NODE_HOLES] = room->free;
         rank.keys[CRITERION_RAN_LAST] = !ran_last_on(request->vm, rank.name);
         return rank;
@@ -163,40 +229,200 @@ static bool is_better(const Rank *a, const Rank *b) {
         return order < 0;
 }
 
-int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice *ret) {
-        const Vm *vm = inventory->tenants.items[tenant].vm;
-        size_t pool = inventory_find_pool(inventory, vm->pool);
-        if (pool == NOWHERE)
-                return PLACEMENT_NO_SUCH_POOL;
+/* ---- where one VM goes, without words */
 
-        Request request = {
-                .inventory = inventory,
-                .vm = vm,
-                .pool = inventory->pools.items + pool,
-                .failover = failover,
+/* The nodes that are unlike others of their kind for this VM: by its preferences, its history, or who is there. */
+typedef struct Search {
+        Request request;
+        ARRAY(size_t) nodes;
+        size_t best;
+        Rank best_rank;
+} Search;
+
+static void search_clear(Search *search) {
+        request_clear(&search->request);
+        array_clear(&search->nodes);
+}
+
+static int add_node(Search *search, size_t node) {
+        return node == NOWHERE ? 0 : array_append(&search->nodes, &node);
+}
+
+static int add_node_named(Search *search, const char *name) {
+        return add_node(search, inventory_find_node_named(search->request.inventory, name));
+}
+
+static int list_special_nodes(Search *search) {
+        const Inventory *inventory = search->request.inventory;
+        const Vm *vm = search->request.vm;
+        int r = id_is_null(vm->target.bytes) ? 0 : add_node(search, inventory_find_node(inventory, &vm->target));
+        for (size_t i = 0; r >= 0 && i < vm->preferred_nodes.n; i++)
+                r = add_node_named(search, vm->preferred_nodes.items[i]);
+        for (size_t i = 0; r >= 0 && i < vm->n_notes; i++)
+                r = vm->notes[i].chosen ? add_node_named(search, vm->notes[i].node) : 0;
+        for (size_t i = 0; r >= 0 && i < search->request.relations.n; i++)
+                r = add_node(search, inventory->tenants.items[search->request.relations.items[i].tenant].node);
+        for (size_t i = 0; r >= 0 && i < search->request.wishes.n; i++)
+                r = add_node(search, inventory->tenants.items[search->request.wishes.items[i].tenant].node);
+        for (uint32_t size = GPUS_PER_VM_MAX; r >= 0 && size > 0; size--)
+                if (search->request.pool->residents[size].n > 0) {
+                        if (search->request.pool->residents[size].n == 1)       /* the failover room */
+                                r = add_node(search, search->request.pool->residents[size].nodes);
+                        break;
+                }
+        return r;
+}
+
+static bool is_special(const Search *search, size_t node) {
+        ARRAY_EACH(special, &search->nodes)
+                if (*special == node)
+                        return true;
+        return false;
+}
+
+static int search_begin(Inventory *inventory, size_t tenant, uint32_t count, Search *ret) {
+        const Tenant *t = inventory->tenants.items + tenant;
+        Search search = {
+                .request = {
+                        .inventory = inventory,
+                        .vm = t->vm,
+                        .pool = inventory->pools.items + t->pool,
+                        .count = count,
+                        .planned = NOWHERE,
+                },
+                .best = NOWHERE,
         };
-        if (request.pool->free < vm->count || judge_pool(&request) != 0)
-                return PLACEMENT_NO_ROOM;
-        int r = collect_relations(&request);
+        int r = collect_relations(&search.request);
+        if (r >= 0)
+                r = list_special_nodes(&search);
+        if (r < 0)
+                search_clear(&search);
+        else
+                *ret = search;
+        return r;
+}
+
+static bool does(const Request *request, size_t room) {
+        return judge_room(request, room) == 0 && judge_node(request, request->inventory->rooms.items[room].node) == 0;
+}
+
+static void try_room(Search *search, size_t room) {
+        if (room == NOWHERE || !does(&search->request, room))
+                return;
+        Rank rank = rank_room(&search->request, room);
+        if (search->best != NOWHERE && !is_better(&rank, &search->best_rank))
+                return;
+        search->best = room;
+        search->best_rank = rank;
+}
+
+/* One room of each kind, and those that are special. */
+static void try_rooms(Search *search) {
+        const Inventory *inventory = search->request.inventory;
+        size_t pool = (size_t) (search->request.pool - inventory->pools.items);
+        ARRAY_EACH(node, &search->nodes)
+                try_room(search, inventory_find_room(inventory, pool, *node));
+        ARRAY_EACH(relation, &search->request.relations)
+                if (!relation->apart)
+                        return;         /* it goes to one of these or nowhere */
+        size_t room = room_index_first(inventory, pool, search->request.count);
+        while (room != NOWHERE)
+                if (is_special(search, inventory->rooms.items[room].node))
+                        room = room_index_next(inventory, room);
+                else {
+                        try_room(search, room);
+                        room = room_index_next_kind(inventory, room);
+                }
+}
+
+int placement_seek(Inventory *inventory, size_t tenant, uint32_t count, size_t *ret_room) {
+        Search search;
+        if (inventory->tenants.items[tenant].pool == NOWHERE)
+                return PLACEMENT_NO_SUCH_POOL;
+        int r = search_begin(inventory, tenant, count, &search);
         if (r < 0)
                 return r;
-
-        size_t best = NOWHERE;
-        Rank best_rank = {};
-        for (size_t i = request.pool->first_room; i < request.pool->first_room + request.pool->n_rooms; i++) {
-                if (judge_room(&request, i) != 0 || judge_node(&request, inventory->rooms.items[i].node) != 0)
-                        continue;
-                Rank rank = rank_room(&request, i);
-                if (best != NOWHERE && !is_better(&rank, &best_rank))
-                        continue;
-                best = i;
-                best_rank = rank;
-        }
-        array_clear(&request.relations);
-        if (best == NOWHERE || !choice_make(inventory, inventory->rooms.items + best, vm->count, ret))
+        try_rooms(&search);
+        search_clear(&search);
+        if (search.best == NOWHERE)
                 return PLACEMENT_NO_ROOM;
+        *ret_room = search.best;
         return PLACEMENT_FOUND;
 }
+
+typedef struct RankedRoom {
+        size_t room;
+        Rank rank;
+} RankedRoom;
+
+static int compare_ranked_rooms(const void *a, const void *b) {
+        int order;
+        (void) rank_compare(&((const RankedRoom *) a)->rank, &((const RankedRoom *) b)->rank, &order);
+        return order;
+}
+
+int placement_list(Inventory *inventory, size_t tenant, uint32_t count, RoomList *ret) {
+        ARRAY(RankedRoom) rooms = {};
+        Search search;
+        if (inventory->tenants.items[tenant].pool == NOWHERE)
+                return PLACEMENT_NO_SUCH_POOL;
+        int r = search_begin(inventory, tenant, count, &search);
+        if (r < 0)
+                return r;
+        size_t room = room_index_first(inventory, inventory->tenants.items[tenant].pool, count);
+        for (; r >= 0 && room != NOWHERE; room = room_index_next(inventory, room))
+                if (does(&search.request, room))
+                        r = array_append(&rooms, &((RankedRoom) { room, rank_room(&search.request, room) }));
+        search_clear(&search);
+        if (rooms.n > 1)
+                qsort(rooms.items, rooms.n, sizeof(*rooms.items), compare_ranked_rooms);
+        ARRAY_EACH(ranked, &rooms)
+                if (r >= 0)
+                        r = array_append(ret, &ranked->room);
+        array_clear(&rooms);
+        return r < 0 ? r : ret->n > 0 ? PLACEMENT_FOUND : PLACEMENT_NO_ROOM;
+}
+
+int placement_room_does(Inventory *inventory, size_t tenant, size_t room) {
+        const Tenant *t = inventory->tenants.items + tenant;
+        Request request = {
+                .inventory = inventory,
+                .vm = t->vm,
+                .pool = inventory->pools.items + t->pool,
+                .count = t->vm->count,
+                .planned = NOWHERE,
+        };
+        int r = collect_relations(&request);
+        if (r >= 0)
+                r = does(&request, room);
+        request_clear(&request);
+        return r;
+}
+
+bool placement_pool_allows(const Inventory *inventory, size_t tenant, bool failover) {
+        const Tenant *t = inventory->tenants.items + tenant;
+        Request request = {
+                .vm = t->vm,
+                .pool = inventory->pools.items + t->pool,
+                .failover = failover,
+        };
+        return request.pool->free >= t->vm->count && judge_pool(&request) == 0;
+}
+
+int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice *ret) {
+        const Tenant *t = inventory->tenants.items + tenant;
+        size_t room;
+        if (t->pool == NOWHERE)
+                return PLACEMENT_NO_SUCH_POOL;
+        if (!placement_pool_allows(inventory, tenant, failover))
+                return PLACEMENT_NO_ROOM;
+        int r = placement_seek(inventory, tenant, t->vm->count, &room);
+        if (r == PLACEMENT_FOUND && !choice_make(inventory, inventory->rooms.items + room, t->vm->count, ret))
+                return PLACEMENT_NO_ROOM;
+        return r;
+}
+
+/* ---- with words */
 
 /* Judges and ranks every node. Rooms of a pool and nodes are in the same order. */
 static void find_all(const Request *request, Finding *findings, size_t n, size_t *ret_best, size_t *ret_second) {
@@ -291,7 +517,7 @@ static int answer_without_pool(const Inventory *inventory, const Vm *vm, Placeme
         return r < 0 ? r : PLACEMENT_NO_SUCH_POOL;
 }
 
-int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret) {
+int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *node, Placement *ret) {
         Placement placement = {};
         size_t pool = inventory_find_pool(inventory, vm->pool);
         if (pool == NOWHERE) {
@@ -312,15 +538,21 @@ int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret) {
                 .vm = vm,
                 .pool = inventory->pools.items + pool,
                 .failover = vm_lost_its_place(vm),
+                .count = vm->count,
+                .planned = node ? inventory_find_node(inventory, node) : NOWHERE,
         };
         int r = answer(&request, &placement);
-        array_clear(&request.relations);
+        request_clear(&request);
         inventory_give_back(inventory, belongings);
         if (r < 0)
                 placement_clear(&placement);
         else
                 *ret = placement;
         return r;
+}
+
+int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret) {
+        return placement_find_planned(inventory, vm, NULL, ret);
 }
 
 int placement_find(const World *world, const Vm *vm, Placement *ret) {

@@ -4,8 +4,10 @@
 /* Placement: which node, and which of its GPUs, a VM gets. Pure, deterministic, explained (design, part 10).
  *
  * Hard rules decide which nodes can take the VM; each that stands in the way is told, not only the first. Among the
- * nodes that can, soft rules decide, in this order: where somebody moves it; the VM's preferred nodes; the pool's
- * placement (pack, spread); GPUs close together; large holes left whole; where it ran last; the node's name. */
+ * nodes that can, soft rules decide, in this order: where somebody moves it; that no other VM loses the place that it
+ * needs; the VM's preferred nodes; whom it would rather be with or apart from; the pool's placement (pack: places for
+ * what its VMs need are left, then the fullest; spread: the least used); GPUs close together; large holes left whole;
+ * room for the largest VM should its node be lost; where it ran last; the node's name. */
 
 #include "core/choice.h"
 #include "core/pool-count.h"
@@ -45,6 +47,8 @@ typedef struct Placement {
  * -ENOMEM. Who asks for many VMs makes one Inventory for all of them. */
 int placement_find(const World *world, const Vm *vm, Placement *ret);
 int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret);
+/* The same, where the pass (core/roster.h) gave it @node: that comes before all other soft rules. */
+int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *node, Placement *ret);
 void placement_clear(Placement *placement);
 
 /* The same decision without the words, for what-ifs: the tenant must have nothing, and takes nothing by this. With
@@ -53,8 +57,3 @@ int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice 
 
 /* Who is placed first: higher priority, then the hardest to place, then by name. */
 int placement_compare_urgency(const Vm *a, const Vm *b);
-
-/* Why @vm is in the state it is in (D-Bus: VM.Reason): code and sentence, both empty for a VM that is as it should be.
- * A waiting VM's is what placement says now. Both owned by the caller. 0 or -ENOMEM. */
-int vm_reason(const World *world, const Vm *vm, char **ret_code, char **ret_sentence);
-int vm_reason_in(Inventory *inventory, const Vm *vm, char **ret_code, char **ret_sentence);

@@ -23,8 +23,7 @@ bool registry_quarantine_place(const Registry *registry, const GpuIdentity *gpu,
 /* A sentence that the registry remembers is cut at this; none of its own comes near. */
 #define SENTENCE_LENGTH_MAX (2 * TEXT_LENGTH_MAX)
 
-/* Placement notes of all VMs together; beyond it only the name of the chosen node is kept of a decision. */
-#define NOTES_TOTAL_MAX (16U * 1024U * 1024U)
+/* With the name of the chosen node, which is kept beyond NOTES_TOTAL_MAX, too. */
 #define NOTES_TOTAL_MOST (NOTES_TOTAL_MAX + VMS_MAX * (NAME_LENGTH_MAX + 17U))
 
 #define SNAPSHOT_FORMAT 1U
@@ -138,6 +137,7 @@ int registry_decode_at(const uint8_t *bytes, size_t size, uint32_t level, Regist
 int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message);
 int pool_rules_read(PoolRules *rules, Gpupool1__PoolRule *const *messages, size_t n);
 int vm_policy_read(Vm *vm, const Gpupool1__VmPolicy *message);
+int vm_model_read(Vm *vm, const Gpupool1__Requirement *message);
 int assigned_gpus_read(Assignment *assignment, Gpupool1__AssignedGpu *const *messages, size_t n);
 int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n);
 int fabric_read(FabricSets *sets, Gpupool1__FabricSet *const *messages, size_t n);

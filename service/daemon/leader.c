@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/names.h"
+#include "core/placement-notes.h"
 #include "util/log.h"
 
 void leader_clear(Leader *leader) {
@@ -64,47 +65,38 @@ static void write_gpu(GpuMessages *messages, size_t i, const GpuIdentity *gpu, i
         messages->assigned_pointers[i] = messages->assigned + i;
 }
 
-/* Why each node was taken or not, in one line a node, bounded so that the entry stays small. */
-#define NOTES_MAX 64U
+/* The notes of a decision as messages, which borrow their texts. */
+typedef struct NoteMessages {
+        PlacementNotes notes;
+        Gpupool1__PlacementNote messages[NOTES_MAX];
+        Gpupool1__PlacementNote *pointers[NOTES_MAX];
+} NoteMessages;
 
-typedef struct Notes {
-        Gpupool1__PlacementNote *notes;
-        Gpupool1__PlacementNote **pointers;
-        size_t n;
-} Notes;
-
-static void notes_clear(Notes *notes) {
-        free(notes->notes);
-        free(notes->pointers);
+static void note_messages_clear(NoteMessages *messages) {
+        placement_notes_clear(&messages->notes);
 }
 
-static int write_notes(const World *world, const Placement *placement, Notes *ret) {
-        size_t most = placement->n_answers < NOTES_MAX ? placement->n_answers : NOTES_MAX;
-        *ret = (Notes){.notes = calloc(most + 1, sizeof(*ret->notes)),
-                       .pointers = calloc(most + 1, sizeof(*ret->pointers))};
-        if (!ret->notes || !ret->pointers)
-                return -ENOMEM;
-        for (size_t i = 0; i < most; i++) {
-                const PlacementAnswer *answer = placement->answers + i;
-                Gpupool1__PlacementNote *note = ret->notes + i;
-                gpupool1__placement_note__init(note);
-                const NodeRecord *node = registry_find_node(world->registry, &answer->node);
-                note->node = node ? node->name : (char *) "";
-                note->chosen = answer->chosen;
-                note->why = (char *) (answer->n_reasons > 0 ? answer->reasons[0].sentence : "");
-                ret->pointers[i] = note;
+static int write_notes(const World *world, const Proposal *proposal, NoteMessages *ret) {
+        int r = placement_notes_make(world, proposal->vm, &proposal->placement,
+                                     placement_notes_room(world->registry), &ret->notes);
+        for (size_t i = 0; r >= 0 && i < ret->notes.n; i++) {
+                const PlacementNote *note = ret->notes.items + i;
+                gpupool1__placement_note__init(ret->messages + i);
+                ret->messages[i].node = note->node;
+                ret->messages[i].chosen = note->chosen;
+                ret->messages[i].why = note->why;
+                ret->pointers[i] = ret->messages + i;
         }
-        ret->n = most;
-        return 0;
+        return r;
 }
 
 static int propose_assign(Leader *leader, const World *world, const Proposal *proposal) {
         _cleanup_(gpu_messages_clear) GpuMessages gpus = {};
-        _cleanup_(notes_clear) Notes notes = {};
+        _cleanup_(note_messages_clear) NoteMessages notes = {};
         const Placement *placement = &proposal->placement;
         int r = gpu_messages_alloc(&gpus, placement->n_gpus);
         if (r >= 0)
-                r = write_notes(world, placement, &notes);
+                r = write_notes(world, proposal, &notes);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < placement->n_gpus; i++)
@@ -117,7 +109,7 @@ static int propose_assign(Leader *leader, const World *world, const Proposal *pr
         assign.epoch = proposal->vm->epoch + 1;
         assign.n_gpus = placement->n_gpus;
         assign.gpus = gpus.assigned_pointers;
-        assign.n_notes = notes.n;
+        assign.n_notes = notes.notes.n;
         assign.notes = notes.pointers;
 
         Entry entry = GPUPOOL1__ENTRY__INIT;

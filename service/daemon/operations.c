@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "core/names.h"
-#include "core/placement.h"
+#include "core/vm-reason.h"
 
 /* A request whose entry is on its way; it becomes a job when it is committed. */
 typedef struct Operation {

@@ -50,8 +50,12 @@ class Case:
         self.bus, self.service = bus, service
         self.context = GLib.MainContext.default()
         service.set_objects(world.cluster())
-        service.on.update(Events=self.events, Check=lambda _: world.FINDINGS, Explain=lambda _: world.EXPLANATION,
-                          Plan=lambda _: world.MOVES)
+        service.on.update(Events=self.events, Check=lambda _: world.FINDINGS, Explain=self.explain,
+                          Plan=lambda _: world.PLAN)
+
+    @staticmethod
+    def explain(call):
+        return world.EXPLANATION_OF_IDLE if call.path == world.vm('idle') else world.EXPLANATION
 
     @staticmethod
     def events(call):

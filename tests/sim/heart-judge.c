@@ -20,7 +20,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "core/placement.h"
+#include "core/vm-reason.h"
 #include "heart.h"
 
 #define WINDOW_US (60 * MS)             /* a host that goes on may run its VMs so long before its guard is scheduled */

@@ -546,6 +546,112 @@ static void test_those_that_left_come_home_when_asked_one_after_the_other(void) 
         ASSERT_RESTS(&c, w, 0);
 }
 
+/* As MoveVm does. */
+static void leaves(WorldBuilder *w, const char *vm, const char *target) {
+        vm_named(w, vm)->home = vm_named(w, vm)->assignment.node;
+        vm_named(w, vm)->target = node_named(w, target)->id;
+        vm_named(w, vm)->assignment.phase = ASSIGNMENT_STOPPING;
+}
+
+static void test_two_that_must_be_together_leave_a_node_that_is_drained(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        must_be(w, "x", "with", "y");
+        vm_of(w, "small", "training", 1);
+        runs(w, "small", "b", "0");             /* b has room for one of them only, and would be taken by name */
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        ASSERT_PROPOSES(&c, w, 0, "y to c, for now");
+        leaves(w, "y", "c");
+        ASSERT_PROPOSES(&c, w, 0, "x to c, for now");   /* it does not wait until y runs: apart as short as can be */
+        leaves(w, "x", "c");
+        ASSERT_RESTS(&c, w, 0);
+        assignment_clear(&vm_named(w, "y")->assignment);        /* x still shuts down: y need not wait for it */
+        ASSERT_PROPOSES(&c, w, 0, "y");
+        Placement placement = {};
+        g_assert_cmpint(placement_find(world_now(w), vm_named(w, "y"), &placement), ==, PLACEMENT_FOUND);
+        g_assert_cmpstr(world_node_name(world_now(w), &placement.node), ==, "c");
+        placement_clear(&placement);
+
+        runs(w, "y", "c", "0");
+        vm_named(w, "y")->target = (NodeId) {};
+        assignment_clear(&vm_named(w, "x")->assignment);
+        vm_named(w, "x")->target = (NodeId) {};
+        g_assert_cmpint(placement_find(world_now(w), vm_named(w, "x"), &placement), ==, PLACEMENT_FOUND);
+        g_assert_cmpstr(world_node_name(world_now(w), &placement.node), ==, "c");       /* bound to y, once more */
+        placement_clear(&placement);
+}
+
+static void test_two_that_must_be_together_stay_where_no_node_has_room_for_both(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        must_be(w, "y", "with", "x");
+        vm_of(w, "one", "training", 1);
+        vm_of(w, "other", "training", 1);
+        runs(w, "one", "b", "0");
+        runs(w, "other", "c", "0");
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        ASSERT_RESTS(&c, w, 0);
+        assignment_clear(&vm_named(w, "other")->assignment);
+        vm_named(w, "other")->run = false;
+        ASSERT_PROPOSES(&c, w, 0, "y to c, for now");
+}
+
+static void test_two_that_must_be_together_come_home_together(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        NodeRecord *a = node_named(w, "a");
+        must_be(w, "x", "with", "y");
+        runs(w, "x", "b", "0");
+        runs(w, "y", "b", "1");
+        vm_named(w, "x")->home = vm_named(w, "y")->home = a->id;
+        a->bring_home = true;
+        ASSERT_PROPOSES(&c, w, 0, "y to a");
+        vm_named(w, "y")->assignment.phase = ASSIGNMENT_STOPPING;
+        vm_named(w, "y")->target = a->id;
+        ASSERT_PROPOSES(&c, w, 0, "x to a");
+
+        /* Whoever must be with one that is at home elsewhere stays with it. */
+        CONDUCTOR d = {};
+        runs(w, "y", "b", "1");
+        vm_named(w, "x")->home = (NodeId) {};
+        ASSERT_RESTS(&d, w, 0);
+}
+
+/* x left before it was told to be with y, and waits. */
+static void test_nobody_follows_one_that_has_no_room_for_both(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        NodeRecord *a = node_named(w, "a");
+        must_be(w, "x", "with", "y");
+        assignment_clear(&vm_named(w, "x")->assignment);
+        vm_named(w, "x")->home = a->id;
+        vm_named(w, "x")->count = 2;
+        vm_named(w, "y")->count = 1;
+        vm_of(w, "one", "training", 1);
+        vm_of(w, "other", "training", 1);
+        runs(w, "one", "b", "0");
+        runs(w, "other", "c", "0");
+        a->drain = DRAIN_BY_HAND;
+        ASSERT_RESTS(&c, w, 0);
+        with_gpus(w, "c", 2);
+        for (size_t i = 2; i < 4; i++)
+                g_assert_cmpint(pool_add(pool_named(w, "training"), &gpu_of(w, "c", i)->identity), ==, 0);
+        vm_named(w, "x")->attempts = 1;         /* it rests: it is not placed at once */
+        ASSERT_PROPOSES(&c, w, 0, "y to anywhere, for now");
+}
+
+/* One that is new has no part in the leaving: until y has gone, there is no place where it would be with it. */
+static void test_a_new_one_waits_until_the_other_has_left(void) {
+        WORLD w = world_to_drain();
+        CONDUCTOR c = {};
+        vm_of(w, "new", "training", 1)->priority = 100;
+        must_be(w, "new", "with", "y");
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        ASSERT_PROPOSES(&c, w, 0, "y to anywhere, for now");
+        runs(w, "y", "c", "0");
+        ASSERT_PROPOSES(&c, w, 0, "new");
+}
+
 /* ---- linked GPUs */
 
 static void test_what_is_told_of_linked_gpus_is_written_down_first(void) {
@@ -609,6 +715,11 @@ int main(int argc, char **argv) {
         TEST(those_on_a_node_that_is_drained_leave_it_one_after_the_other);
         TEST(who_fits_nowhere_else_stays_on_a_node_that_is_drained);
         TEST(those_that_left_come_home_when_asked_one_after_the_other);
+        TEST(two_that_must_be_together_leave_a_node_that_is_drained);
+        TEST(two_that_must_be_together_stay_where_no_node_has_room_for_both);
+        TEST(two_that_must_be_together_come_home_together);
+        TEST(nobody_follows_one_that_has_no_room_for_both);
+        TEST(a_new_one_waits_until_the_other_has_left);
         TEST(a_rule_brings_in_gpus_that_are_in_no_pool);
         TEST(of_two_pools_the_first_by_name_has_the_gpu);
         TEST(what_is_not_there_is_not_brought_in);

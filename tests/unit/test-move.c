@@ -114,6 +114,30 @@ static void test_many_are_not_all_named(void) {
                         "(gpupoolctl vm shutdown VM)");
 }
 
+static void test_those_that_must_be_together_leave_together(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = small_cluster();
+        with_gpus(w, "b", 1);
+        g_assert_cmpint(pool_add(pool_named(w, "training"), &gpu_of(w, "b", 2)->identity), ==, 0);
+        must_be(w, "ernie", "with", "bert");
+        g_autofree char *plan = plan_of(w, "a");
+        g_assert_cmpstr(plan, ==, "bert to b: 2 GPUs of training, together with ernie\nernie to b: 1 GPU of training, "
+                        "together with bert\n");
+}
+
+static void test_those_that_must_be_together_stay_together(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = small_cluster();
+        must_be(w, "ernie", "with", "bert");
+        g_autofree char *plan = plan_of(w, "a"), *said = said_of(w, "a");
+        g_assert_cmpstr(plan, ==, "bert stays: no other node has room for it together with ernie\nernie stays: no "
+                        "other node has room for it together with bert\n");
+        g_assert_cmpstr(said, ==, "2 VMs cannot leave node a: bert (no other node has room for it together with "
+                        "ernie), ernie (no other node has room for it together with bert). Make room for them there, "
+                        "or stop them (gpupoolctl vm shutdown VM)");
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        g_autofree char *obstacle = obstacle_of(w, "a");
+        g_assert_cmpstr(obstacle, ==, said);
+}
+
 /* ---- one VM */
 
 static void expect_move(WorldBuilder *w, const char *vm, const char *target, const char *node) {
@@ -150,6 +174,14 @@ static void test_a_vm_without_another_place_is_told_why(void) {
         expect_no_place(w, "bert", NULL, "no other node can take vm bert now (b: the guard does not answer, and "
                         "without it no VM is started; c: 1 usable GPU of training in all). See what would change that: "
                         "gpupoolctl vm explain bert");
+}
+
+static void test_one_that_must_be_with_another_is_not_moved_without(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = small_cluster();
+        must_be(w, "bert", "with", "ernie");
+        expect_no_place(w, "ernie", NULL, "vm ernie must be with bert on node a, and would leave without. Drain the "
+                        "node, and they leave together (gpupoolctl node drain a), or change the affinity (gpupoolctl "
+                        "vm policy ernie --with)");
 }
 
 /* ---- where a drain gets no further */
@@ -204,8 +236,11 @@ int main(int argc, char **argv) {
         TEST(the_drained_node_itself_is_no_reason);
         TEST(who_is_stopped_anyhow_is_left_out);
         TEST(many_are_not_all_named);
+        TEST(those_that_must_be_together_leave_together);
+        TEST(those_that_must_be_together_stay_together);
         TEST(a_vm_moves_to_the_best_of_the_others);
         TEST(a_vm_without_another_place_is_told_why);
+        TEST(one_that_must_be_with_another_is_not_moved_without);
         TEST(a_drain_goes_on_while_somebody_can_leave);
         TEST(a_drain_waits_for_who_left_and_found_no_place);
         TEST(nothing_is_in_the_way_of_a_drain_that_is_done);

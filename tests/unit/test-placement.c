@@ -2,6 +2,7 @@
 #include <glib.h>
 
 #include "core/placement.h"
+#include "core/vm-reason.h"
 #include "world-builder.h"
 
 static Placement place(WorldBuilder *w, const char *vm, int verdict) {
@@ -671,7 +672,8 @@ static void test_the_story_is_told_as_it_was_promised(void) {
         ASSERT_REASONS(w, "huge", "b", "gpus-taken: 4 usable, 2 of them run bert (priority 50, same as huge)");
         ASSERT_REASONS(w, "huge", "c", "no-gpus: no GPU of training");
         assert_summary(w, "huge", "vm huge waits: it needs 4 of training; b has 4 usable, 2 of them run bert "
-                                  "(priority 50, same as huge). Stop bert (gpupoolctl vm stop bert)");
+                                  "(priority 50, same as huge). Stop bert, of the same priority (gpupoolctl vm stop "
+                                  "bert)");
 }
 
 static void test_only_those_who_must_are_to_be_stopped_the_least_important_first(void) {

@@ -7,6 +7,7 @@
 
 #include "adapters/bus/bus-internal.h"
 #include "core/names.h"
+#include "core/vm-reason.h"
 
 void objects_init(Objects *objects, Bus *bus) {
         *objects = (Objects) {
@@ -25,6 +26,7 @@ static void object_forget_derived(Object *object) {
         else if (object->face == &vm_face) {
                 free(object->vm.reason_code);
                 free(object->vm.reason);
+                placement_notes_clear(&object->vm.notes);
         }
         object->derived = false;
 }
@@ -69,8 +71,8 @@ int object_derive(Object *object) {
         } else if (object->face == &pool_face)
                 r = pool_count_in(object->bus->objects.inventory, object->pool.pool, &object->pool.counts);
         else if (object->face == &vm_face)
-                r = vm_reason_in(object->bus->objects.inventory, object->vm.vm, &object->vm.reason_code,
-                                 &object->vm.reason);
+                r = vm_account_in(object->bus->objects.inventory, object->vm.vm, &object->vm.reason_code,
+                                  &object->vm.reason, &object->vm.notes);
         if (r < 0)
                 return r;
         object->derived = true;

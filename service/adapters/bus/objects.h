@@ -10,7 +10,7 @@
 #include "adapters/bus/face.h"
 #include "adapters/bus/path.h"
 #include "core/job.h"
-#include "core/placement.h"
+#include "core/placement-notes.h"
 #include "core/world.h"
 #include "util/array.h"
 
@@ -39,6 +39,7 @@ struct Object {
                 struct {
                         const Vm *vm;
                         char *reason_code, *reason;     /* derived */
+                        PlacementNotes notes;           /* derived; none: the registry's */
                 } vm;
                 const Job *job;
         };

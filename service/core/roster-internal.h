@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+/* What roster.c decides, roster-pack.c places, and roster-preempt.c makes way for. Nobody else sees this. */
+
+#include "core/roster.h"
+
+/* A pool in numbers, so that what cannot be need not be tried. */
+typedef struct Ledger {
+        bool counted;
+        uint32_t capacity[GPUS_PER_VM_MAX + 1]; /* for each need: places in its rooms, were all that are planned gone */
+        uint32_t planned[GPUS_PER_VM_MAX + 1];  /* how many are, by their need */
+} Ledger;
+
+typedef struct Pass {
+        Inventory *inventory;
+        const RosterRules *rules;
+        Roster *roster;
+        size_t *item_of;                /* by tenant: its item; NOWHERE: it is not asked about */
+        bool *in_play;                  /* by item: it may be placed, and moved, by what goes on now */
+        bool *seen;                     /* by item, for who walks bonds */
+        Ledger *ledgers;                /* by pool */
+        uint64_t *refused;              /* by pool: which needs find no room any more: bit i for i + 1 GPUs */
+        bool limited;                   /* each who is placed must be let in by its pool too */
+        size_t replacements;            /* so many more may be placed anew for VMs that are bound to others */
+        unsigned budget;                /* so many more times a VM may be moved to make room for another */
+} Pass;
+
+static inline const Tenant *pass_tenant(const Pass *pass, size_t item) {
+        return pass->inventory->tenants.items + pass->roster->items.items[item].tenant;
+}
+
+static inline bool pass_has_placed(const Pass *pass, size_t item) {
+        return pass->roster->items.items[item].verdict == PLACEMENT_FOUND;
+}
+
+/* Gives the item its GPUs in this room. False: it does not have them. */
+bool pass_put(Pass *pass, size_t item, size_t room);
+void pass_lift(Pass *pass, size_t item);
+/* The very ones that it had before. */
+void pass_put_back(Pass *pass, size_t item, const Choice *choice);
+
+/* Does the pool, as a whole, let it in now? And was there enough left when it had been let in? */
+bool pass_pool_allows(const Pass *pass, size_t item);
+bool pass_pool_is_content(const Pass *pass, size_t item);
+
+/* False: whatever is moved, there is no place for it beside all that are planned. */
+bool pass_may_fit(Pass *pass, size_t item);
+
+/* Places an item that is in play, with all that are in play too and must be with it. 1, 0 or -ENOMEM. */
+int pass_place(Pass *pass, size_t item);
+/* Places all that are in play, the largest first. 1, 0: not all, and those in play have nothing; or -ENOMEM. */
+int pass_pack(Pass *pass);
+/* Makes room for the item by placing anew all that are placed in its pool. 1; 0: all is as it was; or -ENOMEM. */
+int pass_repack(Pass *pass, size_t item);
+
+/* Stops others for the item, if they may be. 1; 0: nothing has changed; or -ENOMEM. */
+int pass_preempt(Pass *pass, size_t item);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+
+#include "core/placement-internal.h"
+#include "core/roster-internal.h"
+
+/* So many rooms are tried at most: the first is mostly good. */
+#define ROOMS_MAX 16U
+
+/* Who would be stopped in one room. The cheapest is taken: the least important, then the fewest GPUs. */
+typedef struct Victims {
+        size_t room;
+        size_t by_name;
+        size_t tenants[GPUS_PER_NODE_MAX];
+        size_t n;
+        int32_t priority;               /* the highest of them */
+        size_t n_gpus;
+} Victims;
+
+static int compare_victims(const void *a, const void *b) {
+        const Victims *x = a, *y = b;
+        if (x->priority != y->priority)
+                return x->priority < y->priority ? -1 : 1;
+        if (x->n_gpus != y->n_gpus)
+                return x->n_gpus < y->n_gpus ? -1 : 1;
+        if (x->n != y->n)
+                return x->n < y->n ? -1 : 1;
+        return x->by_name < y->by_name ? -1 : x->by_name > y->by_name;
+}
+
+static bool may_be_stopped(const Pass *pass, size_t item, size_t tenant) {
+        const Vm *vm = pass_tenant(pass, item)->vm, *other = pass->inventory->tenants.items[tenant].vm;
+        return pass->item_of[tenant] == NOWHERE && other->priority < vm->priority && pass->rules->preempts(vm, other);
+}
+
+/* Sorted in by priority, then size, then name: whoever is spared is spared from behind. */
+static void add_victim(const Inventory *inventory, Victims *victims, size_t tenant) {
+        const Tenant *t = inventory->tenants.items + tenant;
+        size_t place = victims->n++;
+        for (; place > 0; place--) {
+                const Tenant *before = inventory->tenants.items + victims->tenants[place - 1];
+                if (before->vm->priority < t->vm->priority ||
+                    (before->vm->priority == t->vm->priority &&
+                     (before->n_held < t->n_held ||
+                      (before->n_held == t->n_held && strcmp(before->vm->name, t->vm->name) < 0))))
+                        break;
+                victims->tenants[place] = victims->tenants[place - 1];
+        }
+        victims->tenants[place] = tenant;
+}
+
+/* The fewest of the least important that make room enough. */
+static bool find_victims(const Pass *pass, size_t item, size_t index, Victims *ret) {
+        const Inventory *inventory = pass->inventory;
+        const Room *room = inventory->rooms.items + index;
+        size_t missing = pass_tenant(pass, item)->vm->count - room->free, have = 0;
+        *ret = (Victims) { .room = index, .by_name = inventory->nodes.items[room->node].by_name };
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && ret->n < GPUS_PER_NODE_MAX; i++) {
+                size_t tenant = inventory->gpus.items[i].tenant;
+                bool known = tenant == NOBODY || !may_be_stopped(pass, item, tenant);
+                for (size_t j = 0; j < ret->n && !known; j++)
+                        known = ret->tenants[j] == tenant;
+                if (!known)
+                        add_victim(inventory, ret, tenant);
+        }
+
+        size_t n = 0;
+        while (n < ret->n && have < missing)
+                have += inventory->tenants.items[ret->tenants[n++]].n_held;
+        ret->n = n;
+        for (size_t i = n; i > 0; i--) {
+                size_t held = inventory->tenants.items[ret->tenants[i - 1]].n_held;
+                if (have < missing + held)
+                        continue;
+                have -= held;
+                array_remove_bytes(ret->tenants, &ret->n, i - 1, sizeof(*ret->tenants));
+        }
+        ret->n_gpus = have;
+        ret->priority = VM_PRIORITY_MIN;
+        for (size_t i = 0; i < ret->n; i++) {
+                int32_t priority = inventory->tenants.items[ret->tenants[i]].vm->priority;
+                ret->priority = priority > ret->priority ? priority : ret->priority;
+        }
+        return have >= missing && ret->n > 0;
+}
+
+static int stop(Pass *pass, const Victims *victims) {
+        for (size_t i = 0; i < victims->n; i++) {
+                Belongings *belongings = inventory_set_aside(pass->inventory, victims->tenants[i]);
+                int r = belongings ? array_append(&pass->roster->preempted, &belongings) : -ENOMEM;
+                if (r < 0) {
+                        if (belongings)
+                                inventory_give_back(pass->inventory, belongings);
+                        free(belongings);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+static int try_victims(Pass *pass, size_t index, const Victims *victims) {
+        RosterItem *item = pass->roster->items.items + index;
+        size_t before = pass->roster->preempted.n;
+        int r = stop(pass, victims);
+        if (r >= 0 && pass_pool_allows(pass, index))
+                r = placement_room_does(pass->inventory, item->tenant, victims->room);
+        if (r > 0 && pass_put(pass, index, victims->room)) {
+                item->first_preempted = before;
+                item->n_preempted = pass->roster->preempted.n - before;
+                pass->refused[pass_tenant(pass, index)->pool] = 0;
+                for (size_t i = 0; i < pass->inventory->pools.n; i++)
+                        pass->ledgers[i].counted = false;
+                return 1;
+        }
+        while (pass->roster->preempted.n > before) {
+                Belongings *belongings = pass->roster->preempted.items[--pass->roster->preempted.n];
+                inventory_give_back(pass->inventory, belongings);
+                free(belongings);
+        }
+        return r < 0 ? r : 0;
+}
+
+int pass_preempt(Pass *pass, size_t item) {
+        const Inventory *inventory = pass->inventory;
+        const InventoryPool *pool = inventory->pools.items + pass_tenant(pass, item)->pool;
+        ARRAY(Victims) list = {};
+        int r = 0;
+        for (size_t i = pool->first_room; r >= 0 && i < pool->first_room + pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + i;
+                Victims victims;
+                if (!inventory_node_takes_vms(inventory, room->node) ||
+                    room->usable < pass_tenant(pass, item)->vm->count ||
+                    room->free >= pass_tenant(pass, item)->vm->count || !find_victims(pass, item, i, &victims))
+                        continue;
+                r = array_append(&list, &victims);
+        }
+        if (list.n > 1)
+                qsort(list.items, list.n, sizeof(*list.items), compare_victims);
+        for (size_t i = 0; r == 0 && i < list.n && i < ROOMS_MAX; i++)
+                r = try_victims(pass, item, list.items + i);
+        array_clear(&list);
+        return r;
+}
