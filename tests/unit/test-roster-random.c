@@ -21,6 +21,7 @@ typedef struct Kind {
         bool limits;                    /* the pool's reserve and how many may be in use */
         bool bonds;                     /* with, apart and wishes */
         bool groups;                    /* IOMMU groups that GPUs share */
+        bool failover;                  /* all may have what is kept in reserve */
 } Kind;
 
 static void add_node_gpus(WorldBuilder *w, const char *node, const Kind *kind, GRand *random) {
@@ -249,10 +250,10 @@ static void try_all(Trial *trial, size_t vm) {
         trial->total += need;
 }
 
-static Value best_value(const Inventory *inventory) {
+static Value best_value(const Inventory *inventory, bool failover) {
         const Pool *pool = inventory->pools.items[0].pool;
         uint32_t in_use = inventory->pools.items[0].in_use;
-        Trial trial = { .reserve = pool->reserve, .may_take = UINT32_MAX, .inventory = inventory };
+        Trial trial = { .reserve = failover ? 0 : pool->reserve, .may_take = UINT32_MAX, .inventory = inventory };
         if (pool->max_in_use > 0)
                 trial.may_take = pool->max_in_use > in_use ? pool->max_in_use - in_use : 0;
         ARRAY_EACH(room, &inventory->rooms) {
@@ -299,7 +300,7 @@ static void check_bonds(const Inventory *inventory) {
                 }
 }
 
-static void check_pass(const Pass *pass) {
+static void check_pass(const Pass *pass, bool failover) {
         const Inventory *inventory = pass->inventory;
         const InventoryPool *pool = inventory->pools.items;
         g_autofree size_t *owner = g_new0(size_t, inventory->gpus.n + 1);
@@ -326,7 +327,7 @@ static void check_pass(const Pass *pass) {
         ARRAY_EACH(item, &pass->roster.items)
                 placed = placed || item->verdict == PLACEMENT_FOUND;
         if (placed) {
-                g_assert_cmpuint(pool->free, >=, pool->pool->reserve);
+                g_assert_true(failover || pool->free >= pool->pool->reserve);
                 g_assert_true(pool->pool->max_in_use == 0 || in_use <= pool->pool->max_in_use);
         }
         check_bonds(inventory);
@@ -384,12 +385,13 @@ static void try_world(guint32 seed, const Kind *kind, bool must_be_best, Gap *ga
         check_index(before);
         check_one_by_one(w, before);
 
-        Pass pass = pass_of(world_now(w), NULL);
-        check_pass(&pass);
+        const RosterRules rules = { .failover = kind->failover };
+        Pass pass = pass_of(world_now(w), &rules);
+        check_pass(&pass, kind->failover);
         check_index(pass.inventory);
         g_autofree char *told = tell(&pass);
         if (gap) {
-                Value best = best_value(before), value = value_of(&pass);
+                Value best = best_value(before, kind->failover), value = value_of(&pass);
                 if (compare_values(&value, &best) != 0) {
                         if (must_be_best) {
                                 g_test_message("%s", told);
@@ -413,7 +415,7 @@ static void try_world(guint32 seed, const Kind *kind, bool must_be_best, Gap *ga
         }
         pass_clear(&pass);
 
-        Pass again = pass_of(world_now(same), NULL);
+        Pass again = pass_of(world_now(same), &rules);
         g_autofree char *told_again = tell(&again);
         g_assert_cmpstr(told, ==, told_again);
         pass_clear(&again);
@@ -442,6 +444,7 @@ static void test_as_many_run_as_can_with_sets(void) {
 
 static void test_as_many_run_as_can_within_the_pools_limits(void) {
         (void) try_worlds(&(Kind) { .needs = "1248", .limits = true }, 1000, true, true);
+        (void) try_worlds(&(Kind) { .needs = "1248", .limits = true, .failover = true }, 500, true, true);
 }
 
 static void test_nearly_as_many_of_uneven_needs(void) {
@@ -457,6 +460,61 @@ static void test_nearly_as_many_of_those_that_are_bound(void) {
 static void test_no_pass_breaks_the_rules(void) {
         (void) try_worlds(&(Kind) { .needs = "12348", .sets = true, .limits = true, .bonds = true, .groups = true },
                           1500, false, false);
+}
+
+/* ---- who makes way */
+
+static bool even_ones_may_be_stopped(const Vm *vm, const Vm *other) {
+        (void) vm;
+        return (other->name[2] - '0') % 2 == 0;
+}
+
+static void check_preempted(const Pass *pass, const Pass *without) {
+        unsigned n = 0;
+        ARRAY_EACH(item, &pass->roster.items) {
+                const Vm *vm = pass->inventory->tenants.items[item->tenant].vm;
+                uint32_t freed = 0;
+                n += item->n_preempted;
+                g_assert_true(item->n_preempted == 0 || item->verdict == PLACEMENT_FOUND);
+                for (size_t i = item->first_preempted; i < item->first_preempted + item->n_preempted; i++) {
+                        const Belongings *stopped = pass->roster.preempted.items[i];
+                        const Vm *other = pass->inventory->tenants.items[stopped->tenant].vm;
+                        g_assert_cmpint(other->priority, <, vm->priority);
+                        g_assert_true(even_ones_may_be_stopped(vm, other));
+                        g_assert_cmpuint(pass->inventory->tenants.items[stopped->tenant].n_held, ==, 0);
+                        freed += (uint32_t) stopped->n_gpus;
+                }
+                g_assert_true(item->n_preempted == 0 || freed > 0);
+        }
+        g_assert_cmpuint(n, ==, pass->roster.preempted.n);
+        Value value = value_of(pass), before = value_of(without);
+        g_assert_cmpint(compare_values(&value, &before), >=, 0);
+}
+
+static void test_only_lower_ones_that_may_be_stopped_make_way(void) {
+        const char *given = g_getenv("GPUPOOL_TEST_SEED");
+        guint32 first = given ? (guint32) g_ascii_strtoull(given, NULL, 10) : (guint32) g_test_rand_int();
+        const RosterRules rules = { .preempts = even_ones_may_be_stopped };
+        size_t n = 0;
+        for (guint32 i = 0; i < (given ? 1 : 1000); i++) {
+                g_test_message("GPUPOOL_TEST_SEED=%u", first + i);
+                _cleanup_(world_builder_freep) WorldBuilder *w =
+                        random_world(first + i, &(Kind) { .needs = "1248", .sets = true, .bonds = true }, false);
+                _cleanup_(inventory_freep) Inventory *before = NULL;
+                g_assert_cmpint(inventory_new(world_now(w), &before), ==, 0);
+                Pass pass = pass_of(world_now(w), &rules), without = pass_of(world_now(w), NULL);
+                check_pass(&pass, false);
+                check_preempted(&pass, &without);
+                n += pass.roster.preempted.n;
+                roster_undo(pass.inventory, &pass.roster);
+                for (size_t t = 0; t < before->tenants.n; t++) {
+                        g_assert_cmpuint(pass.inventory->tenants.items[t].node, ==, before->tenants.items[t].node);
+                        g_assert_cmpuint(pass.inventory->tenants.items[t].n_held, ==, before->tenants.items[t].n_held);
+                }
+                pass_clear(&pass);
+                pass_clear(&without);
+        }
+        g_assert_true(given || n > 10);
 }
 
 /* One GPU more, and never fewer VMs of the highest priority. */
@@ -495,6 +553,7 @@ int main(int argc, char **argv) {
         TEST(nearly_as_many_of_uneven_needs);
         TEST(nearly_as_many_of_those_that_are_bound);
         TEST(no_pass_breaks_the_rules);
+        TEST(only_lower_ones_that_may_be_stopped_make_way);
         TEST(more_gpus_never_run_fewer);
         return g_test_run();
 }
