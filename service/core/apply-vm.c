@@ -54,7 +54,7 @@ static int read_affinity(Vm *vm, const Gpupool1__VmPolicy *message) {
                 return -ENOMEM;
         Vm made = { .affinity = list };
         for (size_t i = 0; i < message->n_affinity; i++) {
-                int r = text_set(&list[i].kind, message->affinity[i]->kind);
+                int r = affinity_kind_from_text(message->affinity[i]->kind, &list[i].kind);
                 if (r >= 0)
                         r = text_set(&list[i].vm, message->affinity[i]->vm);
                 made.n_affinity++;

@@ -217,7 +217,7 @@ static int write_vm_policy(Pieces *pieces, const Vm *vm, Gpupool1__VmPolicy **re
                 return r;
         policy->n_affinity = vm->n_affinity;
         for (size_t i = 0; i < vm->n_affinity; i++) {
-                affinity[i].kind = borrow_text(vm->affinity[i].kind);
+                affinity[i].kind = borrow_text(affinity_kind_to_text(vm->affinity[i].kind));
                 affinity[i].vm = borrow_text(vm->affinity[i].vm);
         }
         *ret = policy;

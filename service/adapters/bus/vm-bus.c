@@ -86,7 +86,7 @@ static int put_affinity(Sink *sink, Object *object) {
         const Vm *vm = object->vm.vm;
         int r = sink_open(sink, "(ss)");
         for (size_t i = 0; r >= 0 && i < vm->n_affinity; i++)
-                r = sink_put(sink, "(ss)", affinity_kind_to_show(vm->affinity[i].kind), vm->affinity[i].vm);
+                r = sink_put(sink, "(ss)", affinity_kind_to_show(affinity_kind_to_text(vm->affinity[i].kind)), vm->affinity[i].vm);
         return r < 0 ? r : sink_close(sink);
 }
 
