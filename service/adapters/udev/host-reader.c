@@ -159,6 +159,7 @@ static void read_memory(const Sysfs *sysfs, NodeFacts *host) {
                 return;
         host->memory_total = kilobytes_of(text, "MemTotal");
         host->memory_free = kilobytes_of(text, "MemAvailable");
+        host->hugepage_default_bytes = kilobytes_of(text, "Hugepagesize");
         uint64_t in_use = host->memory_total > host->memory_free ? host->memory_total - host->memory_free : 0;
         uint64_t arc = read_arc(sysfs);
         host->memory_free += arc < in_use ? arc : in_use;
