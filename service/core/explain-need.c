@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "core/capacity.h"
 #include "core/placement-internal.h"
 
 #define NAMED_MAX 3
@@ -89,14 +90,19 @@ static int say_cpu(const Request *request, size_t node, PlacementReason *ret) {
 }
 
 static int say_storage(const Request *request, size_t node, PlacementReason *ret) {
-        const TextList *paths = &request->vm->needs.paths;
+        const InventoryNode *there = request->inventory->nodes.items + node;
+        const char *path = NULL;
+        bool hangs = false;
+        size_t n = 0;
         int r = text_set(&ret->sentence, "not all that it needs is there:");
-        for (size_t i = 0; r >= 0 && i < paths->n && i < NAMED_MAX; i++)
-                r = text_append(&ret->sentence, "%s %s", i > 0 ? "," : "", paths->items[i]);
-        if (r >= 0 && paths->n > NAMED_MAX)
-                r = text_append(&ret->sentence, " and %zu more", paths->n - NAMED_MAX);
+        while (r >= 0 && (path = capacity_next_lost_path(&request->vm->needs, there->facts, path, &hangs)))
+                if (n++ < NAMED_MAX)
+                        r = text_append(&ret->sentence, "%s %s%s", n > 1 ? "," : "", path,
+                                        hangs ? " (its storage does not answer)" : "");
+        if (r >= 0 && n > NAMED_MAX)
+                r = text_append(&ret->sentence, " and %zu more", n - NAMED_MAX);
         return r < 0 ? r : text_printf(&ret->remedy, "give %s the storage that the other nodes see",
-                                       request->inventory->nodes.items[node].record->name);
+                                       there->record->name);
 }
 
 static int say_model(const Request *request, size_t node, PlacementReason *ret) {

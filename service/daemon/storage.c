@@ -233,11 +233,11 @@ static int begin_round(Storage *storage, RoundKind kind) {
         return paths.n > 0 ? path_reader_look(storage->reader, &paths) : 0;
 }
 
-/* New paths first, for somebody may be about to start that VM. */
+/* New paths before the old ones, for somebody may be about to start that VM. */
 static int look(Storage *storage, uint64_t now_us, uint64_t *wake_us) {
         if (path_reader_is_busy(storage->reader))
                 return 0;
-        int r = begin_round(storage, ROUND_NEW);
+        int r = storage->all_us == 0 ? 0 : begin_round(storage, ROUND_NEW);
         if (r == 0 && (storage->all_us == 0 || now_us >= storage->all_us + storage->config.period_us)) {
                 storage->all_us = storage->lost_us = now_us;
                 r = begin_round(storage, ROUND_ALL);

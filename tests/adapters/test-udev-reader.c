@@ -461,7 +461,7 @@ static void test_a_host_is_read_whole(void) {
         mock_file(mock, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8480+\n"
                                         "flags\t\t: fpu vme de\naddress sizes\t: 46 bits physical, 57 bits virtual\n");
         mock_file(mock, "proc/meminfo", "MemTotal:       527990412 kB\nMemFree:         1 kB\n"
-                                        "MemAvailable:   400000000 kB\n");
+                                        "MemAvailable:   400000000 kB\nHugepagesize:       2048 kB\n");
         mock_file(mock, "proc/spl/kstat/zfs/arcstats", "9 1 0x01 147 39984 1 2\nname   type data\nhits   4    1\n"
                                                        "c_min    4    1073741824\nsize    4    5368709120\n");
         mock_file(mock, "sys/devices/system/node/has_memory", "0-1,4,90-4294967295\n");
@@ -492,6 +492,7 @@ static void test_a_host_is_read_whole(void) {
         g_assert_cmpuint(host.n_hugepages, ==, 2);
         g_assert_cmpuint(host.hugepages[0].size_bytes, ==, 2 * MIB);
         g_assert_cmpuint(host.hugepages[1].free, ==, 3);
+        g_assert_cmpuint(host.hugepage_default_bytes, ==, 2 * MIB);
         g_assert_true(host.iommu_present && host.vfio_present);
         g_assert_true(host.interrupt_remapping && host.interrupt_remapping_known);
 }
