@@ -304,6 +304,17 @@ bool local_facts_set_paths(LocalFacts *facts, PathSet *missing, PathSet *hanging
         return news;
 }
 
+bool local_facts_set_cpus(LocalFacts *facts, TextList *models, char **vendor) {
+        NodeFacts *own = &facts->facts;
+        bool news = !text_list_equal(&own->cpu_models, models) || !text_equal(own->cpu_vendor, *vendor);
+        text_list_clear(&own->cpu_models);
+        free(own->cpu_vendor);
+        own->cpu_models = *models;
+        own->cpu_vendor = STEAL(*vendor);
+        *models = (TextList) {};
+        return news;
+}
+
 void local_facts_look_at(LocalFacts *facts, PciAddress gpu) {
         (void) udev_watch_refresh(facts->watch, gpu);
 }
