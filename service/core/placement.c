@@ -32,7 +32,7 @@ int placement_compare_urgency(const Vm *a, const Vm *b) {
 static int add_relations(Request *request, const Vm *from, const Vm *to, size_t other) {
         for (size_t i = 0; i < from->n_affinity; i++) {
                 AffinityKind kind = from->affinity[i].kind;
-                if ((kind != AFFINITY_WITH && kind != AFFINITY_APART) || !text_equal(from->affinity[i].vm, to->name))
+                if (affinity_kind_is_soft(kind) || !text_equal(from->affinity[i].vm, to->name))
                         continue;
                 Relation relation = { .tenant = other, .apart = kind == AFFINITY_APART };
                 int r = array_append(&request->relations, &relation);

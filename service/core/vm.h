@@ -73,7 +73,7 @@ typedef struct Assignment {
 typedef enum AffinityKind {
         AFFINITY_WITH,          /* only on the node of the other, while that has one */
         AFFINITY_APART,         /* never there */
-        AFFINITY_RATHER_WITH,   /* there, if it costs nobody a place; needs LEVEL_PLACEMENT, like the next */
+        AFFINITY_RATHER_WITH,   /* there, if it costs nobody a place. Soft, like the next: both need LEVEL_PLACEMENT */
         AFFINITY_RATHER_APART,
         AFFINITY_KIND_COUNT,
 } AffinityKind;
@@ -129,6 +129,10 @@ void assignment_clear(Assignment *assignment);
 
 const char *affinity_kind_to_text(AffinityKind kind);           /* "with", "apart", "rather-with", "rather-apart" */
 int affinity_kind_from_text(const char *text, AffinityKind *ret);       /* 0 or -EINVAL */
+
+static inline bool affinity_kind_is_soft(AffinityKind kind) {
+        return kind == AFFINITY_RATHER_WITH || kind == AFFINITY_RATHER_APART;
+}
 
 /* "VENDOR:DEVICE": patterns as in a pool's rule, both there. */
 bool vm_model_is_valid(const char *model);
