@@ -190,7 +190,7 @@ typedef struct NodeFacts {
         Hugepages *hugepages;           /* by size */
         size_t n_hugepages;
         uint64_t hugepage_default_bytes;        /* the size where nobody asks for one; 0 unknown */
-        TextList cpu_models;            /* that libvirt can give a VM here, in its words, "EPYC-Genoa"; empty: unknown */
+        TextList cpu_models;            /* that libvirt can give a VM here: "EPYC-Genoa"; empty: unknown */
         char *cpu_vendor;               /* in its words, too, "AMD"; NULL unknown */
         /* Of the files that the cluster's VMs need, those that are not here, and those whose storage does not answer.
          * What is in neither is here, or cannot be seen from where gpupoold stands. */

@@ -26,17 +26,26 @@ static int read_text(const xmlNode *node, char **ret) {
         return text_set(ret, (const char *) text);
 }
 
+/* What the XML takes off a model may be just what a host lacks of it ("Skylake-Server" without hle and rtm). */
+static bool takes_off(const xmlNode *cpu) {
+        for (const xmlNode *node = element_child(cpu, "feature"); node; node = element_next(node, "feature"))
+                if (element_attribute_is(node, "policy", "disable") || element_attribute_is(node, "policy", "optional"))
+                        return true;
+        return false;
+}
+
 /* A model is asked for by mode='custom', which is what libvirt takes where none is named. With check='none' it starts
- * the VM on any CPU. */
+ * the VM on any CPU; and what hosts tell of their CPUs is what they give by KVM. */
 static int read_cpu(const xmlNode *root, VmNeeds *needs) {
         const xmlNode *cpu = element_child(root, "cpu");
         if (!cpu)
                 return 0;
         const char *mode = element_attribute(cpu, "mode");
         needs->host_cpu = text_equal(mode, "host-passthrough") || text_equal(mode, "host-model");
-        if ((mode && !text_equal(mode, "custom")) || element_attribute_is(cpu, "check", "none"))
+        if ((mode && !text_equal(mode, "custom")) || element_attribute_is(cpu, "check", "none") ||
+            !element_attribute_is(root, "type", "kvm"))
                 return 0;
-        int r = read_text(element_child(cpu, "model"), &needs->cpu_model);
+        int r = takes_off(cpu) ? 0 : read_text(element_child(cpu, "model"), &needs->cpu_model);
         return r < 0 ? r : read_text(element_child(cpu, "vendor"), &needs->cpu_vendor);
 }
 

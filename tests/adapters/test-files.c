@@ -102,8 +102,9 @@ static void test_links_are_followed_to_where_nothing_is(void) {
 static void test_nothing_is_said_of_what_the_service_cannot_see(void) {
         if (cannot_mount())
                 return;
-        static const char *const hidden[] = { "/tmp/none", "/var/tmp/none", "/home/none/a", "/root/none", "/dev/none/lv",
-                                              "/run/user/1/none", "/dev" };
+        static const char *const hidden[] = {
+                "/tmp/none", "/var/tmp/none", "/home/none/a", "/root/none", "/dev/none/lv", "/run/user/1/none", "/dev",
+        };
         for (size_t i = 0; i < G_N_ELEMENTS(hidden); i++)
                 g_assert_cmpint(path_look(hidden[i]), ==, PATH_UNSEEN);
         g_assert_cmpint(path_look("/tmpfolder"), ==, PATH_MISSING);

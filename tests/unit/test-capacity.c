@@ -89,8 +89,8 @@ static void test_hugepages_are_counted_by_size(void) {
 static void test_a_size_that_nobody_names_is_the_default_one(void) {
         Hugepages pages[2];
         NodeFacts host = host_with(pages);
-        VmNeeds any = hugepages_of(16 * GIB, 0), small = hugepages_of(MIB, 2 * MIB), large = hugepages_of(32 * GIB, GIB);
-        VmNeeds more = hugepages_of(16 * GIB + 1, 0);
+        VmNeeds any = hugepages_of(16 * GIB, 0), small = hugepages_of(MIB, 2 * MIB);
+        VmNeeds large = hugepages_of(32 * GIB, GIB), more = hugepages_of(16 * GIB + 1, 0);
         Capacity taken = taken_by(&any, 1);
         g_assert_cmpuint(capacity_judge(&any, &host, NULL), ==, 0);
         g_assert_cmpuint(capacity_judge(&more, &host, NULL), ==, CAPACITY_HUGEPAGES);

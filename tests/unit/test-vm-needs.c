@@ -58,6 +58,18 @@ static void test_a_model_counts_where_libvirt_checks_it(void) {
         _cleanup_(vm_needs_clear) VmNeeds any =
                 needs_of(DOMAIN("<cpu mode='custom' check='none'><model>Haswell</model></cpu>"));
         g_assert_null(any.cpu_model);
+        _cleanup_(vm_needs_clear) VmNeeds less = needs_of(DOMAIN(
+                "<cpu><model>Haswell</model><vendor>Intel</vendor><feature policy='require' name='pcid'/>"
+                "<feature policy='disable' name='hle'/></cpu>"));
+        g_assert_null(less.cpu_model);
+        g_assert_cmpstr(less.cpu_vendor, ==, "Intel");
+        _cleanup_(vm_needs_clear) VmNeeds more = needs_of(DOMAIN(
+                "<cpu><model>Haswell</model><feature policy='require' name='pcid'/></cpu>"));
+        g_assert_cmpstr(more.cpu_model, ==, "Haswell");
+        _cleanup_(vm_needs_clear) VmNeeds emulated =
+                needs_of("<domain type='qemu'><cpu><model>Haswell</model><vendor>Intel</vendor></cpu></domain>");
+        g_assert_null(emulated.cpu_model);
+        g_assert_null(emulated.cpu_vendor);
         _cleanup_(vm_needs_clear) VmNeeds none = needs_of(DOMAIN("<cpu><topology sockets='1'/></cpu>"));
         g_assert_null(none.cpu_model);
         g_assert_null(none.cpu_vendor);
