@@ -17,47 +17,60 @@ static uint64_t needed_mib(const VmNeeds *needs) {
 
 /* ---- what is taken */
 
-static uint64_t *find_hugepages(Capacity *taken, uint64_t size_bytes) {
-        for (size_t i = 0; i < taken->n_hugepages; i++)
-                if (taken->hugepages[i].size_bytes == size_bytes)
-                        return &taken->hugepages[i].memory_mib;
+static CapacityKind *find_kind(Capacity *taken, const VmNeeds *needs) {
+        for (size_t i = 0; i < taken->n_kinds; i++) {
+                CapacityKind *kind = taken->kinds + i;
+                if (kind->hugepages == needs->hugepages && kind->numa_nodes == needs->numa_nodes &&
+                    (!needs->hugepages || kind->size_bytes == needs->hugepage_size_bytes))
+                        return kind;
+        }
         return NULL;
 }
 
 void capacity_add(Capacity *taken, const VmNeeds *needs) {
-        if (!needs->hugepages) {
-                taken->memory_mib += needed_mib(needs);
+        CapacityKind *kind = find_kind(taken, needs);
+        /* More kinds than any host has VMs of: the start will say what these would. */
+        if (!kind && taken->n_kinds == CAPACITY_KINDS_MAX)
                 return;
+        if (!kind) {
+                kind = taken->kinds + taken->n_kinds++;
+                *kind = (CapacityKind) { .hugepages = needs->hugepages,
+                                         .size_bytes = needs->hugepages ? needs->hugepage_size_bytes : 0,
+                                         .numa_nodes = needs->numa_nodes };
         }
-        uint64_t *mib = find_hugepages(taken, needs->hugepage_size_bytes);
-        /* More sizes than any kernel has: that VM will not start. */
-        if (!mib && taken->n_hugepages == CAPACITY_PAGE_SIZES_MAX)
-                return;
-        if (!mib) {
-                size_t at = taken->n_hugepages++;
-                taken->hugepages[at].size_bytes = needs->hugepage_size_bytes;
-                taken->hugepages[at].memory_mib = 0;
-                mib = &taken->hugepages[at].memory_mib;
-        }
-        *mib += needed_mib(needs);
+        kind->memory_mib += needed_mib(needs);
 }
 
 void capacity_take_off(Capacity *taken, const VmNeeds *needs) {
-        uint64_t *mib = needs->hugepages ? find_hugepages(taken, needs->hugepage_size_bytes) : &taken->memory_mib;
+        CapacityKind *kind = find_kind(taken, needs);
         uint64_t less = needed_mib(needs);
-        if (!mib)
+        if (!kind)
                 return;
-        *mib -= less < *mib ? less : *mib;
-        if (!needs->hugepages || *mib > 0)
-                return;
-        /* The last of its size: rows are few, and in no order that counts. */
-        size_t last = --taken->n_hugepages;
-        for (size_t i = 0; i < last; i++)
-                if (&taken->hugepages[i].memory_mib == mib)
-                        taken->hugepages[i] = taken->hugepages[last];
+        kind->memory_mib -= less < kind->memory_mib ? less : kind->memory_mib;
+        /* The last of its kind: they are few, and in no order that counts. */
+        if (kind->memory_mib == 0)
+                *kind = taken->kinds[--taken->n_kinds];
 }
 
 /* ---- memory */
+
+static uint64_t saturated_product(uint64_t a, uint64_t b) {
+        uint64_t product;
+        return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+static uint64_t saturated_sum(uint64_t a, uint64_t b) {
+        uint64_t sum;
+        return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+static uint64_t difference(uint64_t a, uint64_t b) {
+        return a > b ? a - b : 0;
+}
+
+static uint64_t left_in(const CapacityRoom *room) {
+        return difference(room->has_bytes, room->taken_bytes);
+}
 
 /* A size that nobody names is the default one; where that is not known it may be any. */
 static bool may_be(const NodeFacts *host, uint64_t asked_bytes, uint64_t size_bytes) {
@@ -66,35 +79,59 @@ static bool may_be(const NodeFacts *host, uint64_t asked_bytes, uint64_t size_by
         return host->hugepage_default_bytes == 0 || host->hugepage_default_bytes == size_bytes;
 }
 
-static uint64_t saturated_product(uint64_t a, uint64_t b) {
-        uint64_t product;
-        return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
-}
-
-static uint64_t mib_to_bytes(uint64_t mib) {
+/* @size_bytes: of hugepages; 0: ordinary memory. @nodes: what can only come from them; 0: from anywhere. */
+static uint64_t sum_taken(const NodeFacts *host, const Capacity *taken, uint64_t size_bytes, uint64_t nodes) {
+        uint64_t mib = 0;
+        for (size_t i = 0; taken && i < taken->n_kinds; i++) {
+                const CapacityKind *kind = taken->kinds + i;
+                bool same = size_bytes == 0 ? !kind->hugepages
+                                            : kind->hugepages && may_be(host, kind->size_bytes, size_bytes);
+                bool inside = nodes == 0 || (kind->numa_nodes != 0 && (kind->numa_nodes & ~nodes) == 0);
+                mib += same && inside ? kind->memory_mib : 0;
+        }
         return saturated_product(mib, MIB);
 }
 
-static uint64_t difference(uint64_t a, uint64_t b) {
-        return a > b ? a - b : 0;
-}
-
-static CapacityRoom room_of_memory(const NodeFacts *host, const Capacity *taken) {
+static uint64_t count_memory(const NodeFacts *host) {
         uint64_t has = host->memory_total;
         for (size_t i = 0; i < host->n_hugepages; i++)
                 has = difference(has, saturated_product(host->hugepages[i].size_bytes, host->hugepages[i].total));
-        return (CapacityRoom) { .has_bytes = has, .taken_bytes = taken ? mib_to_bytes(taken->memory_mib) : 0 };
+        return has;
 }
 
-static CapacityRoom room_of_pages(const NodeFacts *host, const Hugepages *pages, const Capacity *taken) {
-        CapacityRoom room = { .page_size_bytes = pages->size_bytes,
-                              .has_bytes = saturated_product(pages->size_bytes, pages->total) };
-        uint64_t mib = 0;
-        for (size_t i = 0; taken && i < taken->n_hugepages; i++)
-                if (may_be(host, taken->hugepages[i].size_bytes, pages->size_bytes))
-                        mib += taken->hugepages[i].memory_mib;
-        room.taken_bytes = mib_to_bytes(mib);
-        return room;
+/* Ordinary memory of these nodes is what they have without their hugepages. */
+static uint64_t count_in_nodes(const NodeFacts *host, uint64_t size_bytes, uint64_t nodes) {
+        uint64_t has = 0, kept = 0;
+        for (size_t i = 0; i < host->n_numa_memory; i++) {
+                const NumaMemory *row = host->numa_memory + i;
+                if (!(nodes >> row->node & 1))
+                        continue;
+                if (row->page_size_bytes == size_bytes)
+                        has = saturated_sum(has, row->total_bytes);
+                else if (size_bytes == 0)
+                        kept = saturated_sum(kept, row->total_bytes);
+        }
+        return difference(has, kept);
+}
+
+static bool tells_nodes(const NodeFacts *host, uint64_t nodes) {
+        uint64_t told = 0;
+        for (size_t i = 0; i < host->n_numa_memory; i++)
+                told |= UINT64_C(1) << host->numa_memory[i].node;
+        return nodes != 0 && told != 0 && (told & nodes) == nodes;
+}
+
+/* Of the host as a whole, or of the nodes to which the VM is bound, where they have less. */
+static CapacityRoom room_of_kind(const VmNeeds *needs, const NodeFacts *host, const Capacity *taken,
+                                 uint64_t size_bytes, uint64_t has_bytes) {
+        CapacityRoom room = { .page_size_bytes = size_bytes, .has_bytes = has_bytes,
+                              .taken_bytes = sum_taken(host, taken, size_bytes, 0) };
+        if (!tells_nodes(host, needs->numa_nodes))
+                return room;
+        CapacityRoom bound = { .page_size_bytes = size_bytes, .numa_nodes = needs->numa_nodes,
+                               .has_bytes = count_in_nodes(host, size_bytes, needs->numa_nodes),
+                               .taken_bytes = sum_taken(host, taken, size_bytes, needs->numa_nodes) };
+        return left_in(&bound) < left_in(&room) ? bound : room;
 }
 
 /* Of those that may be meant, the pages of which most is left. */
@@ -104,9 +141,9 @@ static CapacityRoom room_of_hugepages(const VmNeeds *needs, const NodeFacts *hos
                 const Hugepages *pages = host->hugepages + i;
                 if (pages->size_bytes == 0 || !may_be(host, needs->hugepage_size_bytes, pages->size_bytes))
                         continue;
-                CapacityRoom room = room_of_pages(host, pages, taken);
-                if (best.page_size_bytes == 0 || difference(room.has_bytes, room.taken_bytes) >
-                                                         difference(best.has_bytes, best.taken_bytes))
+                CapacityRoom room = room_of_kind(needs, host, taken, pages->size_bytes,
+                                                 saturated_product(pages->size_bytes, pages->total));
+                if (best.page_size_bytes == 0 || left_in(&room) > left_in(&best))
                         best = room;
         }
         return best;
@@ -115,7 +152,8 @@ static CapacityRoom room_of_hugepages(const VmNeeds *needs, const NodeFacts *hos
 CapacityRoom capacity_room(const VmNeeds *needs, const NodeFacts *host, const Capacity *taken) {
         if (!host)
                 return (CapacityRoom) {};
-        return needs->hugepages ? room_of_hugepages(needs, host, taken) : room_of_memory(host, taken);
+        return needs->hugepages ? room_of_hugepages(needs, host, taken)
+                                : room_of_kind(needs, host, taken, 0, count_memory(host));
 }
 
 static bool lacks_memory(const VmNeeds *needs, const NodeFacts *host, const Capacity *taken) {
@@ -123,7 +161,7 @@ static bool lacks_memory(const VmNeeds *needs, const NodeFacts *host, const Capa
         if (!told || needs->memory_bytes == 0)
                 return false;
         CapacityRoom room = capacity_room(needs, host, taken);
-        return difference(room.has_bytes, room.taken_bytes) < needs->memory_bytes;
+        return left_in(&room) < needs->memory_bytes;
 }
 
 /* ---- CPU and files */

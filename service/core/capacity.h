@@ -7,21 +7,25 @@
  *
  * Memory goes by what the host has in all, less what the VMs that have a place there need, and not by what is free at
  * the moment: facts tell that too late, and it changes by what placement itself decides. What the kernel keeps as
- * hugepages is not there for anybody else. */
+ * hugepages is not there for anybody else. NUMA nodes count where a VM's own XML binds it to some: what gpupool adds is
+ * a preference, and libvirt starts the VM without it, too. */
 
 #include "core/facts.h"
 #include "core/vm-needs.h"
 
-#define CAPACITY_PAGE_SIZES_MAX 8U      /* that VMs of one host ask for; the kernel knows 7 at most, and the default */
+#define CAPACITY_KINDS_MAX 16U          /* of memory, that the VMs of one host ask for: page sizes, NUMA nodes */
 
-/* What the VMs that have a place on a host need together. */
-typedef struct Capacity {
+/* What the VMs that have a place on a host need together, by kind. */
+typedef struct CapacityKind {
+        bool hugepages;
+        uint64_t size_bytes;            /* of these; 0: the host's default */
+        uint64_t numa_nodes;            /* VmNeeds.numa_nodes */
         uint64_t memory_mib;
-        struct {
-                uint64_t size_bytes;    /* 0: the host's default */
-                uint64_t memory_mib;
-        } hugepages[CAPACITY_PAGE_SIZES_MAX];
-        size_t n_hugepages;
+} CapacityKind;
+
+typedef struct Capacity {
+        CapacityKind kinds[CAPACITY_KINDS_MAX];
+        size_t n_kinds;
 } Capacity;
 
 /* What is missing; bits. */
@@ -43,6 +47,7 @@ void capacity_take_off(Capacity *taken, const VmNeeds *needs);
 /* Of the kind of memory that the VM needs, for people: what the host has, and what of that the others need. */
 typedef struct CapacityRoom {
         uint64_t page_size_bytes;       /* of hugepages; 0: ordinary memory, or such pages as the host has not */
+        uint64_t numa_nodes;            /* to which the VM is bound, and which are short; 0: the host as a whole */
         uint64_t has_bytes, taken_bytes;
 } CapacityRoom;
 

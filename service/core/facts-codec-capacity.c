@@ -23,6 +23,29 @@ static int publish_cpu(Gossip *gossip, const NodeFacts *facts) {
         return publish_or_withdraw(gossip, KEY_CPU, &message.base);
 }
 
+/* Whole or not at all, likewise: what is not told of a node would be taken for nothing. */
+static int publish_numa(Gossip *gossip, const NodeFacts *facts) {
+        size_t n = facts->n_numa_memory;
+        if (n == 0 || n > FACTS_NUMA_MAX)
+                return gossip_remove(gossip, KEY_NUMA);
+        _cleanup_(keep_clear) Keep keep = {};
+        Gpupool1__FactsNuma message = GPUPOOL1__FACTS_NUMA__INIT;
+        Gpupool1__FactsNumaMemory *rows = keep_row(&keep, n, sizeof(*rows));
+        Gpupool1__FactsNumaMemory **pointers = keep_row(&keep, n, sizeof(*pointers));
+        if (keep.failed)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                gpupool1__facts_numa_memory__init(rows + i);
+                rows[i].node = facts->numa_memory[i].node;
+                rows[i].page_size_bytes = facts->numa_memory[i].page_size_bytes;
+                rows[i].total_bytes = facts->numa_memory[i].total_bytes;
+                pointers[i] = rows + i;
+        }
+        message.memory = pointers;
+        message.n_memory = n;
+        return publish_or_withdraw(gossip, KEY_NUMA, &message.base);
+}
+
 static size_t at_most(size_t n, size_t most) {
         return n < most ? n : most;
 }
@@ -43,6 +66,8 @@ static int publish_storage(Gossip *gossip, const NodeFacts *facts) {
 
 int capacity_publish(Gossip *gossip, const NodeFacts *facts) {
         int r = publish_cpu(gossip, facts);
+        if (r >= 0)
+                r = publish_numa(gossip, facts);
         return r < 0 ? r : publish_storage(gossip, facts);
 }
 
@@ -64,6 +89,37 @@ int cpu_collect(const GossipFact *fact, NodeFacts *facts) {
         facts->cpu_models = models;
         facts->cpu_vendor = STEAL(vendor);
         models = (TextList) {};
+        return 0;
+}
+
+static bool numa_is_sound(Gpupool1__FactsNumaMemory *const *rows, size_t n) {
+        if (n > FACTS_NUMA_MAX)
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                bool behind = i == 0 || rows[i]->node > rows[i - 1]->node ||
+                              (rows[i]->node == rows[i - 1]->node &&
+                               rows[i]->page_size_bytes > rows[i - 1]->page_size_bytes);
+                if (!behind || rows[i]->node >= NUMA_NODES_MAX)
+                        return false;
+        }
+        return true;
+}
+
+int numa_collect(const GossipFact *fact, NodeFacts *facts) {
+        _cleanup_(message_freep) ProtobufCMessage *message = NULL;
+        int r = unpack_value(&gpupool1__facts_numa__descriptor, fact->value, fact->size, &message);
+        if (r < 0)
+                return r;
+        const Gpupool1__FactsNuma *numa = (const Gpupool1__FactsNuma *) message;
+        if (!numa_is_sound(numa->memory, numa->n_memory))
+                return -EBADMSG;
+        facts->numa_memory = calloc(numa->n_memory + 1, sizeof(*facts->numa_memory));
+        if (!facts->numa_memory)
+                return -ENOMEM;
+        facts->n_numa_memory = numa->n_memory;
+        for (size_t i = 0; i < numa->n_memory; i++)
+                facts->numa_memory[i] = (NumaMemory) { numa->memory[i]->node, numa->memory[i]->page_size_bytes,
+                                                       numa->memory[i]->total_bytes };
         return 0;
 }
 

@@ -14,6 +14,7 @@
 #define KEY_LOAD "load"
 #define KEY_CPU "cpu"
 #define KEY_STORAGE "storage"
+#define KEY_NUMA "numa"
 #define KEY_SILENT "silent"
 #define KEY_FENCING "fencing"
 #define KEY_GPU_PREFIX "gpu/"
@@ -64,6 +65,7 @@ int read_list(char *const *items, size_t n, size_t most, TextList *ret);
 int capacity_publish(Gossip *gossip, const NodeFacts *facts);
 int cpu_collect(const GossipFact *fact, NodeFacts *facts);
 int storage_collect(const GossipFact *fact, NodeFacts *facts);
+int numa_collect(const GossipFact *fact, NodeFacts *facts);
 
 /* ---- GPUs */
 

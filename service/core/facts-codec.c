@@ -322,7 +322,7 @@ static bool find_fact(const Gossip *gossip, const NodeId *node, const char *key,
 
 /* A host that cannot be read is a blank one, which has the GPUs that are there. */
 static int collect_all(const Gossip *gossip, NodeFacts *facts, unsigned *skipped) {
-        GossipFact host, load, cpu, storage;
+        GossipFact host, load, cpu, numa, storage;
         size_t there = 0, belonging = SIZE_MAX;
         if (!find_fact(gossip, &facts->node, KEY_HOST, &host))
                 return FACTS_NONE;
@@ -331,6 +331,8 @@ static int collect_all(const Gossip *gossip, NodeFacts *facts, unsigned *skipped
                 r = pass_over(collect_load(&load, facts), skipped);
         if (r >= 0 && find_fact(gossip, &facts->node, KEY_CPU, &cpu))
                 r = pass_over(cpu_collect(&cpu, facts), skipped);
+        if (r >= 0 && find_fact(gossip, &facts->node, KEY_NUMA, &numa))
+                r = pass_over(numa_collect(&numa, facts), skipped);
         if (r >= 0 && find_fact(gossip, &facts->node, KEY_STORAGE, &storage))
                 r = pass_over(storage_collect(&storage, facts), skipped);
         if (r >= 0)

@@ -351,6 +351,7 @@ void node_facts_clear(NodeFacts *facts) {
                 gpu_facts_clear(&facts->gpus[i]);
         free(facts->gpus);
         free(facts->hugepages);
+        free(facts->numa_memory);
         text_list_clear(&facts->addresses);
         text_list_clear(&facts->versions);
         text_list_clear(&facts->missing_agents);
@@ -377,8 +378,19 @@ static bool hugepages_equal(const NodeFacts *a, const NodeFacts *b) {
         return true;
 }
 
+static bool numa_equal(const NodeFacts *a, const NodeFacts *b) {
+        if (a->n_numa_memory != b->n_numa_memory)
+                return false;
+        for (size_t i = 0; i < a->n_numa_memory; i++)
+                if (a->numa_memory[i].node != b->numa_memory[i].node ||
+                    a->numa_memory[i].page_size_bytes != b->numa_memory[i].page_size_bytes ||
+                    a->numa_memory[i].total_bytes != b->numa_memory[i].total_bytes)
+                        return false;
+        return true;
+}
+
 static bool capacities_equal(const NodeFacts *a, const NodeFacts *b) {
-        return a->memory_total == b->memory_total && hugepages_equal(a, b) &&
+        return a->memory_total == b->memory_total && hugepages_equal(a, b) && numa_equal(a, b) &&
                a->hugepage_default_bytes == b->hugepage_default_bytes &&
                text_list_equal(&a->cpu_models, &b->cpu_models) && text_equal(a->cpu_vendor, b->cpu_vendor) &&
                path_set_equal(&a->missing_paths, &b->missing_paths) &&

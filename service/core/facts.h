@@ -165,6 +165,15 @@ typedef struct Hugepages {
         uint64_t size_bytes, total, free;       /* pages */
 } Hugepages;
 
+/* What one NUMA node has of one kind of memory. */
+typedef struct NumaMemory {
+        uint32_t node;                  /* below NUMA_NODES_MAX */
+        uint64_t page_size_bytes;       /* of hugepages; 0: all its memory, hugepages too */
+        uint64_t total_bytes;
+} NumaMemory;
+
+#define NUMA_NODES_MAX 64U
+
 typedef enum HypervisorState {
         HYPERVISOR_ABSENT,              /* no such socket */
         HYPERVISOR_CONNECTING,
@@ -189,6 +198,8 @@ typedef struct NodeFacts {
         uint64_t memory_total, memory_free;     /* bytes */
         Hugepages *hugepages;           /* by size */
         size_t n_hugepages;
+        NumaMemory *numa_memory;        /* by node, then size; none where the host has but one node */
+        size_t n_numa_memory;
         uint64_t hugepage_default_bytes;        /* the size where nobody asks for one; 0 unknown */
         TextList cpu_models;            /* that libvirt can give a VM here: "EPYC-Genoa"; empty: unknown */
         char *cpu_vendor;               /* in its words, too, "AMD"; NULL unknown */

@@ -2,6 +2,7 @@
 #include "core/vm-needs.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/domain-internal.h"
@@ -59,12 +60,40 @@ static int read_paths(const xmlNode *root, VmNeeds *needs) {
         return r;
 }
 
+/* "0-3,^2,8". Nodes above 63, and what is no such list: as if none were named. */
+static uint64_t read_nodes(const char *text) {
+        uint64_t nodes = 0;
+        while (text && *text) {
+                unsigned first, last;
+                bool less = *text == '^';
+                int n = sscanf(text + less, "%u-%u", &first, &last);
+                last = n == 2 ? last : first;
+                if (n < 1 || last < first || last > 63)
+                        return 0;
+                uint64_t range = (UINT64_MAX >> (63 - (last - first))) << first;
+                nodes = less ? nodes & ~range : nodes | range;
+                text += strcspn(text, ",");
+                text += *text == ',';
+        }
+        return nodes;
+}
+
+/* "strict" is what libvirt takes where no mode is named. */
+static uint64_t read_binding(const xmlNode *root) {
+        const xmlNode *memory = element_child(element_child(root, "numatune"), "memory");
+        const char *mode = memory ? element_attribute(memory, "mode") : NULL;
+        if (!memory || (mode && !text_equal(mode, "strict") && !text_equal(mode, "restrictive")))
+                return 0;
+        return read_nodes(element_attribute(memory, "nodeset"));
+}
+
 static int read_memory(const xmlNode *root, VmNeeds *needs) {
         uint64_t bytes = 0;
         int r = domain_read_memory(root, &bytes);
         if (r == -ENOMEM)
                 return r;
         needs->memory_bytes = r < 0 ? 0 : bytes;
+        needs->numa_nodes = read_binding(root);
         (void) domain_read_pages(root, &needs->hugepages, &needs->hugepage_size_bytes);
         return 0;
 }

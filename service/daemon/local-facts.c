@@ -72,6 +72,14 @@ static int copy_host(const NodeFacts *host, NodeFacts *ret) {
                 .firmware_iommu = host->firmware_iommu,
         };
         int r = copy_texts(host, &copy);
+        if (r >= 0 && host->n_numa_memory > 0) {
+                copy.numa_memory = calloc(host->n_numa_memory, sizeof(*copy.numa_memory));
+                r = copy.numa_memory ? 0 : -ENOMEM;
+        }
+        if (r >= 0 && host->n_numa_memory > 0) {
+                memcpy(copy.numa_memory, host->numa_memory, host->n_numa_memory * sizeof(*copy.numa_memory));
+                copy.n_numa_memory = host->n_numa_memory;
+        }
         if (r >= 0 && host->n_hugepages > 0) {
                 copy.hugepages = calloc(host->n_hugepages, sizeof(*copy.hugepages));
                 r = copy.hugepages ? 0 : -ENOMEM;

@@ -97,6 +97,9 @@ static NodeFacts make_facts(unsigned n_gpus) {
         facts.hugepages[0] = (Hugepages) { 1 << 21, 100, 50 };
         facts.n_hugepages = 1;
         facts.hugepage_default_bytes = 1 << 21;
+        facts.numa_memory = g_new0(NumaMemory, 2);
+        facts.numa_memory[1] = (NumaMemory) { 63, 1 << 21, UINT64_MAX };
+        facts.n_numa_memory = 2;
         facts.missing_paths = (PathSet) { g_new0(uint64_t, 2), 2 };
         facts.hanging_paths = (PathSet) { g_new0(uint64_t, 1), 1 };
         facts.missing_paths.hashes[1] = facts.hanging_paths.hashes[0] = UINT64_MAX;
@@ -161,6 +164,7 @@ static void write_facts(const char *folder, const char *name, unsigned n_gpus, b
         append_value(values, gossip, 8, "fencing");
         append_value(values, gossip, 9, "cpu");
         append_value(values, gossip, 10, "storage");
+        append_value(values, gossip, 11, "numa");
         write_file(folder, "facts", name, values);
 }
 

@@ -185,27 +185,62 @@ static void test_the_room_is_told_in_the_kind_that_is_needed(void) {
         g_assert_cmpuint(capacity_room(&odd, &host, &taken).has_bytes, ==, 0);
 }
 
+/* Two nodes of 64 GiB each, of the first one 32 in pages of 1 GiB. */
+static void test_a_vm_that_is_bound_to_numa_nodes_has_their_memory_only(void) {
+        Hugepages pages = { .size_bytes = GIB, .total = 32 };
+        NumaMemory rows[] = { { 0, 0, 64 * GIB }, { 0, GIB, 32 * GIB }, { 1, 0, 64 * GIB }, { 1, GIB, 0 } };
+        NodeFacts host = { .memory_total = 128 * GIB, .hugepages = &pages, .n_hugepages = 1,
+                           .numa_memory = rows, .n_numa_memory = ELEMENTS(rows) };
+        VmNeeds vm = memory_of(48 * GIB), huge = hugepages_of(8 * GIB, GIB);
+        Capacity taken = {};
+        g_assert_cmpuint(capacity_judge(&vm, &host, NULL), ==, 0);
+        vm.numa_nodes = 1;
+        g_assert_cmpuint(capacity_judge(&vm, &host, NULL), ==, CAPACITY_MEMORY);
+        CapacityRoom room = capacity_room(&vm, &host, NULL);
+        g_assert_cmpuint(room.numa_nodes, ==, 1);
+        g_assert_cmpuint(room.has_bytes, ==, 32 * GIB);
+        vm.numa_nodes = 2;
+        g_assert_cmpuint(capacity_judge(&vm, &host, NULL), ==, 0);
+        /* Who is bound there takes it from that node; who is free may go elsewhere. */
+        capacity_add(&taken, &vm);
+        g_assert_cmpuint(capacity_judge(&vm, &host, &taken), ==, CAPACITY_MEMORY);
+        capacity_take_off(&taken, &vm);
+        VmNeeds free_one = memory_of(40 * GIB);
+        capacity_add(&taken, &free_one);
+        g_assert_cmpuint(capacity_judge(&vm, &host, &taken), ==, 0);
+        capacity_add(&taken, &free_one);
+        g_assert_cmpuint(capacity_judge(&vm, &host, &taken), ==, CAPACITY_MEMORY);
+        g_assert_cmpuint(capacity_room(&vm, &host, &taken).numa_nodes, ==, 0);
+
+        huge.numa_nodes = 2;
+        g_assert_cmpuint(capacity_judge(&huge, &host, NULL), ==, CAPACITY_HUGEPAGES);
+        huge.numa_nodes = 3;
+        g_assert_cmpuint(capacity_judge(&huge, &host, NULL), ==, 0);
+        /* Nodes that are not told of, and a host that tells of none. */
+        huge.numa_nodes = 4;
+        g_assert_cmpuint(capacity_judge(&huge, &host, NULL), ==, 0);
+        host.n_numa_memory = 0;
+        huge.numa_nodes = 2;
+        g_assert_cmpuint(capacity_judge(&huge, &host, NULL), ==, 0);
+}
+
 /* Whatever comes and goes, and however mad its size: in the end nothing is taken. */
 static void test_what_came_goes_without_a_trace(void) {
         GRand *random = g_rand_new_with_seed(11);
         for (unsigned round = 0; round < 300; round++) {
                 VmNeeds vms[40];
-                Capacity taken = {}, half = {};
+                Capacity taken = {};
                 for (size_t i = 0; i < ELEMENTS(vms); i++) {
                         uint64_t bytes = (uint64_t) g_rand_int(random) << g_rand_int_range(random, 0, 33);
                         uint64_t size = g_rand_boolean(random) ? 0 : UINT64_C(1) << g_rand_int_range(random, 12, 20);
                         vms[i] = g_rand_boolean(random) ? memory_of(bytes) : hugepages_of(bytes, size);
+                        vms[i].numa_nodes = (uint64_t) g_rand_int_range(random, 0, 3);
                         capacity_add(&taken, &vms[i]);
-                        if (i == ELEMENTS(vms) / 2)
-                                half = taken;
+                        g_assert_cmpuint(taken.n_kinds, <=, CAPACITY_KINDS_MAX);
                 }
-                for (size_t i = ELEMENTS(vms); i-- > 0;) {
-                        if (i == ELEMENTS(vms) / 2 && half.n_hugepages < CAPACITY_PAGE_SIZES_MAX)
-                                g_assert_cmpuint(taken.memory_mib, ==, half.memory_mib);
+                for (size_t i = ELEMENTS(vms); i-- > 0;)
                         capacity_take_off(&taken, &vms[i]);
-                }
-                g_assert_cmpuint(taken.memory_mib, ==, 0);
-                g_assert_cmpuint(taken.n_hugepages, ==, 0);
+                g_assert_cmpuint(taken.n_kinds, ==, 0);
         }
         g_rand_free(random);
 }
@@ -222,6 +257,7 @@ int main(int argc, char **argv) {
         TEST(a_path_that_is_missing_or_hangs_is_named);
         TEST(all_that_is_lacking_is_told_at_once);
         TEST(the_room_is_told_in_the_kind_that_is_needed);
+        TEST(a_vm_that_is_bound_to_numa_nodes_has_their_memory_only);
         TEST(what_came_goes_without_a_trace);
         return g_test_run();
 }

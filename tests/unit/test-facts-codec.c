@@ -177,6 +177,10 @@ static PathSet draw_paths(GRand *random) {
 
 static void draw_capacity(GRand *random, NodeFacts *facts) {
         facts->hugepage_default_bytes = coin(random) ? draw_u64(random) : 0;
+        facts->n_numa_memory = coin(random) ? below(random, FACTS_NUMA_MAX + 1) : 0;
+        facts->numa_memory = g_malloc0_n(facts->n_numa_memory + 1, sizeof(NumaMemory));
+        for (size_t i = 0; i < facts->n_numa_memory; i++)
+                facts->numa_memory[i] = (NumaMemory) { (uint32_t) i / 4, i % 4 * 4096, draw_u64(random) };
         draw_text(random, FACTS_WORD_MAX, &facts->cpu_vendor);
         draw_list(random, coin(random) ? FACTS_CPU_MODELS_MAX : 0, &facts->cpu_models);
         facts->missing_paths = draw_paths(random);
@@ -642,6 +646,20 @@ static void test_paths_and_cpus_that_make_no_sense_are_passed_over(void) {
         g_assert_cmpuint(back.missing_paths.n, ==, 0);
         g_assert_null(back.cpu_vendor);
         node_facts_clear(&back);
+
+        Gpupool1__FactsNumaMemory rows[2] = { GPUPOOL1__FACTS_NUMA_MEMORY__INIT, GPUPOOL1__FACTS_NUMA_MEMORY__INIT };
+        Gpupool1__FactsNumaMemory *row_pointers[] = { rows, rows + 1 };
+        Gpupool1__FactsNuma numa = GPUPOOL1__FACTS_NUMA__INIT;
+        numa.memory = row_pointers;
+        numa.n_memory = 2;
+        for (unsigned i = 0; i < 3; i++) {
+                rows[1].node = i == 1 ? NUMA_NODES_MAX : i;     /* twice the same; too many; good */
+                publish(here, "numa", &numa.base);
+                g_assert_cmpint(facts_collect(here, &self, &back, &skipped), ==, FACTS_WHOLE);
+                g_assert_cmpuint(skipped, ==, i < 2 ? 3 : 2);
+                g_assert_cmpuint(back.n_numa_memory, ==, i < 2 ? 0 : 2);
+                node_facts_clear(&back);
+        }
 
         g_autofree uint64_t *many = g_malloc0_n(FACTS_PATHS_MAX + 1, sizeof(uint64_t));
         for (size_t i = 0; i <= FACTS_PATHS_MAX; i++)
