@@ -14,9 +14,9 @@
 #define GIB (UINT64_C(1) << 30)
 #define SIZE_TEXT_SIZE 32
 
-/* "64 GiB", "1536 MiB", "300 KiB"; what is not whole is rounded down. */
+/* "64 GiB", "1536 MiB", "300 KiB"; what is not whole is rounded down, and not so far that two sizes look alike. */
 static const char *size_to_text(uint64_t bytes, char text[static SIZE_TEXT_SIZE]) {
-        if (bytes % GIB == 0 || bytes >= 64 * GIB)
+        if (bytes % GIB == 0)
                 (void) snprintf(text, SIZE_TEXT_SIZE, "%" PRIu64 " GiB", bytes / GIB);
         else if (bytes >= MIB)
                 (void) snprintf(text, SIZE_TEXT_SIZE, "%" PRIu64 " MiB", bytes / MIB);
@@ -81,9 +81,10 @@ static int say_hugepages(const Request *request, size_t node, PlacementReason *r
 static int say_cpu(const Request *request, size_t node, PlacementReason *ret) {
         const NodeFacts *facts = request->inventory->nodes.items[node].facts;
         const VmNeeds *needs = &request->vm->needs;
+        bool both = needs->cpu_vendor && needs->cpu_model;
         int r = text_printf(&ret->sentence, "its CPU is %s and the XML of %s asks for %s%s%s",
                             facts && facts->cpu_model ? facts->cpu_model : "not known", request->vm->name,
-                            needs->cpu_vendor ? needs->cpu_vendor : "", needs->cpu_vendor && needs->cpu_model ? " " : "",
+                            needs->cpu_vendor ? needs->cpu_vendor : "", both ? " " : "",
                             needs->cpu_model ? needs->cpu_model : "");
         return r < 0 ? r : text_printf(&ret->remedy, "choose a node that has it, or change the <cpu> of %s "
                                        "(gpupoolctl vm update %s FILE)", request->vm->name, request->vm->name);

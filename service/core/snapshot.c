@@ -17,8 +17,8 @@
 #define NODE_SIZE (4U + 18U + 2U * 65U + 3U * 11U + ADDRESSES_MAX * (3U + ADDRESS_LENGTH_MAX) + 34U + 2U +      \
                    2U * 6U + 2U * 12U + 3U + FLAP_LOSSES * 10U + 4U * 3U + FENCE_SIZE)
 #define POOL_SIZE (5U + 65U + 3U * 11U + POOL_RULES_MAX * (3U + 3U * 65U + 4U + POOL_SET_LENGTH_MAX))
-#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U + 3U + 2U * 19U +      \
-                 4U * 2U + 4U + VM_MODEL_LENGTH_MAX)
+#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U + 3U + \
+                 2U * 19U + 4U * 2U + 4U + VM_MODEL_LENGTH_MAX)
 #define QUARANTINE_SIZE (4U + GPU_SIZE + 11U + 3U + TEXT_LENGTH_MAX + 11U)
 #define EVENT_SIZE (4U + 2U * 11U + 65U + 9U + 3U + 128U + 18U + 11U + 2U * 65U + 3U + SENTENCE_LENGTH_MAX)
 #define REQUEST_SIZE (4U + 18U + 11U + 6U + 3U + SENTENCE_LENGTH_MAX)
