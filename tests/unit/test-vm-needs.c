@@ -58,7 +58,8 @@ static void test_a_binding_to_numa_nodes_counts_where_it_is_strict(void) {
                 uint64_t nodes;
         } cases[] = {
                 { "mode='strict' nodeset='0-2,^1,5'", 0x25 }, { "nodeset='1'", 2 },
-                { "mode='restrictive' nodeset='0'", 1 }, { "nodeset='0-63'", UINT64_MAX }, { "mode='preferred' nodeset='1'", 0 },
+                { "mode='restrictive' nodeset='0'", 1 }, { "nodeset='0-63'", UINT64_MAX },
+                { "mode='preferred' nodeset='1'", 0 },
                 { "mode='interleave' nodeset='0-1'", 0 }, { "mode='strict' placement='auto'", 0 },
                 { "nodeset='64'", 0 }, { "nodeset='3-1'", 0 }, { "nodeset='x'", 0 }, { "nodeset=''", 0 },
                 { "nodeset='1,^1'", 0 }, { "nodeset='4294967295'", 0 },
