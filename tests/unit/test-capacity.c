@@ -205,7 +205,11 @@ static void test_a_vm_that_is_bound_to_numa_nodes_has_their_memory_only(void) {
         capacity_add(&taken, &vm);
         g_assert_cmpuint(capacity_judge(&vm, &host, &taken), ==, CAPACITY_MEMORY);
         capacity_take_off(&taken, &vm);
-        VmNeeds free_one = memory_of(40 * GIB);
+        VmNeeds beside = memory_of(20 * GIB), free_one = memory_of(40 * GIB);
+        beside.numa_nodes = 1;
+        capacity_add(&taken, &beside);
+        g_assert_cmpuint(capacity_judge(&vm, &host, &taken), ==, 0);
+        capacity_take_off(&taken, &beside);
         capacity_add(&taken, &free_one);
         g_assert_cmpuint(capacity_judge(&vm, &host, &taken), ==, 0);
         capacity_add(&taken, &free_one);
