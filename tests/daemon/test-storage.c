@@ -86,8 +86,10 @@ static void on_changed(void *userdata) {
 
 static Scene *scene_with(StorageConfig config) {
         Scene *s = g_new0(Scene, 1);
-        host.sights = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        g_mutex_lock(&host.lock);
+        g_hash_table_remove_all(host.sights);
         host.n_looks = told.n_told = 0;
+        g_mutex_unlock(&host.lock);
         g_assert_cmpint(sd_event_new(&s->event), >=, 0);
         s->w = world_of(1);
         with_gpus(s->w, "a", 1);
@@ -274,6 +276,7 @@ static void test_paths_over_the_limit_are_left_to_the_start(void) {
 
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
+        host.sights = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 #define TEST(name) g_test_add_func("/storage/" #name, test_##name)
         TEST(what_a_vm_needs_and_is_not_here_is_told);
         TEST(where_all_is_there_nothing_is_told);
