@@ -28,6 +28,9 @@ int add_remedy(const Subject *subject, const char *format, ...) __attribute__((f
 /* All that there is to say of one member. */
 int check_node(const World *world, const NodeRecord *node, CheckFindings *findings);
 
+/* Files that VMs of the node's pools need and that it lacks. */
+int check_storage(const World *world, const Subject *subject, const NodeRecord *node, const NodeFacts *facts);
+
 /* Hosts that can give no GPU to a VM, and the GPUs that somebody counts on. With @only: all GPUs of that node. */
 int check_gpus(const Inventory *inventory, const NodeId *only, CheckFindings *findings);
 

@@ -282,7 +282,7 @@ static int check_host(const World *world, const Subject *subject, const NodeReco
                 r = check_lease(subject, node);
         if (r >= 0 && failover)
                 r = check_fencing(subject, node, facts);
-        return r;
+        return r < 0 ? r : check_storage(world, subject, node, facts);
 }
 
 int check_node(const World *world, const NodeRecord *node, CheckFindings *findings) {

@@ -6,12 +6,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "core/capacity.h"
 #include "core/placement-internal.h"
 
 #define NAMED_MAX 3
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 #define SIZE_TEXT_SIZE 32
+#define KIND_TEXT_SIZE 80
 
 /* "64 GiB", "1536 MiB", "300 KiB"; what is not whole is rounded down, and not so far that two sizes look alike. */
 static const char *size_to_text(uint64_t bytes, char text[static SIZE_TEXT_SIZE]) {
@@ -24,57 +26,52 @@ static const char *size_to_text(uint64_t bytes, char text[static SIZE_TEXT_SIZE]
         return text;
 }
 
-static bool needs_such(const VmNeeds *needs, const VmNeeds *other) {
-        return needs->hugepages == other->hugepages &&
-               (!needs->hugepages || needs->hugepage_size_bytes == other->hugepage_size_bytes);
-}
-
-/* What the VMs there need of the same kind of memory. */
-static uint64_t needed_there(const Request *request, size_t node) {
-        uint64_t bytes = 0;
+/* What the other VMs there need. */
+static Capacity taken_there(const Request *request, size_t node) {
+        Capacity taken = {};
         ARRAY_EACH(tenant, &request->inventory->tenants)
-                if (tenant->node == node && !ID_EQUAL(&tenant->vm->id, &request->vm->id) &&
-                    needs_such(&tenant->vm->needs, &request->vm->needs))
-                        bytes += tenant->vm->needs.memory_bytes;
-        return bytes;
+                if (tenant->node == node && !ID_EQUAL(&tenant->vm->id, &request->vm->id))
+                        capacity_add(&taken, &tenant->vm->needs);
+        return taken;
 }
 
-/* @has: what there is of it in all; @kind: "memory", "hugepages of 1 GiB". */
-static int say_too_little(const Request *request, size_t node, uint64_t has, const char *kind, PlacementReason *ret) {
-        const char *name = request->vm->name, *node_name = request->inventory->nodes.items[node].record->name;
-        uint64_t needed = request->vm->needs.memory_bytes, there = needed_there(request, node);
-        char has_text[SIZE_TEXT_SIZE], needed_text[SIZE_TEXT_SIZE], there_text[SIZE_TEXT_SIZE];
-        (void) size_to_text(has, has_text);
-        (void) size_to_text(needed, needed_text);
-        (void) size_to_text(there, there_text);
+/* "memory", "hugepages of 1 GiB", and where that counts "... on its NUMA nodes". */
+static void name_kind(const VmNeeds *needs, const CapacityRoom *room, char kind[static KIND_TEXT_SIZE]) {
+        char size_text[SIZE_TEXT_SIZE];
+        uint64_t size = room->page_size_bytes > 0 ? room->page_size_bytes : needs->hugepage_size_bytes;
+        const char *where = room->numa_nodes > 0 ? " on the NUMA nodes of its XML" : "";
+        if (!needs->hugepages)
+                (void) snprintf(kind, KIND_TEXT_SIZE, "memory%s", where);
+        else if (size == 0)
+                (void) snprintf(kind, KIND_TEXT_SIZE, "hugepages%s", where);
+        else
+                (void) snprintf(kind, KIND_TEXT_SIZE, "hugepages of %s%s", size_to_text(size, size_text), where);
+}
 
-        int r = needed > has || there == 0
-                        ? text_printf(&ret->sentence, "it has %s of %s and %s needs %s", has_text, kind, name,
-                                      needed_text)
+/* Ordinary memory, or hugepages. */
+static int say_memory(const Request *request, size_t node, PlacementReason *ret) {
+        const InventoryNode *there = request->inventory->nodes.items + node;
+        const VmNeeds *needs = &request->vm->needs;
+        const char *name = request->vm->name, *node_name = there->record->name;
+        Capacity taken = taken_there(request, node);
+        CapacityRoom room = capacity_room(needs, there->facts, &taken);
+        char kind[KIND_TEXT_SIZE], has[SIZE_TEXT_SIZE], needed[SIZE_TEXT_SIZE], others[SIZE_TEXT_SIZE];
+        name_kind(needs, &room, kind);
+        (void) size_to_text(room.has_bytes, has);
+        (void) size_to_text(needs->memory_bytes, needed);
+        (void) size_to_text(room.taken_bytes, others);
+
+        bool never = needs->memory_bytes > room.has_bytes;
+        int r = never || room.taken_bytes == 0
+                        ? text_printf(&ret->sentence, "it has %s of %s and %s needs %s", has, kind, name, needed)
                         : text_printf(&ret->sentence, "it has %s of %s, the VMs there need %s of it and %s needs %s",
-                                      has_text, kind, there_text, name, needed_text);
+                                      has, kind, others, name, needed);
         if (r < 0)
                 return r;
-        return needed > has ? text_printf(&ret->remedy, "give %s less memory (gpupoolctl vm update %s FILE), or %s "
-                                          "more of it", name, name, node_name)
-                            : text_printf(&ret->remedy, "stop a VM there, or give %s less memory (gpupoolctl vm "
-                                          "update %s FILE)", name, name);
-}
-
-static int say_memory(const Request *request, size_t node, PlacementReason *ret) {
-        const NodeFacts *facts = request->inventory->nodes.items[node].facts;
-        return say_too_little(request, node, facts ? facts->memory_total : 0, "memory", ret);
-}
-
-static int say_hugepages(const Request *request, size_t node, PlacementReason *ret) {
-        const NodeFacts *facts = request->inventory->nodes.items[node].facts;
-        uint64_t size = request->vm->needs.hugepage_size_bytes, has = 0;
-        char kind[64], size_text[SIZE_TEXT_SIZE];
-        for (size_t i = 0; facts && i < facts->n_hugepages; i++)
-                if (size == 0 || facts->hugepages[i].size_bytes == size)
-                        has += facts->hugepages[i].size_bytes * facts->hugepages[i].total;
-        (void) snprintf(kind, sizeof(kind), size > 0 ? "hugepages of %s" : "hugepages", size_to_text(size, size_text));
-        return say_too_little(request, node, has, kind, ret);
+        return never ? text_printf(&ret->remedy, "give %s less memory (gpupoolctl vm update %s FILE), or %s more of "
+                                   "it", name, name, node_name)
+                     : text_printf(&ret->remedy, "stop a VM there, or give %s less memory (gpupoolctl vm update %s "
+                                   "FILE)", name, name);
 }
 
 static int say_cpu(const Request *request, size_t node, PlacementReason *ret) {
@@ -89,15 +86,36 @@ static int say_cpu(const Request *request, size_t node, PlacementReason *ret) {
                                        "(gpupoolctl vm update %s FILE)", request->vm->name, request->vm->name);
 }
 
+/* "/a, /b, /c and 2 more" of those that are missing, or hang; how many there are. Or -ENOMEM. */
+static int list_lost(const VmNeeds *needs, const NodeFacts *facts, bool hanging, char **ret) {
+        const char *path = NULL;
+        bool hangs;
+        int n = 0, r = 0;
+        while (r >= 0 && (path = capacity_next_lost_path(needs, facts, path, &hangs)))
+                if (hangs == hanging && n++ < NAMED_MAX)
+                        r = text_append(ret, "%s%s", n > 1 ? ", " : "", path);
+        if (r >= 0 && n > NAMED_MAX)
+                r = text_append(ret, " and %i more", n - NAMED_MAX);
+        return r < 0 ? r : n;
+}
+
 static int say_storage(const Request *request, size_t node, PlacementReason *ret) {
-        const TextList *paths = &request->vm->needs.paths;
-        int r = text_set(&ret->sentence, "not all that it needs is there:");
-        for (size_t i = 0; r >= 0 && i < paths->n && i < NAMED_MAX; i++)
-                r = text_append(&ret->sentence, "%s %s", i > 0 ? "," : "", paths->items[i]);
-        if (r >= 0 && paths->n > NAMED_MAX)
-                r = text_append(&ret->sentence, " and %zu more", paths->n - NAMED_MAX);
-        return r < 0 ? r : text_printf(&ret->remedy, "give %s the storage that the other nodes see",
-                                       request->inventory->nodes.items[node].record->name);
+        const InventoryNode *there = request->inventory->nodes.items + node;
+        const VmNeeds *needs = &request->vm->needs;
+        _cleanup_free_ char *missing = NULL, *hanging = NULL;
+        int n_missing = list_lost(needs, there->facts, false, &missing);
+        int n_hanging = n_missing < 0 ? n_missing : list_lost(needs, there->facts, true, &hanging);
+        if (n_hanging < 0)
+                return n_hanging;
+        int r = n_missing > 0 ? text_append(&ret->sentence, "it has not %s%s", missing, n_hanging > 0 ? ", and " : "")
+                              : 0;
+        if (r >= 0 && n_hanging > 0)
+                r = text_append(&ret->sentence, "the storage of %s does not answer there", hanging);
+        if (r < 0)
+                return r;
+        return n_hanging > 0 ? text_printf(&ret->remedy, "see on %s what serves it (findmnt)", there->record->name)
+                             : text_printf(&ret->remedy, "give %s the storage that the other nodes see",
+                                           there->record->name);
 }
 
 static int say_model(const Request *request, size_t node, PlacementReason *ret) {
@@ -129,9 +147,8 @@ int explain_need(const Request *request, Hindrance hindrance, size_t node, Place
         case HINDRANCE_STORAGE:
                 return say_storage(request, node, ret);
         case HINDRANCE_MEMORY:
-                return say_memory(request, node, ret);
         case HINDRANCE_HUGEPAGES:
-                return say_hugepages(request, node, ret);
+                return say_memory(request, node, ret);
         case HINDRANCE_MODEL:
                 return say_model(request, node, ret);
         case HINDRANCE_LOST:

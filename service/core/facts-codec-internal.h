@@ -12,6 +12,9 @@
 
 #define KEY_HOST "host"
 #define KEY_LOAD "load"
+#define KEY_CPU "cpu"
+#define KEY_STORAGE "storage"
+#define KEY_NUMA "numa"
 #define KEY_SILENT "silent"
 #define KEY_FENCING "fencing"
 #define KEY_GPU_PREFIX "gpu/"
@@ -56,6 +59,13 @@ DEFINE_CLEANUP(ProtobufCMessage *, message_free);
 
 int read_text(const char *text, size_t most, char **ret);
 int read_list(char *const *items, size_t n, size_t most, TextList *ret);
+
+/* ---- what a host has for VMs beside its GPUs; as above and below */
+
+int capacity_publish(Gossip *gossip, const NodeFacts *facts);
+int cpu_collect(const GossipFact *fact, NodeFacts *facts);
+int storage_collect(const GossipFact *fact, NodeFacts *facts);
+int numa_collect(const GossipFact *fact, NodeFacts *facts);
 
 /* ---- GPUs */
 

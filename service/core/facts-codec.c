@@ -64,6 +64,7 @@ static int publish_host(Gossip *gossip, const NodeFacts *facts, size_t n_gpus) {
         message.versions = keep_list(&keep, &facts->versions, FACTS_VERSIONS_MAX, &message.n_versions);
         message.memory_total = facts->memory_total;
         message.hugepages = write_hugepages(&keep, facts, false, &message.n_hugepages);
+        message.hugepage_default_bytes = facts->hugepage_default_bytes;
         message.address_bits = facts->address_bits;
         message.iommu_present = facts->iommu_present;
         message.vfio_present = facts->vfio_present;
@@ -144,6 +145,8 @@ int facts_publish(Gossip *gossip, const NodeFacts *facts) {
         if (r >= 0)
                 r = publish_load(gossip, facts);
         if (r >= 0)
+                r = capacity_publish(gossip, facts);
+        if (r >= 0)
                 r = publish_host(gossip, facts, n_gpus);
         return r < 0 ? r : 0;
 }
@@ -197,6 +200,7 @@ static int read_host(const Gpupool1__FactsHost *message, NodeFacts *facts) {
                 return -EBADMSG;
         facts->incarnation = message->incarnation;
         facts->memory_total = message->memory_total;
+        facts->hugepage_default_bytes = message->hugepage_default_bytes;
         facts->address_bits = message->address_bits;
         facts->iommu_present = message->iommu_present;
         facts->vfio_present = message->vfio_present;
@@ -318,13 +322,19 @@ static bool find_fact(const Gossip *gossip, const NodeId *node, const char *key,
 
 /* A host that cannot be read is a blank one, which has the GPUs that are there. */
 static int collect_all(const Gossip *gossip, NodeFacts *facts, unsigned *skipped) {
-        GossipFact host, load;
+        GossipFact host, load, cpu, numa, storage;
         size_t there = 0, belonging = SIZE_MAX;
         if (!find_fact(gossip, &facts->node, KEY_HOST, &host))
                 return FACTS_NONE;
         int r = pass_over(collect_host(&host, facts, &belonging), skipped);
         if (r >= 0 && find_fact(gossip, &facts->node, KEY_LOAD, &load))
                 r = pass_over(collect_load(&load, facts), skipped);
+        if (r >= 0 && find_fact(gossip, &facts->node, KEY_CPU, &cpu))
+                r = pass_over(cpu_collect(&cpu, facts), skipped);
+        if (r >= 0 && find_fact(gossip, &facts->node, KEY_NUMA, &numa))
+                r = pass_over(numa_collect(&numa, facts), skipped);
+        if (r >= 0 && find_fact(gossip, &facts->node, KEY_STORAGE, &storage))
+                r = pass_over(storage_collect(&storage, facts), skipped);
         if (r >= 0)
                 r = collect_gpus(gossip, facts, &there, skipped);
         if (r < 0)

@@ -31,6 +31,9 @@
 #define FACTS_BRIEF_USB_MAX 4U
 #define FACTS_BRIEF_HOLDERS_MAX 16U
 #define FACTS_PARAMETERS_MAX 16U        /* of the kernel's command line */
+#define FACTS_NUMA_MAX 256U              /* kinds of memory of all nodes; three of each of 64, and more */
+#define FACTS_CPU_MODELS_MAX 224U       /* libvirt 11 knows 160, of all makers */
+#define FACTS_PATHS_MAX 1000U           /* missing, and as many whose storage hangs; see path_set_gather() */
 #define FACTS_AGENTS_MAX 16U            /* missing fence agents; who lacks more has none */
 #define FACTS_FENCED_MAX 48U            /* nodes that are switched off, or were to be in vain; others are not shown */
 #define FACTS_FENCED_SAID_MAX 255U      /* bytes of what an agent says */

@@ -351,11 +351,16 @@ void node_facts_clear(NodeFacts *facts) {
                 gpu_facts_clear(&facts->gpus[i]);
         free(facts->gpus);
         free(facts->hugepages);
+        free(facts->numa_memory);
         text_list_clear(&facts->addresses);
         text_list_clear(&facts->versions);
         text_list_clear(&facts->missing_agents);
         text_list_clear(&facts->boot_parameters);
         text_list_clear(&facts->node_cpus);
+        text_list_clear(&facts->cpu_models);
+        path_set_clear(&facts->missing_paths);
+        path_set_clear(&facts->hanging_paths);
+        free(facts->cpu_vendor);
         free(facts->boot_id);
         free(facts->kernel);
         free(facts->cpu_model);
@@ -373,12 +378,31 @@ static bool hugepages_equal(const NodeFacts *a, const NodeFacts *b) {
         return true;
 }
 
+static bool numa_equal(const NodeFacts *a, const NodeFacts *b) {
+        if (a->n_numa_memory != b->n_numa_memory)
+                return false;
+        for (size_t i = 0; i < a->n_numa_memory; i++)
+                if (a->numa_memory[i].node != b->numa_memory[i].node ||
+                    a->numa_memory[i].page_size_bytes != b->numa_memory[i].page_size_bytes ||
+                    a->numa_memory[i].total_bytes != b->numa_memory[i].total_bytes)
+                        return false;
+        return true;
+}
+
+static bool capacities_equal(const NodeFacts *a, const NodeFacts *b) {
+        return a->memory_total == b->memory_total && hugepages_equal(a, b) && numa_equal(a, b) &&
+               a->hugepage_default_bytes == b->hugepage_default_bytes &&
+               text_list_equal(&a->cpu_models, &b->cpu_models) && text_equal(a->cpu_vendor, b->cpu_vendor) &&
+               path_set_equal(&a->missing_paths, &b->missing_paths) &&
+               path_set_equal(&a->hanging_paths, &b->hanging_paths) && a->untold_paths == b->untold_paths;
+}
+
 bool node_facts_host_equal(const NodeFacts *a, const NodeFacts *b) {
         return ID_EQUAL(&a->node, &b->node) && a->incarnation == b->incarnation && text_equal(a->boot_id, b->boot_id) &&
                text_equal(a->kernel, b->kernel) && text_equal(a->cpu_model, b->cpu_model) &&
                text_equal(a->virtualization, b->virtualization) && text_list_equal(&a->addresses, &b->addresses) &&
-               text_list_equal(&a->versions, &b->versions) && a->memory_total == b->memory_total &&
-               hugepages_equal(a, b) && a->address_bits == b->address_bits && a->memory_nodes == b->memory_nodes &&
+               text_list_equal(&a->versions, &b->versions) && capacities_equal(a, b) &&
+               a->address_bits == b->address_bits && a->memory_nodes == b->memory_nodes &&
                a->iommu_present == b->iommu_present && a->vfio_present == b->vfio_present &&
                a->interrupt_remapping == b->interrupt_remapping &&
                a->interrupt_remapping_known == b->interrupt_remapping_known && a->firmware_iommu == b->firmware_iommu &&

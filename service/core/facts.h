@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/id.h"
+#include "core/path-set.h"
 #include "core/pci.h"
 #include "util/text.h"
 
@@ -164,6 +165,15 @@ typedef struct Hugepages {
         uint64_t size_bytes, total, free;       /* pages */
 } Hugepages;
 
+/* What one NUMA node has of one kind of memory. */
+typedef struct NumaMemory {
+        uint32_t node;                  /* below NUMA_NODES_MAX */
+        uint64_t page_size_bytes;       /* of hugepages; 0: all its memory, hugepages too */
+        uint64_t total_bytes;
+} NumaMemory;
+
+#define NUMA_NODES_MAX 64U
+
 typedef enum HypervisorState {
         HYPERVISOR_ABSENT,              /* no such socket */
         HYPERVISOR_CONNECTING,
@@ -188,6 +198,15 @@ typedef struct NodeFacts {
         uint64_t memory_total, memory_free;     /* bytes */
         Hugepages *hugepages;           /* by size */
         size_t n_hugepages;
+        NumaMemory *numa_memory;        /* by node, then size; none where the host has but one node */
+        size_t n_numa_memory;
+        uint64_t hugepage_default_bytes;        /* the size where nobody asks for one; 0 unknown */
+        TextList cpu_models;            /* that libvirt can give a VM here: "EPYC-Genoa"; empty: unknown */
+        char *cpu_vendor;               /* in its words, too, "AMD"; NULL unknown */
+        /* Of the files that the cluster's VMs need, those that are not here, and those whose storage does not answer.
+         * What is in neither is here, or cannot be seen from where gpupoold stands. */
+        PathSet missing_paths, hanging_paths;
+        uint32_t untold_paths;          /* that belong to either and found no room there */
         uint32_t address_bits;          /* of a physical address, as the CPU says; 0 unknown */
         uint64_t memory_nodes;          /* NUMA nodes that have memory, bit by bit; 0 unknown. Told to nobody else */
         TextList node_cpus;             /* the CPUs of each NUMA node, "0-15,32-47", "": not known. Likewise */

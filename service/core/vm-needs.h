@@ -16,6 +16,8 @@ typedef struct VmNeeds {
         uint64_t memory_bytes;          /* all of it is pinned, as devices reach it; 0: not known */
         bool hugepages;
         uint64_t hugepage_size_bytes;   /* 0: the host's default */
+        uint64_t numa_nodes;            /* its XML binds it to memory of these nodes of the host, bit by bit; 0: none.
+                                         * What gpupool itself adds is "preferred", and needs no more than the host */
         TextList paths;                 /* absolute ones of files, devices and folders of the host; none twice */
         char *cpu_model;                /* in libvirt's words ("EPYC-Genoa"), where a host without it cannot start the
                                          * VM; NULL: any CPU will do */

@@ -62,6 +62,7 @@ static int copy_host(const NodeFacts *host, NodeFacts *ret) {
         NodeFacts copy = {
                 .memory_total = host->memory_total,
                 .memory_free = host->memory_free,
+                .hugepage_default_bytes = host->hugepage_default_bytes,
                 .address_bits = host->address_bits,
                 .memory_nodes = host->memory_nodes,
                 .iommu_present = host->iommu_present,
@@ -71,6 +72,14 @@ static int copy_host(const NodeFacts *host, NodeFacts *ret) {
                 .firmware_iommu = host->firmware_iommu,
         };
         int r = copy_texts(host, &copy);
+        if (r >= 0 && host->n_numa_memory > 0) {
+                copy.numa_memory = calloc(host->n_numa_memory, sizeof(*copy.numa_memory));
+                r = copy.numa_memory ? 0 : -ENOMEM;
+        }
+        if (r >= 0 && host->n_numa_memory > 0) {
+                memcpy(copy.numa_memory, host->numa_memory, host->n_numa_memory * sizeof(*copy.numa_memory));
+                copy.n_numa_memory = host->n_numa_memory;
+        }
         if (r >= 0 && host->n_hugepages > 0) {
                 copy.hugepages = calloc(host->n_hugepages, sizeof(*copy.hugepages));
                 r = copy.hugepages ? 0 : -ENOMEM;
@@ -102,9 +111,16 @@ static void on_host_changed(void *userdata, const NodeFacts *host) {
         changed.registry_stuck = old->registry_stuck;
         changed.versions = old->versions;
         changed.missing_agents = old->missing_agents;
+        changed.cpu_models = old->cpu_models;
+        changed.cpu_vendor = old->cpu_vendor;
+        changed.missing_paths = old->missing_paths;
+        changed.hanging_paths = old->hanging_paths;
+        changed.untold_paths = old->untold_paths;
         changed.gpus = old->gpus;
         changed.n_gpus = old->n_gpus;
-        old->versions = old->missing_agents = (TextList) {};
+        old->versions = old->missing_agents = old->cpu_models = (TextList) {};
+        old->missing_paths = old->hanging_paths = (PathSet) {};
+        old->cpu_vendor = NULL;
         old->gpus = NULL;
         old->n_gpus = 0;
         node_facts_clear(old);
@@ -281,6 +297,30 @@ bool local_facts_set_binding(LocalFacts *facts, PciAddress gpu, const char *stuc
                 array_remove(&facts->bindings, (size_t) (binding - facts->bindings.items));
         }
         return true;
+}
+
+bool local_facts_set_paths(LocalFacts *facts, PathSet *missing, PathSet *hanging, uint32_t untold) {
+        NodeFacts *own = &facts->facts;
+        bool news = !path_set_equal(&own->missing_paths, missing) || !path_set_equal(&own->hanging_paths, hanging) ||
+                    own->untold_paths != untold;
+        path_set_clear(&own->missing_paths);
+        path_set_clear(&own->hanging_paths);
+        own->missing_paths = *missing;
+        own->hanging_paths = *hanging;
+        own->untold_paths = untold;
+        *missing = *hanging = (PathSet) {};
+        return news;
+}
+
+bool local_facts_set_cpus(LocalFacts *facts, TextList *models, char **vendor) {
+        NodeFacts *own = &facts->facts;
+        bool news = !text_list_equal(&own->cpu_models, models) || !text_equal(own->cpu_vendor, *vendor);
+        text_list_clear(&own->cpu_models);
+        free(own->cpu_vendor);
+        own->cpu_models = *models;
+        own->cpu_vendor = STEAL(*vendor);
+        *models = (TextList) {};
+        return news;
 }
 
 void local_facts_look_at(LocalFacts *facts, PciAddress gpu) {

@@ -38,6 +38,10 @@ bool local_facts_set_watchdog(LocalFacts *facts, uint64_t watchdog_us);
 bool local_facts_set_registry_stuck(LocalFacts *facts, bool stuck);
 /* What is known of a GPU's binding, each NULL: nothing is wrong. True: that is news. */
 bool local_facts_set_binding(LocalFacts *facts, PciAddress gpu, const char *stuck, const char *unbindable);
+/* Files that VMs of the cluster need and that are lost to this host; takes over the sets. True: that is news. */
+bool local_facts_set_paths(LocalFacts *facts, PathSet *missing, PathSet *hanging, uint32_t untold);
+/* Which CPUs libvirt can give a VM here; takes over both, empty: not known. True: that is news. */
+bool local_facts_set_cpus(LocalFacts *facts, TextList *models, char **vendor);
 /* Reads a GPU anew, soon. */
 void local_facts_look_at(LocalFacts *facts, PciAddress gpu);
 /* Fence agents that this node lacks; takes over what is in the list. True: that is news. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "core/domain-cpus.h"
 #include "daemon/manager-private.h"
 #include "util/log.h"
 
@@ -37,12 +38,31 @@ const HistoryCallbacks manager_history_callbacks = {
         .applied = on_applied, .changed = on_history_changed, .send = on_send, .fault = on_fault,
 };
 
+/* What was known before is not true for ever: libvirt or QEMU may be another one now. */
+static void on_capabilities(HypervisorResult result, HypervisorReply *reply, void *userdata) {
+        Manager *manager = userdata;
+        _cleanup_(text_list_clear) TextList models = {};
+        _cleanup_free_ char *vendor = NULL;
+        if (result != HYPERVISOR_CALL_OK && result != HYPERVISOR_CALL_FAILED)
+                return;
+        if (result == HYPERVISOR_CALL_FAILED)
+                log_info("libvirt does not say which CPUs it can give: %s", reply->sentence);
+        int r = reply->xml ? domain_cpus_read(reply->xml, strlen(reply->xml), &models, &vendor) : 0;
+        manager_failed(manager, r);
+        if (r < 0 || !local_facts_set_cpus(manager->facts, &models, &vendor))
+                return;
+        network_facts_changed(&manager->network);
+        manager_world_changed(manager);
+}
+
 static void on_hypervisor_state(HypervisorState state, const char *detail, void *userdata) {
         Manager *manager = userdata;
         log_info("libvirt is %s%s%s", hypervisor_state_to_text(state), detail ? ": " : "", detail ? detail : "");
         manager->runner.hypervisor_usable = state == HYPERVISOR_CONNECTED;
         if (state != HYPERVISOR_CONNECTED)
                 runner_hypervisor_lost(&manager->runner);
+        if (state == HYPERVISOR_CONNECTED)
+                manager_failed(manager, hypervisor_capabilities(manager->hypervisor, on_capabilities, manager));
         local_facts_set_hypervisor(manager->facts, state, hypervisor_version(manager->hypervisor));
         network_facts_changed(&manager->network);
         manager_world_changed(manager);

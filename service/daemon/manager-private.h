@@ -20,6 +20,7 @@
 #include "daemon/operations.h"
 #include "daemon/stages.h"
 #include "daemon/steps.h"
+#include "daemon/storage.h"
 
 typedef struct XmlCheck XmlCheck;
 typedef struct Leaving Leaving;
@@ -33,6 +34,7 @@ struct Manager {
         sd_event_source *end;           /* the loop ends */
         History *history;
         LocalFacts *facts;
+        Storage *storage;               /* NULL: a witness, which runs no VM */
         Hypervisor *hypervisor;
         GuardLink *guard;
         Runner runner;

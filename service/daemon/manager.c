@@ -256,6 +256,19 @@ static void note_idleness(Manager *manager, const World *world) {
         manager->runner.nothing_before = manager->runner.nothing_before || manager->member.began_boot || idle;
 }
 
+static void storage_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
+        uint64_t due = UINT64_MAX;
+        if (!manager->storage)
+                return;
+        int r = storage_turn(manager->storage, history_registry(manager->history), manager->facts, now, &due);
+        manager_failed(manager, r);
+        earlier(wake_us, due);
+        if (r <= 0)
+                return;
+        network_facts_changed(&manager->network);
+        bus_invalidate(manager->bus);
+}
+
 static void fencing_part(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
         uint64_t due = UINT64_MAX;
         manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &due));
@@ -272,6 +285,7 @@ static int on_turn(sd_event_source *source, void *userdata) {
         uint64_t now = manager_now_us(manager), due = UINT64_MAX, other;
 
         follow_own_state(manager);
+        storage_part(manager, now, &due);
         network_part(manager, now, &due);
         const World *world = manager_look(manager);
         note_idleness(manager, world);
@@ -469,7 +483,10 @@ static int start_adapters(Manager *manager) {
                                        .start_timeout_us = conf->start_timeout_us,
                                        .stop_timeout_us = conf->stop_timeout_us,
                                        .probe_interval_us = PROBE_INTERVAL_US};
+        StorageConfig storage = { .event = manager->event, .changed = on_something, .userdata = manager };
         int r = local_facts_new(&manager->facts, manager->event, &facts);
+        if (r >= 0 && !conf->witness)
+                r = storage_new(&manager->storage, &storage);
         if (r >= 0)
                 r = hypervisor_new(&manager->hypervisor, manager->event, &hypervisor, &manager_hypervisor_callbacks,
                                    manager);
@@ -643,6 +660,7 @@ Manager *manager_free(Manager *manager) {
         fencing_clear(&manager->fencing);
         member_clear(&manager->member);
         runner_clear(&manager->runner);
+        storage_free(manager->storage);
         local_facts_free(manager->facts);
         history_free(manager->history);
         array_clear(&manager->voters);

@@ -14,7 +14,9 @@
 
 #include "adapters/libvirt/hypervisor.h"
 #include "adapters/libvirt/process.h"
+#include "core/domain-cpus.h"
 #include "core/domain-xml.h"
+#include "core/facts-codec.h"
 #include "libvirt-world.h"
 #include "util/array.h"
 #include "util/text.h"
@@ -285,6 +287,35 @@ static char *name_the_driver(const char *xml) {
 
 static const PciAddress card[] = { { .bus = 0x41 }, { .bus = 0x41, .function = 1 } }, compute[] = { { .bus = 0x61 } },
                         beside[] = { { .bus = 0x62 } };
+
+static void on_capabilities(HypervisorResult result, HypervisorReply *reply, void *userdata) {
+        World *w = userdata;
+        TextList models = {};
+        char *vendor = NULL;
+        w->result = result;
+        g_assert_cmpint(text_set(&w->sentence, reply->sentence), ==, 0);
+        g_assert_cmpint(result == HYPERVISOR_CALL_OK, ==, !!reply->xml);
+        if (reply->xml) {
+                g_assert_cmpint(domain_cpus_read(reply->xml, strlen(reply->xml), &models, &vendor), ==, 0);
+                g_assert_cmpuint(models.n, >, 0);
+                g_assert_cmpuint(models.n, <=, FACTS_CPU_MODELS_MAX);
+                g_test_message("%zu models of %s, %s first", models.n, vendor, models.items[0]);
+        }
+        text_list_clear(&models);
+        free(vendor);
+        w->n_done++;
+}
+
+static void test_libvirt_says_which_cpus_it_can_give_or_that_there_is_no_kvm(void) {
+        WORLD;
+        unsigned before = w.n_done;
+        g_assert_cmpint(hypervisor_capabilities(w.h, on_capabilities, &w), ==, 0);
+        HypervisorResult result = await_done(&w, before);
+        if (result != HYPERVISOR_CALL_OK) {
+                g_assert_cmpint(result, ==, HYPERVISOR_CALL_FAILED);
+                g_assert_nonnull(w.sentence);
+        }
+}
 
 static void test_libvirt_takes_what_is_built_for_gpus(void) {
         static const GpuBar bars[PCI_BARS] = { { .size = 64ULL << 30, .prefetchable_64 = true } };
@@ -671,6 +702,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/libvirt/" #name, test_##name)
         TEST(it_connects_and_tells_what_runs);
         TEST(xml_is_checked_by_libvirt_and_nothing_stays);
+        TEST(libvirt_says_which_cpus_it_can_give_or_that_there_is_no_kvm);
         TEST(libvirt_takes_what_is_built_for_gpus);
         TEST(a_guest_with_a_switch_starts);
         TEST(a_vm_starts_paused_runs_and_is_destroyed);

@@ -461,12 +461,17 @@ static void test_a_host_is_read_whole(void) {
         mock_file(mock, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8480+\n"
                                         "flags\t\t: fpu vme de\naddress sizes\t: 46 bits physical, 57 bits virtual\n");
         mock_file(mock, "proc/meminfo", "MemTotal:       527990412 kB\nMemFree:         1 kB\n"
-                                        "MemAvailable:   400000000 kB\n");
+                                        "MemAvailable:   400000000 kB\nHugepagesize:       2048 kB\n");
         mock_file(mock, "proc/spl/kstat/zfs/arcstats", "9 1 0x01 147 39984 1 2\nname   type data\nhits   4    1\n"
                                                        "c_min    4    1073741824\nsize    4    5368709120\n");
         mock_file(mock, "sys/devices/system/node/has_memory", "0-1,4,90-4294967295\n");
         mock_file(mock, "sys/devices/system/node/node0/cpulist", "0-15,32-47\n");
         mock_file(mock, "sys/devices/system/node/node4/cpulist", "16-31\n");
+        mock_file(mock, "sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:       65836284 kB\n"
+                                                                 "Node 0 MemFree:          284 kB\n");
+        mock_file(mock, "sys/devices/system/node/node4/meminfo", "Node 4 MemTotal:       1024 kB\n");
+        mock_file(mock, "sys/devices/system/node/node0/hugepages/hugepages-1048576kB/nr_hugepages", "4\n");
+        mock_file(mock, "sys/devices/system/node/node4/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
         mock_file(mock, "sys/devices/system/cpu/isolated", "\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
         mock_file(mock, "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "500\n");
@@ -492,6 +497,15 @@ static void test_a_host_is_read_whole(void) {
         g_assert_cmpuint(host.n_hugepages, ==, 2);
         g_assert_cmpuint(host.hugepages[0].size_bytes, ==, 2 * MIB);
         g_assert_cmpuint(host.hugepages[1].free, ==, 3);
+        g_assert_cmpuint(host.hugepage_default_bytes, ==, 2 * MIB);
+        static const NumaMemory numa[] = { { 0, 0, 65836284ULL * 1024 }, { 0, 1024 * MIB, 4096 * MIB },
+                                           { 4, 0, 1 * MIB }, { 4, 2 * MIB, 1024 * MIB } };
+        g_assert_cmpuint(host.n_numa_memory, ==, G_N_ELEMENTS(numa));
+        for (size_t i = 0; i < host.n_numa_memory; i++) {
+                g_assert_cmpuint(host.numa_memory[i].node, ==, numa[i].node);
+                g_assert_cmpuint(host.numa_memory[i].page_size_bytes, ==, numa[i].page_size_bytes);
+                g_assert_cmpuint(host.numa_memory[i].total_bytes, ==, numa[i].total_bytes);
+        }
         g_assert_true(host.iommu_present && host.vfio_present);
         g_assert_true(host.interrupt_remapping && host.interrupt_remapping_known);
 }

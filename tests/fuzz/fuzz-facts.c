@@ -15,7 +15,7 @@ static const NodeId self = { { 1 } };
 static const VmId vm = { { 2 } };
 static const char *const keys[] = {
         "host", "load", "gpu/0000:41:00.0", "gpu/0000:42:00.0", "gpu/10000:01:00.0", "gpu/", "silent",
-        "vm/02000000000000000000000000000000", "fencing",
+        "vm/02000000000000000000000000000000", "fencing", "cpu", "storage", "numa",
 };
 
 static Gossip *gossip_of_self(void) {

@@ -96,6 +96,16 @@ static NodeFacts make_facts(unsigned n_gpus) {
         facts.hugepages = g_new0(Hugepages, 1);
         facts.hugepages[0] = (Hugepages) { 1 << 21, 100, 50 };
         facts.n_hugepages = 1;
+        facts.hugepage_default_bytes = 1 << 21;
+        facts.numa_memory = g_new0(NumaMemory, 2);
+        facts.numa_memory[1] = (NumaMemory) { 63, 1 << 21, UINT64_MAX };
+        facts.n_numa_memory = 2;
+        facts.missing_paths = (PathSet) { g_new0(uint64_t, 2), 2 };
+        facts.hanging_paths = (PathSet) { g_new0(uint64_t, 1), 1 };
+        facts.missing_paths.hashes[1] = facts.hanging_paths.hashes[0] = UINT64_MAX;
+        facts.untold_paths = 7;
+        g_assert_cmpint(text_set(&facts.cpu_vendor, "AMD"), ==, 0);
+        g_assert_cmpint(text_list_add(&facts.cpu_models, "EPYC-Genoa"), ==, 0);
         facts.gpus = g_new0(GpuFacts, n_gpus + 1);
         for (; facts.n_gpus < n_gpus; facts.n_gpus++) {
                 GpuFacts *gpu = facts.gpus + facts.n_gpus;
@@ -152,6 +162,9 @@ static void write_facts(const char *folder, const char *name, unsigned n_gpus, b
         append_value(values, gossip, 6, "silent");
         append_value(values, gossip, 7, "vm/02000000000000000000000000000000");
         append_value(values, gossip, 8, "fencing");
+        append_value(values, gossip, 9, "cpu");
+        append_value(values, gossip, 10, "storage");
+        append_value(values, gossip, 11, "numa");
         write_file(folder, "facts", name, values);
 }
 

@@ -248,6 +248,36 @@ static void test_an_agent_that_is_missing_where_somebody_may_lead_is_a_warning(v
         }
 }
 
+static PathSet set_of_path(const char *path) {
+        PathSet set = {};
+        uint32_t more;
+        SeenPath seen = { path, PATH_MISSING };
+        g_assert_cmpint(path_set_gather(&seen, 1, PATH_MISSING, 1, &set, &more), ==, 0);
+        return set;
+}
+
+static void test_files_that_a_node_lacks_are_a_note_and_storage_that_hangs_is_a_warning(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
+        static const char *const paths[] = { "/images/a", "/images/b", "/images/c", "/images/d", "/nfs/a" };
+        for (size_t i = 0; i < 2; i++) {
+                Vm *vm = vm_of(w, i ? "two" : "one", "training", 1);
+                vm->run = false;
+                for (size_t k = 0; k < G_N_ELEMENTS(paths) - i; k++)
+                        g_assert_cmpint(text_list_add(&vm->needs.paths, paths[k]), ==, 0);
+        }
+        facts_of(w, "b")->missing_paths = set_of_path("/images");
+        expect_finding(w, "note storage-missing: node b has not /images/a, /images/b, /images/c and others: 2 VMs of "
+                       "its pools cannot run on it");
+        path_set_clear(&facts_of(w, "b")->missing_paths);
+        facts_of(w, "b")->hanging_paths = set_of_path("/nfs/a");
+        expect_finding(w, "warning storage-hangs: the storage of /nfs/a does not answer on node b: 1 VM of its pools "
+                       "cannot start on it");
+        /* Where no VM of the pool can come nothing is said. */
+        pool_named(w, "training")->gpus.n = 0;
+        g_autofree char *text = findings_of(w);
+        g_assert_null(strstr(text, "storage"));
+}
+
 static void test_a_drained_node_says_who_drained_it(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = ready_cluster();
         node_named(w, "b")->drain = DRAIN_BY_HAND;
@@ -599,6 +629,8 @@ int main(int argc, char **argv) {
                         test_fencing_that_would_prove_nothing_is_a_warning);
         g_test_add_func("/check/an agent that is missing where somebody may lead is a warning",
                         test_an_agent_that_is_missing_where_somebody_may_lead_is_a_warning);
+        g_test_add_func("/check/files that a node lacks are a note and storage that hangs is a warning",
+                        test_files_that_a_node_lacks_are_a_note_and_storage_that_hangs_is_a_warning);
         g_test_add_func("/check/a drained node says who drained it", test_a_drained_node_says_who_drained_it);
         g_test_add_func("/check/a drain that gets no further is a warning",
                         test_a_drain_that_gets_no_further_is_a_warning);

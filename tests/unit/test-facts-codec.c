@@ -166,6 +166,28 @@ static void draw_gpus(GRand *random, NodeFacts *facts) {
         }
 }
 
+static PathSet draw_paths(GRand *random) {
+        PathSet set = { NULL, below(random, 4) == 0 ? FACTS_PATHS_MAX : below(random, 4) };
+        uint64_t hash = 0;
+        set.hashes = set.n > 0 ? g_malloc0_n(set.n, sizeof(uint64_t)) : NULL;
+        for (size_t i = 0; i < set.n; i++)
+                set.hashes[i] = hash += 1 + draw_u64(random) / (2 * FACTS_PATHS_MAX);
+        return set;
+}
+
+static void draw_capacity(GRand *random, NodeFacts *facts) {
+        facts->hugepage_default_bytes = coin(random) ? draw_u64(random) : 0;
+        facts->n_numa_memory = coin(random) ? below(random, FACTS_NUMA_MAX + 1) : 0;
+        facts->numa_memory = g_malloc0_n(facts->n_numa_memory + 1, sizeof(NumaMemory));
+        for (size_t i = 0; i < facts->n_numa_memory; i++)
+                facts->numa_memory[i] = (NumaMemory) { (uint32_t) i / 4, i % 4 * 4096, draw_u64(random) };
+        draw_text(random, FACTS_WORD_MAX, &facts->cpu_vendor);
+        draw_list(random, coin(random) ? FACTS_CPU_MODELS_MAX : 0, &facts->cpu_models);
+        facts->missing_paths = draw_paths(random);
+        facts->hanging_paths = draw_paths(random);
+        facts->untold_paths = coin(random) ? g_rand_int(random) : 0;
+}
+
 static NodeFacts draw_facts(GRand *random) {
         NodeFacts facts = {
                 .node = self,
@@ -198,6 +220,7 @@ static NodeFacts draw_facts(GRand *random) {
                 facts.hugepages[i] = (Hugepages) { UINT64_C(2097152) << (9 * i), free_pages + below(random, 100),
                                                    free_pages };
         }
+        draw_capacity(random, &facts);
         draw_gpus(random, &facts);
         return facts;
 }
@@ -381,6 +404,45 @@ static void test_the_largest_gpu_is_cut_and_told(void) {
         g_assert_cmpuint(gpu->n_holders, ==, FACTS_BRIEF_HOLDERS_MAX);
 }
 
+static void test_a_list_of_cpus_that_would_be_cut_is_unknown(void) {
+        _cleanup_(gossip_freep) Gossip *here = gossip_of(&self, &other);
+        _cleanup_(facts_free) NodeFacts facts = plain_facts(0), back = {};
+        g_autofree char *word = g_strnfill(FACTS_WORD_MAX, 'w');
+        g_assert_cmpint(text_set(&facts.cpu_vendor, "AMD"), ==, 0);
+        for (unsigned i = 0; i < FACTS_CPU_MODELS_MAX; i++)
+                g_assert_cmpint(text_list_add(&facts.cpu_models, word), ==, 0);
+        g_assert_cmpint(facts_publish(here, &facts), ==, 0);
+        g_assert_cmpint(facts_collect(here, &self, &back, NULL), ==, FACTS_WHOLE);
+        g_assert_cmpuint(back.cpu_models.n, ==, FACTS_CPU_MODELS_MAX);
+        node_facts_clear(&back);
+        g_assert_cmpint(text_list_add(&facts.cpu_models, word), ==, 0);
+        g_assert_cmpint(facts_publish(here, &facts), ==, 0);
+        g_assert_cmpint(facts_collect(here, &self, &back, NULL), ==, FACTS_WHOLE);
+        g_assert_cmpuint(back.cpu_models.n, ==, 0);
+        g_assert_cmpstr(back.cpu_vendor, ==, "AMD");
+}
+
+static void test_paths_over_the_limit_are_counted_and_what_was_found_again_is_taken_back(void) {
+        _cleanup_(gossip_freep) Gossip *here = gossip_of(&self, &other);
+        _cleanup_(facts_free) NodeFacts facts = plain_facts(0), back = {};
+        facts.missing_paths = (PathSet) { g_malloc0_n(FACTS_PATHS_MAX + 2, sizeof(uint64_t)), FACTS_PATHS_MAX + 2 };
+        for (size_t i = 0; i < facts.missing_paths.n; i++)
+                facts.missing_paths.hashes[i] = i;
+        facts.untold_paths = 3;
+        g_assert_cmpint(facts_publish(here, &facts), ==, 0);
+        g_assert_cmpint(facts_collect(here, &self, &back, NULL), ==, FACTS_WHOLE);
+        g_assert_cmpuint(back.missing_paths.n, ==, FACTS_PATHS_MAX);
+        g_assert_cmpuint(back.untold_paths, ==, 5);
+        node_facts_clear(&back);
+        path_set_clear(&facts.missing_paths);
+        facts.untold_paths = 0;
+        g_assert_cmpint(facts_publish(here, &facts), ==, 0);
+        g_assert_null(gossip_get(here, &self, "storage", NULL));
+        g_assert_null(gossip_get(here, &self, "cpu", NULL));
+        g_assert_cmpint(facts_collect(here, &self, &back, NULL), ==, FACTS_WHOLE);
+        g_assert_cmpuint(back.missing_paths.n, ==, 0);
+}
+
 static void test_a_text_is_made_printable_and_not_cut_inside_a_character(void) {
         _cleanup_(gossip_freep) Gossip *here = gossip_of(&self, &other);
         _cleanup_(facts_free) NodeFacts facts = plain_facts(1), back = {};
@@ -560,6 +622,55 @@ static void test_a_host_that_cannot_be_read_is_blank_and_its_gpus_are_used(void)
         g_assert_cmpuint(back.incarnation, ==, 0);
         g_assert_cmpuint(back.n_gpus, ==, 2);
         g_assert_true(ID_EQUAL(&back.node, &self));
+}
+
+static void test_paths_and_cpus_that_make_no_sense_are_passed_over(void) {
+        _cleanup_(gossip_freep) Gossip *here = gossip_of(&self, &other);
+        _cleanup_(facts_free) NodeFacts facts = plain_facts(1), back = {};
+        g_assert_cmpint(facts_publish(here, &facts), ==, 0);
+        uint64_t good[] = { 1, 2 }, twice[] = { 2, 2 };
+        char *models[] = { newline };
+        Gpupool1__FactsStorage storage = GPUPOOL1__FACTS_STORAGE__INIT;
+        Gpupool1__FactsCpu cpu = GPUPOOL1__FACTS_CPU__INIT;
+        storage.missing = good;
+        storage.hanging = twice;
+        storage.n_missing = storage.n_hanging = 2;
+        cpu.vendor = flr;
+        cpu.models = models;
+        cpu.n_models = 1;
+        publish(here, "storage", &storage.base);
+        publish(here, "cpu", &cpu.base);
+        unsigned skipped;
+        g_assert_cmpint(facts_collect(here, &self, &back, &skipped), ==, FACTS_WHOLE);
+        g_assert_cmpuint(skipped, ==, 2);
+        g_assert_cmpuint(back.missing_paths.n, ==, 0);
+        g_assert_null(back.cpu_vendor);
+        node_facts_clear(&back);
+
+        Gpupool1__FactsNumaMemory rows[2] = { GPUPOOL1__FACTS_NUMA_MEMORY__INIT, GPUPOOL1__FACTS_NUMA_MEMORY__INIT };
+        Gpupool1__FactsNumaMemory *row_pointers[] = { rows, rows + 1 };
+        Gpupool1__FactsNuma numa = GPUPOOL1__FACTS_NUMA__INIT;
+        numa.memory = row_pointers;
+        numa.n_memory = 2;
+        for (unsigned i = 0; i < 3; i++) {
+                rows[1].node = i == 1 ? NUMA_NODES_MAX : i;     /* twice the same; too many; good */
+                publish(here, "numa", &numa.base);
+                g_assert_cmpint(facts_collect(here, &self, &back, &skipped), ==, FACTS_WHOLE);
+                g_assert_cmpuint(skipped, ==, i < 2 ? 3 : 2);
+                g_assert_cmpuint(back.n_numa_memory, ==, i < 2 ? 0 : 2);
+                node_facts_clear(&back);
+        }
+
+        g_autofree uint64_t *many = g_malloc0_n(FACTS_PATHS_MAX + 1, sizeof(uint64_t));
+        for (size_t i = 0; i <= FACTS_PATHS_MAX; i++)
+                many[i] = i;
+        storage.missing = many;
+        storage.n_missing = FACTS_PATHS_MAX + 1;
+        storage.n_hanging = 0;
+        publish(here, "storage", &storage.base);
+        g_assert_cmpint(facts_collect(here, &self, &back, &skipped), ==, FACTS_WHOLE);
+        g_assert_cmpuint(skipped, ==, 2);
+        g_assert_cmpuint(back.missing_paths.n, ==, 0);
 }
 
 static void test_bytes_that_are_no_message_are_passed_over(void) {
@@ -774,11 +885,14 @@ int main(int argc, char **argv) {
         TEST(a_node_that_is_not_heard_of_has_no_facts);
         TEST(facts_are_whole_only_with_all_gpus);
         TEST(the_largest_gpu_is_cut_and_told);
+        TEST(a_list_of_cpus_that_would_be_cut_is_unknown);
+        TEST(paths_over_the_limit_are_counted_and_what_was_found_again_is_taken_back);
         TEST(a_text_is_made_printable_and_not_cut_inside_a_character);
         TEST(a_full_node_fits);
         TEST(a_gpu_with_one_fault_is_passed_over_and_the_rest_used);
         TEST(a_key_that_is_no_address_is_passed_over);
         TEST(a_host_that_cannot_be_read_is_blank_and_its_gpus_are_used);
+        TEST(paths_and_cpus_that_make_no_sense_are_passed_over);
         TEST(bytes_that_are_no_message_are_passed_over);
         TEST(no_more_is_free_than_there_is);
         TEST(what_a_later_version_adds_is_ignored);

@@ -52,12 +52,43 @@ static void test_a_guest_that_sees_the_hosts_cpu_starts_on_any(void) {
         g_assert_null(most.cpu_model);
 }
 
+static void test_a_binding_to_numa_nodes_counts_where_it_is_strict(void) {
+        static const struct {
+                const char *memory;
+                uint64_t nodes;
+        } cases[] = {
+                { "mode='strict' nodeset='0-2,^1,5'", 0x25 }, { "nodeset='1'", 2 },
+                { "mode='restrictive' nodeset='0'", 1 }, { "nodeset='0-63'", UINT64_MAX },
+                { "mode='preferred' nodeset='1'", 0 },
+                { "mode='interleave' nodeset='0-1'", 0 }, { "mode='strict' placement='auto'", 0 },
+                { "nodeset='64'", 0 }, { "nodeset='3-1'", 0 }, { "nodeset='x'", 0 }, { "nodeset=''", 0 },
+                { "nodeset='1,^1'", 0 }, { "nodeset='4294967295'", 0 },
+        };
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                g_autofree char *xml = g_strdup_printf(DOMAIN("<numatune><memory %s/></numatune>"), cases[i].memory);
+                _cleanup_(vm_needs_clear) VmNeeds needs = needs_of(xml);
+                g_assert_cmphex(needs.numa_nodes, ==, cases[i].nodes);
+        }
+}
+
 static void test_a_model_counts_where_libvirt_checks_it(void) {
         _cleanup_(vm_needs_clear) VmNeeds old = needs_of(DOMAIN("<cpu match='exact'><model>Haswell</model></cpu>"));
         g_assert_cmpstr(old.cpu_model, ==, "Haswell");
         _cleanup_(vm_needs_clear) VmNeeds any =
                 needs_of(DOMAIN("<cpu mode='custom' check='none'><model>Haswell</model></cpu>"));
         g_assert_null(any.cpu_model);
+        _cleanup_(vm_needs_clear) VmNeeds less = needs_of(DOMAIN(
+                "<cpu><model>Haswell</model><vendor>Intel</vendor><feature policy='require' name='pcid'/>"
+                "<feature policy='disable' name='hle'/></cpu>"));
+        g_assert_null(less.cpu_model);
+        g_assert_cmpstr(less.cpu_vendor, ==, "Intel");
+        _cleanup_(vm_needs_clear) VmNeeds more = needs_of(DOMAIN(
+                "<cpu><model>Haswell</model><feature policy='require' name='pcid'/></cpu>"));
+        g_assert_cmpstr(more.cpu_model, ==, "Haswell");
+        _cleanup_(vm_needs_clear) VmNeeds emulated =
+                needs_of("<domain type='qemu'><cpu><model>Haswell</model><vendor>Intel</vendor></cpu></domain>");
+        g_assert_null(emulated.cpu_model);
+        g_assert_null(emulated.cpu_vendor);
         _cleanup_(vm_needs_clear) VmNeeds none = needs_of(DOMAIN("<cpu><topology sockets='1'/></cpu>"));
         g_assert_null(none.cpu_model);
         g_assert_null(none.cpu_vendor);
@@ -110,6 +141,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/vm-needs/" #name, test_##name)
         TEST(memory_pages_files_and_cpu_are_read);
         TEST(a_guest_that_sees_the_hosts_cpu_starts_on_any);
+        TEST(a_binding_to_numa_nodes_counts_where_it_is_strict);
         TEST(a_model_counts_where_libvirt_checks_it);
         TEST(a_file_counts_once_and_only_if_the_start_fails_without_it);
         TEST(files_are_judged_up_to_so_many);

@@ -10,6 +10,7 @@ typedef struct Answer {
         char *sentence;
         pid_t pid;
         int pidfd;                      /* -1: none */
+        char *xml;                      /* CPUS */
         HypervisorDomain *domains;
         size_t n_domains;
 } Answer;

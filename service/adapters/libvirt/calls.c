@@ -45,6 +45,13 @@ static void check(const Connection *connection, const char *xml, Answer *answer)
                 set_failure(connection, answer);
 }
 
+/* Of the emulator and machine that libvirt takes by itself, for the host's own architecture. */
+static void ask_for_cpus(const Connection *connection, Answer *answer) {
+        answer->xml = virConnectGetDomainCapabilities(connection->handle, NULL, NULL, NULL, "kvm", 0);
+        if (!answer->xml)
+                set_failure(connection, answer);
+}
+
 static DomainState state_from_libvirt(int state) {
         switch (state) {
         case VIR_DOMAIN_RUNNING:
@@ -189,6 +196,9 @@ void call_make(const Connection *connection, const Call *call, Answer *answer) {
                 return;
         case CALL_CHECK:
                 check(connection, call->xml, answer);
+                return;
+        case CALL_CPUS:
+                ask_for_cpus(connection, answer);
                 return;
         case CALL_START:
                 start(connection, call->xml, answer);

@@ -9,6 +9,7 @@ typedef enum CallKind {
         CALL_PROBE,                     /* does it answer? */
         CALL_LIST,
         CALL_CHECK,
+        CALL_CPUS,                      /* which CPUs can it give? */
         CALL_START,
         CALL_RESUME,
         CALL_SHUTDOWN,

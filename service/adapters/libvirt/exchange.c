@@ -10,6 +10,7 @@
 
 void answer_clear(Answer *answer) {
         free(answer->sentence);
+        free(answer->xml);
         closep(&answer->pidfd);
         for (size_t i = 0; i < answer->n_domains; i++) {
                 free(answer->domains[i].name);

@@ -132,6 +132,7 @@ static WorkKind work_of(CallKind call) {
         case CALL_LIST:
         case CALL_CHECK:
                 return WORK_QUERY;
+        case CALL_CPUS:                 /* QEMU itself is asked where that is new to libvirt, and takes its time */
         case CALL_START:
                 return WORK_START;
         case CALL_RESUME:
@@ -338,6 +339,7 @@ static void lend(const Answer *answer, HypervisorReply *ret) {
                                                                  : hypervisor_result_to_text(answer->result),
                 .pid = answer->pid,
                 .pidfd = answer->pidfd,
+                .xml = answer->xml,
                 .domains = answer->domains,
                 .n_domains = answer->n_domains,
         };
@@ -636,6 +638,10 @@ int hypervisor_check_xml(Hypervisor *h, const char *xml, HypervisorDone done, vo
 
 int hypervisor_list(Hypervisor *h, HypervisorDone done, void *userdata) {
         return ask_of_vm(h, CALL_LIST, &(VmId) {}, done, userdata);
+}
+
+int hypervisor_capabilities(Hypervisor *h, HypervisorDone done, void *userdata) {
+        return ask_of_vm(h, CALL_CPUS, &(VmId) {}, done, userdata);
 }
 
 int hypervisor_start_paused(Hypervisor *h, const char *xml, HypervisorDone done, void *userdata) {

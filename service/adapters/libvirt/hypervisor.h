@@ -58,6 +58,7 @@ typedef struct HypervisorReply {
         const char *sentence;           /* why not, one printable line; NULL with OK */
         pid_t pid;                      /* start */
         int pidfd;                      /* start: the new process's; the adapter's, unless taken by steal_fd() */
+        const char *xml;                /* capabilities */
         HypervisorDomain *domains;      /* list */
         size_t n_domains;
 } HypervisorReply;
@@ -117,6 +118,8 @@ const char *hypervisor_version(const Hypervisor *h);    /* "9.0.0" of libvirt; N
  * or this host's QEMU does not know; an element that libvirt does not know it passes over, as it does at the start. */
 int hypervisor_check_xml(Hypervisor *h, const char *xml, HypervisorDone done, void *userdata);
 int hypervisor_list(Hypervisor *h, HypervisorDone done, void *userdata);
+/* What a domain of KVM may be here, in libvirt's XML (core/domain-cpus.h). Where there is no KVM libvirt says no. */
+int hypervisor_capabilities(Hypervisor *h, HypervisorDone done, void *userdata);
 /* A transient domain, paused, from XML that bears the mark (-EINVAL without). OK only if its process was found too;
  * otherwise the domain is destroyed again. */
 int hypervisor_start_paused(Hypervisor *h, const char *xml, HypervisorDone done, void *userdata);

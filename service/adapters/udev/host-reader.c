@@ -159,6 +159,7 @@ static void read_memory(const Sysfs *sysfs, NodeFacts *host) {
                 return;
         host->memory_total = kilobytes_of(text, "MemTotal");
         host->memory_free = kilobytes_of(text, "MemAvailable");
+        host->hugepage_default_bytes = kilobytes_of(text, "Hugepagesize");
         uint64_t in_use = host->memory_total > host->memory_free ? host->memory_total - host->memory_free : 0;
         uint64_t arc = read_arc(sysfs);
         host->memory_free += arc < in_use ? arc : in_use;
@@ -213,6 +214,46 @@ static void read_memory_nodes(const Sysfs *sysfs, NodeFacts *host) {
                 for (unsigned node = first; n > 0 && node <= last && node < 64; node++)
                         host->memory_nodes |= UINT64_C(1) << node;
         }
+}
+
+static int add_numa(NodeFacts *host, size_t *allocated, NumaMemory row) {
+        return array_insert_bytes(&host->numa_memory, &host->n_numa_memory, allocated, host->n_numa_memory, &row,
+                                  sizeof(row));
+}
+
+/* "Node 0 MemTotal:       65836284 kB" */
+static uint64_t read_node_total(const Sysfs *sysfs, unsigned node) {
+        char text[SYSFS_TEXT_MAX];
+        if (sysfs_read_text(sysfs, text, sizeof(text), "sys/devices/system/node/node%u/meminfo", node) < 0)
+                return 0;
+        return kilobytes_of(text, "MemTotal");
+}
+
+static int read_node_memory(const Sysfs *sysfs, NodeFacts *host, size_t *allocated, unsigned node) {
+        uint64_t total = read_node_total(sysfs, node);
+        int r = total > 0 ? add_numa(host, allocated, (NumaMemory) { node, 0, total }) : 0;
+        for (size_t i = 0; i < host->n_hugepages && r >= 0 && total > 0; i++) {
+                uint64_t size = host->hugepages[i].size_bytes, pages;
+                if (sysfs_read_number(sysfs, &pages, "sys/devices/system/node/node%u/hugepages/hugepages-%" PRIu64
+                                      "kB/nr_hugepages", node, size / 1024) >= 0 && pages <= UINT64_MAX / size)
+                        r = add_numa(host, allocated, (NumaMemory) { node, size, pages * size });
+        }
+        return r;
+}
+
+/* Where there is one node only it has what the host has. */
+static int read_numa_memory(const Sysfs *sysfs, NodeFacts *host) {
+        size_t allocated = 0;
+        if ((host->memory_nodes & (host->memory_nodes - 1)) == 0)
+                return 0;
+        for (unsigned node = 0; node < NUMA_NODES_MAX && host->memory_nodes >> node; node++) {
+                if (!(host->memory_nodes >> node & 1))
+                        continue;
+                int r = read_node_memory(sysfs, host, &allocated, node);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }
 
 /* Which CPUs each node has, where the host keeps none apart (isolcpus): among those the kernel would not spread a VM's
@@ -404,6 +445,8 @@ int host_read(const Sysfs *sysfs, NodeFacts *ret) {
         read_memory_nodes(sysfs, &host);
         read_isolation(sysfs, &host);
         r = read_node_cpus(sysfs, &host);
+        if (r >= 0)
+                r = read_numa_memory(sysfs, &host);
         if (r < 0)
                 node_facts_clear(&host);
         else
