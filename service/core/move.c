@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "core/placement.h"
+#include "core/suppose.h"
 
 /* How many VMs or nodes a sentence names before it says "and N more". */
 #define NAMED_MAX 3U
@@ -17,33 +18,10 @@ void moves_clear(Moves *moves) {
         array_clear(moves);
 }
 
-/* ---- what if the node were drained */
-
-/* A world that is the same but for that. Borrows all but the row of nodes. */
-typedef struct Supposition {
-        Registry registry;
-        World world;
-} Supposition;
-
-static void supposition_clear(Supposition *supposition) {
-        free(supposition->registry.nodes.items);
-}
-
-static int suppose_drained(const World *world, const NodeId *node, Supposition *ret) {
-        size_t n = world->registry->nodes.n;
-        NodeRecord *nodes = calloc(n + 1, sizeof(*nodes));
-        if (!nodes)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++) {
-                nodes[i] = world->registry->nodes.items[i];
-                if (ID_EQUAL(&nodes[i].id, node) && nodes[i].drain == DRAIN_NONE)
-                        nodes[i].drain = DRAIN_BY_HAND;
-        }
-        ret->registry = *world->registry;
-        ret->registry.nodes.items = nodes;
-        ret->world = *world;
-        ret->world.registry = &ret->registry;
-        return 0;
+/* What if the node were drained? *ret stays NULL where it is no member. */
+static int suppose_drained(const World *world, const NodeId *node, Supposition **ret) {
+        _cleanup_(result_clear) Result result = {};
+        return suppose_new(world, &(Supposal) { .drain = node, .n_drain = 1 }, ret, &result);
 }
 
 /* ---- why not */
@@ -56,7 +34,7 @@ static const PlacementAnswer *find_answer(const Placement *placement, const Node
 }
 
 /* "b has 2 usable, 2 of them run bert": for each node but @from, as many as are read. */
-static int list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret) {
+int move_list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret) {
         unsigned n = 0;
         for (size_t i = 0; i < placement->n_answers; i++) {
                 const PlacementAnswer *answer = placement->answers + i;
@@ -74,7 +52,7 @@ static int list_reasons(const World *world, const Placement *placement, const No
 
 static int say_no_place(const World *world, const Vm *vm, const Placement *placement, char **ret) {
         _cleanup_free_ char *reasons = NULL;
-        int r = list_reasons(world, placement, &vm->assignment.node, &reasons);
+        int r = move_list_reasons(world, placement, &vm->assignment.node, &reasons);
         return r < 0 ? r : text_printf(ret, "no other node can take vm %s now (%s). See what would change that: "
                                             "gpupoolctl vm explain %s", vm->name, reasons, vm->name);
 }
@@ -92,12 +70,12 @@ static int say_not_there(const World *world, const Vm *vm, const PlacementAnswer
 /* ---- one VM */
 
 int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *ret_node, char **ret_sentence) {
-        _cleanup_(supposition_clear) Supposition supposed = {};
+        _cleanup_(suppose_freep) Supposition *supposed = NULL;
         _cleanup_(placement_clear) Placement placement = {};
         int r = target ? 0 : suppose_drained(world, &vm->assignment.node, &supposed);
         if (r < 0)
                 return r;
-        r = placement_find(target ? world : &supposed.world, vm, &placement);
+        r = placement_find(supposed ? suppose_world(supposed) : world, vm, &placement);
         if (r < 0)
                 return r;
         if (!target) {
@@ -159,18 +137,18 @@ static int plan_one(Inventory *inventory, size_t index, Move *ret) {
         inventory_give_back(inventory, belongings);
         if (r >= 0)
                 r = placement_find_in(inventory, vm, &placement);
-        return r < 0 ? r : list_reasons(inventory->world, &placement, &vm->assignment.node, &ret->why);
+        return r < 0 ? r : move_list_reasons(inventory->world, &placement, &vm->assignment.node, &ret->why);
 }
 
 int moves_of_drain(const World *world, const NodeId *node, Moves *ret) {
-        _cleanup_(supposition_clear) Supposition supposed = {};
+        _cleanup_(suppose_freep) Supposition *supposed = NULL;
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
         _cleanup_(moves_clear) Moves moves = {};
         _cleanup_free_ const Tenant **tenants = NULL;
         size_t n = 0;
         int r = suppose_drained(world, node, &supposed);
         if (r >= 0)
-                r = inventory_new(&supposed.world, &inventory);
+                r = inventory_new(supposed ? suppose_world(supposed) : world, &inventory);
         if (r >= 0)
                 r = list_tenants(inventory, node, &tenants, &n);
         for (size_t i = 0; r >= 0 && i < n; i++) {
