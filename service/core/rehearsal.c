@@ -12,7 +12,7 @@ typedef struct Rehearsal {
         size_t *rank;                   /* the place of each in that order */
         size_t *waiting;                /* by rank */
         size_t n_waiting;
-        size_t *stuck_since;            /* for each who did not find another place: the generation then */
+        size_t *stuck_since;            /* the generation in which it found no way out, and behind those, none home */
         size_t generation;              /* rises when something becomes free that others may have */
         uint64_t work_left;
 } Rehearsal;
@@ -43,7 +43,7 @@ static int prepare(Rehearsal *rehearsal) {
         rehearsal->order = calloc(n + 1, sizeof(size_t));
         rehearsal->rank = calloc(n + 1, sizeof(size_t));
         rehearsal->waiting = calloc(n + 1, sizeof(size_t));
-        rehearsal->stuck_since = calloc(n + 1, sizeof(size_t));
+        rehearsal->stuck_since = calloc(2 * n + 1, sizeof(size_t));
         if (!sorted || !rehearsal->order || !rehearsal->rank || !rehearsal->waiting || !rehearsal->stuck_since)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
@@ -82,6 +82,7 @@ static int place(Rehearsal *rehearsal, size_t tenant) {
         if (r != PLACEMENT_FOUND)
                 return r < 0 ? r : 0;
         inventory_take(inventory, tenant, choice.gpus, choice.n_gpus);
+        vm->assignment.phase = ASSIGNMENT_RUNNING;      /* so that it has not lost its place any more */
         vm->target = (NodeId) {};
         if (ID_EQUAL(&vm->home, &inventory->nodes.items[inventory->tenants.items[tenant].node].record->id))
                 vm->home = (NodeId) {};
@@ -151,14 +152,15 @@ static int next_leaves(Rehearsal *rehearsal, size_t index, size_t *ret) {
                 size_t tenant = rehearsal->order[i];
                 const Vm *vm = inventory->tenants.items[tenant].vm;
                 size_t at = inventory->tenants.items[tenant].node;
-                if (at == NOWHERE || !vm->run || rehearsal->stuck_since[tenant] == rehearsal->generation ||
+                size_t *stuck_since = rehearsal->stuck_since + tenant + (leaves ? 0 : inventory->tenants.n);
+                if (at == NOWHERE || !vm->run || *stuck_since == rehearsal->generation ||
                     (leaves ? at != index : at == index || !ID_EQUAL(&vm->home, &node->id)))
                         continue;
                 r = try_to_leave(rehearsal, tenant, leaves ? &(NodeId) {} : &node->id);
                 *ret = tenant;
                 if (r != 0)
                         return r;
-                rehearsal->stuck_since[tenant] = rehearsal->generation;
+                *stuck_since = rehearsal->generation;
         }
         return 0;
 }
