@@ -243,13 +243,11 @@ static int list_residents(Survival *survival) {
         return 0;
 }
 
-/* Another pool has GPUs that cannot go to a VM beside this one's, or VMs name each other. */
-static bool is_entangled(const Survival *survival) {
-        const Inventory *inventory = survival->inventory;
+bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool) {
         if (inventory->has_affinity)
                 return true;
-        for (size_t i = 0; i < survival->pool->n_rooms; i++) {
-                const Room *room = inventory->rooms.items + survival->pool->first_room + i;
+        for (size_t i = 0; i < pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + pool->first_room + i;
                 for (size_t j = room->first_gpu; j < room->first_gpu + room->n_gpus; j++) {
                         const RoomGpu *next = inventory->gpus.items + inventory->gpus.items[j].next_in_group;
                         if (inventory->rooms.items[next->room].pool != room->pool)
@@ -502,7 +500,7 @@ static int try_any(Survival *survival, size_t k) {
 }
 
 static int prepare(Survival *survival) {
-        survival->entangled = is_entangled(survival);
+        survival->entangled = pool_is_entangled(survival->inventory, survival->pool);
         int r = list_claimants(survival);
         if (r >= 0)
                 r = list_stakes(survival);

@@ -23,3 +23,7 @@ typedef struct PoolCounts {
 int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret);
 int pool_count(const World *world, const Pool *pool, PoolCounts *ret);
 void pool_counts_clear(PoolCounts *counts);
+
+/* Can VMs of other pools be in the way of this one's, or bind them? One of them has a GPU that cannot go to a VM beside
+ * one of this pool, or VMs name each other. */
+bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool);
