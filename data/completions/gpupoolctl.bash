@@ -55,9 +55,11 @@ _gpupoolctl() {
                 [pool create]='--match --gpu --placement --reserve --max-in-use --after-use'
                 [pool rules]='--match --none'
                 [pool policy]='--placement --reserve --max-in-use --after-use'
-                [vm define]='--pool --gpus --priority --restart --prefer --with --apart'
-                [vm requirement]='--pool --gpus'
-                [vm policy]='--priority --restart --prefer --with --apart'
+                [vm define]='--pool --gpus --model --priority --restart --prefer --with --apart --rather-with
+                        --rather-apart --preempt --preemptible'
+                [vm requirement]='--pool --gpus --model'
+                [vm policy]='--priority --restart --prefer --with --apart --rather-with --rather-apart --preempt
+                        --preemptible'
                 [vm shutdown]='--timeout'
                 [node drain]='--dry-run --timeout'
                 [node resume]='--bring-home'
@@ -69,7 +71,7 @@ _gpupoolctl() {
                 [events]='--since --max --follow'
                 [log]='--since --max'
                 [check]='--strict'
-                [plan]='--lose --add --start --defragment'
+                [plan]='--lose --drain --add --add-node --start --reserve --defragment'
         )
 
         # The words so far that are no options and no values of options: noun, verb, and what follows.
@@ -79,7 +81,9 @@ _gpupoolctl() {
                 case ${words[i]} in
                 --match | --gpu | --placement | --reserve | --max-in-use | --after-use | --pool | --gpus | \
                         --priority | --restart | --prefer | --with | --apart | --timeout | --parameters | --since | \
-                        --max | --lose | --add | --start | --address | --request-id | --expires)
+                        --max | --lose | --add | --start | --address | --request-id | --expires | --model | \
+                        --rather-with | --rather-apart | --preempt | --preemptible | --drain | --add-node | \
+                        --defragment)
                         ((i++))
                         ;;
                 -*) ;;
@@ -89,17 +93,25 @@ _gpupoolctl() {
         local noun=${plain[0]-} verb=${plain[1]-}
 
         case $prev in
+        --reserve)
+                [[ $noun == plan ]] && __gpupoolctl_words "$(__gpupoolctl_names Pool)"
+                return
+                ;;
         --pool | --add) __gpupoolctl_words "$(__gpupoolctl_names Pool)"; return ;;
         --gpu) __gpupoolctl_gpus ''; return ;;
-        --prefer | --lose) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
-        --with | --apart | --start) __gpupoolctl_words "$(__gpupoolctl_names VM)"; return ;;
+        --prefer | --lose | --drain) __gpupoolctl_words "$(__gpupoolctl_names Node)"; return ;;
+        --with | --apart | --rather-with | --rather-apart | --start | --defragment)
+                __gpupoolctl_words "$(__gpupoolctl_names VM)"
+                return
+                ;;
+        --preempt | --preemptible) __gpupoolctl_words 'yes no'; return ;;
         --placement) __gpupoolctl_words 'pack spread'; return ;;
         --after-use) __gpupoolctl_words 'host vfio'; return ;;
         --restart) __gpupoolctl_words 'always on-failure never'; return ;;
         --parameters) __gpupoolctl_files; return ;;
         --expires) __gpupoolctl_words '15min 2h 1d'; return ;;
-        --match | --gpus | --reserve | --max-in-use | --priority | --timeout | --since | --max | --address | \
-                --request-id) return ;;
+        --match | --gpus | --model | --add-node | --max-in-use | --priority | --timeout | --since | --max | \
+                --address | --request-id) return ;;
         esac
 
         if [[ $cur == -* ]]; then

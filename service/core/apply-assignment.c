@@ -129,6 +129,8 @@ static int check_gpu(Apply *apply, const Vm *vm, const NodeId *node, const Assig
                 r = refuse_gpu(apply, VERDICT_INVALID_ARGUMENT, vm, gpu, "it is on another node", "");
         else if (!pool || !pool_has(pool, gpu))
                 r = refuse_gpu(apply, VERDICT_CONFLICT, vm, gpu, "it is not in pool ", vm->pool);
+        else if (!vm_model_matches(vm, gpu->vendor, gpu->device))
+                r = refuse_gpu(apply, VERDICT_CONFLICT, vm, gpu, "it is no ", vm->model);
         else if (registry_find_quarantine(registry, gpu))
                 r = refuse_gpu(apply, VERDICT_QUARANTINED, vm, gpu, "it is in quarantine", "");
         else if ((holder = find_vm_in_slot(registry, gpu)) && !MUTANT(GPU_TWICE))

@@ -8,8 +8,10 @@
 #include "core/names.h"
 #include "core/registry-internal.h"
 
-/* Above what protobuf puts around a text or two. */
+/* Above what protobuf puts around a text or two; and more where the kind of an affinity is a long word. All members
+ * must reckon alike, so the first one stays as it was before there were such words. */
 #define ITEM_OVERHEAD 16U
+#define SOFT_OVERHEAD 8U
 
 static size_t preferred_size(const Vm *vm) {
         size_t size = 0;
@@ -21,7 +23,8 @@ static size_t preferred_size(const Vm *vm) {
 static size_t affinity_size(const Vm *vm) {
         size_t size = 0;
         for (size_t i = 0; i < vm->n_affinity; i++)
-                size += strlen(vm->affinity[i].vm) + ITEM_OVERHEAD;
+                size += strlen(vm->affinity[i].vm) + ITEM_OVERHEAD +
+                        (affinity_kind_is_soft(vm->affinity[i].kind) ? SOFT_OVERHEAD : 0);
         return size;
 }
 
@@ -29,12 +32,18 @@ size_t vm_text_size(const Vm *vm) {
         return strlen(vm->xml) + preferred_size(vm) + affinity_size(vm);
 }
 
+static bool kind_is_soft(const char *text) {
+        AffinityKind kind;
+        return affinity_kind_from_text(text, &kind) >= 0 && affinity_kind_is_soft(kind);
+}
+
 static size_t policy_size(const Gpupool1__VmPolicy *message) {
         size_t size = 0;
         for (size_t i = 0; message->set_preferred_nodes && i < message->n_preferred_nodes; i++)
                 size += strlen(message->preferred_nodes[i]) + ITEM_OVERHEAD;
         for (size_t i = 0; message->set_affinity && i < message->n_affinity; i++)
-                size += strlen(message->affinity[i]->vm) + ITEM_OVERHEAD;
+                size += strlen(message->affinity[i]->vm) + ITEM_OVERHEAD +
+                        (kind_is_soft(message->affinity[i]->kind) ? SOFT_OVERHEAD : 0);
         return size;
 }
 
@@ -54,7 +63,7 @@ static int read_affinity(Vm *vm, const Gpupool1__VmPolicy *message) {
                 return -ENOMEM;
         Vm made = { .affinity = list };
         for (size_t i = 0; i < message->n_affinity; i++) {
-                int r = text_set(&list[i].kind, message->affinity[i]->kind);
+                int r = affinity_kind_from_text(message->affinity[i]->kind, &list[i].kind);
                 if (r >= 0)
                         r = text_set(&list[i].vm, message->affinity[i]->vm);
                 made.n_affinity++;
@@ -81,7 +90,8 @@ static bool policy_is_valid(const Gpupool1__VmPolicy *message) {
                         return false;
         for (size_t i = 0; i < message->n_affinity; i++) {
                 const Gpupool1__Affinity *a = message->affinity[i];
-                if (!name_is_valid(a->vm) || !(text_equal(a->kind, "with") || text_equal(a->kind, "apart")))
+                AffinityKind kind;
+                if (!name_is_valid(a->vm) || affinity_kind_from_text(a->kind, &kind) < 0)
                         return false;
         }
         return true;
@@ -110,7 +120,19 @@ int vm_policy_read(Vm *vm, const Gpupool1__VmPolicy *message) {
                 vm->priority = message->priority;
         if (message->set_restart)
                 vm->restart = (RestartPolicy) message->restart;
+        if (message->set_preempt)
+                vm->preempt = message->preempt;
+        if (message->set_preemptible)
+                vm->preemptible = message->preemptible;
         return 0;
+}
+
+int vm_model_read(Vm *vm, const Gpupool1__Requirement *message) {
+        if (!message->set_model)
+                return 0;
+        if (*message->model && !vm_model_is_valid(message->model))
+                return -EINVAL;
+        return text_set(&vm->model, *message->model ? message->model : NULL);
 }
 
 Vm *apply_find_vm(Apply *apply, const ProtobufCBinaryData *id, int *ret_r) {
@@ -136,6 +158,10 @@ static int check_requirement(Apply *apply, const char *vm_name, const Gpupool1__
                                  "VM %s needs pool %.*s, which does not exist: create it first", vm_name,
                                  (int) NAME_LENGTH_MAX,
                                  name_is_valid(requirement->pool) ? requirement->pool : "of that name");
+        else if (requirement->set_model && *requirement->model && !vm_model_is_valid(requirement->model))
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
+                                 "VM %s: a model is VENDOR:DEVICE in hexadecimal digits, like 10de:2330, with * and ? "
+                                 "where any will do", vm_name);
         else
                 return 1;
         return r < 0 ? r : 0;
@@ -173,6 +199,10 @@ static int make_vm(const Apply *apply, const Gpupool1__DefineVm *command, Vm *re
                 r = text_set(&vm.xml, command->xml);
         if (r >= 0)
                 r = text_set(&vm.pool, command->requirement->pool);
+        if (r >= 0)
+                r = vm_model_read(&vm, command->requirement);
+        if (r >= 0)
+                r = vm_read_needs(&vm);
         if (r >= 0)
                 r = text_set(&vm.owner_user, apply->entry->author->user);
         if (r < 0)
@@ -219,8 +249,8 @@ int apply_define_vm(Apply *apply, const Gpupool1__DefineVm *command) {
                 return r;
         }
         registry->xml_total += size;
-        return apply_note_vm(apply, "vm-defined", registry->vms.items + place, "VM %s defined: needs %u of %s", vm.name,
-                             vm.count, vm.pool);
+        return apply_note_vm(apply, "vm-defined", registry->vms.items + place, "VM %s defined: needs %u of %s%s%s",
+                             vm.name, vm.count, vm.pool, vm.model ? ", model " : "", vm.model ? vm.model : "");
 }
 
 int apply_update_vm(Apply *apply, const Gpupool1__UpdateVm *command) {
@@ -241,6 +271,8 @@ int apply_update_vm(Apply *apply, const Gpupool1__UpdateVm *command) {
 
         r = text_set(&vm->xml, command->xml);
         if (r >= 0)
+                r = vm_read_needs(vm);
+        if (r >= 0)
                 r = text_set(&vm->name, command->name);
         if (r < 0)
                 return r;
@@ -259,10 +291,13 @@ int apply_set_requirement(Apply *apply, const Gpupool1__SetRequirement *command)
                 return r;
 
         r = text_set(&vm->pool, command->requirement->pool);
+        if (r >= 0)
+                r = vm_model_read(vm, command->requirement);
         if (r < 0)
                 return r;
         vm->count = command->requirement->count;
-        return apply_note_vm(apply, "vm-requirement", vm, "VM %s needs %u of %s%s", vm->name, vm->count, vm->pool,
+        return apply_note_vm(apply, "vm-requirement", vm, "VM %s needs %u of %s%s%s%s", vm->name, vm->count, vm->pool,
+                             vm->model ? ", model " : "", vm->model ? vm->model : "",
                              vm->assignment.phase == ASSIGNMENT_NONE ? "" : ", from its next start on");
 }
 
@@ -284,8 +319,9 @@ int apply_set_vm_policy(Apply *apply, const Gpupool1__SetVmPolicy *command) {
         if (r < 0)
                 return r;
         apply->registry->xml_total += after - before;
-        return apply_note_vm(apply, "vm-policy", vm, "VM %s: priority %d, restart %s", vm->name, vm->priority,
-                             restart_policy_to_text(vm->restart));
+        return apply_note_vm(apply, "vm-policy", vm, "VM %s: priority %d, restart %s%s%s", vm->name, vm->priority,
+                             restart_policy_to_text(vm->restart), vm->preempt ? ", may preempt" : "",
+                             vm->preemptible ? ", preemptible" : "");
 }
 
 int apply_delete_vm(Apply *apply, const Gpupool1__DeleteVm *command) {

@@ -12,6 +12,10 @@
 int domain_size_to_bytes(const char *number, const char *unit, uint64_t *ret);
 /* <memory>, or what the guest's NUMA cells add up to; 0 where neither says. 0, -EINVAL, -ERANGE or -ENOMEM. */
 int domain_read_memory(const xmlNode *root, uint64_t *ret_bytes);
+/* Whether it wants its memory in hugepages, and of which size; 0: the host's default. 0, -EINVAL or -ERANGE. */
+int domain_read_pages(const xmlNode *root, bool *ret_hugepages, uint64_t *ret_size_bytes);
+/* Adds the files of the host that it needs, none twice, at most so many. 0 or -ENOMEM. */
+int domain_read_paths(const xmlNode *root, size_t most, TextList *paths);
 /* os/type's machine; NULL where libvirt chooses. Borrowed. */
 const char *domain_machine(const xmlNode *root);
 /* How many processors it has, by <vcpu>; 0: that is no number. 0 or -ENOMEM. */

@@ -258,36 +258,41 @@ static int read_vcpus(const xmlNode *root, DomainXml *domain, char **reterr_sent
         return DOMAIN_XML_OK;
 }
 
-static int read_hugepages(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
+int domain_read_pages(const xmlNode *root, bool *ret_hugepages, uint64_t *ret_size_bytes) {
         const xmlNode *hugepages = element_child(element_child(root, "memoryBacking"), "hugepages");
-        if (!hugepages)
-                return DOMAIN_XML_OK;
-        domain->hugepages = true;
-
+        *ret_hugepages = hugepages;
         const xmlNode *page = element_child(hugepages, "page");
         const char *size = page ? element_attribute(page, "size") : NULL;
-        if (size && domain_size_to_bytes(size, element_attribute(page, "unit"), &domain->hugepage_size_bytes) < 0)
+        return size ? domain_size_to_bytes(size, element_attribute(page, "unit"), ret_size_bytes) : 0;
+}
+
+static int read_hugepages(const xmlNode *root, DomainXml *domain, char **reterr_sentence) {
+        if (domain_read_pages(root, &domain->hugepages, &domain->hugepage_size_bytes) < 0)
                 return refuse(
                         reterr_sentence, DOMAIN_XML_BAD_MEMORY,
                         "The size in <page> is not one that libvirt reads: write it like <page size='1' unit='GiB'/>.");
         return DOMAIN_XML_OK;
 }
 
+static int add_path(TextList *paths, const char *path, size_t most) {
+        if (text_is_empty(path) || paths->n >= most || text_list_has(paths, path))
+                return 0;
+        return text_list_add(paths, path);
+}
+
 /* The file, device or folder of the host that <source> below @node names. */
-static int add_source(TextList *paths, const xmlNode *node) {
+static int add_source(TextList *paths, const xmlNode *node, size_t most) {
         static const char *const attributes[] = { "file", "dev", "dir" };
         const xmlNode *source = element_child(node, "source");
         if (!source || element_attribute_is(source, "startupPolicy", "optional"))
                 return 0;
-        for (size_t i = 0; i < ELEMENTS(attributes); i++) {
-                const char *path = element_attribute(source, attributes[i]);
-                if (!text_is_empty(path) && !text_list_has(paths, path))
-                        return text_list_add(paths, path);
-        }
-        return 0;
+        int r = 0;
+        for (size_t i = 0; r >= 0 && i < ELEMENTS(attributes); i++)
+                r = add_path(paths, element_attribute(source, attributes[i]), most);
+        return r;
 }
 
-static int read_paths(const xmlNode *root, DomainXml *domain) {
+int domain_read_paths(const xmlNode *root, size_t most, TextList *paths) {
         static const char *const boot[] = { "loader", "kernel", "initrd", "dtb" };
         const xmlNode *os = element_child(root, "os");
         for (size_t i = 0; i < ELEMENTS(boot); i++) {
@@ -296,13 +301,10 @@ static int read_paths(const xmlNode *root, DomainXml *domain) {
                         continue;
                 _cleanup_(free_contentp) xmlChar *path = NULL;
                 int r = element_content(node, &path);
+                if (r >= 0)
+                        r = add_path(paths, (const char *) path, most);
                 if (r < 0)
                         return r;
-                if (*path && !text_list_has(&domain->paths, (const char *) path)) {
-                        r = text_list_add(&domain->paths, (const char *) path);
-                        if (r < 0)
-                                return r;
-                }
         }
 
         static const char *const devices_with_source[] = { "disk", "filesystem" };
@@ -310,7 +312,7 @@ static int read_paths(const xmlNode *root, DomainXml *domain) {
         for (size_t i = 0; i < ELEMENTS(devices_with_source); i++) {
                 const char *kind = devices_with_source[i];
                 for (const xmlNode *d = element_child(devices, kind); d; d = element_next(d, kind)) {
-                        int r = add_source(&domain->paths, d);
+                        int r = add_source(paths, d, most);
                         if (r < 0)
                                 return r;
                 }
@@ -439,7 +441,7 @@ static int read_domain(const xmlNode *root, const PciAddress *gpus, size_t n_gpu
                 r = check_command_line(root, reterr_sentence);
         if (r == DOMAIN_XML_OK)
                 r = check_wishes(root, reterr_sentence);
-        return r == DOMAIN_XML_OK ? read_paths(root, domain) : r;
+        return r == DOMAIN_XML_OK ? domain_read_paths(root, SIZE_MAX, &domain->paths) : r;
 }
 
 int domain_xml_check(const char *xml, size_t size, const PciAddress *gpus, size_t n_gpus,

@@ -95,6 +95,25 @@ static uint32_t policy_level(const Gpupool1__PoolPolicy *policy) {
         return policy && policy->set_after_use ? LEVEL_DEVICES : LEVEL_OLDEST;
 }
 
+static uint32_t vm_policy_level(const Gpupool1__VmPolicy *policy) {
+        if (!policy)
+                return LEVEL_OLDEST;
+        AffinityKind kind;
+        for (size_t i = 0; policy->set_affinity && i < policy->n_affinity; i++)
+                if (affinity_kind_from_text(policy->affinity[i]->kind, &kind) >= 0 && affinity_kind_is_soft(kind))
+                        return LEVEL_PLACEMENT;
+        return policy->set_preempt || policy->set_preemptible ? LEVEL_PLACEMENT : LEVEL_OLDEST;
+}
+
+static uint32_t requirement_level(const Gpupool1__Requirement *requirement) {
+        return requirement && requirement->set_model ? LEVEL_PLACEMENT : LEVEL_OLDEST;
+}
+
+static uint32_t new_vm_level(const Gpupool1__DefineVm *command) {
+        uint32_t by_requirement = requirement_level(command->requirement), by_policy = vm_policy_level(command->policy);
+        return by_requirement > by_policy ? by_requirement : by_policy;
+}
+
 static uint32_t quarantine_level(const Gpupool1__QuarantineGpu *command) {
         bool is_new = command->cause == GPUPOOL1__QUARANTINE_CAUSE__QUARANTINE_CAUSE_STUCK ||
                       command->cause == GPUPOOL1__QUARANTINE_CAUSE__QUARANTINE_CAUSE_UNFIT;
@@ -135,14 +154,17 @@ uint32_t entry_level(const Entry *entry) {
                 return rules_level(entry->set_pool_rules->rules, entry->set_pool_rules->n_rules);
         case GPUPOOL1__ENTRY__COMMAND_TELL_FABRIC:
                 return LEVEL_DEVICES;
+        case GPUPOOL1__ENTRY__COMMAND_DEFINE_VM:
+                return new_vm_level(entry->define_vm);
+        case GPUPOOL1__ENTRY__COMMAND_SET_REQUIREMENT:
+                return requirement_level(entry->set_requirement->requirement);
+        case GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY:
+                return vm_policy_level(entry->set_vm_policy->policy);
         case GPUPOOL1__ENTRY__COMMAND_INIT_CLUSTER:
         case GPUPOOL1__ENTRY__COMMAND_CHANGE_POOL_GPUS:
         case GPUPOOL1__ENTRY__COMMAND_RENAME_POOL:
         case GPUPOOL1__ENTRY__COMMAND_DELETE_POOL:
-        case GPUPOOL1__ENTRY__COMMAND_DEFINE_VM:
         case GPUPOOL1__ENTRY__COMMAND_UPDATE_VM:
-        case GPUPOOL1__ENTRY__COMMAND_SET_REQUIREMENT:
-        case GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY:
         case GPUPOOL1__ENTRY__COMMAND_DELETE_VM:
         case GPUPOOL1__ENTRY__COMMAND_SET_DESIRED:
         case GPUPOOL1__ENTRY__COMMAND_ASSIGN:

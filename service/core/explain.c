@@ -400,6 +400,30 @@ static int say_max_in_use(const Case *c, PlacementReason *ret) {
                                                      "--max-in-use N)", c->pool, c->pool);
 }
 
+static size_t case_node(const Case *c) {
+        return (size_t) (c->node - c->request->inventory->nodes.items);
+}
+
+static int say_cpu(const Case *c, PlacementReason *ret) {
+        return explain_need(c->request, HINDRANCE_CPU, case_node(c), ret);
+}
+
+static int say_storage(const Case *c, PlacementReason *ret) {
+        return explain_need(c->request, HINDRANCE_STORAGE, case_node(c), ret);
+}
+
+static int say_memory(const Case *c, PlacementReason *ret) {
+        return explain_need(c->request, HINDRANCE_MEMORY, case_node(c), ret);
+}
+
+static int say_hugepages(const Case *c, PlacementReason *ret) {
+        return explain_need(c->request, HINDRANCE_HUGEPAGES, case_node(c), ret);
+}
+
+static int say_model(const Case *c, PlacementReason *ret) {
+        return explain_need(c->request, HINDRANCE_MODEL, case_node(c), ret);
+}
+
 static const struct {
         const char *code;
         int (*say)(const Case *c, PlacementReason *ret);
@@ -414,8 +438,13 @@ static const struct {
         [HINDRANCE_GUARD] = { "no-guard", say_guard },
         [HINDRANCE_WITH] = { "affinity-with", say_with },
         [HINDRANCE_APART] = { "affinity-apart", say_apart },
+        [HINDRANCE_CPU] = { "cpu-model", say_cpu },
+        [HINDRANCE_STORAGE] = { "storage", say_storage },
+        [HINDRANCE_MEMORY] = { "memory", say_memory },
+        [HINDRANCE_HUGEPAGES] = { "hugepages", say_hugepages },
         [HINDRANCE_NO_GPUS] = { "no-gpus", say_no_gpus },
         [HINDRANCE_NOT_ENOUGH] = { "not-enough-gpus", say_not_enough },
+        [HINDRANCE_MODEL] = { "gpu-model", say_model },
         [HINDRANCE_TAKEN] = { "gpus-taken", say_taken },
         [HINDRANCE_SETS] = { "linked-sets", say_sets },
         [HINDRANCE_RESERVE] = { "reserve", say_reserve },

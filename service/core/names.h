@@ -57,7 +57,7 @@
 #ifdef GPUPOOL_PRETEND_LEVEL
 #define LEVEL_SUPPORTED GPUPOOL_PRETEND_LEVEL   /* a build that pretends to be older, for tests: -Dpretend_level= */
 #else
-#define LEVEL_SUPPORTED 4U
+#define LEVEL_SUPPORTED 5U
 #endif
 #define LEVEL_OLDEST 1U
 /* What needs more than LEVEL_OLDEST. */
@@ -65,6 +65,7 @@
 #define LEVEL_IMPORT 2U
 #define LEVEL_FAILOVER 3U              /* leases, losses, draining, fencing, freezing, moving */
 #define LEVEL_DEVICES 4U               /* sets of linked GPUs, and what else pools say of how GPUs are used */
+#define LEVEL_PLACEMENT 5U             /* models, wishes for company, and who makes room for whom */
 
 /* Limits. Each bounds what one caller or one entry can cost; tests stand at each edge. */
 #define NAME_LENGTH_MAX 63U             /* a pool's, VM's, node's name: fits a DNS label and a table column */
@@ -98,6 +99,7 @@
 #define IMPORT_CHUNK_MAX (48U * 1024U)
 #define PREFERRED_NODES_MAX 64U
 #define AFFINITY_MAX 64U
+#define VM_MODEL_LENGTH_MAX 31U         /* "10de:2330", with room for wildcards */
 #define FABRIC_TOTAL_MAX POOL_GPUS_MAX                  /* slots of linked GPUs, of all nodes together */
 #define FREEZE_MS_MAX (24U * 60U * 60U * 1000U)
 #define FENCE_PARAMETERS_MAX 64U

@@ -17,8 +17,13 @@ typedef enum Hindrance {
         HINDRANCE_GUARD,
         HINDRANCE_WITH,                 /* a VM that it must be with runs elsewhere */
         HINDRANCE_APART,                /* a VM that it must be apart from runs here */
+        HINDRANCE_CPU,                  /* it has not the CPU that the VM's XML names */
+        HINDRANCE_STORAGE,              /* a file that the VM needs is not there */
+        HINDRANCE_MEMORY,               /* less than the VM needs is left beside the VMs that are there */
+        HINDRANCE_HUGEPAGES,            /* likewise, of the size that its XML names */
         HINDRANCE_NO_GPUS,
         HINDRANCE_NOT_ENOUGH,           /* too few usable ones, were all of them free */
+        HINDRANCE_MODEL,                /* too few of them are of the model that the VM asks for */
         HINDRANCE_TAKEN,                /* too few of the usable ones are free */
         HINDRANCE_SETS,                 /* enough are there, but not exactly so many with sets whole */
         HINDRANCE_RESERVE,              /* of the pool, on whatever node */
@@ -72,6 +77,10 @@ typedef struct Finding {
 
 /* The first criterion by which they differ; *ret_order < 0 if @a is better. */
 Criterion rank_compare(const Rank *a, const Rank *b, int *ret_order);
+
+/* What a VM needs beside GPUs, and which GPUs it takes: HINDRANCE_CPU, _STORAGE, _MEMORY, _HUGEPAGES, _MODEL. 0 or
+ * -ENOMEM. */
+int explain_need(const Request *request, Hindrance hindrance, size_t node, PlacementReason *ret);
 
 /* Words. @findings are one per node; @best and @second are indexes or NOWHERE. All return 0 or -ENOMEM. */
 int explain_node(const Request *request, const Finding *findings, size_t node, size_t best, size_t second,

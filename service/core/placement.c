@@ -31,9 +31,10 @@ int placement_compare_urgency(const Vm *a, const Vm *b) {
 /* An affinity binds both, whoever of the two declares it. */
 static int add_relations(Request *request, const Vm *from, const Vm *to, size_t other) {
         for (size_t i = 0; i < from->n_affinity; i++) {
-                if (!text_equal(from->affinity[i].vm, to->name))
+                AffinityKind kind = from->affinity[i].kind;
+                if (affinity_kind_is_soft(kind) || !text_equal(from->affinity[i].vm, to->name))
                         continue;
-                Relation relation = { .tenant = other, .apart = text_equal(from->affinity[i].kind, "apart") };
+                Relation relation = { .tenant = other, .apart = kind == AFFINITY_APART };
                 int r = array_append(&request->relations, &relation);
                 if (r < 0)
                         return r;

@@ -138,6 +138,7 @@ int registry_decode_at(const uint8_t *bytes, size_t size, uint32_t level, Regist
 int pool_policy_read(Pool *pool, const Gpupool1__PoolPolicy *message);
 int pool_rules_read(PoolRules *rules, Gpupool1__PoolRule *const *messages, size_t n);
 int vm_policy_read(Vm *vm, const Gpupool1__VmPolicy *message);
+int vm_model_read(Vm *vm, const Gpupool1__Requirement *message);
 int assigned_gpus_read(Assignment *assignment, Gpupool1__AssignedGpu *const *messages, size_t n);
 int notes_read(Vm *vm, Gpupool1__PlacementNote *const *messages, size_t n);
 int fabric_read(FabricSets *sets, Gpupool1__FabricSet *const *messages, size_t n);

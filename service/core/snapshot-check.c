@@ -139,9 +139,17 @@ static int check_pools(const Registry *registry) {
         return r;
 }
 
+/* Below the level of placement there is nothing of what came with it. */
+static bool wishes_are_sound(const Registry *registry, const Vm *vm) {
+        bool any = vm->model || vm->preempt || vm->preemptible;
+        for (size_t i = 0; i < vm->n_affinity; i++)
+                any = any || affinity_kind_is_soft(vm->affinity[i].kind);
+        return !any || registry->level >= LEVEL_PLACEMENT;
+}
+
 static bool vm_is_sound(const Registry *registry, const Vm *vm) {
         const Assignment *assignment = &vm->assignment;
-        if (!registry_find_pool(registry, vm->pool))
+        if (!registry_find_pool(registry, vm->pool) || !wishes_are_sound(registry, vm))
                 return false;
         if (assignment->phase == ASSIGNMENT_NONE)
                 return assignment->n_gpus == 0;

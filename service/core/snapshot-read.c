@@ -142,7 +142,11 @@ static int read_vm_texts(const Gpupool1__VmRecord *m, Vm *ret) {
         if (r >= 0)
                 r = *m->xml && strlen(m->xml) <= XML_SIZE_MAX ? text_set(&ret->xml, m->xml) : -EINVAL;
         if (r >= 0)
+                r = vm_read_needs(ret);
+        if (r >= 0)
                 r = read_text(m->requirement->pool, NAME_LENGTH_MAX, &ret->pool);
+        if (r >= 0)
+                r = vm_model_read(ret, m->requirement);
         if (r >= 0)
                 r = read_text(m->owner_user, NAME_LENGTH_MAX, &ret->owner_user);
         if (r >= 0 && *m->reason_code)

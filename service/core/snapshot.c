@@ -17,7 +17,8 @@
 #define NODE_SIZE (4U + 18U + 2U * 65U + 3U * 11U + ADDRESSES_MAX * (3U + ADDRESS_LENGTH_MAX) + 34U + 2U +      \
                    2U * 6U + 2U * 12U + 3U + FLAP_LOSSES * 10U + 4U * 3U + FENCE_SIZE)
 #define POOL_SIZE (5U + 65U + 3U * 11U + POOL_RULES_MAX * (3U + 3U * 65U + 4U + POOL_SET_LENGTH_MAX))
-#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U + 3U + 2U * 19U)
+#define VM_SIZE (5U + 18U + 65U + 4U + 65U + 8U + 65U + 12U * 11U + 66U + 3U + TEXT_LENGTH_MAX + 18U + 3U + \
+                 2U * 19U + 4U * 2U + 4U + VM_MODEL_LENGTH_MAX)
 #define QUARANTINE_SIZE (4U + GPU_SIZE + 11U + 3U + TEXT_LENGTH_MAX + 11U)
 #define EVENT_SIZE (4U + 2U * 11U + 65U + 9U + 3U + 128U + 18U + 11U + 2U * 65U + 3U + SENTENCE_LENGTH_MAX)
 #define REQUEST_SIZE (4U + 18U + 11U + 6U + 3U + SENTENCE_LENGTH_MAX)
@@ -208,6 +209,9 @@ static int write_vm_policy(Pieces *pieces, const Vm *vm, Gpupool1__VmPolicy **re
         policy->set_priority = policy->set_restart = policy->set_preferred_nodes = policy->set_affinity = true;
         policy->priority = vm->priority;
         policy->restart = (Gpupool1__RestartKind) vm->restart;
+        /* Left out where it is not so, as by those who do not know it yet. */
+        policy->set_preempt = policy->preempt = vm->preempt;
+        policy->set_preemptible = policy->preemptible = vm->preemptible;
         policy->n_preferred_nodes = vm->preferred_nodes.n;
         policy->preferred_nodes = vm->preferred_nodes.items;
 
@@ -217,7 +221,7 @@ static int write_vm_policy(Pieces *pieces, const Vm *vm, Gpupool1__VmPolicy **re
                 return r;
         policy->n_affinity = vm->n_affinity;
         for (size_t i = 0; i < vm->n_affinity; i++) {
-                affinity[i].kind = borrow_text(vm->affinity[i].kind);
+                affinity[i].kind = borrow_text(affinity_kind_to_text(vm->affinity[i].kind));
                 affinity[i].vm = borrow_text(vm->affinity[i].vm);
         }
         *ret = policy;
@@ -257,6 +261,8 @@ static int write_vm(Pieces *pieces, const Vm *vm, Gpupool1__VmRecord *ret) {
         gpupool1__requirement__init(requirement);
         requirement->pool = borrow_text(vm->pool);
         requirement->count = vm->count;
+        requirement->set_model = vm->model != NULL;
+        requirement->model = borrow_text(vm->model);
 
         ret->vm = id_message_borrow(vm->id.bytes);
         ret->name = borrow_text(vm->name);

@@ -2,6 +2,11 @@
 #include "core/vm.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/names.h"
+#include "core/pci-pattern.h"
 
 void vm_notes_clear(Vm *vm) {
         for (size_t i = 0; i < vm->n_notes; i++) {
@@ -14,10 +19,8 @@ void vm_notes_clear(Vm *vm) {
 }
 
 void vm_affinity_clear(Vm *vm) {
-        for (size_t i = 0; i < vm->n_affinity; i++) {
-                free(vm->affinity[i].kind);
+        for (size_t i = 0; i < vm->n_affinity; i++)
                 free(vm->affinity[i].vm);
-        }
         free(vm->affinity);
         vm->affinity = NULL;
         vm->n_affinity = 0;
@@ -32,6 +35,7 @@ void vm_clear(Vm *vm) {
         free(vm->name);
         free(vm->xml);
         free(vm->pool);
+        free(vm->model);
         text_list_clear(&vm->preferred_nodes);
         vm_affinity_clear(vm);
         free(vm->owner_user);
@@ -39,7 +43,54 @@ void vm_clear(Vm *vm) {
         free(vm->reason);
         assignment_clear(&vm->assignment);
         vm_notes_clear(vm);
+        vm_needs_clear(&vm->needs);
         *vm = (Vm) {};
+}
+
+static const char *const affinity_kinds[AFFINITY_KIND_COUNT] = {
+        [AFFINITY_WITH] = "with",
+        [AFFINITY_APART] = "apart",
+        [AFFINITY_RATHER_WITH] = "rather-with",
+        [AFFINITY_RATHER_APART] = "rather-apart",
+};
+
+const char *affinity_kind_to_text(AffinityKind kind) {
+        return affinity_kinds[kind];
+}
+
+int affinity_kind_from_text(const char *text, AffinityKind *ret) {
+        for (AffinityKind i = 0; i < AFFINITY_KIND_COUNT; i++)
+                if (text_equal(affinity_kinds[i], text)) {
+                        *ret = i;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+bool vm_model_is_valid(const char *model) {
+        const char *colon = strchr(model, ':');
+        if (!colon || colon == model || !colon[1] || strlen(model) > VM_MODEL_LENGTH_MAX)
+                return false;
+        return pattern_may_match_pci_id(model, (size_t) (colon - model)) &&
+               pattern_may_match_pci_id(colon + 1, strlen(colon + 1));
+}
+
+bool vm_model_matches(const Vm *vm, uint16_t vendor, uint16_t device) {
+        if (!vm->model)
+                return true;
+        char text[sizeof("10de:2330")];
+        (void) snprintf(text, sizeof(text), "%04x:%04x", (unsigned) vendor, (unsigned) device);
+        return text_matches(vm->model, text);
+}
+
+int vm_read_needs(Vm *vm) {
+        VmNeeds needs;
+        int r = vm_needs_read(vm->xml, strlen(vm->xml), &needs);
+        if (r < 0)
+                return r;
+        vm_needs_clear(&vm->needs);
+        vm->needs = needs;
+        return 0;
 }
 
 static VmState state_without_assignment(const Vm *vm) {

@@ -5,6 +5,7 @@
  * assignment. Part of the registry. */
 
 #include "core/facts.h"
+#include "core/vm-needs.h"
 #include "util/array.h"
 #include "util/cleanup.h"
 
@@ -68,8 +69,17 @@ typedef struct Assignment {
         bool leased;            /* decided at LEVEL_FAILOVER or above: it ends with its node's lease */
 } Assignment;
 
+/* It binds both, whoever of the two declares it. */
+typedef enum AffinityKind {
+        AFFINITY_WITH,          /* only on the node of the other, while that has one */
+        AFFINITY_APART,         /* never there */
+        AFFINITY_RATHER_WITH,   /* there, if it costs nobody a place. Soft, like the next: both need LEVEL_PLACEMENT */
+        AFFINITY_RATHER_APART,
+        AFFINITY_KIND_COUNT,
+} AffinityKind;
+
 typedef struct Affinity {
-        char *kind;             /* "with", "apart" */
+        AffinityKind kind;
         char *vm;               /* name of the other VM */
 } Affinity;
 
@@ -86,11 +96,14 @@ typedef struct Vm {
         char *xml;
         char *pool;             /* requirement: pool x count */
         uint32_t count;
+        char *model;            /* "10de:2330": only GPUs whose ids match the patterns; NULL: any */
         int32_t priority;
         RestartPolicy restart;
         TextList preferred_nodes;
         Affinity *affinity;
         size_t n_affinity;
+        bool preempt;           /* to have a place it may stop preemptible VMs of lower priority */
+        bool preemptible;       /* it may be stopped so */
         uint32_t owner_uid;
         char *owner_user;
         bool run;               /* Desired: running or stopped */
@@ -106,12 +119,27 @@ typedef struct Vm {
         NodeId home;            /* that it left because that was drained; null: none */
         PlacementNote *notes;
         size_t n_notes;
+        VmNeeds needs;          /* of xml, made whenever that is; in no entry and no snapshot */
 } Vm;
 
 void vm_clear(Vm *vm);
 void vm_notes_clear(Vm *vm);
 void vm_affinity_clear(Vm *vm);
 void assignment_clear(Assignment *assignment);
+
+const char *affinity_kind_to_text(AffinityKind kind);           /* "with", "apart", "rather-with", "rather-apart" */
+int affinity_kind_from_text(const char *text, AffinityKind *ret);       /* 0 or -EINVAL */
+
+static inline bool affinity_kind_is_soft(AffinityKind kind) {
+        return kind == AFFINITY_RATHER_WITH || kind == AFFINITY_RATHER_APART;
+}
+
+/* "VENDOR:DEVICE": patterns as in a pool's rule, both there. */
+bool vm_model_is_valid(const char *model);
+/* Whether a GPU with these ids can be one of @vm's. */
+bool vm_model_matches(const Vm *vm, uint16_t vendor, uint16_t device);
+/* The needs of its XML, anew. 0 or -ENOMEM. */
+int vm_read_needs(Vm *vm);
 
 /* The state a person sees (design, part 4). */
 typedef enum VmState {

@@ -267,6 +267,7 @@ Json *json_of_vm(const Objects *objects, const VmObject *vm) {
         json_put_text(map, "path", vm->path);
         json_put_text(map, "pool", vm->pool);
         json_put_number(map, "gpus_needed", vm->gpus_needed);
+        json_put_text(map, "model", vm->model);
         json_put_text(map, "desired", vm->desired);
         json_put_text(map, "state", vm->state);
         json_put(map, "reason", json_of_reason(vm));
@@ -275,6 +276,8 @@ Json *json_of_vm(const Objects *objects, const VmObject *vm) {
         json_put_list(map, "gpu_paths", &vm->gpus);
         json_put_number(map, "epoch", vm->epoch);
         json_put(map, "priority", must_json(json_object_new_int(vm->priority)));
+        json_put_truth(map, "preempt", vm->preempt);
+        json_put_truth(map, "preemptible", vm->preemptible);
         json_put_text(map, "restart_policy", vm->restart_policy);
         json_put_list(map, "preferred_nodes", &vm->preferred_nodes);
         ARRAY_EACH(pair, &vm->affinity) {

@@ -75,9 +75,10 @@ typedef struct PlacementNote { char *node; bool chosen; char *why; } PlacementNo
 
 typedef struct VmObject {
         char *path;
-        char *name, *uuid, *pool, *desired, *state, *reason_code, *reason, *node, *restart_policy, *owner;
+        char *name, *uuid, *pool, *model, *desired, *state, *reason_code, *reason, *node, *restart_policy, *owner;
         uint32_t gpus_needed, owner_uid;
         int32_t priority;
+        bool preempt, preemptible;
         uint64_t epoch;
         TextList gpus, preferred_nodes;
         Pairs affinity;

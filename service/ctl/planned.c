@@ -43,20 +43,18 @@ bool planned_moves_all_run(const PlannedMoves *moves) {
         return true;
 }
 
-void planned_moves_print(const PlannedMoves *moves, const Objects *objects, PlannedLeftover leftover,
-                         const Screen *screen) {
+void planned_moves_print(const PlannedMoves *moves, const Objects *objects, const Screen *screen) {
         _cleanup_(table_freep) Table *table = table_new();
         table_column(table, "VM", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "WOULD", TABLE_LEFT, TABLE_WHOLE, 0);
         table_column(table, "WHY", TABLE_LEFT, 20, 12);
         ARRAY_EACH(move, moves) {
-                bool stays = !has_node(move) && leftover == LEFTOVER_STAYS;
                 table_cell(table, STYLE_PLAIN, "%s", objects_name(objects, move->vm));
-                if (stays)
-                        table_cell(table, STYLE_BAD, "stay on %s", or_dash(move->from));
+                if (has_node(move))
+                        table_cell(table, STYLE_PLAIN, "%s %s %s", or_dash(move->from), screen_arrow(screen),
+                                   objects_name(objects, move->to));
                 else
-                        table_cell(table, has_node(move) ? STYLE_PLAIN : STYLE_BAD, "%s %s %s", or_dash(move->from),
-                                   screen_arrow(screen), has_node(move) ? objects_name(objects, move->to) : "waits");
+                        table_cell(table, STYLE_BAD, "stay on %s", or_dash(move->from));
                 table_cell(table, STYLE_PLAIN, "%s", move->why);
         }
         table_print(table, screen);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Planned moves: what would become of VMs, as Manager.Plan and the dry run of a drain answer: a(osos). */
+/* Planned moves: what would become of VMs, as the dry run of a drain or a defragment answers: a(osos). A VM that gets
+ * no node stays where it is. */
 
 #include <stdbool.h>
 #include <systemd/sd-bus.h>
@@ -24,16 +25,9 @@ int planned_moves_read(PlannedMoves *moves, sd_bus_message *message);
 
 bool planned_moves_all_run(const PlannedMoves *moves);
 
-/* What becomes of a VM that gets no node: in a plan it waits, in a drain it stays where it is. */
-typedef enum PlannedLeftover {
-        LEFTOVER_WAITS,
-        LEFTOVER_STAYS,
-} PlannedLeftover;
-
 typedef struct Objects Objects;
 typedef struct Screen Screen;
 struct json_object;
 
-void planned_moves_print(const PlannedMoves *moves, const Objects *objects, PlannedLeftover leftover,
-                         const Screen *screen);
+void planned_moves_print(const PlannedMoves *moves, const Objects *objects, const Screen *screen);
 struct json_object *planned_moves_to_json(const PlannedMoves *moves, const Objects *objects);

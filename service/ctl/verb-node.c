@@ -193,7 +193,7 @@ static Status show_plan(Ctl *ctl, const Objects *objects, const NodeObject *node
         } else if (job.plan.n == 0)
                 ctl_tell(ctl, "No VM would have to leave %s.", node->name);
         else
-                planned_moves_print(&job.plan, objects, LEFTOVER_STAYS, &ctl->out);
+                planned_moves_print(&job.plan, objects, &ctl->out);
         return planned_moves_all_run(&job.plan) ? STATUS_DONE : STATUS_WAITS;
 }
 

@@ -12,6 +12,7 @@
 typedef struct VmPolicy {
         int64_t priority;               /* PRIORITY_NOT_GIVEN */
         const char *restart;            /* NULL: not given */
+        const char *preempt, *preemptible;      /* "yes", "no", NULL: not given */
         bool has_preferred, has_affinity;
         TextList preferred;
         Pairs affinity;                 /* borrowed texts */
@@ -32,6 +33,30 @@ static void add_affinity(VmPolicy *policy, const char *rule, const char *vm) {
         MUST(array_append(&policy->affinity, &pair));
 }
 
+/* The contract's word for each option. */
+static const char *affinity_rule(const char *option) {
+        static const struct {
+                const char *option, *rule;
+        } rules[] = {
+                { "--with", "together" },
+                { "--apart", "apart" },
+                { "--rather-with", "rather-together" },
+                { "--rather-apart", "rather-apart" },
+        };
+        for (size_t i = 0; i < ELEMENTS(rules); i++)
+                if (text_equal(rules[i].option, option))
+                        return rules[i].rule;
+        return NULL;
+}
+
+static Status read_yes_or_no(Ctl *ctl, const Args *args, const char *option, const char **ret) {
+        const char *value = args_value(args, option);
+        if (value && !text_equal(value, "yes") && !text_equal(value, "no"))
+                return ctl_refuse_usage(ctl, "%s is yes or no, not \"%s\".", option, value);
+        *ret = value;
+        return STATUS_DONE;
+}
+
 static Status read_policy(Ctl *ctl, const Args *args, VmPolicy *policy) {
         policy->priority = PRIORITY_NOT_GIVEN;
         policy->restart = args_value(args, "--restart");
@@ -43,18 +68,21 @@ static Status read_policy(Ctl *ctl, const Args *args, VmPolicy *policy) {
                         policy->has_preferred = true;
                         if (*given->value)
                                 must_list_add(&policy->preferred, given->value);
-                } else if (text_equal(given->option->name, "--with")) {
-                        add_affinity(policy, "together", given->value);
-                } else if (text_equal(given->option->name, "--apart")) {
-                        add_affinity(policy, "apart", given->value);
+                } else if (affinity_rule(given->option->name)) {
+                        add_affinity(policy, affinity_rule(given->option->name), given->value);
                 }
         }
+        Status status = read_yes_or_no(ctl, args, "--preempt", &policy->preempt);
+        if (status == STATUS_DONE)
+                status = read_yes_or_no(ctl, args, "--preemptible", &policy->preemptible);
+        if (status != STATUS_DONE)
+                return status;
         return option_number(ctl, args, "--priority", INT32_MIN, INT32_MAX, &policy->priority);
 }
 
 static bool policy_is_empty(const VmPolicy *policy) {
         return policy->priority == PRIORITY_NOT_GIVEN && !policy->restart && !policy->has_preferred &&
-               !policy->has_affinity;
+               !policy->has_affinity && !policy->preempt && !policy->preemptible;
 }
 
 static void append_policy(Request *request, const VmPolicy *policy) {
@@ -64,6 +92,10 @@ static void append_policy(Request *request, const VmPolicy *policy) {
                 request_option(request, "restart-policy", "s", policy->restart);
         if (policy->has_preferred)
                 request_option_list(request, "preferred-nodes", 's', &policy->preferred);
+        if (policy->preempt)
+                request_option(request, "preempt", "b", (int) text_equal(policy->preempt, "yes"));
+        if (policy->preemptible)
+                request_option(request, "preemptible", "b", (int) text_equal(policy->preemptible, "yes"));
         if (!policy->has_affinity)
                 return;
         request_open_option(request, "affinity", "a(ss)");
@@ -100,8 +132,9 @@ static Status tell_defined(Ctl *ctl, const char *path) {
         Status status = vm_load(ctl, path, &objects, &vm);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "vm %s (%.8s%s): needs %u of %s. Start it with: gpupoolctl vm start %s", vm->name, vm->uuid,
-                 screen_mark_of_cut(&ctl->out), vm->gpus_needed, vm->pool, vm->name);
+        ctl_tell(ctl, "vm %s (%.8s%s): needs %u of %s%s%s. Start it with: gpupoolctl vm start %s", vm->name, vm->uuid,
+                 screen_mark_of_cut(&ctl->out), vm->gpus_needed, vm->pool, *vm->model ? ", model " : "", vm->model,
+                 vm->name);
         return vm_answer_changed(ctl, path);
 }
 
@@ -128,6 +161,8 @@ Status verb_vm_define(Ctl *ctl, const Args *args) {
         request_begin(ctl, &request, REQUEST_CHANGE, OBJECT_ROOT, INTERFACE_MANAGER, "DefineVM");
         request_explain(&request, ACTION_DEFINE_VM " and " ACTION_USE_POOL, "defining a VM of pool %s", pool);
         request_append(&request, "ssu", xml, pool, (uint32_t) count);
+        if (args_has(args, "--model"))
+                request_option(&request, "model", "s", args_value(args, "--model"));
         append_policy(&request, &policy);
         status = request_send(ctl, &request, &answer);
         if (status != STATUS_DONE)
@@ -163,10 +198,10 @@ Status verb_vm_requirement(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_request_ Request request = {};
         const VmObject *vm;
-        const char *pool = args_value(args, "--pool");
+        const char *pool = args_value(args, "--pool"), *model = args_value(args, "--model");
         int64_t count = 0;
-        if (!pool && !args_has(args, "--gpus"))
-                return ctl_refuse_usage(ctl, "Say what it needs: --gpus N, --pool POOL or both.");
+        if (!pool && !model && !args_has(args, "--gpus"))
+                return ctl_refuse_usage(ctl, "Say what it needs: --gpus N, --pool POOL or --model VENDOR:DEVICE.");
         Status status = option_number(ctl, args, "--gpus", 1, GPUS_PER_VM_MAX, &count);
         if (status == STATUS_DONE)
                 status = vm_load(ctl, args->words.items[0], &objects, &vm);
@@ -178,10 +213,14 @@ Status verb_vm_requirement(Ctl *ctl, const Args *args) {
         request_begin(ctl, &request, REQUEST_CHANGE, vm->path, INTERFACE_VM, "SetRequirement");
         request_explain(&request, ACTION_DEFINE_VM " and " ACTION_USE_POOL, "giving GPUs of pool %s to a VM", pool);
         request_append(&request, "su", pool, needed);
+        if (model)
+                request_option(&request, "model", "s", model);
         status = request_send(ctl, &request, NULL);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "vm %s: needs %u of %s, from its next start on", vm->name, needed, pool);
+        model = model ? model : vm->model;
+        ctl_tell(ctl, "vm %s: needs %u of %s%s%s, from its next start on", vm->name, needed, pool,
+                 *model ? ", model " : "", model);
         return vm_answer_changed(ctl, vm->path);
 }
 
@@ -194,7 +233,8 @@ Status verb_vm_policy(Ctl *ctl, const Args *args) {
         if (status != STATUS_DONE)
                 return status;
         if (policy_is_empty(&policy))
-                return ctl_refuse_usage(ctl, "Say what to set: --priority, --restart, --prefer, --with or --apart.");
+                return ctl_refuse_usage(ctl, "Say what to set: --priority, --restart, --prefer, --with, --apart, "
+                                             "--rather-with, --rather-apart, --preempt or --preemptible.");
         status = vm_load(ctl, args->words.items[0], &objects, &vm);
         if (status != STATUS_DONE)
                 return status;

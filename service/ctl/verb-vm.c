@@ -70,11 +70,26 @@ static void print_last_placement(const VmObject *vm, const Screen *screen) {
         }
 }
 
+/* A rule as people say it; one that is newer than this program as it is. */
+static const char *affinity_words(const char *rule) {
+        static const struct {
+                const char *rule, *words;
+        } known[] = {
+                { "together", "together with" },
+                { "apart", "apart from" },
+                { "rather-together", "rather together with" },
+                { "rather-apart", "rather apart from" },
+        };
+        for (size_t i = 0; i < ELEMENTS(known); i++)
+                if (text_equal(known[i].rule, rule))
+                        return known[i].words;
+        return rule;
+}
+
 static void print_affinity(const VmObject *vm, const Screen *screen) {
         _cleanup_free_ char *text = must_copy("");
         ARRAY_EACH(pair, &vm->affinity)
-                must_append(&text, "%s%s %s %s", *text ? ", " : "", pair->first,
-                            text_equal(pair->first, "apart") ? "from" : "with", pair->second);
+                must_append(&text, "%s%s %s", *text ? ", " : "", affinity_words(pair->first), pair->second);
         screen_fact(screen, "Affinity", "%s", text);
 }
 
@@ -82,7 +97,8 @@ static void print_vm(const Objects *objects, const VmObject *vm, const Screen *s
         const char *node = objects_name(objects, vm->node);
         _cleanup_free_ char *preferred = must_join(&vm->preferred_nodes, ", "), *gpus = must_copy("");
         screen_say(screen, "vm %s  %s", vm->name, vm->uuid);
-        screen_fact(screen, "Needs", "%u of pool %s", vm->gpus_needed, vm->pool);
+        screen_fact(screen, "Needs", "%u of pool %s%s%s", vm->gpus_needed, vm->pool, *vm->model ? ", model " : "",
+                    vm->model);
         bool runs = text_equal(vm->state, "running") || text_equal(vm->state, "starting");
         const char *other = runs ? " (wanted: stopped)" : " (wanted: running)";
         const char *wanted = text_equal(vm->desired, "running") == runs ? "" : other;
@@ -91,7 +107,8 @@ static void print_vm(const Objects *objects, const VmObject *vm, const Screen *s
         for (size_t i = 0; i < vm->gpus.n; i++)
                 must_append(&gpus, "%s%s", i > 0 ? ", " : "", objects_name(objects, vm->gpus.items[i]));
         screen_fact(screen, "GPUs", "%s", gpus);
-        screen_fact(screen, "Priority", "%d", vm->priority);
+        screen_fact(screen, "Priority", "%d%s%s", vm->priority, vm->preempt ? ", may stop preemptible VMs below it" :
+                    "", vm->preemptible ? ", may be stopped for VMs above it" : "");
         screen_fact(screen, "Restart", "%s", vm->restart_policy);
         screen_fact(screen, "Prefers", "%s", preferred);
         print_affinity(vm, screen);
@@ -130,7 +147,7 @@ Status vm_answer_changed(Ctl *ctl, const char *path) {
         return status;
 }
 
-typedef struct Reason { char *code, *sentence; } Reason;
+typedef struct Reason { char *code, *sentence, *remedy; } Reason;
 
 typedef struct Explanation {
         char *node;
@@ -145,6 +162,7 @@ static void explanations_clear(Explanations *explanations) {
                 ARRAY_EACH(reason, &explanation->reasons) {
                         free(reason->code);
                         free(reason->sentence);
+                        free(reason->remedy);
                 }
                 array_clear(&explanation->reasons);
                 free(explanation->node);
@@ -153,27 +171,27 @@ static void explanations_clear(Explanations *explanations) {
 }
 
 static int read_explanation(sd_bus_message *m, Explanation *ret) {
-        const char *node, *code, *sentence;
+        const char *node, *code, *sentence, *remedy;
         int fits;
         int r = sd_bus_message_read(m, "sb", &node, &fits);
         if (r < 0)
                 return r;
         *ret = (Explanation) { .node = must_copy(node), .fits = fits };
-        r = sd_bus_message_enter_container(m, 'a', "(ss)");
+        r = sd_bus_message_enter_container(m, 'a', "(sss)");
         if (r < 0)
                 return r;
-        while ((r = sd_bus_message_read(m, "(ss)", &code, &sentence)) > 0) {
-                Reason reason = { must_copy(code), must_copy(sentence) };
+        while ((r = sd_bus_message_read(m, "(sss)", &code, &sentence, &remedy)) > 0) {
+                Reason reason = { must_copy(code), must_copy(sentence), must_copy(remedy) };
                 MUST(array_append(&ret->reasons, &reason));
         }
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
 static int read_explanations(sd_bus_message *m, Explanations *explanations) {
-        int r = sd_bus_message_enter_container(m, 'a', "(sba(ss))");
+        int r = sd_bus_message_enter_container(m, 'a', "(sba(sss))");
         if (r < 0)
                 return r;
-        while ((r = sd_bus_message_enter_container(m, 'r', "sba(ss)")) > 0) {
+        while ((r = sd_bus_message_enter_container(m, 'r', "sba(sss)")) > 0) {
                 Explanation explanation = {};
                 r = read_explanation(m, &explanation);
                 MUST(array_append(explanations, &explanation));
@@ -204,7 +222,9 @@ static void print_explanations(const Objects *objects, const VmObject *vm, const
                 if (explanation->reasons.n == 0)
                         screen_paragraph(screen, first, STYLE_PLAIN, explanation->fits ? "it could run here now" : "");
                 ARRAY_EACH(reason, &explanation->reasons) {
-                        screen_paragraph(screen, first, STYLE_PLAIN, reason->sentence);
+                        _cleanup_free_ char *whole = must_printf("%s%s%s", reason->sentence, *reason->remedy ? ": " :
+                                                                 "", reason->remedy);
+                        screen_paragraph(screen, first, STYLE_PLAIN, whole);
                         memset(first, ' ', strlen(first));
                 }
         }
@@ -221,6 +241,7 @@ static void answer_explanations(Ctl *ctl, const Objects *objects, const VmObject
                         Json *why = json_map();
                         json_put_text(why, "code", reason->code);
                         json_put_text(why, "sentence", reason->sentence);
+                        json_put_text(why, "remedy", reason->remedy);
                         json_push(reasons, why);
                 }
                 json_put(item, "reasons", reasons);

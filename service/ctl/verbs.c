@@ -29,6 +29,11 @@ const Option global_options[] = {
 #define OPTION_PREFER { "--prefer", 0, "NODE", "where it should rather run; may be given again, the best first" }
 #define OPTION_WITH { "--with", 0, "VM", "run on the node of that VM; may be given again" }
 #define OPTION_APART { "--apart", 0, "VM", "run on another node than that VM; may be given again" }
+#define OPTION_RATHER_WITH { "--rather-with", 0, "VM", "on the node of that VM, if it costs none its place" }
+#define OPTION_RATHER_APART { "--rather-apart", 0, "VM", "on another node than that VM, if it costs none its place" }
+#define OPTION_PREEMPT { "--preempt", 0, "yes|no", "stop preemptible VMs of lower priority to make room for it (no)" }
+#define OPTION_PREEMPTIBLE { "--preemptible", 0, "yes|no", "it may be stopped so (no)" }
+#define OPTION_MODEL { "--model", 0, "VENDOR:DEVICE", "only GPUs with these ids, or that match: 10de:2330; '': any" }
 #define OPTION_GPUS { "--gpus", 0, "N", "how many GPUs it needs, all on one node" }
 #define OPTION_POOL { "--pool", 0, "POOL", "from which pool" }
 #define OPTION_SINCE { "--since", 0, "N", "only what came after event N" }
@@ -47,12 +52,13 @@ static const Option pool_policy_options[] = {
         OPTION_PLACEMENT, OPTION_RESERVE, OPTION_MAX_IN_USE, OPTION_AFTER_USE, OPTIONS_END,
 };
 static const Option vm_define_options[] = {
-        OPTION_POOL, OPTION_GPUS, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART,
-        OPTIONS_END,
+        OPTION_POOL, OPTION_GPUS, OPTION_MODEL, OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH,
+        OPTION_APART, OPTION_RATHER_WITH, OPTION_RATHER_APART, OPTION_PREEMPT, OPTION_PREEMPTIBLE, OPTIONS_END,
 };
-static const Option vm_requirement_options[] = { OPTION_POOL, OPTION_GPUS, OPTIONS_END };
+static const Option vm_requirement_options[] = { OPTION_POOL, OPTION_GPUS, OPTION_MODEL, OPTIONS_END };
 static const Option vm_policy_options[] = {
-        OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART, OPTIONS_END,
+        OPTION_PRIORITY, OPTION_RESTART, OPTION_PREFER, OPTION_WITH, OPTION_APART, OPTION_RATHER_WITH,
+        OPTION_RATHER_APART, OPTION_PREEMPT, OPTION_PREEMPTIBLE, OPTIONS_END,
 };
 static const Option vm_shutdown_options[] = {
         { "--timeout", 0, "SECONDS", "stop it hard if it has not shut down by then; 0: never" }, OPTIONS_END,
@@ -86,10 +92,13 @@ static const Option check_options[] = {
         { "--strict", 0, NULL, "warnings count as errors" }, OPTIONS_END,
 };
 static const Option plan_options[] = {
-        { "--lose", 0, "NODE", "suppose this node fails; may be given again" },
-        { "--add", 0, "POOL=N", "suppose a pool had N more GPUs; may be given again" },
-        { "--start", 0, "VM", "suppose this VM were started; may be given again" },
-        { "--defragment", 0, NULL, "running VMs may move" },
+        { "--lose", 0, "NODE", "suppose this node fails; may be given again, as may all but --defragment" },
+        { "--drain", 0, "NODE", "suppose this node is drained" },
+        { "--add", 0, "POOL=N[@NODE]", "suppose a pool had N more GPUs, on this node or on a new one" },
+        { "--add-node", 0, "NAME", "suppose a node more, without GPUs; --add gives it some" },
+        { "--start", 0, "VM", "suppose this VM were started" },
+        { "--reserve", 0, "POOL=N", "suppose this pool kept N GPUs free" },
+        { "--defragment", 0, "VM", "suppose others moved to make room for this VM, which waits" },
         OPTIONS_END,
 };
 
@@ -180,12 +189,15 @@ const Verb verbs[] = {
           "(exit status 3).\n\n"
           "  gpupoolctl vm move bert\n"
           "  gpupoolctl vm move bert b --timeout 60", verb_vm_move },
-        { "vm", "requirement", "VM [--gpus N] [--pool POOL]", 1, 1, vm_requirement_options, "set which GPUs a VM needs",
+        { "vm", "requirement", "VM [OPTION]...", 1, 1, vm_requirement_options, "set which GPUs a VM needs",
           "Counts from its next start on. What is not given stays.\n\n"
-          "  gpupoolctl vm requirement bert --gpus 4", verb_vm_requirement },
+          "  gpupoolctl vm requirement bert --gpus 4 --model 10de:2330", verb_vm_requirement },
         { "vm", "policy", "VM [OPTION]...", 1, 1, vm_policy_options, "set how a VM is placed and restarted",
-          "What is not given stays. --prefer, --with and --apart replace what stood; --prefer '' empties it, and\n"
-          "so do --with '' and --apart ''.\n\n"
+          "What is not given stays. --prefer replaces what stood, and --with, --apart, --rather-with and\n"
+          "--rather-apart together do so; --prefer '' and --with '' empty it. The higher priority always comes first;\n"
+          "among those of one priority as many run as there is room for, so give a large VM that must not wait behind\n"
+          "small ones a higher one. --preempt stops VMs for it that are --preemptible and of lower priority, no more\n"
+          "than needed.\n\n"
           "  gpupoolctl vm policy bert --priority 80 --restart always --prefer b --prefer a", verb_vm_policy },
         { "vm", "update", "VM FILE", 2, 2, NULL, "replace a VM's domain XML",
           "Counts from its next start on. The UUID must be the same. FILE may be - for standard input.\n\n"
@@ -260,10 +272,10 @@ const Verb verbs[] = {
           "  gpupoolctl check\n"
           "  gpupoolctl check b --strict", verb_check },
         { "plan", NULL, "[OPTION]...", 0, 0, plan_options, "what would run where, if",
-          "Supposes what is given and says which VMs would move, start or wait. Changes nothing.\n"
-          "Exit status 3 if something would not run.\n\n"
+          "Supposes all that is given, together, and says which VMs would move, start, stop or wait, and what becomes\n"
+          "of the pools. Changes nothing. Exit status 3 if a VM would not run that is to.\n\n"
           "  gpupoolctl plan --lose b\n"
-          "  gpupoolctl plan --add training=2 --start huge", verb_plan },
+          "  gpupoolctl plan --add-node d --add training=8@d --start huge", verb_plan },
 
         { "export", NULL, "FILE", 1, 1, NULL, "write a backup of what the cluster has decided",
           "FILE is made new, whole or not at all, and readable by its owner only: it holds the VMs' XML. - is\n"

@@ -169,6 +169,14 @@ static void test_bad_options_are_refused_by_name(void) {
                 { VM_PATH, "VM.SetPolicy", "({'affinity': <[('near', 'x')]>}, " NO_OPTIONS ")", "not near" },
                 { VM_PATH, "VM.SetRequirement", "('training', uint32 0, " NO_OPTIONS ")", "1 to 64" },
                 { VM_PATH, "VM.SetRequirement", "('training', uint32 65, " NO_OPTIONS ")", "1 to 64" },
+                { VM_PATH, "VM.SetRequirement", "('training', uint32 1, {'model': <'h100'>})",
+                  "VENDOR:DEVICE in hexadecimal digits, like 10de:2330, with * and ? where any will do, and not h100" },
+                { VM_PATH, "VM.SetRequirement", "('training', uint32 1, {'model': <'10de:2330\n'>})", "VENDOR:DEVICE" },
+                { VM_PATH, "VM.SetRequirement", "('training', uint32 1, {'model': <uint32 1>})", "model" },
+                { VM_PATH, "VM.SetPolicy", "({'affinity': <[('rather-with', 'x')]>}, " NO_OPTIONS ")",
+                  "rather-together or rather-apart, and not rather-with" },
+                { VM_PATH, "VM.SetPolicy", "({'preempt': <'yes'>}, " NO_OPTIONS ")", "preempt is of type s" },
+                { VM_PATH, "VM.SetPolicy", "({'preemptible': <1>}, " NO_OPTIONS ")", "preemptible is of type i" },
                 { VM_PATH, "VM.GetXML", "({'secure': <true>},)", "secure" },
                 { VM_PATH, "VM.Explain", "({'deep': <true>},)", "deep" },
                 { GPU("01"), "Gpu.Quarantine", "('', " NO_OPTIONS ")", "reason" },
@@ -359,12 +367,69 @@ static void test_requirement_and_policy_of_a_vm_change(void) {
         expect_property(host, VM_PATH, "VM.PreferredNodes", "['b', 'a']");
 }
 
+static void raise_to_the_level_of_placement(Host *host) {
+        expect_reply(host, ROOT, "Manager.SetFunctionalLevel", "(uint32 5, " NO_OPTIONS ")", "(@as [],)");
+}
+
+static void test_below_its_level_a_vm_has_no_model_and_no_wishes(void) {
+        HOST(host);
+        g_autofree char *xml = domain_xml("ernie", NULL);
+        g_autofree char *define = define_arguments(xml, "training", 1, "{'model': <'10de:*'>}");
+        make_pool(host, "training", NULL);
+        make_vm(host, "bert", "training");
+        const struct {
+                const char *path, *method, *arguments;
+        } rows[] = {
+                { ROOT, "Manager.DefineVM", define },
+                { VM_PATH, "VM.SetRequirement", "('training', uint32 1, {'model': <''>})" },
+                { VM_PATH, "VM.SetPolicy", "({'preempt': <false>}, " NO_OPTIONS ")" },
+                { VM_PATH, "VM.SetPolicy", "({'preemptible': <true>}, " NO_OPTIONS ")" },
+                { VM_PATH, "VM.SetPolicy", "({'affinity': <[('apart', 'x'), ('rather-apart', 'y')]>}, "
+                  NO_OPTIONS ")" },
+        };
+        g_free(mock_polkit_take(host->polkit));
+        for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
+                expect_error(host, rows[i].path, rows[i].method, rows[i].arguments, "LevelTooLow",
+                             "gpupoolctl cluster level 5");
+        g_autofree char *plain = define_arguments(xml, "training", 1, "{'model': <''>}"), *made = NULL;
+        made = call(host, ROOT, "Manager.DefineVM", plain);
+        g_assert_true(g_str_has_prefix(made, "(objectpath"));
+}
+
+static void test_a_model_is_kept_until_another_is_said(void) {
+        HOST(host);
+        g_autofree char *xml = domain_xml("bert", VM_UUID);
+        g_autofree char *define = define_arguments(xml, "training", 1,
+                                                   "{'model': <'10de:23*'>, 'preempt': <true>, 'preemptible': <true>, "
+                                                   "'affinity': <[('rather-together', 'ernie')]>}");
+        make_pool(host, "training", NULL);
+        raise_to_the_level_of_placement(host);
+        expect_reply(host, ROOT, "Manager.DefineVM", define, "(objectpath '" VM_PATH "',)");
+        expect_property(host, VM_PATH, "VM.Model", "'10de:23*'");
+        expect_property(host, VM_PATH, "VM.Preempt", "true");
+        expect_property(host, VM_PATH, "VM.Preemptible", "true");
+        expect_property(host, VM_PATH, "VM.Affinity", "[('rather-together', 'ernie')]");
+        expect_reply(host, VM_PATH, "VM.SetRequirement", "('training', uint32 2, " NO_OPTIONS ")", "()");
+        expect_property(host, VM_PATH, "VM.Model", "'10de:23*'");
+        expect_reply(host, VM_PATH, "VM.SetRequirement", "('training', uint32 2, {'model': <'1002:73bf'>})", "()");
+        expect_property(host, VM_PATH, "VM.Model", "'1002:73bf'");
+        expect_reply(host, VM_PATH, "VM.SetRequirement", "('training', uint32 2, {'model': <''>})", "()");
+        expect_property(host, VM_PATH, "VM.Model", "''");
+        expect_reply(host, VM_PATH, "VM.SetPolicy", "({'preempt': <false>}, " NO_OPTIONS ")", "()");
+        expect_property(host, VM_PATH, "VM.Preempt", "false");
+        expect_property(host, VM_PATH, "VM.Preemptible", "true");
+        expect_reply(host, VM_PATH, "VM.SetPolicy", "({'affinity': <[('together', 'a'), ('apart', 'b'), "
+                     "('rather-apart', 'c')]>}, " NO_OPTIONS ")", "()");
+        expect_property(host, VM_PATH, "VM.Affinity", "[('together', 'a'), ('apart', 'b'), ('rather-apart', 'c')]");
+}
+
 static void test_explain_says_for_each_node_whether_it_fits(void) {
         HOST(host);
         make_pool(host, "training", NULL);
         make_vm(host, "bert", "training");
         g_autofree char *answer = call(host, VM_PATH, "VM.Explain", "(" NO_OPTIONS ",)");
-        g_assert_true(g_str_has_prefix(answer, "([('a', false, [('"));
+        g_assert_cmpstr(answer, ==, "([('a', false, [('no-gpus', 'no GPU of training', 'add GPUs of a (gpupoolctl pool "
+                        "add training GPU)')])],)");
 }
 
 static void test_a_vm_that_cannot_run_says_why(void) {
@@ -655,6 +720,9 @@ int main(int argc, char **argv) {
         TEST("vm", "a definition needs a pool that exists", test_a_definition_needs_a_pool_that_exists);
         TEST("vm", "an update replaces the XML", test_an_update_replaces_the_xml);
         TEST("vm", "requirement and policy of a VM change", test_requirement_and_policy_of_a_vm_change);
+        TEST("vm", "below its level a VM has no model and no wishes",
+             test_below_its_level_a_vm_has_no_model_and_no_wishes);
+        TEST("vm", "a model is kept until another is said", test_a_model_is_kept_until_another_is_said);
         TEST("vm", "Explain says for each node whether it fits", test_explain_says_for_each_node_whether_it_fits);
         TEST("vm", "a VM that cannot run says why", test_a_vm_that_cannot_run_says_why);
         TEST("find", "things are found by name", test_things_are_found_by_name);

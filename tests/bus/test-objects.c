@@ -94,7 +94,7 @@ static void test_every_declared_property_can_be_read(void) {
         } kinds[] = {
                 { ROOT, "Manager", 12 }, { NODE_A, "Node", 22 }, { GPU("01"), "Gpu", 33 },
                         { POOL("training"), "Pool", 14 },
-                { VM_PATH, "VM", 15 }, { ROOT "/job/1", "Job", 12 },
+                { VM_PATH, "VM", 18 }, { ROOT "/job/1", "Job", 12 },
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
                 g_autofree char *arguments = g_strdup_printf("('org.gpupool1.%s',)", kinds[i].interface);

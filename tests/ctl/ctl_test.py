@@ -51,7 +51,7 @@ class Case:
         self.context = GLib.MainContext.default()
         service.set_objects(world.cluster())
         service.on.update(Events=self.events, Check=lambda _: world.FINDINGS, Explain=lambda _: world.EXPLANATION,
-                          Plan=lambda _: world.MOVES)
+                          Plan=lambda _: world.PLAN)
 
     @staticmethod
     def events(call):

@@ -60,7 +60,8 @@ def empty(signature):
 
 
 def default_answer(method):
-    return empty(method.out_args[0].signature) if method.out_args else None
+    values = [empty(a.signature) for a in method.out_args]
+    return values[0] if len(values) == 1 else tuple(values) or None
 
 
 class PrivateBus:
@@ -233,7 +234,8 @@ class Call:
     def form(self, info, value):
         if not info.out_args:
             return None
-        return GLib.Variant('(' + ''.join(a.signature for a in info.out_args) + ')', (value,))
+        several = len(info.out_args) > 1        # then the value is a tuple of them
+        return GLib.Variant('(' + ''.join(a.signature for a in info.out_args) + ')', value if several else (value,))
 
     def given_file(self):
         """What is in the file that came with the call, from its beginning, and whether it is a regular one."""

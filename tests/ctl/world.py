@@ -107,10 +107,12 @@ def cluster():
         make_vm('bert', Node=node('a'), Gpus=TRAINING[:2], Epoch=3, PreferredNodes=['a', 'b'],
                 Affinity=[('apart', 'render')], LastPlacement=[('a', True, '2 close together, same switch'),
                                ('b', False, '1 usable GPU of training, 2 needed')]),
-        make_vm('huge', Requirement=('training', 4), State='waiting', Reason=(
+        make_vm('huge', Requirement=('training', 4), Model='10de:2331', Preempt=True,
+                Affinity=[('rather-apart', 'bert')], State='waiting', Reason=(
             'no-capacity', 'vm huge waits: pool training has 1 usable GPU on one node and huge needs 4. '
             'Add some (gpupoolctl pool add training GPU) or stop bert on a.')),
-        make_vm('render', Requirement=('edge', 1), State='failed', Priority=80, RestartPolicy='always',
+        make_vm('render', Requirement=('edge', 1), State='failed', Priority=80, Preemptible=True,
+                RestartPolicy='always',
                 Reason=('crash-loop',
                         'qemu ended 5 times within 60 s; the last: \x1b[31mno such disk\x1b[0m \u202egnp.exe')),
         make_vm('idle', Requirement=('edge', 1), Desired='stopped', State='stopped', Priority=0, RestartPolicy='never',
@@ -147,13 +149,18 @@ FINDINGS = [
 ]
 
 EXPLANATION = [
-    ('a', False, [('no-capacity', '2 usable GPUs of training in all, 4 needed'),
-                  ('priority', 'both of them run bert (priority 50)')]),
-    ('b', False, [('hypervisor', 'libvirt does not answer')]),
-    ('c', False, [('node-state', 'lost since 04:05:08')]),
+    ('a', False, [('no-capacity', '2 usable GPUs of training in all',
+                   'add GPUs of a (gpupoolctl pool add training GPU)'),
+                  ('memory', 'it has 64 GiB of memory and huge needs 96 GiB', '')]),
+    ('b', False, [('hypervisor', 'libvirt does not answer', 'see on b: systemctl status libvirtd')]),
+    ('c', False, [('node-state', 'lost since 04:05:08', '')]),
 ]
 
-MOVES = [
-    (vm('bert'), 'b', node('a'), '2 GPUs'),
-    (vm('huge'), '', '/', 'no node has 4 free of training'),
-]
+PLAN = ([
+    (vm('bert'), 'b', 'a', 'moves', '', '2 GPUs'),
+    (vm('render'), 'b', '', 'stops', 'gpus-taken', 'no other node has a free one of edge'),
+    (vm('huge'), '', '', 'still-waits', 'no-capacity', 'no node has 4 free of training'),
+], [
+    ('edge', [('total', 2, 2), ('running', 1, 1)]),
+    ('training', [('total', 5, 5), ('free', 1, 0), ('survives', 1, 0), ('running', 2, 1)]),
+])

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* Any bytes as domain XML: a verdict with a sentence; and what is taken can be built, is taken again, bears our mark,
- * and shows its GPUs to the same check. */
+ * and shows its GPUs to the same check. What it needs is read of anything, and is the same for what is taken. */
 
 #include <assert.h>
 #include <stddef.h>
@@ -11,6 +11,7 @@
 
 #include "core/domain-xml.h"
 #include "core/names.h"
+#include "core/vm-needs.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -60,6 +61,22 @@ static void build_and_read_again(const char *xml, size_t size, const DomainXml *
                 again.paths.n == domain->paths.n));
 }
 
+/* @domain NULL: it was not taken. */
+static void read_needs(const char *xml, size_t size, const DomainXml *domain) {
+        _cleanup_(vm_needs_clear) VmNeeds needs = {};
+        int r = vm_needs_read(xml, size, &needs);
+        assert(r == 0 && needs.paths.n <= NEEDED_PATHS_MAX);
+        for (size_t i = 0; i < needs.paths.n; i++)
+                assert(needs.paths.items[i][0] == '/');
+        assert(!needs.cpu_model || (*needs.cpu_model && text_is_printable(needs.cpu_model)));
+        if (!domain)
+                return;
+        assert(needs.memory_bytes == domain->memory_bytes && needs.hugepages == domain->hugepages &&
+               needs.hugepage_size_bytes == domain->hugepage_size_bytes && needs.host_cpu == domain->host_cpu);
+        for (size_t i = 0; i < needs.paths.n; i++)
+                assert(text_list_has(&domain->paths, needs.paths.items[i]));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_(domain_mark_clear) DomainMark mark = {};
         (void) domain_xml_mark((const char *) data, size, &mark);
@@ -69,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         int r = domain_xml_check((const char *) data, size, NULL, 0, &domain, &sentence);
         assert((r == DOMAIN_XML_OK) == (sentence == NULL));
         assert(!sentence || text_is_printable(sentence));
+        read_needs((const char *) data, size, r == DOMAIN_XML_OK ? &domain : NULL);
         if (r == DOMAIN_XML_OK)
                 build_and_read_again((const char *) data, size, &domain);
         return 0;

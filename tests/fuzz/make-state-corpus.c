@@ -92,6 +92,30 @@ static void write_devices(const char *folder, const char *name) {
         g_byte_array_unref(c.log);
 }
 
+/* What came with the level of placement. */
+static void write_placement(const char *folder, const char *name) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_empty();
+        c.log = g_byte_array_new();
+        tell_of_a_pair(&c);
+        ASSERT_DONE(tell_level(&c, LEVEL_PLACEMENT));
+        ASSERT_DONE(tell_vm(&c, 2, "ernie", "training", 1));
+        ASSERT_DONE(tell_vm_model(&c, 2, "training", 1, "10de:23*"));
+        ASSERT_DONE(tell_vm_preemption(&c, 1, false, true));
+        ASSERT_DONE(tell_vm_preemption(&c, 2, true, false));
+        ASSERT_DONE(tell_vm_affinity(&c, 2, "rather-with", "bert"));
+        ASSERT_DONE(tell_vm_xml(&c, 2, "ernie",
+                                "<domain><memory unit='GiB'>64</memory><memoryBacking><hugepages><page size='1' "
+                                "unit='GiB'/></hugepages></memoryBacking><cpu><model>EPYC</model></cpu><devices><disk>"
+                                "<source file='/srv/ernie'/></disk></devices></domain>"));
+
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t size;
+        g_assert_cmpint(registry_encode(c.registry, &bytes, &size), ==, 0);
+        write_file(folder, "entry", name, c.log->data, c.log->len);
+        write_file(folder, "snapshot", name, bytes, size);
+        g_byte_array_unref(c.log);
+}
+
 int main(int argc, char **argv) {
         if (argc != 2) {
                 fprintf(stderr, "usage: make-state-corpus FOLDER\n");
@@ -103,5 +127,6 @@ int main(int argc, char **argv) {
         write_failover(argv[1], "failover-02", 15);
         write_failover(argv[1], "failover-03", 30);
         write_devices(argv[1], "devices-01");
+        write_placement(argv[1], "placement-01");
         return 0;
 }

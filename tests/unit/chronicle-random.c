@@ -101,7 +101,9 @@ static void tell_any_vm_policy(Chronicle *c, GRand *random) {
         Gpupool1__Affinity affinity = GPUPOOL1__AFFINITY__INIT, *pointers[] = { &affinity, &affinity };
         Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
         Gpupool1__SetVmPolicy m = GPUPOOL1__SET_VM_POLICY__INIT;
-        affinity.kind = (char *) (pick(random, 2) ? "with" : pick(random, 4) ? "apart" : "near");
+        static const char *const kinds[] = { "with", "with", "apart", "near", "rather-with", "rather-apart" };
+        unsigned kind = pick(random, ELEMENTS(kinds));
+        affinity.kind = (char *) kinds[kind];
         affinity.vm = (char *) pick_name(random);
         policy.set_priority = pick(random, 2);
         policy.priority = g_rand_int_range(random, -1100, 1100);
@@ -113,9 +115,31 @@ static void tell_any_vm_policy(Chronicle *c, GRand *random) {
         policy.set_affinity = pick(random, 2);
         policy.affinity = pointers;
         policy.n_affinity = pick(random, 3);
+        policy.set_preempt = pick(random, 4) == 0;
+        policy.preempt = pick(random, 2);
+        policy.set_preemptible = pick(random, 4) == 0;
+        policy.preemptible = pick(random, 2);
         m.vm = (ProtobufCBinaryData) { .len = ID_SIZE, .data = id.bytes };
         m.policy = &policy;
+        uint32_t level = c->level;
+        if (kind >= 4 || policy.set_preempt || policy.set_preemptible)
+                c->level = pick(random, 10) ? LEVEL_PLACEMENT : LEVEL_OLDEST;
         (void) TELL(c, SET_VM_POLICY, m);
+        c->level = level;
+}
+
+static const char *pick_xml(GRand *random) {
+        static const char *const texts[] = {
+                "<domain>x</domain>", "no XML at all",
+                "<domain><memory unit='GiB'>64</memory><memoryBacking><hugepages/></memoryBacking><cpu><model>EPYC"
+                "</model></cpu><devices><disk><source file='/srv/a'/></disk></devices></domain>",
+        };
+        return texts[pick(random, ELEMENTS(texts))];
+}
+
+static const char *pick_model(GRand *random) {
+        static const char *const models[] = { "10de:23*", "10de:*", "1002:73bf", "*:*", "", "10de", "10de:233000" };
+        return models[pick(random, pick(random, 4) ? 2 : ELEMENTS(models))];
 }
 
 /* GPUs of the VM's pool on the claim's node that no VM has. */
@@ -410,10 +434,13 @@ void tell_anything(Chronicle *c, GRand *random) {
                 (void) tell_vm(c, vm, pick_name(random), pick_pool(random), pick(random, 3));
                 break;
         case 12:
-                (void) tell_vm_xml(c, vm, pick_name(random), pick(random, 9) ? "<domain>x</domain>" : "");
+                (void) tell_vm_xml(c, vm, pick_name(random), pick(random, 9) ? pick_xml(random) : "");
                 break;
         case 13:
-                (void) tell_vm_requirement(c, vm, pick_pool(random), pick(random, 4));
+                if (pick(random, 3))
+                        (void) tell_vm_requirement(c, vm, pick_pool(random), pick(random, 4));
+                else
+                        (void) tell_vm_model(c, vm, pick_pool(random), pick(random, 4), pick_model(random));
                 break;
         case 14:
                 tell_any_vm_policy(c, random);

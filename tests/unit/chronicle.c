@@ -694,6 +694,50 @@ static Verdict tell_vm_policy(Chronicle *c, unsigned vm, Gpupool1__VmPolicy *pol
         return TELL(c, SET_VM_POLICY, m);
 }
 
+Verdict tell_vm_model(Chronicle *c, unsigned vm, const char *pool, uint32_t count, const char *model) {
+        Gpupool1__SetRequirement m = GPUPOOL1__SET_REQUIREMENT__INIT;
+        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
+        VmId id = VM(vm);
+        uint32_t level = c->level;
+        requirement.pool = (char *) pool;
+        requirement.count = count;
+        requirement.set_model = model != NULL;
+        requirement.model = (char *) (model ? model : "");
+        m.vm = BORROW(id);
+        m.requirement = &requirement;
+        c->level = LEVEL_PLACEMENT;
+        Verdict verdict = TELL(c, SET_REQUIREMENT, m);
+        c->level = level;
+        return verdict;
+}
+
+static Verdict tell_placement_policy(Chronicle *c, unsigned vm, Gpupool1__VmPolicy *policy) {
+        uint32_t level = c->level;
+        c->level = LEVEL_PLACEMENT;
+        Verdict verdict = tell_vm_policy(c, vm, policy);
+        c->level = level;
+        return verdict;
+}
+
+Verdict tell_vm_preemption(Chronicle *c, unsigned vm, bool preempt, bool preemptible) {
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        policy.set_preempt = policy.set_preemptible = true;
+        policy.preempt = preempt;
+        policy.preemptible = preemptible;
+        return tell_placement_policy(c, vm, &policy);
+}
+
+Verdict tell_vm_affinity(Chronicle *c, unsigned vm, const char *kind, const char *other) {
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        Gpupool1__Affinity affinity = GPUPOOL1__AFFINITY__INIT, *pointer = &affinity;
+        affinity.kind = (char *) kind;
+        affinity.vm = (char *) other;
+        policy.set_affinity = true;
+        policy.affinity = &pointer;
+        policy.n_affinity = 1;
+        return tell_placement_policy(c, vm, &policy);
+}
+
 Verdict tell_vm_priority(Chronicle *c, unsigned vm, int32_t priority) {
         Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
         policy.set_priority = true;

@@ -115,6 +115,10 @@ Verdict tell_pool_deleted(Chronicle *c, const char *name);
 Verdict tell_vm(Chronicle *c, unsigned vm, const char *name, const char *pool, uint32_t count);
 Verdict tell_vm_xml(Chronicle *c, unsigned vm, const char *name, const char *xml);
 Verdict tell_vm_requirement(Chronicle *c, unsigned vm, const char *pool, uint32_t count);
+/* What came with the level of placement, told at that level. @model NULL: not said. */
+Verdict tell_vm_model(Chronicle *c, unsigned vm, const char *pool, uint32_t count, const char *model);
+Verdict tell_vm_preemption(Chronicle *c, unsigned vm, bool preempt, bool preemptible);
+Verdict tell_vm_affinity(Chronicle *c, unsigned vm, const char *kind, const char *other);
 Verdict tell_vm_priority(Chronicle *c, unsigned vm, int32_t priority);
 Verdict tell_vm_restart(Chronicle *c, unsigned vm, RestartPolicy policy);
 Verdict tell_vm_deleted(Chronicle *c, unsigned vm);

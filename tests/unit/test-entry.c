@@ -273,6 +273,54 @@ static void test_a_lease_or_what_it_ends_needs_the_level_of_failover(void) {
         }
 }
 
+static void test_what_placement_was_given_later_needs_its_level(void) {
+        g_autofree Draft *d = draft_new();
+        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
+        Gpupool1__Affinity affinity = GPUPOOL1__AFFINITY__INIT, *pointer = &affinity;
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        Gpupool1__DefineVm define = GPUPOOL1__DEFINE_VM__INIT;
+        Gpupool1__SetRequirement set_requirement = GPUPOOL1__SET_REQUIREMENT__INIT;
+        Gpupool1__SetVmPolicy set_policy = GPUPOOL1__SET_VM_POLICY__INIT;
+        d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_DEFINE_VM;
+        d->entry.define_vm = &define;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_OLDEST);
+        define.requirement = set_requirement.requirement = &requirement;
+        define.policy = set_policy.policy = &policy;
+        policy.affinity = &pointer;
+        policy.n_affinity = 1;
+        policy.set_affinity = true;
+
+#define ASSERT_LEVELS(by_requirement, by_policy)                                                        \
+        do {                                                                                            \
+                uint32_t _r = (by_requirement), _p = (by_policy);                                       \
+                d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_DEFINE_VM;                             \
+                d->entry.define_vm = &define;                                                           \
+                g_assert_cmpuint(entry_level(&d->entry), ==, MAX(_r, _p));                              \
+                d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_REQUIREMENT;                       \
+                d->entry.set_requirement = &set_requirement;                                            \
+                g_assert_cmpuint(entry_level(&d->entry), ==, _r);                                       \
+                d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_SET_VM_POLICY;                         \
+                d->entry.set_vm_policy = &set_policy;                                                   \
+                g_assert_cmpuint(entry_level(&d->entry), ==, _p);                                       \
+        } while (0)
+        affinity.kind = (char *) "with";
+        ASSERT_LEVELS(LEVEL_OLDEST, LEVEL_OLDEST);
+        affinity.kind = (char *) "near";        /* nobody knows it: as every member has always refused it */
+        ASSERT_LEVELS(LEVEL_OLDEST, LEVEL_OLDEST);
+        affinity.kind = (char *) "rather-apart";
+        ASSERT_LEVELS(LEVEL_OLDEST, LEVEL_PLACEMENT);
+        policy.set_affinity = false;
+        ASSERT_LEVELS(LEVEL_OLDEST, LEVEL_OLDEST);
+        policy.set_preempt = true;
+        ASSERT_LEVELS(LEVEL_OLDEST, LEVEL_PLACEMENT);
+        policy.set_preempt = false;
+        policy.set_preemptible = true;
+        ASSERT_LEVELS(LEVEL_OLDEST, LEVEL_PLACEMENT);
+        policy.set_preemptible = false;
+        requirement.set_model = true;
+        ASSERT_LEVELS(LEVEL_PLACEMENT, LEVEL_OLDEST);
+}
+
 /* ---- GPUs */
 
 static void test_a_gpu_comes_back_as_it_went(void) {
@@ -341,6 +389,7 @@ int main(int argc, char **argv) {
         TEST(another_request_has_another_fingerprint);
         TEST(every_command_of_failover_needs_its_level);
         TEST(a_lease_or_what_it_ends_needs_the_level_of_failover);
+        TEST(what_placement_was_given_later_needs_its_level);
         TEST(a_gpu_comes_back_as_it_went);
         TEST(a_gpu_with_a_bad_part_is_none);
         return g_test_run();

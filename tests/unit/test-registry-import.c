@@ -226,6 +226,24 @@ static void test_a_backup_leaves_out_what_no_import_takes(void) {
         g_assert_cmpuint(back->vms.n, ==, lab.registry->vms.n);
 }
 
+static void test_what_came_with_a_level_is_imported_at_that_level(void) {
+        _cleanup_(chronicle_clear) Chronicle lab = chronicle_of_a_lab(), c = chronicle_of_a_new_cluster(1, "a");
+        ASSERT_DONE(tell_level(&lab, LEVEL_PLACEMENT));
+        ASSERT_DONE(tell_vm_model(&lab, 1, "training", 1, "10de:23*"));
+        ASSERT_DONE(tell_vm_preemption(&lab, 1, true, true));
+        ASSERT_DONE(tell_vm_affinity(&lab, 1, "rather-with", "ernie"));
+        _cleanup_(backup_clear) Backup backup = backup_of(lab.registry);
+        ASSERT_DONE(tell_level(&c, LEVEL_DEVICES));
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_import(&c, backup.bytes, backup.size));
+        g_assert_cmpuint(c.registry->vms.n, ==, 0);
+        ASSERT_DONE(tell_level(&c, LEVEL_PLACEMENT));
+        ASSERT_DONE(tell_import(&c, backup.bytes, backup.size));
+        const Vm *vm = vm_told(&c, 1);
+        g_assert_cmpstr(vm->model, ==, "10de:23*");
+        g_assert_true(vm->preempt && vm->preemptible);
+        g_assert_cmpint(vm->affinity[0].kind, ==, AFFINITY_RATHER_WITH);
+}
+
 static void test_a_pool_ends_an_import(void) {
         _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_new_cluster(1, "a");
         static const uint8_t byte[1];
@@ -252,6 +270,7 @@ int main(int argc, char **argv) {
         TEST(a_piece_and_a_backup_have_a_largest);
         TEST(what_has_come_in_survives_a_snapshot);
         TEST(a_backup_leaves_out_what_no_import_takes);
+        TEST(what_came_with_a_level_is_imported_at_that_level);
         TEST(a_pool_ends_an_import);
         return g_test_run();
 }

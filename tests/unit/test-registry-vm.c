@@ -275,6 +275,144 @@ static void test_a_vm_is_not_defined_with_a_bad_policy(void) {
         ASSERT_DONE(TELL(&c, DEFINE_VM, m));
 }
 
+/* ---- what came with the level of placement */
+
+static Chronicle chronicle_at_the_level_of_placement(void) {
+        Chronicle c = chronicle_of_a_vm(1);
+        ASSERT_DONE(tell_level(&c, LEVEL_PLACEMENT));
+        return c;
+}
+
+static void test_below_its_level_a_vm_has_no_model_no_preemption_and_no_soft_affinity(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
+        ASSERT_DONE(tell_level(&c, LEVEL_DEVICES));
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_vm_model(&c, 1, "training", 1, "10de:*"));
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_vm_model(&c, 1, "training", 1, ""));
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_vm_preemption(&c, 1, true, true));
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_vm_affinity(&c, 1, "rather-with", "ernie"));
+
+        Gpupool1__Requirement requirement;
+        VmId id = VM(2);
+        Gpupool1__DefineVm m = definition(&requirement, &id);
+        m.name = (char *) "ernie";
+        requirement.set_model = true;
+        requirement.model = (char *) "10de:*";
+        c.level = LEVEL_PLACEMENT;
+        ASSERT_REFUSED(LEVEL_TOO_LOW, TELL(&c, DEFINE_VM, m));
+        g_assert_null(vm_told(&c, 1)->model);
+        g_assert_false(vm_told(&c, 1)->preempt || vm_told(&c, 1)->preemptible);
+        g_assert_cmpuint(vm_told(&c, 1)->n_affinity, ==, 0);
+}
+
+/* An older member, which does not see the new fields, would take what is left for the whole of it. */
+static void test_what_needs_the_level_must_say_so(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_the_level_of_placement();
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        policy.set_preempt = policy.preempt = true;
+        c.level = LEVEL_DEVICES;
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_policy(&c, &policy));
+        c.level = LEVEL_PLACEMENT;
+        ASSERT_DONE(tell_policy(&c, &policy));
+}
+
+static void test_a_model_stays_until_another_is_said(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_the_level_of_placement();
+        ASSERT_DONE(tell_vm_model(&c, 1, "training", 2, "10de:23*"));
+        ASSERT_DONE(tell_vm_requirement(&c, 1, "training", 3));
+        g_assert_cmpstr(vm_told(&c, 1)->model, ==, "10de:23*");
+        g_assert_cmpuint(vm_told(&c, 1)->count, ==, 3);
+        ASSERT_DONE(tell_vm_model(&c, 1, "training", 3, ""));
+        g_assert_null(vm_told(&c, 1)->model);
+
+        Gpupool1__Requirement requirement;
+        VmId id = VM(2);
+        Gpupool1__DefineVm m = definition(&requirement, &id);
+        m.name = (char *) "ernie";
+        requirement.set_model = true;
+        requirement.model = (char *) "1002:73bf";
+        c.level = LEVEL_PLACEMENT;
+        ASSERT_DONE(TELL(&c, DEFINE_VM, m));
+        g_assert_cmpstr(vm_told(&c, 2)->model, ==, "1002:73bf");
+}
+
+static void test_a_model_is_two_patterns_of_ids(void) {
+        static const char *const bad[] = {
+                "10de", ":", "10de:", ":2330", "10de:2330:1", "10dex:2330", "10de:23", "nvidia:h100", "10de: 2330",
+                "10de:2330\n", "********************************:*",
+        };
+        static const char *const good[] = { "10de:2330", "10DE:23*", "*:*", "1002:73?f", "????:2330" };
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_the_level_of_placement();
+        for (size_t i = 0; i < ELEMENTS(bad); i++) {
+                g_test_message("%s", bad[i]);
+                ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_model(&c, 1, "training", 1, bad[i]));
+        }
+        for (size_t i = 0; i < ELEMENTS(good); i++)
+                ASSERT_DONE(tell_vm_model(&c, 1, "training", 1, good[i]));
+        g_autofree char *longest = g_strnfill(VM_MODEL_LENGTH_MAX - 2, '*');
+        g_autofree char *model = g_strdup_printf("%s:*", longest), *longer = g_strdup_printf("*%s:*", longest);
+        ASSERT_DONE(tell_vm_model(&c, 1, "training", 1, model));
+        ASSERT_REFUSED(INVALID_ARGUMENT, tell_vm_model(&c, 1, "training", 1, longer));
+}
+
+static void test_no_gpu_of_another_model_is_assigned(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        GpuIdentity gpu = GPU(2, 0);
+        g_autofree char *model = g_strdup_printf("%04x:%04x", gpu.vendor, gpu.device);
+        ASSERT_DONE(tell_level(&c, LEVEL_PLACEMENT));
+        ASSERT_DONE(tell_vm(&c, 2, "ernie", "training", 1));
+        ASSERT_DONE(tell_desired(&c, 2, VM_RUN, 0));
+        ASSERT_DONE(tell_vm_model(&c, 2, "training", 1, "1002:*"));
+        Claim claim = claim_of(&c, 2, 2, 0, 1);
+        ASSERT_REFUSED(CONFLICT, tell_assign(&c, &claim));
+        g_assert_nonnull(strstr(c.sentence, "it is no 1002:*"));
+        ASSERT_DONE(tell_vm_model(&c, 2, "training", 1, model));
+        ASSERT_DONE(tell_assign(&c, &claim));
+}
+
+static void test_preemption_is_off_until_a_policy_allows_it(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_the_level_of_placement();
+        g_assert_false(vm_told(&c, 1)->preempt || vm_told(&c, 1)->preemptible);
+        ASSERT_DONE(tell_vm_preemption(&c, 1, true, false));
+        g_assert_true(vm_told(&c, 1)->preempt && !vm_told(&c, 1)->preemptible);
+        ASSERT_DONE(tell_vm_preemption(&c, 1, false, true));
+        ASSERT_DONE(tell_vm_priority(&c, 1, 7));
+        g_assert_true(!vm_told(&c, 1)->preempt && vm_told(&c, 1)->preemptible);
+}
+
+static void test_a_soft_affinity_counts_with_the_xml_for_all_that_a_snapshot_needs(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_at_the_level_of_placement();
+        size_t before = c.registry->xml_total;
+        ASSERT_DONE(tell_vm_affinity(&c, 1, "apart", "ernie"));
+        size_t hard = c.registry->xml_total;
+        ASSERT_DONE(tell_vm_affinity(&c, 1, "rather-apart", "ernie"));
+        g_assert_cmpint(vm_told(&c, 1)->affinity[0].kind, ==, AFFINITY_RATHER_APART);
+        g_assert_cmpuint(c.registry->xml_total, >=, hard + strlen("rather-"));
+        Gpupool1__VmPolicy policy = GPUPOOL1__VM_POLICY__INIT;
+        policy.set_affinity = true;
+        ASSERT_DONE(tell_policy(&c, &policy));
+        g_assert_cmpuint(c.registry->xml_total, ==, before);
+}
+
+static void test_what_its_xml_needs_is_read_with_every_new_xml(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_vm(1);
+        g_assert_cmpuint(vm_told(&c, 1)->needs.memory_bytes, ==, 0);
+        ASSERT_DONE(tell_vm_xml(&c, 1, "bert",
+                                "<domain type='kvm'><name>bert</name><memory unit='GiB'>4</memory><devices><disk>"
+                                "<source file='/srv/bert'/></disk></devices></domain>"));
+        g_assert_cmpuint(vm_told(&c, 1)->needs.memory_bytes, ==, UINT64_C(4) << 30);
+        g_assert_cmpuint(vm_told(&c, 1)->needs.paths.n, ==, 1);
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t size;
+        _cleanup_(registry_freep) Registry *again = NULL;
+        g_assert_cmpint(registry_encode(c.registry, &bytes, &size), ==, 0);
+        g_assert_cmpint(registry_decode(bytes, size, &again), ==, SNAPSHOT_GOOD);
+        g_assert_cmpuint(again->vms.items[0].needs.memory_bytes, ==, UINT64_C(4) << 30);
+        g_assert_cmpstr(again->vms.items[0].needs.paths.items[0], ==, "/srv/bert");
+        ASSERT_DONE(tell_vm_xml(&c, 1, "bert", "not XML"));
+        g_assert_cmpuint(vm_told(&c, 1)->needs.memory_bytes, ==, 0);
+        g_assert_cmpuint(vm_told(&c, 1)->needs.paths.n, ==, 0);
+}
+
 /* ---- what it should do */
 
 static Chronicle chronicle_of_a_running_vm(void) {
@@ -373,6 +511,14 @@ int main(int argc, char **argv) {
         TEST(a_restart_policy_is_one_of_three);
         TEST(preferred_nodes_and_affinity_have_limits);
         TEST(a_vm_is_not_defined_with_a_bad_policy);
+        TEST(below_its_level_a_vm_has_no_model_no_preemption_and_no_soft_affinity);
+        TEST(what_needs_the_level_must_say_so);
+        TEST(a_model_stays_until_another_is_said);
+        TEST(a_model_is_two_patterns_of_ids);
+        TEST(no_gpu_of_another_model_is_assigned);
+        TEST(preemption_is_off_until_a_policy_allows_it);
+        TEST(a_soft_affinity_counts_with_the_xml_for_all_that_a_snapshot_needs);
+        TEST(what_its_xml_needs_is_read_with_every_new_xml);
         TEST(a_stopped_vm_waits_once_it_is_to_run);
         TEST(nobody_knows_a_fifth_desire);
         TEST(a_vm_that_is_to_shut_down_is_stopping_until_it_has_ended);

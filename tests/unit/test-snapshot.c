@@ -43,7 +43,7 @@ static void test_an_empty_registry_comes_back(void) {
         assert_comes_back_as_it_went(c.registry);
 }
 
-#define GOLDEN UINT64_C(0x7c8ca7e206437fa9)
+#define GOLDEN UINT64_C(0x449e0783944a2fe4)
 
 /* Something of everything. */
 static Chronicle chronicle_of_everything(void) {
@@ -98,6 +98,11 @@ static Chronicle chronicle_of_everything(void) {
         ASSERT_DONE(tell_fabric(&c, 1, "0+1 2+3"));
         ASSERT_DONE(tell_fabric(&c, 6, "4+5+6"));
         ASSERT_DONE(tell_pool_set(&c, "ant", "board"));
+        ASSERT_DONE(tell_level(&c, LEVEL_PLACEMENT));
+        ASSERT_DONE(tell_vm_model(&c, 2, "ant", 1, "10de:23*"));
+        ASSERT_DONE(tell_vm_preemption(&c, 2, true, false));
+        ASSERT_DONE(tell_vm_preemption(&c, 3, false, true));
+        ASSERT_DONE(tell_vm_affinity(&c, 3, "rather-apart", "ernie"));
         return c;
 }
 
@@ -294,6 +299,27 @@ static void test_vms_keep_their_limits(void) {
         ASSERT_GARBAGE_WITH(m, vms[0]->stop_kind, (Gpupool1__DesireKind) VM_DESIRE_COUNT);
         ASSERT_GARBAGE_WITH(m, vms[0]->reason, (char *) "\xff");
         ASSERT_GARBAGE_WITH(m, vms[0]->owner_user, (char *) "\x1b[2J");
+}
+
+static void test_below_its_level_nothing_of_placement_is_in_it(void) {
+        MESSAGE_OF_EVERYTHING(m);
+        Gpupool1__VmPolicy *second = m->vms[1]->policy, *third = m->vms[2]->policy;
+        Gpupool1__Requirement *requirement = m->vms[1]->requirement;
+        Gpupool1__Affinity *affinity = third->affinity[0];
+        ASSERT_GARBAGE_WITH(m, vms[1]->requirement->model, (char *) "h100");
+        ASSERT_GARBAGE_WITH(m, vms[2]->policy->affinity[0]->kind, (char *) "near");
+        g_assert_true(requirement->set_model && second->set_preempt && third->set_preemptible);
+
+        char *soft = affinity->kind;
+        m->level = LEVEL_DEVICES;
+        requirement->set_model = second->set_preempt = third->set_preemptible = false;
+        affinity->kind = (char *) "apart";
+        g_assert_cmpint(verdict_on_message(m), ==, SNAPSHOT_GOOD);
+        ASSERT_GARBAGE_WITH(m, vms[1]->requirement->set_model, true);
+        ASSERT_GARBAGE_WITH(m, vms[1]->policy->set_preempt, true);
+        ASSERT_GARBAGE_WITH(m, vms[2]->policy->set_preemptible, true);
+        affinity->kind = soft;
+        g_assert_cmpint(verdict_on_message(m), ==, SNAPSHOT_GARBAGE);
 }
 
 static void test_assignments_keep_their_promises(void) {
@@ -500,6 +526,7 @@ int main(int argc, char **argv) {
         TEST(nodes_keep_their_limits);
         TEST(pools_keep_their_limits);
         TEST(vms_keep_their_limits);
+        TEST(below_its_level_nothing_of_placement_is_in_it);
         TEST(assignments_keep_their_promises);
         TEST(a_shared_gpu_or_group_is_garbage);
         TEST(members_keep_their_limits);

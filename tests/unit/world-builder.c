@@ -264,7 +264,7 @@ void runs(WorldBuilder *w, const char *name, const char *node, const char *gpus)
 void must_be(WorldBuilder *w, const char *name, const char *with_or_apart, const char *other) {
         Vm *vm = vm_named(w, name);
         Affinity affinity = {};
-        MUST(text_set(&affinity.kind, with_or_apart));
+        MUST(affinity_kind_from_text(with_or_apart, &affinity.kind));
         MUST(text_set(&affinity.vm, other));
         vm->affinity = realloc(vm->affinity, (vm->n_affinity + 1) * sizeof(affinity));
         g_assert_nonnull(vm->affinity);

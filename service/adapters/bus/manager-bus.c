@@ -17,7 +17,7 @@
 
 /* What this program carries out of the contract; words are added, never taken away. */
 static const char *const features[] = { "pools", "vms", "jobs", "quarantine", "explain", "check", "events", "cluster",
-                                        "backup", "failover" };
+                                        "backup", "failover", "placement" };
 
 /* ---- properties */
 
@@ -340,7 +340,8 @@ static const sd_bus_vtable methods[] = {
         SD_BUS_METHOD_WITH_ARGS("SetFunctionalLevel", SD_BUS_ARGS("u", level, "a{sv}", options),
                                 SD_BUS_RESULT("as", in_the_way), method_set_functional_level,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("a{sv}", changes), SD_BUS_RESULT("a(osos)", moves), method_plan,
+        SD_BUS_METHOD_WITH_ARGS("Plan", SD_BUS_ARGS("a{sv}", changes),
+                                SD_BUS_RESULT("a(osssss)", vms, "a(sa(suu))", pools), method_plan,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Freeze", SD_BUS_ARGS("t", seconds, "a{sv}", options), SD_BUS_NO_RESULT, method_freeze,
                                 SD_BUS_VTABLE_UNPRIVILEGED),

@@ -38,6 +38,7 @@ METHOD(method_confirm_down);
 
 /* What later versions carry out. */
 METHOD(method_plan);
+METHOD(method_defragment);
 
 /* 0, or a refusal because the cluster works at a lower level. */
 int refuse_level(Bus *bus, uint32_t level, sd_bus_error *error);
@@ -56,6 +57,6 @@ void gpu_row_clear(GpuRow *row);
 int gpu_row_resolve(Bus *bus, const char *const *paths, size_t n, GpuRow *ret, sd_bus_error *error);
 
 /* As VM.Affinity says it. */
-const char *affinity_kind_to_show(const char *kept);
+const char *affinity_kind_to_show(AffinityKind kind);
 
 int refuse_name(const char *what, sd_bus_error *error);

@@ -25,6 +25,11 @@ static int put_requirement(Sink *sink, Object *object) {
         return sink_put(sink, "(su)", object->vm.vm->pool, object->vm.vm->count);
 }
 
+static int put_model(Sink *sink, Object *object) {
+        const char *model = object->vm.vm->model;
+        return sink_put(sink, "s", model ? model : "");
+}
+
 static int put_desired(Sink *sink, Object *object) {
         return sink_put(sink, "s", object->vm.vm->run ? "running" : "stopped");
 }
@@ -76,6 +81,14 @@ static int put_epoch(Sink *sink, Object *object) {
 
 static int put_priority(Sink *sink, Object *object) {
         return sink_put(sink, "i", object->vm.vm->priority);
+}
+
+static int put_preempt(Sink *sink, Object *object) {
+        return sink_put(sink, "b", (int) object->vm.vm->preempt);
+}
+
+static int put_preemptible(Sink *sink, Object *object) {
+        return sink_put(sink, "b", (int) object->vm.vm->preemptible);
 }
 
 static int put_restart_policy(Sink *sink, Object *object) {
@@ -279,18 +292,16 @@ static METHOD(method_move) {
 /* ---- why not */
 
 static int append_reason(sd_bus_message *reply, const PlacementReason *reason) {
-        _cleanup_free_ char *sentence = NULL;
-        int r = reason->remedy ? text_printf(&sentence, "%s: %s", reason->sentence, reason->remedy) :
-                                 text_set(&sentence, reason->sentence);
-        return r < 0 ? r : sd_bus_message_append(reply, "(ss)", reason->code, sentence);
+        return sd_bus_message_append(reply, "(sss)", reason->code, reason->sentence,
+                                     reason->remedy ? reason->remedy : "");
 }
 
 static int append_answer(sd_bus_message *reply, const World *world, const PlacementAnswer *answer) {
-        int r = sd_bus_message_open_container(reply, 'r', "sba(ss)");
+        int r = sd_bus_message_open_container(reply, 'r', "sba(sss)");
         if (r >= 0)
                 r = sd_bus_message_append(reply, "sb", world_node_name(world, &answer->node), (int) answer->fits);
         if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "(ss)");
+                r = sd_bus_message_open_container(reply, 'a', "(sss)");
         for (size_t i = 0; r >= 0 && i < answer->n_reasons; i++)
                 r = append_reason(reply, answer->reasons + i);
         if (r >= 0)
@@ -309,7 +320,7 @@ static METHOD(method_explain) {
         if (r >= 0)
                 r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "(sba(ss))");
+                r = sd_bus_message_open_container(reply, 'a', "(sba(sss))");
         for (size_t i = 0; r >= 0 && i < placement.n_answers; i++)
                 r = append_answer(reply, world, placement.answers + i);
         if (r >= 0)
@@ -321,6 +332,7 @@ static const Property properties[] = {
         { "Name", "s", PROPERTY_CHANGES, put_name },
         { "Uuid", "s", PROPERTY_CONST, put_uuid },
         { "Requirement", "(su)", PROPERTY_CHANGES, put_requirement },
+        { "Model", "s", PROPERTY_CHANGES, put_model },
         { "Desired", "s", PROPERTY_CHANGES, put_desired },
         { "State", "s", PROPERTY_CHANGES, put_state },
         { "Reason", "(ss)", PROPERTY_CHANGES, put_reason },
@@ -328,6 +340,8 @@ static const Property properties[] = {
         { "Gpus", "ao", PROPERTY_CHANGES, put_gpus },
         { "Epoch", "t", PROPERTY_CHANGES, put_epoch },
         { "Priority", "i", PROPERTY_CHANGES, put_priority },
+        { "Preempt", "b", PROPERTY_CHANGES, put_preempt },
+        { "Preemptible", "b", PROPERTY_CHANGES, put_preemptible },
         { "RestartPolicy", "s", PROPERTY_CHANGES, put_restart_policy },
         { "Affinity", "a(ss)", PROPERTY_CHANGES, put_affinity },
         { "PreferredNodes", "as", PROPERTY_CHANGES, put_preferred_nodes },
@@ -357,7 +371,9 @@ static const sd_bus_vtable methods[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED | SD_BUS_VTABLE_SENSITIVE),
         SD_BUS_METHOD_WITH_ARGS("Delete", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT, method_delete_vm,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(sba(ss))", nodes),
+        SD_BUS_METHOD_WITH_ARGS("Defragment", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                                method_defragment, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("a(sba(sss))", nodes),
                                 method_explain, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };

@@ -34,16 +34,32 @@ static int ask_use_pool(Bus *bus, sd_bus_message *m, const char *pool, const cha
         return ask_right(bus, m, &((Right) { .action = ACTION_USE_POOL, .pool = pool, .vm = vm, .verb = verb }), error);
 }
 
-static int check_requirement(Bus *bus, const char *pool, uint32_t count, sd_bus_error *error) {
+static int check_requirement(Bus *bus, const char *pool, uint32_t count, const char *model, sd_bus_error *error) {
         if (!name_is_valid(pool))
                 return refuse_name("the name of a pool", error);
         if (count < 1 || count > GPUS_PER_VM_MAX)
                 return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT, "a VM needs 1 to %u GPUs, and not %u",
                                          GPUS_PER_VM_MAX, count);
+        if (!text_is_empty(model) && !vm_model_is_valid(model))
+                return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
+                                         "model is VENDOR:DEVICE in hexadecimal digits, like 10de:2330, with * and ? "
+                                         "where any will do, and not %s: gpupoolctl gpu GPU shows the ids of one",
+                                         fit_to_quote(model));
         if (!registry_find_pool(bus_world(bus)->registry, pool))
                 return sd_bus_error_setf(error, ERROR_NOT_FOUND, "there is no pool %s: gpupoolctl pool lists them",
                                          pool);
         return 0;
+}
+
+/* Borrows all; @model NULL: not said. */
+static Gpupool1__Requirement requirement_of(const char *pool, uint32_t count, const char *model) {
+        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
+        requirement.pool = (char *) pool;
+        requirement.count = count;
+        requirement.set_model = model != NULL;
+        if (model)
+                requirement.model = (char *) model;
+        return requirement;
 }
 
 /* ---- policy */
@@ -55,7 +71,8 @@ typedef struct PolicyOptions {
         PairRow affinity;
         Gpupool1__Affinity *affinity_messages;
         Gpupool1__Affinity **affinity_pointers;
-        bool set_priority, set_restart, set_preferred_nodes, set_affinity;
+        bool preempt, preemptible;
+        bool set_priority, set_restart, set_preferred_nodes, set_affinity, set_preempt, set_preemptible;
 } PolicyOptions;
 
 #define POLICY_OPTIONS_INIT { .message = GPUPOOL1__VM_POLICY__INIT }
@@ -63,7 +80,9 @@ typedef struct PolicyOptions {
         { "priority", "i", option_read_i32, &(policy).message.priority, &(policy).set_priority },               \
         { "restart-policy", "s", option_read_text, &(policy).restart, &(policy).set_restart },                  \
         { "preferred-nodes", "as", option_read_texts, &(policy).preferred_nodes, &(policy).set_preferred_nodes },     \
-        { "affinity", "a(ss)", option_read_pairs, &(policy).affinity, &(policy).set_affinity }
+        { "affinity", "a(ss)", option_read_pairs, &(policy).affinity, &(policy).set_affinity },                 \
+        { "preempt", "b", option_read_boolean, &(policy).preempt, &(policy).set_preempt },                      \
+        { "preemptible", "b", option_read_boolean, &(policy).preemptible, &(policy).set_preemptible }
 
 static void policy_options_clear(PolicyOptions *policy) {
         text_row_clear(&policy->preferred_nodes);
@@ -72,22 +91,22 @@ static void policy_options_clear(PolicyOptions *policy) {
         free(policy->affinity_pointers);
 }
 
-/* The contract's word and the registry's. */
-static const struct {
-        const char *shown, *kept;
-} affinity_kinds[] = { { "together", "with" }, { "apart", "apart" } };
+/* The contract's words; the registry has its own. */
+static const char *const affinity_rules[AFFINITY_KIND_COUNT] = {
+        [AFFINITY_WITH] = "together",
+        [AFFINITY_APART] = "apart",
+        [AFFINITY_RATHER_WITH] = "rather-together",
+        [AFFINITY_RATHER_APART] = "rather-apart",
+};
 
-const char *affinity_kind_to_show(const char *kept) {
-        for (size_t i = 0; i < ELEMENTS(affinity_kinds); i++)
-                if (text_equal(affinity_kinds[i].kept, kept))
-                        return affinity_kinds[i].shown;
-        return kept;
+const char *affinity_kind_to_show(AffinityKind kind) {
+        return affinity_rules[kind];
 }
 
 static const char *affinity_kind_to_keep(const char *shown) {
-        for (size_t i = 0; i < ELEMENTS(affinity_kinds); i++)
-                if (text_equal(affinity_kinds[i].shown, shown))
-                        return affinity_kinds[i].kept;
+        for (AffinityKind kind = 0; kind < AFFINITY_KIND_COUNT; kind++)
+                if (text_equal(affinity_rules[kind], shown))
+                        return affinity_kind_to_text(kind);
         return NULL;
 }
 
@@ -143,7 +162,8 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
         ARRAY_EACH(pair, &policy->affinity) {
                 if (!affinity_kind_to_keep(pair->first))
                         return sd_bus_error_setf(error, ERROR_INVALID_ARGUMENT,
-                                                 "affinity is together or apart, and not %s",
+                                                 "affinity is together, apart, rather-together or rather-apart, and "
+                                                 "not %s",
                                                  fit_to_quote(pair->first));
                 if (!name_is_valid(pair->second))
                         return refuse_name("affinity: the name of the other VM", error);
@@ -156,7 +176,22 @@ static int finish_policy(PolicyOptions *policy, sd_bus_error *error) {
         message->n_preferred_nodes = policy->preferred_nodes.n;
         message->preferred_nodes = (char **) policy->preferred_nodes.items;
         message->set_affinity = policy->set_affinity;
+        message->set_preempt = policy->set_preempt;
+        message->preempt = policy->preempt;
+        message->set_preemptible = policy->set_preemptible;
+        message->preemptible = policy->preemptible;
         return fill_affinity(policy);
+}
+
+/* What a policy or a @model (NULL: not said) asks for that came with the level of placement, below that level. */
+static int check_level(Bus *bus, const PolicyOptions *policy, const char *model, sd_bus_error *error) {
+        bool is_new = model || (policy && (policy->set_preempt || policy->set_preemptible));
+        for (size_t i = 0; policy && i < policy->message.n_affinity; i++) {
+                AffinityKind kind;
+                is_new = is_new || (affinity_kind_from_text(policy->message.affinity[i]->kind, &kind) >= 0 &&
+                                    affinity_kind_is_soft(kind));
+        }
+        return is_new ? refuse_level(bus, LEVEL_PLACEMENT, error) : 0;
 }
 
 /* ---- XML */
@@ -214,7 +249,12 @@ METHOD(method_define_vm) {
         RequestOption request = {};
         _cleanup_(policy_options_clear) PolicyOptions policy = POLICY_OPTIONS_INIT;
         policy.message.priority = PRIORITY_DEFAULT;
-        const Option options[] = { OPTIONS_OF_POLICY(policy), OPTION_REQUEST(&request) };
+        const char *model = NULL;
+        const Option options[] = {
+                OPTIONS_OF_POLICY(policy),
+                { "model", "s", option_read_text, &model, NULL },
+                OPTION_REQUEST(&request),
+        };
         _cleanup_(domain_xml_clear) DomainXml domain = {};
         const Caller *caller;
 
@@ -226,7 +266,9 @@ METHOD(method_define_vm) {
         if (r >= 0)
                 r = check_xml(bus, xml, &domain, error);
         if (r >= 0)
-                r = check_requirement(bus, pool, count, error);
+                r = check_requirement(bus, pool, count, model, error);
+        if (r >= 0)
+                r = check_level(bus, &policy, text_is_empty(model) ? NULL : model, error);
         if (r >= 0)
                 r = ask_caller(bus, m, &caller, error);
         if (r == ASK_GO)
@@ -245,9 +287,7 @@ METHOD(method_define_vm) {
         }
         /* with defaults, where none was given */
         policy.message.set_priority = policy.message.set_restart = true;
-        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
-        requirement.pool = (char *) pool;
-        requirement.count = count;
+        Gpupool1__Requirement requirement = requirement_of(pool, count, text_is_empty(model) ? NULL : model);
         Gpupool1__DefineVm command = GPUPOOL1__DEFINE_VM__INIT;
         command.vm = id_message_borrow(domain.vm.bytes);
         command.name = domain.name;
@@ -299,15 +339,21 @@ METHOD(method_update_vm) {
 
 METHOD(method_set_requirement) {
         Object *object = userdata;
-        const char *pool;
+        const char *pool, *model = NULL;
         uint32_t count;
-        RequestOption request;
+        RequestOption request = {};
         const Caller *caller;
+        const Option options[] = {
+                { "model", "s", option_read_text, &model, NULL },
+                OPTION_REQUEST(&request),
+        };
         int r = sd_bus_message_read(m, "su", &pool, &count);
         if (r >= 0)
-                r = options_read_request(m, &request, error);
+                r = options_read(m, options, ELEMENTS(options), error);
         if (r >= 0)
-                r = check_requirement(object->bus, pool, count, error);
+                r = check_requirement(object->bus, pool, count, model, error);
+        if (r >= 0)
+                r = check_level(object->bus, NULL, model, error);
         if (r >= 0)
                 r = ask_define_known(m, object, "set-requirement", &caller, error);
         if (r == ASK_GO)
@@ -315,9 +361,7 @@ METHOD(method_set_requirement) {
         if (r != ASK_GO)
                 return r;
 
-        Gpupool1__Requirement requirement = GPUPOOL1__REQUIREMENT__INIT;
-        requirement.pool = (char *) pool;
-        requirement.count = count;
+        Gpupool1__Requirement requirement = requirement_of(pool, count, model);
         Gpupool1__SetRequirement command = GPUPOOL1__SET_REQUIREMENT__INIT;
         command.vm = id_message_borrow(object->vm.vm->id.bytes);
         command.requirement = &requirement;
@@ -338,6 +382,8 @@ METHOD(method_set_vm_policy) {
                 r = finish_policy(&policy, error);
         if (r >= 0)
                 r = options_read_request(m, &request, error);
+        if (r >= 0)
+                r = check_level(object->bus, &policy, NULL, error);
         if (r >= 0)
                 r = ask_define_known(m, object, "set-policy", &caller, error);
         if (r != ASK_GO)
