@@ -76,9 +76,9 @@ static int choose(Search *search, size_t tenant, Choice *ret) {
         return r < 0 ? r : placement_choose(inventory, tenant, vm_lost_its_place(vm), ret);
 }
 
-static bool can_be_moved(const Inventory *inventory, size_t tenant) {
-        const Tenant *item = inventory->tenants.items + tenant;
-        return item->vm->run && item->node != NOWHERE && item->n_held > 0 &&
+static bool can_be_moved(const Search *search, size_t tenant) {
+        const Tenant *item = search->inventory->tenants.items + tenant;
+        return item->vm->run && item->vm->priority <= vm_of(search, search->tenant)->priority && item->node != NOWHERE && item->n_held > 0 &&
                item->vm->assignment.phase == ASSIGNMENT_RUNNING;
 }
 
@@ -91,7 +91,8 @@ typedef struct Occupant {
         bool movable;
 } Occupant;
 
-static size_t list_occupants(const Inventory *inventory, const Room *room, Occupant ret[static GPUS_PER_NODE_MAX]) {
+static size_t list_occupants(const Search *search, const Room *room, Occupant ret[static GPUS_PER_NODE_MAX]) {
+        const Inventory *inventory = search->inventory;
         size_t n = 0;
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
                 if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
@@ -104,7 +105,7 @@ static size_t list_occupants(const Inventory *inventory, const Room *room, Occup
                 if (at == GPUS_PER_NODE_MAX)
                         continue;
                 if (at == n)
-                        ret[n++] = (Occupant) { .tenant = holder, .movable = can_be_moved(inventory, holder) };
+                        ret[n++] = (Occupant) { .tenant = holder, .movable = can_be_moved(search, holder) };
                 ret[at].gain++;
         }
         return n;
@@ -125,18 +126,30 @@ static uint64_t mix(uint64_t hash, uint64_t value) {
         return z ^ z >> 31;
 }
 
+/* What else may decide who can run there: which GPUs, and how much memory. */
+static uint64_t describe_hardware(const Inventory *inventory, const Room *room) {
+        const NodeFacts *facts = inventory->nodes.items[room->node].facts;
+        uint64_t hash = facts ? facts->memory_total : 0;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
+                const GpuIdentity *gpu = &inventory->gpus.items[i].view->identity;
+                hash += mix(gpu->vendor, gpu->device);
+        }
+        return hash;
+}
+
 static Outlook look_at(const Search *search, size_t index) {
         const Inventory *inventory = search->inventory;
         const Room *room = inventory->rooms.items + index;
         uint32_t count = vm_of(search, search->tenant)->count, free = room->free;
         Occupant occupants[GPUS_PER_NODE_MAX];
-        size_t n = list_occupants(inventory, room, occupants);
+        size_t n = list_occupants(search, room, occupants);
         Outlook outlook = { .need = NEVER };
         qsort(occupants, n, sizeof(*occupants), compare_occupants);
 
         outlook.likeness = mix(mix(0, room->free), room->usable);
         for (size_t i = 0; i < n; i++)
                 outlook.likeness = mix(outlook.likeness, occupants[i].gain * 2U + occupants[i].movable);
+        outlook.likeness = mix(outlook.likeness, describe_hardware(inventory, room));
         if (search->entangled || room->has_sets)
                 outlook.likeness = mix(outlook.likeness, UINT64_MAX - index);
         if (inventory->pools.items + room->pool != search->pool || !inventory_node_takes_vms(inventory, room->node) ||
@@ -205,7 +218,7 @@ static uint64_t list_sizes(const Search *search, unsigned moves_left, unsigned s
         uint64_t sizes = 0;
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 const Tenant *tenant = inventory->tenants.items + i;
-                if (!can_be_moved(inventory, i) || tenant->vm->count == 0 || tenant->vm->count > GPUS_PER_VM_MAX)
+                if (!can_be_moved(search, i) || tenant->vm->count == 0 || tenant->vm->count > GPUS_PER_VM_MAX)
                         continue;
                 size_t room = inventory->gpus.items[inventory->held.items[tenant->first_held]].room;
                 if (spare > 1 || search->outlooks[room].need < moves_left)
@@ -242,7 +255,7 @@ static bool has_better_like(const Search *search, const Occupant *occupants, siz
         for (size_t i = 0; i < n && !search->entangled; i++) {
                 const Vm *other = vm_of(search, occupants[i].tenant);
                 if (occupants[i].movable && occupants[i].gain == occupants[index].gain && other->count == vm->count &&
-                    search->n_waiting == 1 && placement_compare_urgency(vm, other) < 0)
+                    text_equal(other->model, vm->model) && search->n_waiting == 1 && placement_compare_urgency(vm, other) < 0)
                         return true;
         }
         return false;
@@ -257,7 +270,7 @@ static int add_candidates_of(const Search *search, size_t index, unsigned moves_
         bool is_goal = outlook->need <= moves_left, all = search->entangled || room->has_sets;
         if (!is_goal && spare == 0 && !all)
                 return 0;
-        size_t n = list_occupants(inventory, room, occupants);
+        size_t n = list_occupants(search, room, occupants);
         for (size_t i = 0; i < n; i++) {
                 if (!occupants[i].movable || (!room->has_sets && has_better_like(search, occupants, n, i)))
                         continue;

@@ -3,6 +3,7 @@
 
 /* Defragment: the fewest moves that make room for a VM that has no place. Each is a cold move: a VM stops where it runs
  * and starts where there is room for it then; one after the other, so that each has a place before the next leaves.
+ * Nobody is moved for a VM of a lower priority.
  *
  * Between two moves everything goes on as ever: who waits and finds room takes it. So a hole that another one would
  * fill first is none. */

@@ -22,14 +22,17 @@ const char *plan_fate_to_text(PlanFate fate) {
                 [PLAN_STARTS] = "starts",
                 [PLAN_STOPS] = "stops",
                 [PLAN_WAITS] = "waits",
+                [PLAN_STILL_WAITS] = "still-waits",
                 [PLAN_STAYS] = "stays",
         };
         return texts[fate];
 }
 
 void plan_clear(Plan *plan) {
-        ARRAY_EACH(item, &plan->items)
+        ARRAY_EACH(item, &plan->items) {
                 free(item->why);
+                free(item->to_name);
+        }
         ARRAY_EACH(pool, &plan->pools) {
                 free(pool->name);
                 pool_counts_clear(&pool->before);
@@ -42,7 +45,7 @@ void plan_clear(Plan *plan) {
 
 bool plan_is_good(const Plan *plan) {
         ARRAY_EACH(item, &plan->items)
-                if (!item->already && item->fate != PLAN_MOVES && item->fate != PLAN_STARTS)
+                if (item->fate != PLAN_MOVES && item->fate != PLAN_STARTS && item->fate != PLAN_STILL_WAITS)
                         return false;
         return true;
 }
@@ -128,8 +131,8 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         else if (had && before->run)
                 item.fate = PLAN_STOPS;
         else if (is_to_run(after->vm)) {
-                item.fate = PLAN_WAITS;
-                item.already = is_to_run(before) && !is_asked_to_start(making->supposal, &before->id);
+                bool is_new = !is_to_run(before) || is_asked_to_start(making->supposal, &before->id);
+                item.fate = is_new ? PLAN_WAITS : PLAN_STILL_WAITS;
         } else
                 return false;
         *ret = item;
@@ -176,8 +179,9 @@ typedef struct Draft {
 
 static int compare_drafts(const void *a, const void *b) {
         const Draft *x = a, *y = b;
-        if (x->item.already != y->item.already)
-                return x->item.already ? 1 : -1;
+        bool x_goes_on = x->item.fate == PLAN_STILL_WAITS, y_goes_on = y->item.fate == PLAN_STILL_WAITS;
+        if (x_goes_on != y_goes_on)
+                return x_goes_on ? 1 : -1;
         return placement_compare_urgency(x->vm, y->vm);
 }
 
@@ -194,11 +198,16 @@ static int list_items(Making *making) {
                 }
         qsort(drafts, n, sizeof(*drafts), compare_drafts);
         for (size_t i = 0; i < n; i++) {
-                int r = say_why(making, drafts[i].tenant, &drafts[i].item);
+                PlanItem *item = &drafts[i].item;
+                const NodeRecord *to = registry_find_node(inventory->world->registry, &item->to);
+                int r = say_why(making, drafts[i].tenant, item);
+                if (r >= 0 && to)
+                        r = text_set(&item->to_name, to->name);
                 if (r >= 0)
-                        r = array_append(&making->plan->items, &drafts[i].item);
+                        r = array_append(&making->plan->items, item);
                 if (r < 0) {
-                        free(drafts[i].item.why);
+                        free(item->why);
+                        free(item->to_name);
                         return r;
                 }
         }

@@ -12,18 +12,19 @@ typedef enum PlanFate {
         PLAN_STARTS,                    /* it has no place now */
         PLAN_STOPS,                     /* it would have no place any more */
         PLAN_WAITS,                     /* it has no place, and would get none */
+        PLAN_STILL_WAITS,               /* likewise, and nobody asked about it */
         PLAN_STAYS,                     /* its node is drained, and no other can take it */
         PLAN_FATE_COUNT,
 } PlanFate;
 
-const char *plan_fate_to_text(PlanFate fate);           /* "moves", "starts", "stops", "waits", "stays" */
+const char *plan_fate_to_text(PlanFate fate);           /* "moves", "starts", "stops", "waits", "still-waits", "stays" */
 
 typedef struct PlanItem {
         VmId vm;
         NodeId from;                    /* null: no place now */
         NodeId to;                      /* null: none then; stays: where it is */
         PlanFate fate;
-        bool already;                   /* it waits now, too, and nobody asked about it */
+        char *to_name;                  /* of the node, which may be a supposed one; NULL: none then */
         const char *code;               /* static; "" with moves and starts */
         char *why;                      /* without a full stop, or with whole sentences */
 } PlanItem;

@@ -13,6 +13,7 @@ typedef struct Rehearsal {
         size_t *waiting;                /* by rank */
         size_t n_waiting;
         size_t *stuck_since;            /* the generation in which it found no way out, and behind those, none home */
+        size_t *quiet_since;            /* for each node: the generation in which nobody left it or came home to it */
         size_t generation;              /* rises when something becomes free that others may have */
         uint64_t work_left;
 } Rehearsal;
@@ -22,6 +23,7 @@ static void rehearsal_clear(Rehearsal *rehearsal) {
         free(rehearsal->rank);
         free(rehearsal->waiting);
         free(rehearsal->stuck_since);
+        free(rehearsal->quiet_since);
 }
 
 /* 0, or -E2BIG when it takes too long. */
@@ -44,7 +46,9 @@ static int prepare(Rehearsal *rehearsal) {
         rehearsal->rank = calloc(n + 1, sizeof(size_t));
         rehearsal->waiting = calloc(n + 1, sizeof(size_t));
         rehearsal->stuck_since = calloc(2 * n + 1, sizeof(size_t));
-        if (!sorted || !rehearsal->order || !rehearsal->rank || !rehearsal->waiting || !rehearsal->stuck_since)
+        rehearsal->quiet_since = calloc(inventory->nodes.n + 1, sizeof(size_t));
+        if (!sorted || !rehearsal->order || !rehearsal->rank || !rehearsal->waiting || !rehearsal->stuck_since ||
+            !rehearsal->quiet_since)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 sorted[i] = inventory->tenants.items + i;
@@ -190,13 +194,15 @@ static int move_one(Rehearsal *rehearsal) {
                 const NodeRecord *node = inventory->nodes.items[i].record;
                 bool leaves = node->drain != DRAIN_NONE;
                 size_t tenant = NOBODY;
-                if (node->lost || (!leaves && !node->bring_home))
+                if (node->lost || (!leaves && !node->bring_home) || rehearsal->quiet_since[i] == rehearsal->generation)
                         continue;
                 int r = next_leaves(rehearsal, i, &tenant);
                 if (r > 0)
                         r = land(rehearsal, tenant, i, leaves);
-                else if (r == 0)
+                else if (r == 0) {
+                        rehearsal->quiet_since[i] = rehearsal->generation;
                         continue;
+                }
                 return r < 0 ? r : 1;
         }
         return 0;

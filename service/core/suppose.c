@@ -99,6 +99,13 @@ static bool is_new_node(const Supposal *supposal, size_t n, const char *name) {
         return false;
 }
 
+static size_t count_new_nodes(const Supposal *supposal) {
+        size_t n = supposal->n_new_nodes;
+        for (size_t i = 0; i < supposal->n_add; i++)
+                n += text_is_empty(supposal->add[i].node);
+        return n;
+}
+
 /* Each: 1: good; 0: refused; or -ENOMEM. */
 static int check_nodes(const Registry *registry, const Supposal *supposal, Result *result) {
         for (size_t i = 0; i < supposal->n_lose + supposal->n_drain; i++) {
@@ -107,9 +114,10 @@ static int check_nodes(const Registry *registry, const Supposal *supposal, Resul
                         return REFUSE(result, VERDICT_NOT_FOUND, "there is no such node (any more). See which there "
                                                                  "are: gpupoolctl node list");
         }
-        if (supposal->n_new_nodes > SUPPOSED_NODES_MAX || registry->nodes.n + supposal->n_new_nodes > NODES_MAX)
+        size_t n_new = count_new_nodes(supposal);
+        if (n_new > SUPPOSED_NODES_MAX || registry->nodes.n + n_new > NODES_MAX)
                 return REFUSE(result, VERDICT_LIMITS_EXCEEDED, "%zu more nodes are too many to suppose: at most %u, "
-                              "and at most %u in all", supposal->n_new_nodes, SUPPOSED_NODES_MAX, NODES_MAX);
+                              "and at most %u in all", n_new, SUPPOSED_NODES_MAX, NODES_MAX);
         for (size_t i = 0; i < supposal->n_new_nodes; i++) {
                 const char *name = supposal->new_nodes[i];
                 if (text_is_empty(name) || strlen(name) > NAME_LENGTH_MAX || !text_is_printable(name))
@@ -132,13 +140,13 @@ static int check_pools(const Registry *registry, const Supposal *supposal, Resul
         }
         for (size_t i = 0; i < supposal->n_add; i++) {
                 const SupposedGpus *gpus = supposal->add + i;
-                if (!gpus->node || (!registry_find_node_name(registry, gpus->node) &&
-                                    !is_new_node(supposal, supposal->n_new_nodes, gpus->node)))
+                if (!text_is_empty(gpus->node) && !registry_find_node_name(registry, gpus->node) &&
+                    !is_new_node(supposal, supposal->n_new_nodes, gpus->node))
                         return REFUSE(result, VERDICT_NOT_FOUND, "there is no node %s to put GPUs into: name a member, "
-                                                                 "or suppose a new node", gpus->node ? gpus->node : "");
+                                                                 "or suppose a new node", gpus->node);
                 if (gpus->n == 0 || gpus->n > GPUS_PER_NODE_MAX)
-                        return REFUSE(result, VERDICT_INVALID_ARGUMENT, "%" PRIu32 " GPUs cannot be added to node %s: "
-                                      "1 to %u can", gpus->n, gpus->node, GPUS_PER_NODE_MAX);
+                        return REFUSE(result, VERDICT_INVALID_ARGUMENT, "%" PRIu32 " GPUs cannot be added to a node: 1 "
+                                      "to %u can", gpus->n, GPUS_PER_NODE_MAX);
         }
         return 1;
 }
@@ -366,6 +374,18 @@ static size_t count_pooled(const Registry *registry) {
         return n;
 }
 
+/* A node that nobody has named: "new1", or the next that is not taken. */
+static int add_nameless(Supposition *supposition, const NodeFacts *like, char **ret_name) {
+        for (unsigned i = 1;; i++) {
+                char name[NAME_LENGTH_MAX];
+                snprintf(name, sizeof(name), "new%u", i);
+                if (registry_find_node_name(&supposition->registry, name))
+                        continue;
+                *ret_name = own_text(supposition, name);
+                return *ret_name ? add_node(supposition, name, like) : -ENOMEM;
+        }
+}
+
 /* 1: done; 0: refused; or -ENOMEM. */
 static int add_gpus(Supposition *supposition, const SupposedGpus *add, Result *result) {
         Registry *registry = &supposition->registry;
@@ -408,8 +428,17 @@ static int add_all(Supposition *supposition, const Supposal *supposal, Result *r
                 supposition->world.n_nodes = supposition->n_facts;
         }
         r = r < 0 ? r : 1;
-        for (size_t i = 0; r > 0 && i < supposal->n_add; i++)
-                r = add_gpus(supposition, supposal->add + i, result);
+        for (size_t i = 0; r > 0 && i < supposal->n_add; i++) {
+                SupposedGpus add = supposal->add[i];
+                char *name = NULL;
+                if (text_is_empty(add.node)) {
+                        r = add_nameless(supposition, like, &name);
+                        add.node = name;
+                        supposition->world.n_nodes = supposition->n_facts;
+                }
+                if (r >= 0)
+                        r = add_gpus(supposition, &add, result);
+        }
         return r;
 }
 
@@ -429,7 +458,7 @@ int suppose_new(const World *world, const Supposal *supposal, Supposition **ret,
         if (r <= 0)
                 return r;
 
-        r = copy_world(supposition, world, supposal->n_new_nodes);
+        r = copy_world(supposition, world, count_new_nodes(supposal));
         if (r < 0)
                 return r;
         start_vms(supposition, supposal);

@@ -99,6 +99,7 @@ static void test_the_room_with_the_fewest_vms_is_emptied(void) {
 static void test_of_those_that_are_alike_the_least_urgent_moves(void) {
         WORLD w = cluster_with("a:1 a:1 a:1 b:2 b:1 c:2 c:1");
         vm_of(w, "big", "training", 2);
+        vm_named(w, "big")->priority = 20;
         vm_named(w, "v1")->priority = -10;
         vm_named(w, "v4")->priority = vm_named(w, "v6")->priority = 10;
         expect(w, "big", "v1 a b");
@@ -126,6 +127,14 @@ static void test_what_is_under_way_is_not_moved(void) {
         expect(w, "big", "v1 b c");
         vm_named(w, "v1")->assignment.phase = vm_named(w, "v2")->assignment.phase = ASSIGNMENT_STARTING;
         expect_none(w, "big", DEFRAGMENT_NONE, WORK);
+}
+
+static void test_nobody_moves_for_who_is_less_important(void) {
+        WORLD w = cluster_with("a:1 b:2 c:2");
+        vm_of(w, "big", "training", 4)->priority = -1;
+        expect_none(w, "big", DEFRAGMENT_NONE, WORK);
+        vm_named(w, "v1")->priority = -1;
+        expect(w, "big", "v1 b c");
 }
 
 static void test_licences_and_the_reserve_are_not_moved_about(void) {
@@ -246,7 +255,8 @@ static bool is_placed(WorldBuilder *w, const char *vm) {
 static bool can_be_done(WorldBuilder *w, const char *vm, unsigned n) {
         bool done = false;
         for (size_t i = 0; n > 0 && i < w->registry->vms.n && !done; i++)
-                for (size_t j = 0; j < w->registry->nodes.n && !done; j++) {
+                for (size_t j = 0; j < w->registry->nodes.n && !done &&
+                                   w->registry->vms.items[i].priority <= vm_named(w, vm)->priority; j++) {
                         Assignment *before = remember(w);
                         done = move(w, w->registry->vms.items + i, &w->registry->nodes.items[j].id) &&
                                (is_placed(w, vm) || can_be_done(w, vm, n - 1));
@@ -359,6 +369,7 @@ int main(int argc, char **argv) {
         TEST(room_is_made_for_who_makes_room);
         TEST(where_there_are_too_few_gpus_there_is_none);
         TEST(what_is_under_way_is_not_moved);
+        TEST(nobody_moves_for_who_is_less_important);
         TEST(licences_and_the_reserve_are_not_moved_about);
         TEST(who_waits_too_does_not_get_the_hole);
         TEST(a_vm_that_must_be_apart_is_moved_out_of_the_way);

@@ -50,13 +50,12 @@ static char *write_plan(WorldBuilder *w, const Plan *plan) {
         GString *text = g_string_new(NULL);
         ARRAY_EACH(item, &plan->items) {
                 const NodeRecord *from = registry_find_node(w->registry, &item->from);
-                const NodeRecord *to = registry_find_node(w->registry, &item->to);
-                bool has_to = !id_is_null(item->to.bytes);
-                g_string_append_printf(text, "%s %s%s %s%s%s%s%s\n", registry_find_vm(w->registry, &item->vm)->name,
-                                       item->already ? "already " : "", plan_fate_to_text(item->fate),
-                                       from ? from->name : "", from && has_to ? " " : "",
-                                       to ? to->name : has_to ? "new" : "", *item->code ? " " : "", item->code);
+                g_string_append_printf(text, "%s %s %s%s%s%s%s\n", registry_find_vm(w->registry, &item->vm)->name,
+                                       plan_fate_to_text(item->fate), from ? from->name : "",
+                                       from && item->to_name ? " " : "", item->to_name ? item->to_name : "",
+                                       *item->code ? " " : "", item->code);
                 g_assert_nonnull(item->why);
+                g_assert_cmpint(item->to_name != NULL, ==, !id_is_null(item->to.bytes));
         }
         return g_string_free(text, FALSE);
 }
@@ -160,8 +159,8 @@ static void test_who_is_started_gets_a_place_or_waits(void) {
         vm_named(w, "kermit")->count = 3;
         expect(w, START(w, "kermit"), "kermit waits  gpus-taken\n", false);
         vm_named(w, "kermit")->run = true;      /* and nobody asks */
-        expect(w, &(Supposal) {}, "kermit already waits  gpus-taken\n", true);
-        expect(w, LOSE(w, "a"), "bert moves a b\nernie moves a c\nkermit already waits  node-lost\n", true);
+        expect(w, &(Supposal) {}, "kermit still-waits  gpus-taken\n", true);
+        expect(w, LOSE(w, "a"), "bert moves a b\nernie moves a c\nkermit still-waits  node-lost\n", true);
 }
 
 static void test_a_purchase_gives_places(void) {
@@ -170,7 +169,9 @@ static void test_a_purchase_gives_places(void) {
         vm_named(w, "kermit")->count = 8;
         vm_named(w, "kermit")->run = true;
         expect(w, &(Supposal) { .new_nodes = &z, .n_new_nodes = 1, .add = &(SupposedGpus) { "training", 8, "z" },
-                                .n_add = 1 }, "kermit starts new\n", true);
+                                .n_add = 1 }, "kermit starts z\n", true);
+        expect(w, &(Supposal) { .add = &(SupposedGpus) { "training", 8, "" }, .n_add = 1 }, "kermit starts new1\n",
+               true);
 }
 
 static void test_a_reserve_is_for_those_who_lost_their_place(void) {

@@ -218,7 +218,7 @@ static void test_there_is_an_end_to_what_can_be_supposed(void) {
                        "node a has 256 GPUs, and 1 more are more than the 256 that one can have");
         full[0].n = 0;
         expect_refusal(w, &(Supposal) { .add = full, .n_add = 1 }, VERDICT_INVALID_ARGUMENT,
-                       "0 GPUs cannot be added to node a: 1 to 256 can");
+                       "0 GPUs cannot be added to a node: 1 to 256 can");
 }
 
 int main(int argc, char **argv) {
