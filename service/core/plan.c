@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "core/defragment.h"
 #include "core/majority.h"
 #include "core/move.h"
 #include "core/placement.h"
@@ -11,6 +12,7 @@
 
 /* Rooms and VMs that one plan looks at, at most: it is worked out at once, by a service that has other things to do. */
 #define WORK_MAX (8U * 1024U * 1024U)
+#define DEFRAGMENT_WORK_MAX (2U * 1024U * 1024U)
 /* So many VMs without a place are told why, node by node; the others are told whom to ask. */
 #define TOLD_MAX 64U
 
@@ -95,6 +97,8 @@ typedef struct Making {
         const World *world;
         Inventory *inventory;           /* of the supposed world, at its end */
         const Supposal *supposal;
+        const VmId *defragment;
+        DefragmentVerdict defragmented;
         Plan *plan;
         unsigned told;
 } Making;
@@ -104,6 +108,10 @@ static bool is_asked_to_start(const Supposal *supposal, const VmId *vm) {
                 if (ID_EQUAL(supposal->start + i, vm))
                         return true;
         return false;
+}
+
+static bool is_defragmented(const Making *making, const VmId *vm) {
+        return making->defragment && ID_EQUAL(making->defragment, vm);
 }
 
 static bool is_to_run(const Vm *vm) {
@@ -131,7 +139,8 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         else if (had && before->run)
                 item.fate = PLAN_STOPS;
         else if (is_to_run(after->vm)) {
-                bool is_new = !is_to_run(before) || is_asked_to_start(making->supposal, &before->id);
+                bool is_new = !is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
+                              is_defragmented(making, &before->id);
                 item.fate = is_new ? PLAN_WAITS : PLAN_STILL_WAITS;
         } else
                 return false;
@@ -151,7 +160,18 @@ static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
         item->code = placement.code ? placement.code : "";
         if (item->fate == PLAN_STAYS || item->fate == PLAN_STOPS)
                 return move_list_reasons(making->inventory->world, &placement, &item->from, &item->why);
-        return text_set(&item->why, placement.summary);
+        r = text_set(&item->why, placement.summary);
+        if (r < 0 || !is_defragmented(making, &vm->id))
+                return r;
+        switch (making->defragmented) {
+        case DEFRAGMENT_FOUND:
+                break;
+        case DEFRAGMENT_NONE:
+                return text_append(&item->why, ". No %u moves of other VMs make room for it", DEFRAGMENT_MOVES_MAX);
+        case DEFRAGMENT_GAVE_UP:
+                return text_append(&item->why, ". Whether moves of other VMs make room for it is too much to work out");
+        }
+        return 0;
 }
 
 static int say_why(Making *making, size_t tenant, PlanItem *item) {
@@ -252,8 +272,8 @@ static int count_pools(const Making *making) {
 /* ---- all of it */
 
 /* 1: it may be asked; 0: refused; or -ENOMEM. */
-static int check_level(const World *world, const Supposal *supposal, Result *result) {
-        if ((supposal->n_lose == 0 && supposal->n_drain == 0) || world->registry->level >= LEVEL_FAILOVER)
+static int check_level(const World *world, const Supposal *supposal, bool defragment, Result *result) {
+        if ((supposal->n_lose == 0 && supposal->n_drain == 0 && !defragment) || world->registry->level >= LEVEL_FAILOVER)
                 return 1;
         result->verdict = VERDICT_LEVEL_TOO_LOW;
         int r = text_printf(&result->sentence, "at functional level %" PRIu32 " no VM leaves its node by itself; from "
@@ -268,31 +288,74 @@ static int refuse_work(Result *result) {
         return r < 0 ? r : 0;
 }
 
-int plan_make(const World *world, const Supposal *supposal, Plan *ret, Result *ret_result) {
+/* Moves what makes room for the VM, where something does. */
+static int make_room(Supposition *supposition, Making *making) {
+        Inventory *inventory = making->inventory;
+        _cleanup_(moves_clear) Moves moves = {};
+        size_t tenant = inventory_find_tenant(inventory, making->defragment);
+        if (inventory->tenants.items[tenant].node != NOWHERE)
+                return REHEARSAL_DONE;
+        int r = defragment_find(inventory, tenant, DEFRAGMENT_WORK_MAX, &moves);
+        if (r < 0)
+                return r;
+        making->defragmented = (DefragmentVerdict) r;
+        r = REHEARSAL_DONE;
+        for (size_t i = 0; i < moves.n && r == REHEARSAL_DONE; i++)
+                r = rehearse_move(supposition, inventory, inventory_find_tenant(inventory, &moves.items[i].vm),
+                                  &moves.items[i].to, WORK_MAX);
+        return r;
+}
+
+/* All of it happens. A RehearsalVerdict or -ENOMEM. */
+static int let_it_happen(Supposition *supposition, Making *making) {
+        making->plan->quorate = keeps_majority(making->world, suppose_world(supposition));
+        if (!making->plan->quorate) {
+                end_without_majority(making->world, making->inventory);
+                return REHEARSAL_DONE;
+        }
+        int r = rehearse(supposition, making->inventory, WORK_MAX);
+        return r == REHEARSAL_DONE && making->defragment ? make_room(supposition, making) : r;
+}
+
+/* As it is asked for, and the VM for which others move is to run. 0 or -ENOMEM; *ret_start is to be freed. */
+static int complete(const Supposal *supposal, const VmId *defragment, Supposal *ret, VmId **ret_start) {
+        VmId *start = calloc(supposal->n_start + 1, sizeof(*start));
+        if (!start)
+                return -ENOMEM;
+        for (size_t i = 0; i < supposal->n_start; i++)
+                start[i] = supposal->start[i];
+        *ret = *supposal;
+        if (defragment)
+                start[ret->n_start++] = *defragment;
+        ret->start = start;
+        ret->settled = true;
+        *ret_start = start;
+        return 0;
+}
+
+int plan_make(const World *world, const Supposal *supposal, const VmId *defragment, Plan *ret, Result *ret_result) {
         _cleanup_(suppose_freep) Supposition *supposition = NULL;
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
         _cleanup_(plan_clear) Plan plan = {};
-        Supposal settled = *supposal;
-        settled.settled = true;
+        _cleanup_free_ VmId *start = NULL;
+        Supposal completed;
         *ret_result = (Result) { .verdict = VERDICT_DONE };
-        int r = check_level(world, supposal, ret_result);
+        int r = complete(supposal, defragment, &completed, &start);
+        if (r >= 0)
+                r = check_level(world, supposal, defragment, ret_result);
         if (r > 0)
-                r = suppose_new(world, &settled, &supposition, ret_result);
+                r = suppose_new(world, &completed, &supposition, ret_result);
         if (r < 0 || !supposition)
                 return r;
 
         r = inventory_new(suppose_world(supposition), &inventory);
         if (r < 0)
                 return r;
-        plan.quorate = keeps_majority(world, suppose_world(supposition));
-        if (plan.quorate)
-                r = rehearse(supposition, inventory, WORK_MAX);
-        else
-                end_without_majority(world, inventory);
-        if (r == REHEARSAL_TOO_LONG && plan.quorate)
+        Making making = { .world = world, .inventory = inventory, .supposal = supposal, .defragment = defragment,
+                          .plan = &plan };
+        r = let_it_happen(supposition, &making);
+        if (r == REHEARSAL_TOO_LONG)
                 return refuse_work(ret_result);
-
-        Making making = { .world = world, .inventory = inventory, .supposal = supposal, .plan = &plan };
         if (r >= 0)
                 r = list_items(&making);
         if (r >= 0)

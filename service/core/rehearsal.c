@@ -58,7 +58,7 @@ static int prepare(Rehearsal *rehearsal) {
                 const Vm *vm = sorted[i]->vm;
                 rehearsal->order[i] = tenant;
                 rehearsal->rank[tenant] = i;
-                if (vm->run && !vm->failed && vm->assignment.phase == ASSIGNMENT_NONE)
+                if (vm->run && !vm->failed && sorted[i]->node == NOWHERE)
                         rehearsal->waiting[rehearsal->n_waiting++] = tenant;
         }
         rehearsal->generation = 1;
@@ -220,4 +220,15 @@ int rehearse(Supposition *supposition, Inventory *inventory, uint64_t work_max) 
                         return REHEARSAL_DONE;
         }
         return r == -E2BIG ? REHEARSAL_TOO_LONG : r;
+}
+
+int rehearse_move(Supposition *supposition, Inventory *inventory, size_t tenant, const NodeId *node, uint64_t work_max) {
+        _cleanup_(rehearsal_clear) Rehearsal rehearsal = { .supposition = supposition, .inventory = inventory,
+                                                           .work_left = work_max };
+        inventory_vacate(inventory, tenant);
+        suppose_vm(supposition, tenant)->target = *node;
+        int r = prepare(&rehearsal);
+        if (r >= 0)
+                r = place_waiting(&rehearsal);
+        return r == -E2BIG ? REHEARSAL_TOO_LONG : r < 0 ? r : REHEARSAL_DONE;
 }

@@ -15,3 +15,6 @@ typedef enum RehearsalVerdict {
 /* @inventory: of a settled supposition; afterwards its tenants are where they would be in the end. Returns a
  * RehearsalVerdict or -ENOMEM. */
 int rehearse(Supposition *supposition, Inventory *inventory, uint64_t work_max);
+
+/* The same for one more step: @tenant leaves its place, and is sent to @node. */
+int rehearse_move(Supposition *supposition, Inventory *inventory, size_t tenant, const NodeId *node, uint64_t work_max);

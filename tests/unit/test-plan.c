@@ -40,7 +40,7 @@ static WorldBuilder *small_cluster(void) {
 static Plan make(WorldBuilder *w, const Supposal *supposal) {
         Plan plan = {};
         Result result = {};
-        g_assert_cmpint(plan_make(world_now(w), supposal, &plan, &result), ==, 0);
+        g_assert_cmpint(plan_make(world_now(w), supposal, NULL, &plan, &result), ==, 0);
         g_assert_cmpint(result.verdict, ==, VERDICT_DONE);
         return plan;
 }
@@ -184,6 +184,24 @@ static void test_a_reserve_is_for_those_who_lost_their_place(void) {
         expect(w, &supposal, "bert moves a b\nernie moves a c\nkermit waits  node-lost\n", false);
 }
 
+static void test_others_move_for_a_vm_if_they_may(void) {
+        WORLD w = small_cluster();
+        vm_named(w, "kermit")->count = 4;
+        _cleanup_(plan_clear) Plan plan = {}, none = {};
+        _cleanup_(result_clear) Result result = {}, second = {};
+        const VmId *kermit = &vm_named(w, "kermit")->id;
+        g_assert_cmpint(plan_make(world_now(w), &(Supposal) {}, kermit, &plan, &result), ==, 0);
+        g_autofree char *text = write_plan(w, &plan);
+        g_assert_cmpstr(text, ==, "kermit starts a\nbert moves a b\nernie moves a c\n");
+        g_assert_true(plan_is_good(&plan));
+
+        quarantined(w, "c", 0);
+        g_assert_cmpint(plan_make(world_now(w), &(Supposal) {}, kermit, &none, &second), ==, 0);
+        g_autofree char *why_not = write_plan(w, &none);
+        g_assert_cmpstr(why_not, ==, "kermit waits  gpus-taken\n");
+        g_assert_true(g_str_has_suffix(none.items.items[0].why, ". No 8 moves of other VMs make room for it"));
+}
+
 static void test_the_numbers_of_the_pools_are_told(void) {
         WORLD w = small_cluster();
         _cleanup_(plan_clear) Plan plan = make(w, LOSE(w, "a"));
@@ -206,7 +224,7 @@ static void test_below_the_level_of_failover_it_is_refused(void) {
         Plan plan = {};
         _cleanup_(result_clear) Result result = {};
         w->registry->level = 2;
-        g_assert_cmpint(plan_make(world_now(w), LOSE(w, "a"), &plan, &result), ==, 0);
+        g_assert_cmpint(plan_make(world_now(w), LOSE(w, "a"), NULL, &plan, &result), ==, 0);
         g_assert_cmpint(result.verdict, ==, VERDICT_LEVEL_TOO_LOW);
         g_assert_cmpstr(result.sentence, ==, "at functional level 2 no VM leaves its node by itself; from level 3 on it "
                                              "does. Raise it: gpupoolctl cluster level 3");
@@ -419,6 +437,7 @@ int main(int argc, char **argv) {
         TEST(who_is_started_gets_a_place_or_waits);
         TEST(a_purchase_gives_places);
         TEST(a_reserve_is_for_those_who_lost_their_place);
+        TEST(others_move_for_a_vm_if_they_may);
         TEST(the_numbers_of_the_pools_are_told);
         TEST(below_the_level_of_failover_it_is_refused);
         TEST(the_conductor_comes_to_the_same);

@@ -378,7 +378,8 @@ static bool somebody_stops(WorldBuilder *w, const NodeId *lost, size_t n_lost, b
         _cleanup_(plan_clear) Plan plan = {};
         _cleanup_(result_clear) Result result = {};
         bool any = false;
-        g_assert_cmpint(plan_make(world_now(w), &(Supposal) { .lose = lost, .n_lose = n_lost }, &plan, &result), ==, 0);
+        g_assert_cmpint(plan_make(world_now(w), &(Supposal) { .lose = lost, .n_lose = n_lost }, NULL, &plan, &result),
+                        ==, 0);
         g_assert_true(plan.quorate);
         ARRAY_EACH(item, &plan.items) {
                 const Vm *vm = registry_find_vm(w->registry, &item->vm);
