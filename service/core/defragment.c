@@ -78,8 +78,9 @@ static int choose(Search *search, size_t tenant, Choice *ret) {
 
 static bool can_be_moved(const Search *search, size_t tenant) {
         const Tenant *item = search->inventory->tenants.items + tenant;
-        return item->vm->run && item->vm->priority <= vm_of(search, search->tenant)->priority && item->node != NOWHERE && item->n_held > 0 &&
-               item->vm->assignment.phase == ASSIGNMENT_RUNNING;
+        return item->vm->run && item->node != NOWHERE && item->n_held > 0 &&
+               item->vm->assignment.phase == ASSIGNMENT_RUNNING &&
+               item->vm->priority <= vm_of(search, search->tenant)->priority;
 }
 
 /* ---- how a room looks */
@@ -255,7 +256,8 @@ static bool has_better_like(const Search *search, const Occupant *occupants, siz
         for (size_t i = 0; i < n && !search->entangled; i++) {
                 const Vm *other = vm_of(search, occupants[i].tenant);
                 if (occupants[i].movable && occupants[i].gain == occupants[index].gain && other->count == vm->count &&
-                    text_equal(other->model, vm->model) && search->n_waiting == 1 && placement_compare_urgency(vm, other) < 0)
+                    text_equal(other->model, vm->model) && search->n_waiting == 1 &&
+                    placement_compare_urgency(vm, other) < 0)
                         return true;
         }
         return false;

@@ -273,7 +273,8 @@ static int count_pools(const Making *making) {
 
 /* 1: it may be asked; 0: refused; or -ENOMEM. */
 static int check_level(const World *world, const Supposal *supposal, bool defragment, Result *result) {
-        if ((supposal->n_lose == 0 && supposal->n_drain == 0 && !defragment) || world->registry->level >= LEVEL_FAILOVER)
+        bool needs_it = supposal->n_lose > 0 || supposal->n_drain > 0 || defragment;
+        if (!needs_it || world->registry->level >= LEVEL_FAILOVER)
                 return 1;
         result->verdict = VERDICT_LEVEL_TOO_LOW;
         int r = text_printf(&result->sentence, "at functional level %" PRIu32 " no VM leaves its node by itself; from "

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Plan: what would become of the VMs and pools of the cluster, if. The conductor's decisions are rehearsed in a supposed
- * world; nothing is decided, nothing changed. */
+/* Plan: what would become of the VMs and pools of the cluster, if. The conductor's decisions are rehearsed in a
+ * supposed world; nothing is decided, nothing changed. */
 
 #include "core/pool-count.h"
 #include "core/suppose.h"
@@ -17,7 +17,7 @@ typedef enum PlanFate {
         PLAN_FATE_COUNT,
 } PlanFate;
 
-const char *plan_fate_to_text(PlanFate fate);           /* "moves", "starts", "stops", "waits", "still-waits", "stays" */
+const char *plan_fate_to_text(PlanFate fate);   /* "moves", "starts", "stops", "waits", "still-waits", "stays" */
 
 typedef struct PlanItem {
         VmId vm;
@@ -48,6 +48,6 @@ void plan_clear(Plan *plan);
 bool plan_is_good(const Plan *plan);
 
 /* @defragment: for this VM others may move (core/defragment.h), once all that is supposed has happened; NULL: for none.
- * VMs that are under way are taken for arrived. Returns 0 or -ENOMEM; *ret is filled where *ret_result, to be cleared by
- * the caller, says VERDICT_DONE; else that says what cannot be supposed, or that it is too much to work out. */
+ * VMs that are under way are taken for arrived. Returns 0 or -ENOMEM; *ret is filled where *ret_result, to be cleared
+ * by the caller, says VERDICT_DONE; else that says what cannot be supposed, or that it is too much to work out. */
 int plan_make(const World *world, const Supposal *supposal, const VmId *defragment, Plan *ret, Result *ret_result);

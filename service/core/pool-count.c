@@ -196,8 +196,8 @@ typedef struct Survival {
         const InventoryPool *pool;
         bool entangled;                 /* VMs of other pools can be in the way of this one's, or bind them */
         ARRAY(Resident) residents;          /* the most urgent first */
-        ARRAY(Resident) claimants;      /* whoever looks for a place when nodes are lost: residents, those of other pools
-                                         * where they are entangled, and who waits; likewise */
+        ARRAY(Resident) claimants;      /* whoever looks for a place when nodes are lost: residents, those of other
+                                         * pools where they are entangled, and who waits; likewise */
         bool somebody_waits;            /* ... and may find room then */
         ARRAY(Stake) stakes;            /* those first whose loss costs most */
         uint32_t *n_residents_on;         /* one per node */

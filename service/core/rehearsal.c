@@ -222,7 +222,8 @@ int rehearse(Supposition *supposition, Inventory *inventory, uint64_t work_max) 
         return r == -E2BIG ? REHEARSAL_TOO_LONG : r;
 }
 
-int rehearse_move(Supposition *supposition, Inventory *inventory, size_t tenant, const NodeId *node, uint64_t work_max) {
+int rehearse_move(Supposition *supposition, Inventory *inventory, size_t tenant, const NodeId *node,
+                  uint64_t work_max) {
         _cleanup_(rehearsal_clear) Rehearsal rehearsal = { .supposition = supposition, .inventory = inventory,
                                                            .work_left = work_max };
         inventory_vacate(inventory, tenant);

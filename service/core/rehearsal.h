@@ -17,4 +17,5 @@ typedef enum RehearsalVerdict {
 int rehearse(Supposition *supposition, Inventory *inventory, uint64_t work_max);
 
 /* The same for one more step: @tenant leaves its place, and is sent to @node. */
-int rehearse_move(Supposition *supposition, Inventory *inventory, size_t tenant, const NodeId *node, uint64_t work_max);
+int rehearse_move(Supposition *supposition, Inventory *inventory, size_t tenant, const NodeId *node,
+                  uint64_t work_max);

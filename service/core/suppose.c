@@ -399,8 +399,8 @@ static int add_gpus(Supposition *supposition, const SupposedGpus *add, Result *r
                 supposed = count_supposed(supposition->facts[at]);
         }
         if (before + add->n > GPUS_PER_NODE_MAX)
-                return REFUSE(result, VERDICT_LIMITS_EXCEEDED, "node %s has %zu GPUs, and %" PRIu32 " more are more than "
-                              "the %u that one can have", add->node, before, add->n, GPUS_PER_NODE_MAX);
+                return REFUSE(result, VERDICT_LIMITS_EXCEEDED, "node %s has %zu GPUs, and %" PRIu32 " more are more "
+                              "than the %u that one can have", add->node, before, add->n, GPUS_PER_NODE_MAX);
         if (count_pooled(registry) + add->n > POOL_GPUS_MAX)
                 return REFUSE(result, VERDICT_LIMITS_EXCEEDED, "all pools together have at most %u GPUs",
                               POOL_GPUS_MAX);

@@ -12,7 +12,7 @@
 typedef struct SupposedGpus {
         const char *pool;
         uint32_t n;
-        const char *node;               /* name of a member, or of one of the new nodes; NULL or empty: one more of these */
+        const char *node;               /* name of a member, or of a new node; NULL or empty: one more of these */
 } SupposedGpus;
 
 typedef struct SupposedReserve {

@@ -189,12 +189,14 @@ static void test_a_plan_tells_what_would_become_of_vms_and_pools(void) {
         HOST(host);
         prepare(host);
         g_autofree char *lost = call(host, ROOT, "Manager.Plan", "({'lose': <[objectpath '" NODE_B "']>},)");
-        g_assert_true(g_str_has_prefix(lost, "(@a(osssss) [], [('training', [('total', uint32 2, uint32 2), ('usable', 2, 1), "));
+        g_assert_true(g_str_has_prefix(lost, "(@a(osssss) [], [('training', [('total', uint32 2, uint32 2), "
+                                             "('usable', 2, 1), "));
         g_autofree char *drained = call(host, ROOT, "Manager.Plan", "({'drain': <[objectpath '" NODE_A "']>},)");
         g_assert_true(g_str_has_prefix(drained, "([(objectpath '" VM_PATH "', 'a', 'b', 'moves', '', '1 GPU of "
                                                 "training')], "));
         g_autofree char *bought = call(host, ROOT, "Manager.Plan", "({'add-nodes': <['c']>, 'add': <[('training', "
-                                       "uint32 4, 'c'), ('training', 2, '')]>, 'reserve': <[('training', uint32 1)]>},)");
+                                       "uint32 4, 'c'), ('training', 2, '')]>, "
+                                       "'reserve': <[('training', uint32 1)]>},)");
         g_assert_nonnull(strstr(bought, "('free', 1, 7)"));
         g_autofree char *room = call(host, ROOT, "Manager.Plan", "({'defragment': <objectpath '" VM_PATH "'>},)");
         g_assert_true(g_str_has_prefix(room, "(@a(osssss) [], "));

@@ -90,8 +90,8 @@ static void test_who_finds_no_place_stops_and_it_is_said_why(void) {
         _cleanup_(plan_clear) Plan plan = make(w, LOSE(w, "a"));
         g_autofree char *text = write_plan(w, &plan);
         g_assert_cmpstr(text, ==, "ernie moves a b\nbert stops a node-lost\n");
-        g_assert_cmpstr(plan.items.items[1].why, ==, "b: 2 usable, 1 of them runs ernie (priority 60, above bert); c: 0 "
-                                                     "usable GPUs of training in all; not usable: 0000:41:00.0 (in "
+        g_assert_cmpstr(plan.items.items[1].why, ==, "b: 2 usable, 1 of them runs ernie (priority 60, above bert); c: "
+                                                     "0 usable GPUs of training in all; not usable: 0000:41:00.0 (in "
                                                      "quarantine)");
         g_assert_cmpstr(plan.items.items[0].why, ==, "1 GPU of training");
         g_assert_false(plan_is_good(&plan));
@@ -226,8 +226,8 @@ static void test_below_the_level_of_failover_it_is_refused(void) {
         w->registry->level = 2;
         g_assert_cmpint(plan_make(world_now(w), LOSE(w, "a"), NULL, &plan, &result), ==, 0);
         g_assert_cmpint(result.verdict, ==, VERDICT_LEVEL_TOO_LOW);
-        g_assert_cmpstr(result.sentence, ==, "at functional level 2 no VM leaves its node by itself; from level 3 on it "
-                                             "does. Raise it: gpupoolctl cluster level 3");
+        g_assert_cmpstr(result.sentence, ==, "at functional level 2 no VM leaves its node by itself; from level 3 on "
+                                             "it does. Raise it: gpupoolctl cluster level 3");
 }
 
 /* ---- the conductor, step by step */

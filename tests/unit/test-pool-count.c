@@ -414,7 +414,8 @@ static void test_a_plan_of_each_loss_agrees(void) {
                         g_assert_cmpint(counts.survives >= 2, ==, n >= 5 && !one && !two);
                 }
                 for (size_t i = 0, at = 0; one && i < 8; i++) {
-                        bool told = at < counts.n_at_risk && ID_EQUAL(counts.at_risk + at, &w->registry->vms.items[i].id);
+                        bool told = at < counts.n_at_risk &&
+                                    ID_EQUAL(counts.at_risk + at, &w->registry->vms.items[i].id);
                         g_assert_cmpint(told, ==, stopped[i]);
                         at += told;
                 }
