@@ -13,8 +13,10 @@
 /* Rooms and VMs that one plan looks at, at most: it is worked out at once, by a service that has other things to do. */
 #define WORK_MAX (8U * 1024U * 1024U)
 #define DEFRAGMENT_WORK_MAX (2U * 1024U * 1024U)
-/* So many VMs without a place are told why, node by node; the others are told whom to ask. */
+#define SURVIVES_WORK_MAX (2U * 1024U * 1024U)    /* of all pools, before and after */
+/* So many VMs without a place are told why, each asking every node; the others are told to ask again. */
 #define TOLD_MAX 64U
+#define TOLD_NODES_MAX 16384U
 
 #define PLURAL(n) ((n) == 1 ? "" : "s")
 
@@ -150,7 +152,8 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
 
 static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
         _cleanup_(placement_clear) Placement placement = {};
-        if (making->told++ >= TOLD_MAX) {
+        making->told++;
+        if (making->told > TOLD_MAX || making->told * making->inventory->nodes.n > TOLD_NODES_MAX) {
                 item->code = "no-room";
                 return text_printf(&item->why, "there is no place for it; to see why, ask about fewer VMs at once");
         }
@@ -247,6 +250,7 @@ static void count_vms(const Inventory *inventory, const Pool *pool, uint32_t *re
 
 static int count_pools(const Making *making) {
         _cleanup_(inventory_freep) Inventory *before = NULL;
+        uint64_t work = SURVIVES_WORK_MAX;
         int r = inventory_new(making->world, &before);
         for (size_t i = 0; r >= 0 && i < making->world->registry->pools.n; i++) {
                 const Pool *pool = making->world->registry->pools.items + i;
@@ -259,10 +263,12 @@ static int count_pools(const Making *making) {
                         return r;
                 }
                 PlanPool *kept = making->plan->pools.items + making->plan->pools.n - 1;
-                r = pool_count_in(before, pool, &kept->before);
+                bool survives = true;
+                r = pool_count_within(before, pool, &work, &kept->before, &survives);
                 if (r >= 0)
-                        r = pool_count_in(making->inventory, making->inventory->world->registry->pools.items + i,
-                                          &kept->after);
+                        r = pool_count_within(making->inventory, making->inventory->world->registry->pools.items + i,
+                                              &work, &kept->after, &kept->survives);
+                kept->survives = kept->survives && survives;
                 count_vms(before, pool, &kept->running_before, &kept->waiting_before);
                 count_vms(making->inventory, pool, &kept->running_after, &kept->waiting_after);
         }

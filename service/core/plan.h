@@ -32,6 +32,7 @@ typedef struct PlanItem {
 typedef struct PlanPool {
         char *name;
         PoolCounts before, after;
+        bool survives;                  /* what it survives was worked out; else that was too much */
         uint32_t running_before, running_after;         /* VMs that have a place */
         uint32_t waiting_before, waiting_after;         /* VMs that are to run and have none */
 } PlanPool;

@@ -204,6 +204,7 @@ typedef struct Survival {
         Belongings **belongings;        /* of the claimants of lost nodes, for the time of a trial */
         size_t *placed;                 /* tenants that have another place for that time */
         bool *at_risk;                  /* one per tenant */
+        uint64_t work_left;             /* rooms that may be looked at */
 } Survival;
 
 static void survival_clear(Survival *survival) {
@@ -339,9 +340,13 @@ static bool is_on_lost_node(const Inventory *inventory, size_t tenant) {
         return node != NOWHERE && (inventory->nodes.items[node].troubles & NODE_IMAGINED_LOST);
 }
 
-/* Looks for a place for one, who has none. A PlacementVerdict or -ENOMEM. */
-static int place(Inventory *inventory, const Resident *claimant, bool was_lost) {
+/* Looks for a place for one, who has none. A PlacementVerdict, -ENOMEM, or -E2BIG when that is too much. */
+static int place(Survival *survival, const Resident *claimant, bool was_lost) {
+        Inventory *inventory = survival->inventory;
         Choice choice;
+        if (survival->work_left < survival->pool->n_rooms)
+                return -E2BIG;
+        survival->work_left -= survival->pool->n_rooms;
         if (was_lost && claimant->vm->restart == RESTART_NEVER)
                 return PLACEMENT_NO_ROOM;
         int verdict = placement_choose(inventory, claimant->tenant, was_lost || vm_lost_its_place(claimant->vm),
@@ -372,7 +377,7 @@ static int try_loss(Survival *survival, const size_t *lost, size_t n_lost) {
                 const Resident *claimant = survival->claimants.items + i;
                 if (inventory->tenants.items[claimant->tenant].node != NOWHERE)
                         continue;
-                int verdict = place(inventory, claimant, survival->belongings[i] != NULL);
+                int verdict = place(survival, claimant, survival->belongings[i] != NULL);
                 if (verdict < 0)
                         r = verdict;
                 else if (verdict == PLACEMENT_FOUND)
@@ -552,15 +557,16 @@ static int count_survivable(Survival *survival, PoolCounts *ret) {
         return list_at_risk(survival, ret);
 }
 
-int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
+int pool_count_within(Inventory *inventory, const Pool *pool, uint64_t *work, PoolCounts *ret, bool *ret_survives) {
         size_t index = inventory_find_pool(inventory, pool->name);
         PoolCounts counts = { .total = (uint32_t) pool->gpus.n };
+        *ret_survives = true;
         if (index == NOWHERE) {
                 *ret = counts;
                 return 0;
         }
 
-        Survival survival = { .inventory = inventory, .pool = inventory->pools.items + index };
+        Survival survival = { .inventory = inventory, .pool = inventory->pools.items + index, .work_left = *work };
         counts.usable = survival.pool->usable;
         counts.free = survival.pool->free;
         counts.in_use = survival.pool->in_use;
@@ -571,7 +577,12 @@ int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
         }
 
         int r = count_survivable(&survival, &counts);
+        *work = survival.work_left;
         survival_clear(&survival);
+        if (r == -E2BIG) {
+                *ret_survives = false;
+                r = 0;
+        }
         if (r >= 0)
                 r = compare_gpus(inventory, inventory->pools.items + index, &counts.mixed);
         if (r < 0)
@@ -579,6 +590,12 @@ int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
         else
                 *ret = counts;
         return r;
+}
+
+int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
+        uint64_t work = UINT64_MAX;
+        bool survives;
+        return pool_count_within(inventory, pool, &work, ret, &survives);
 }
 
 int pool_count(const World *world, const Pool *pool, PoolCounts *ret) {

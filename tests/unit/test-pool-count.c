@@ -235,6 +235,26 @@ static void test_who_waits_for_a_licence_comes_first_when_one_is_given_up(void) 
         ASSERT_SURVIVES(w, 1, "u v");
 }
 
+static void test_where_it_is_too_much_what_it_survives_is_unknown(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        vm_of(w, "bert", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        must_be(w, "bert", "apart", "nobody");  /* so that it must be tried: once, in three rooms */
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        for (uint64_t work = 0; work <= 4; work++) {
+                _cleanup_(pool_counts_clear) PoolCounts counts = {};
+                uint64_t left = work;
+                bool survives;
+                g_assert_cmpint(pool_count_within(inventory, pool_named(w, "training"), &left, &counts, &survives), ==,
+                                0);
+                g_assert_cmpint(survives, ==, work >= 3);
+                g_assert_cmpuint(left, ==, work >= 3 ? work - 3 : work);
+                g_assert_cmpuint(counts.free, ==, 4);
+                g_assert_cmpuint(inventory->pools.items[0].free, ==, 4);        /* all is as before */
+        }
+}
+
 static void test_what_is_stopping_needs_no_new_place(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 1);
         for (const char *name = "uvw"; *name; name++)
@@ -441,6 +461,7 @@ int main(int argc, char *argv[]) {
         TEST(who_follows_a_vm_of_another_pool_is_at_risk);
         TEST(who_must_be_apart_from_vms_of_another_pool_is_at_risk);
         TEST(who_waits_for_a_licence_comes_first_when_one_is_given_up);
+        TEST(where_it_is_too_much_what_it_survives_is_unknown);
         TEST(what_is_stopping_needs_no_new_place);
         TEST(five_nodes_survive_any_two);
         TEST(the_proof_and_the_trials_agree);

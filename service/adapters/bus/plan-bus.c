@@ -178,7 +178,8 @@ static int append_pool(sd_bus_message *reply, const PlanPool *pool) {
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(suu)");
         for (size_t i = 0; r >= 0 && i < ELEMENTS(rows); i++)
-                r = sd_bus_message_append(reply, "(suu)", rows[i].word, rows[i].before, rows[i].after);
+                if (pool->survives || !text_equal(rows[i].word, "survives"))
+                        r = sd_bus_message_append(reply, "(suu)", rows[i].word, rows[i].before, rows[i].after);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_message_close_container(reply);
