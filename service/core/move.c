@@ -6,6 +6,7 @@
 
 #include "core/company.h"
 #include "core/placement.h"
+#include "core/suppose.h"
 #include "core/vm-reason.h"
 
 /* How many VMs or nodes a sentence names before it says "and N more". */
@@ -19,33 +20,10 @@ void moves_clear(Moves *moves) {
         array_clear(moves);
 }
 
-/* ---- what if the node were drained */
-
-/* A world that is the same but for that. Borrows all but the row of nodes. */
-typedef struct Supposition {
-        Registry registry;
-        World world;
-} Supposition;
-
-static void supposition_clear(Supposition *supposition) {
-        free(supposition->registry.nodes.items);
-}
-
-static int suppose_drained(const World *world, const NodeId *node, Supposition *ret) {
-        size_t n = world->registry->nodes.n;
-        NodeRecord *nodes = calloc(n + 1, sizeof(*nodes));
-        if (!nodes)
-                return -ENOMEM;
-        for (size_t i = 0; i < n; i++) {
-                nodes[i] = world->registry->nodes.items[i];
-                if (ID_EQUAL(&nodes[i].id, node) && nodes[i].drain == DRAIN_NONE)
-                        nodes[i].drain = DRAIN_BY_HAND;
-        }
-        ret->registry = *world->registry;
-        ret->registry.nodes.items = nodes;
-        ret->world = *world;
-        ret->world.registry = &ret->registry;
-        return 0;
+/* What if the node were drained? *ret stays NULL where it is no member. */
+static int suppose_drained(const World *world, const NodeId *node, Supposition **ret) {
+        _cleanup_(result_clear) Result result = {};
+        return suppose_new(world, &(Supposal) { .drain = node, .n_drain = 1 }, ret, &result);
 }
 
 /* ---- why not */
@@ -58,7 +36,7 @@ static const PlacementAnswer *find_answer(const Placement *placement, const Node
 }
 
 /* "b has 2 usable, 2 of them run bert": for each node but @from, as many as are read. */
-static int list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret) {
+int move_list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret) {
         unsigned n = 0;
         for (size_t i = 0; i < placement->n_answers; i++) {
                 const PlacementAnswer *answer = placement->answers + i;
@@ -76,7 +54,7 @@ static int list_reasons(const World *world, const Placement *placement, const No
 
 static int say_no_place(const World *world, const Vm *vm, const Placement *placement, char **ret) {
         _cleanup_free_ char *reasons = NULL;
-        int r = list_reasons(world, placement, &vm->assignment.node, &reasons);
+        int r = move_list_reasons(world, placement, &vm->assignment.node, &reasons);
         return r < 0 ? r : text_printf(ret, "no other node can take vm %s now (%s). See what would change that: "
                                             "gpupoolctl vm explain %s", vm->name, reasons, vm->name);
 }
@@ -133,7 +111,7 @@ static int check_company(const World *world, const Vm *vm, char **ret_sentence) 
 /* ---- one VM */
 
 int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *ret_node, char **ret_sentence) {
-        _cleanup_(supposition_clear) Supposition supposed = {};
+        _cleanup_(suppose_freep) Supposition *supposed = NULL;
         _cleanup_(placement_clear) Placement placement = {};
         int r = target ? 1 : check_company(world, vm, ret_sentence);
         if (r == 0)
@@ -142,7 +120,7 @@ int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *re
                 r = target ? 0 : suppose_drained(world, &vm->assignment.node, &supposed);
         if (r < 0)
                 return r;
-        r = placement_find(target ? world : &supposed.world, vm, &placement);
+        r = placement_find(supposed ? suppose_world(supposed) : world, vm, &placement);
         if (r < 0)
                 return r;
         if (!target) {
@@ -213,7 +191,7 @@ static int plan_company(Inventory *inventory, const Company *company, Moves *mov
                 else {
                         r = placement_find_in(inventory, vm, &placement);
                         if (r >= 0)
-                                r = list_reasons(inventory->world, &placement, &vm->assignment.node, &move.why);
+                                r = move_list_reasons(inventory->world, &placement, &vm->assignment.node, &move.why);
                 }
                 if (r >= 0)
                         r = array_append(moves, &move);
@@ -242,14 +220,14 @@ static int plan_one(Inventory *inventory, const Tenant *tenant, Moves *moves) {
 }
 
 int moves_of_drain(const World *world, const NodeId *node, Moves *ret) {
-        _cleanup_(supposition_clear) Supposition supposed = {};
+        _cleanup_(suppose_freep) Supposition *supposed = NULL;
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
         _cleanup_(moves_clear) Moves moves = {};
         _cleanup_free_ const Tenant **tenants = NULL;
         size_t n = 0;
         int r = suppose_drained(world, node, &supposed);
         if (r >= 0)
-                r = inventory_new(&supposed.world, &inventory);
+                r = inventory_new(supposed ? suppose_world(supposed) : world, &inventory);
         if (r >= 0)
                 r = list_tenants(inventory, node, &tenants, &n);
         for (size_t i = 0; r >= 0 && i < n; i++)

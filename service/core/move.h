@@ -4,7 +4,7 @@
 /* Move: where VMs could go that are to leave their node: one that somebody moves, or all of a node that is drained. It
  * asks the same placement that decides when the time has come, with what is known now; nothing is decided here. */
 
-#include "core/world.h"
+#include "core/placement.h"
 
 typedef enum MoveVerdict {
         MOVE_POSSIBLE,
@@ -14,6 +14,9 @@ typedef enum MoveVerdict {
 /* Could @vm run on @target, or, where that is NULL, on another node than it does? *ret_node is the node, with
  * MOVE_POSSIBLE; *ret_sentence says why not and what to do, with MOVE_NO_PLACE. Returns a MoveVerdict or -ENOMEM. */
 int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *ret_node, char **ret_sentence);
+
+/* "b: 2 usable GPUs of training in all; c: ...": what keeps a VM from the nodes but @from, for as many as are read. */
+int move_list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret);
 
 /* What would become of one VM. */
 typedef struct Move {

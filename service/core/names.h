@@ -76,6 +76,7 @@
 #define POOLS_MAX 1024U
 #define VMS_MAX 16384U
 #define NODES_MAX 4096U
+#define SUPPOSED_NODES_MAX 64U          /* new ones in one what-if */
 #define ADDRESSES_MAX 16U              /* of one node */
 #define ADDRESS_LENGTH_MAX 255U
 #define POOL_GPUS_MAX 65536U            /* of all pools together */

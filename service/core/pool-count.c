@@ -194,18 +194,26 @@ typedef struct Stake {
 typedef struct Survival {
         Inventory *inventory;
         const InventoryPool *pool;
+        bool entangled;                 /* VMs of other pools can be in the way of this one's, or bind them */
         ARRAY(Resident) residents;          /* the most urgent first */
+        ARRAY(Resident) claimants;      /* whoever looks for a place when nodes are lost: residents, those of other
+                                         * pools where they are entangled, and who waits; likewise */
+        bool somebody_waits;            /* ... and may find room then */
         ARRAY(Stake) stakes;            /* those first whose loss costs most */
         uint32_t *n_residents_on;         /* one per node */
-        Belongings **belongings;        /* of the residents of lost nodes, for the time of a trial */
+        Belongings **belongings;        /* of the claimants of lost nodes, for the time of a trial */
+        size_t *placed;                 /* tenants that have another place for that time */
         bool *at_risk;                  /* one per tenant */
+        uint64_t work_left;             /* rooms that may be looked at */
 } Survival;
 
 static void survival_clear(Survival *survival) {
         array_clear(&survival->residents);
+        array_clear(&survival->claimants);
         array_clear(&survival->stakes);
         free(survival->n_residents_on);
         free(survival->belongings);
+        free(survival->placed);
         free(survival->at_risk);
 }
 
@@ -236,6 +244,52 @@ static int list_residents(Survival *survival) {
         return 0;
 }
 
+bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool) {
+        if (inventory->has_affinity)
+                return true;
+        for (size_t i = 0; i < pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + pool->first_room + i;
+                for (size_t j = room->first_gpu; j < room->first_gpu + room->n_gpus; j++) {
+                        const RoomGpu *next = inventory->gpus.items + inventory->gpus.items[j].next_in_group;
+                        if (inventory->rooms.items[next->room].pool != room->pool)
+                                return true;
+                }
+        }
+        return false;
+}
+
+/* Who waits for want of room will find none when there is less; who waits for another reason, or not for long, may. */
+static bool has_room(const Inventory *inventory, const Vm *vm) {
+        size_t index = inventory_find_pool(inventory, vm->pool);
+        const InventoryPool *pool = index == NOWHERE ? NULL : inventory->pools.items + index;
+        for (size_t i = 0; pool && pool->free >= vm->count && i < pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + pool->first_room + i;
+                if (inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, vm->count))
+                        return true;
+        }
+        return false;
+}
+
+static int list_claimants(Survival *survival) {
+        const Inventory *inventory = survival->inventory;
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                const Tenant *tenant = inventory->tenants.items + i;
+                Resident claimant = { .vm = tenant->vm, .tenant = i };
+                bool waits = tenant->node == NOWHERE;
+                if (!tenant->vm->run ||
+                    (!survival->entangled && !text_equal(tenant->vm->pool, survival->pool->pool->name)) ||
+                    (waits && (tenant->vm->failed || !has_room(inventory, tenant->vm))))
+                        continue;
+                survival->somebody_waits = survival->somebody_waits || waits;
+                int r = array_append(&survival->claimants, &claimant);
+                if (r < 0)
+                        return r;
+        }
+        if (survival->claimants.n > 1)
+                qsort(survival->claimants.items, survival->claimants.n, sizeof(Resident), compare_residents);
+        return 0;
+}
+
 static int compare_stakes(const void *a, const void *b) {
         const Stake *x = a, *y = b;
         if (x->cost != y->cost)
@@ -244,66 +298,96 @@ static int compare_stakes(const void *a, const void *b) {
 }
 
 static int list_stakes(Survival *survival) {
-        for (size_t i = 0; i < survival->pool->n_rooms; i++) {
-                const Room *room = survival->inventory->rooms.items + survival->pool->first_room + i;
+        const Inventory *inventory = survival->inventory;
+        _cleanup_free_ bool *has_stake = calloc(inventory->nodes.n + 1, sizeof(*has_stake));
+        int r = has_stake ? 0 : -ENOMEM;
+        for (size_t i = 0; r >= 0 && i < survival->pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + survival->pool->first_room + i;
                 Stake stake = { .node = room->node, .cost = room->in_use + room->free };
-                int r = array_append(&survival->stakes, &stake);
-                if (r < 0)
-                        return r;
+                has_stake[room->node] = true;
+                r = array_append(&survival->stakes, &stake);
         }
-        if (survival->stakes.n > 1)
+        /* Whose VMs would be in the way of this pool's if both lost their places. */
+        for (size_t i = 0; r >= 0 && i < survival->claimants.n; i++) {
+                Stake stake = { .node = inventory->tenants.items[survival->claimants.items[i].tenant].node };
+                if (stake.node == NOWHERE || has_stake[stake.node])
+                        continue;
+                has_stake[stake.node] = true;
+                r = array_append(&survival->stakes, &stake);
+        }
+        if (r >= 0 && survival->stakes.n > 1)
                 qsort(survival->stakes.items, survival->stakes.n, sizeof(Stake), compare_stakes);
-        return 0;
+        return r;
 }
 
 /* The way back from a trial. */
-static void undo(Survival *survival, const size_t *lost, size_t n_lost, size_t n_moved) {
+static void undo(Survival *survival, const size_t *lost, size_t n_lost, size_t n_placed) {
         Inventory *inventory = survival->inventory;
-        for (size_t i = 0; i < n_moved; i++)
-                inventory_vacate(inventory, survival->belongings[i]->tenant);
-        for (size_t i = 0; i < n_moved; i++) {
-                inventory_give_back(inventory, survival->belongings[i]);
-                free(survival->belongings[i]);
-        }
+        for (size_t i = 0; i < n_placed; i++)
+                inventory_vacate(inventory, survival->placed[i]);
+        for (size_t i = 0; i < survival->claimants.n; i++)
+                if (survival->belongings[i]) {
+                        inventory_give_back(inventory, survival->belongings[i]);
+                        free(survival->belongings[i]);
+                        survival->belongings[i] = NULL;
+                }
         for (size_t i = 0; i < n_lost; i++)
                 inventory_find_node_again(inventory, lost[i]);
 }
 
-/* Loses the nodes and starts their VMs again where there is room. 1: all of them; 0: not all; or -ENOMEM. */
+static bool is_on_lost_node(const Inventory *inventory, size_t tenant) {
+        size_t node = inventory->tenants.items[tenant].node;
+        return node != NOWHERE && (inventory->nodes.items[node].troubles & NODE_IMAGINED_LOST);
+}
+
+/* Looks for a place for one, who has none. A PlacementVerdict, -ENOMEM, or -E2BIG when that is too much. */
+static int place(Survival *survival, const Resident *claimant, bool was_lost) {
+        Inventory *inventory = survival->inventory;
+        Choice choice;
+        if (survival->work_left < survival->pool->n_rooms)
+                return -E2BIG;
+        survival->work_left -= survival->pool->n_rooms;
+        if (was_lost && claimant->vm->restart == RESTART_NEVER)
+                return PLACEMENT_NO_ROOM;
+        int verdict = placement_choose(inventory, claimant->tenant, was_lost || vm_lost_its_place(claimant->vm),
+                                       &choice);
+        if (verdict == PLACEMENT_FOUND)
+                inventory_take(inventory, claimant->tenant, choice.gpus, choice.n_gpus);
+        return verdict;
+}
+
+/* Loses the nodes and starts their VMs again where there is room, as the conductor would: by urgency, whatever pool
+ * they are of. 1: all of this pool; 0: not all; or -ENOMEM. */
 static int try_loss(Survival *survival, const size_t *lost, size_t n_lost) {
         Inventory *inventory = survival->inventory;
-        size_t n_moved = 0;
+        size_t n_placed = 0, n_residents = 0;
         int r = 1;
-        for (size_t i = 0; i < n_lost; i++)
+        for (size_t i = 0; i < n_lost; i++) {
+                n_residents += survival->n_residents_on[lost[i]];
                 inventory_lose_node(inventory, lost[i]);
-        ARRAY_EACH(resident, &survival->residents) {
-                if (!(inventory->nodes.items[inventory->tenants.items[resident->tenant].node].troubles &
-                      NODE_IMAGINED_LOST))
+        }
+        for (size_t i = 0; r >= 0 && n_residents > 0 && i < survival->claimants.n; i++) {
+                if (!is_on_lost_node(inventory, survival->claimants.items[i].tenant))
                         continue;
-                Belongings *belongings = inventory_set_aside(inventory, resident->tenant);
-                if (!belongings) {
-                        undo(survival, lost, n_lost, n_moved);
-                        return -ENOMEM;
-                }
-                survival->belongings[n_moved++] = belongings;
+                survival->belongings[i] = inventory_set_aside(inventory, survival->claimants.items[i].tenant);
+                r = survival->belongings[i] ? r : -ENOMEM;
         }
 
-        for (size_t i = 0; r >= 0 && i < n_moved; i++) {
-                size_t tenant = survival->belongings[i]->tenant;
-                Choice choice;
-                int verdict = PLACEMENT_NO_ROOM;
-                if (inventory->tenants.items[tenant].vm->restart != RESTART_NEVER)
-                        verdict = placement_choose(inventory, tenant, true, &choice);
+        for (size_t i = 0; r >= 0 && n_residents > 0 && i < survival->claimants.n; i++) {
+                const Resident *claimant = survival->claimants.items + i;
+                if (inventory->tenants.items[claimant->tenant].node != NOWHERE)
+                        continue;
+                int verdict = place(survival, claimant, survival->belongings[i] != NULL);
                 if (verdict < 0)
                         r = verdict;
                 else if (verdict == PLACEMENT_FOUND)
-                        inventory_take(inventory, tenant, choice.gpus, choice.n_gpus);
-                else {
-                        survival->at_risk[tenant] = true;
+                        survival->placed[n_placed++] = claimant->tenant;
+                else if (survival->belongings[i] && text_equal(claimant->vm->pool, survival->pool->pool->name)) {
+                        survival->at_risk[claimant->tenant] = true;
                         r = 0;
                 }
         }
-        undo(survival, lost, n_lost, n_moved);
+        undo(survival, lost, n_lost, n_placed);
         return r;
 }
 
@@ -375,7 +459,7 @@ static bool is_proven(const Survival *survival, size_t k) {
         const InventoryPool *pool = survival->pool;
         uint64_t worst[VOTERS_MAX] = {}, pieces = 0, costs = 0;
         uint32_t need = 1;
-        if (inventory->has_affinity || !gpus_are_independent(survival) ||
+        if (survival->entangled || survival->somebody_waits || !gpus_are_independent(survival) ||
             (pool->pool->max_in_use > 0 && pool->in_use > pool->pool->max_in_use))
                 return false;
         ARRAY_EACH(resident, &survival->residents) {
@@ -421,15 +505,17 @@ static int try_any(Survival *survival, size_t k) {
 }
 
 static int prepare(Survival *survival) {
-        int r = list_residents(survival);
+        survival->entangled = pool_is_entangled(survival->inventory, survival->pool);
+        int r = list_claimants(survival);
         if (r >= 0)
                 r = list_stakes(survival);
         if (r < 0)
                 return r;
         survival->n_residents_on = calloc(survival->inventory->nodes.n + 1, sizeof(*survival->n_residents_on));
-        survival->belongings = calloc(survival->residents.n + 1, sizeof(Belongings *));
+        survival->belongings = calloc(survival->claimants.n + 1, sizeof(Belongings *));
+        survival->placed = calloc(survival->claimants.n + 1, sizeof(*survival->placed));
         survival->at_risk = calloc(survival->inventory->tenants.n + 1, sizeof(*survival->at_risk));
-        if (!survival->n_residents_on || !survival->belongings || !survival->at_risk)
+        if (!survival->n_residents_on || !survival->belongings || !survival->placed || !survival->at_risk)
                 return -ENOMEM;
         ARRAY_EACH(resident, &survival->residents)
                 survival->n_residents_on[survival->inventory->tenants.items[resident->tenant].node]++;
@@ -448,13 +534,16 @@ static int list_at_risk(const Survival *survival, PoolCounts *ret) {
 
 static int count_survivable(Survival *survival, PoolCounts *ret) {
         uint32_t dispensable = count_dispensable(survival->inventory);
-        int r = prepare(survival);
-        ret->majority_spares = dispensable;
+        int r = list_residents(survival);
+        ret->majority_spares = ret->survives = dispensable;
+        if (r < 0 || survival->residents.n == 0)
+                return r;
+        r = prepare(survival);
         if (r < 0)
                 return r;
 
-        r = 1;
-        while (ret->survives < dispensable && survival->residents.n > 0) {
+        ret->survives = 0;
+        while (ret->survives < dispensable) {
                 r = try_any(survival, ret->survives + 1);
                 if (r < 0)
                         return r;
@@ -463,21 +552,21 @@ static int count_survivable(Survival *survival, PoolCounts *ret) {
                 ret->survives++;
         }
         /* One more, and no majority is left: then nothing runs. */
-        ret->survives = dispensable;
         ARRAY_EACH(resident, &survival->residents)
                 survival->at_risk[resident->tenant] = true;
         return list_at_risk(survival, ret);
 }
 
-int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
+int pool_count_within(Inventory *inventory, const Pool *pool, uint64_t *work, PoolCounts *ret, bool *ret_survives) {
         size_t index = inventory_find_pool(inventory, pool->name);
         PoolCounts counts = { .total = (uint32_t) pool->gpus.n };
+        *ret_survives = true;
         if (index == NOWHERE) {
                 *ret = counts;
                 return 0;
         }
 
-        Survival survival = { .inventory = inventory, .pool = inventory->pools.items + index };
+        Survival survival = { .inventory = inventory, .pool = inventory->pools.items + index, .work_left = *work };
         counts.usable = survival.pool->usable;
         counts.free = survival.pool->free;
         counts.in_use = survival.pool->in_use;
@@ -488,7 +577,12 @@ int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
         }
 
         int r = count_survivable(&survival, &counts);
+        *work = survival.work_left;
         survival_clear(&survival);
+        if (r == -E2BIG) {
+                *ret_survives = false;
+                r = 0;
+        }
         if (r >= 0)
                 r = compare_gpus(inventory, inventory->pools.items + index, &counts.mixed);
         if (r < 0)
@@ -496,6 +590,12 @@ int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
         else
                 *ret = counts;
         return r;
+}
+
+int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
+        uint64_t work = UINT64_MAX;
+        bool survives;
+        return pool_count_within(inventory, pool, &work, ret, &survives);
 }
 
 int pool_count(const World *world, const Pool *pool, PoolCounts *ret) {

@@ -21,5 +21,12 @@ typedef struct PoolCounts {
 
 /* The inventory is tried on and is as before when this returns. 0 or -ENOMEM. */
 int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret);
+/* The same, and no more rooms are looked at than *work, of which what was used is taken off. Where they are too few,
+ * what the pool survives stays unknown: *ret_survives is false, and only the other numbers are good. */
+int pool_count_within(Inventory *inventory, const Pool *pool, uint64_t *work, PoolCounts *ret, bool *ret_survives);
 int pool_count(const World *world, const Pool *pool, PoolCounts *ret);
 void pool_counts_clear(PoolCounts *counts);
+
+/* Can VMs of other pools be in the way of this one's, or bind them? One of them has a GPU that cannot go to a VM beside
+ * one of this pool, or VMs name each other. */
+bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool);

@@ -181,7 +181,48 @@ static void test_what_can_fail_over_is_a_feature(void) {
         HOST(host);
         g_autofree char *features = get(host, ROOT, "Manager.Features");
         g_assert_nonnull(strstr(features, "'failover'"));
-        expect_error(host, ROOT, "Manager.Plan", "(" NO_OPTIONS ",)", "NotSupported", "does not carry out Plan yet");
+}
+
+/* ---- plans */
+
+static void test_a_plan_tells_what_would_become_of_vms_and_pools(void) {
+        HOST(host);
+        prepare(host);
+        g_autofree char *lost = call(host, ROOT, "Manager.Plan", "({'lose': <[objectpath '" NODE_B "']>},)");
+        g_assert_true(g_str_has_prefix(lost, "(@a(osssss) [], [('training', [('total', uint32 2, uint32 2), "
+                                             "('usable', 2, 1), "));
+        g_autofree char *drained = call(host, ROOT, "Manager.Plan", "({'drain': <[objectpath '" NODE_A "']>},)");
+        g_assert_true(g_str_has_prefix(drained, "([(objectpath '" VM_PATH "', 'a', 'b', 'moves', '', '1 GPU of "
+                                                "training')], "));
+        g_autofree char *bought = call(host, ROOT, "Manager.Plan", "({'add-nodes': <['c']>, 'add': <[('training', "
+                                       "uint32 4, 'c'), ('training', 2, '')]>, "
+                                       "'reserve': <[('training', uint32 1)]>},)");
+        g_assert_nonnull(strstr(bought, "('free', 1, 7)"));
+        g_autofree char *room = call(host, ROOT, "Manager.Plan", "({'defragment': <objectpath '" VM_PATH "'>},)");
+        g_assert_true(g_str_has_prefix(room, "(@a(osssss) [], "));
+        expect_asked(host, "");
+}
+
+static void test_a_plan_of_what_is_not_there_is_refused(void) {
+        HOST(host);
+        prepare(host);
+        expect_error(host, ROOT, "Manager.Plan", "({'lose': <[objectpath '/org/gpupool1/node/zed']>},)", "NotFound",
+                     "there is no node /org/gpupool1/node/zed");
+        expect_error(host, ROOT, "Manager.Plan", "({'start': <[objectpath '" NODE_B "']>},)", "NotFound",
+                     "there is no VM " NODE_B);
+        expect_error(host, ROOT, "Manager.Plan", "({'add': <[('render', uint32 1, 'a')]>},)", "NotFound",
+                     "there is no pool render");
+        expect_error(host, ROOT, "Manager.Plan", "({'add': <[('training', uint32 0, 'a')]>},)", "InvalidArgument",
+                     "0 GPUs cannot be added");
+        expect_error(host, ROOT, "Manager.Plan", "({'add-nodes': <['b']>},)", "Exists", "there is a node b already");
+        expect_error(host, ROOT, "Manager.Plan", "({'sell': <['b']>},)", "InvalidArgument", "option sell is unknown");
+        expect_error(host, ROOT, "Manager.Plan", "({'lose': <true>},)", "InvalidArgument", "must be of type ao");
+        GString *many = g_string_new("({'add': <[");
+        for (unsigned i = 0; i < 257; i++)
+                g_string_append_printf(many, "%s('training', uint32 1, 'a')", i > 0 ? ", " : "");
+        g_string_append(many, "]>},)");
+        expect_error(host, ROOT, "Manager.Plan", many->str, "InvalidArgument", "option add has at most 256 items");
+        g_string_free(many, TRUE);
 }
 
 /* ---- freezing */
@@ -509,6 +550,9 @@ int main(int argc, char **argv) {
         TEST("input", "a parameter that stands twice is refused", test_a_parameter_that_stands_twice_is_refused);
         TEST("level", "below its level each says what to do", test_below_its_level_each_says_what_to_do);
         TEST("level", "what can fail over is a feature", test_what_can_fail_over_is_a_feature);
+        TEST("plan", "a plan tells what would become of VMs and pools",
+             test_a_plan_tells_what_would_become_of_vms_and_pools);
+        TEST("plan", "a plan of what is not there is refused", test_a_plan_of_what_is_not_there_is_refused);
         TEST("freeze", "a freeze is shown and ends", test_a_freeze_is_shown_and_ends);
         TEST("drain", "a drain is a job of its node", test_a_drain_is_a_job_of_its_node);
         TEST("drain", "a drain that is tried says what would move", test_a_drain_that_is_tried_says_what_would_move);

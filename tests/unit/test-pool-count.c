@@ -2,6 +2,7 @@
 #include <glib.h>
 
 #include "core/placement.h"
+#include "core/plan.h"
 #include "core/pool-count.h"
 #include "world-builder.h"
 
@@ -181,6 +182,79 @@ static void test_affinity_counts_after_a_loss_too(void) {
         ASSERT_SURVIVES(w, 0, "one two three");
 }
 
+/* x must be with y, which has another pool's GPUs and goes where x cannot. */
+static void test_who_follows_a_vm_of_another_pool_is_at_risk(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(3);
+        with_gpus(w, "a", 2);
+        with_gpus(w, "b", 1);
+        with_gpus(w, "c", 1);
+        pool_of(w, "training", "a:0 b:0");
+        pool_of(w, "render", "a:1 c:0");
+        vm_of(w, "x", "training", 1);
+        vm_of(w, "y", "render", 1)->priority = 10;
+        runs(w, "x", "a", "0");
+        runs(w, "y", "a", "1");
+        ASSERT_SURVIVES(w, 1, "x");
+        must_be(w, "x", "with", "y");
+        ASSERT_SURVIVES(w, 0, "x");
+        pool_named(w, "render")->gpus.n--;      /* y goes nowhere, and binds nobody then */
+        vm_named(w, "y")->restart = RESTART_NEVER;
+        ASSERT_SURVIVES(w, 1, "x");
+}
+
+/* a and b are lost together: y and z come first, and x must not be where they are then. */
+static void test_who_must_be_apart_from_vms_of_another_pool_is_at_risk(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(5);
+        for (const char *name = "abcd"; *name; name++)
+                with_gpus(w, (char[]) { *name, 0 }, 3);
+        pool_of(w, "training", "a:0 c:0 d:0");
+        pool_of(w, "render", "b:1 b:2 c:1 d:1");
+        vm_of(w, "x", "training", 1);
+        vm_of(w, "y", "render", 1)->priority = 10;
+        vm_of(w, "z", "render", 1)->priority = 10;
+        runs(w, "x", "a", "0");
+        runs(w, "y", "b", "1");
+        runs(w, "z", "b", "2");
+        ASSERT_SURVIVES(w, 2, "x");
+        must_be(w, "x", "apart", "y");
+        must_be(w, "x", "apart", "z");
+        ASSERT_SURVIVES(w, 1, "x");
+}
+
+static void test_who_waits_for_a_licence_comes_first_when_one_is_given_up(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 1);
+        pool_named(w, "training")->max_in_use = 2;
+        vm_of(w, "u", "training", 1);
+        vm_of(w, "v", "training", 1);
+        runs(w, "u", "a", "0");
+        runs(w, "v", "b", "0");
+        ASSERT_SURVIVES(w, 1, "u v");
+        vm_of(w, "waits", "training", 1)->priority = 10;
+        ASSERT_SURVIVES(w, 0, "u v");
+        vm_named(w, "waits")->priority = -10;
+        ASSERT_SURVIVES(w, 1, "u v");
+}
+
+static void test_where_it_is_too_much_what_it_survives_is_unknown(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 2);
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        vm_of(w, "bert", "training", 2);
+        runs(w, "bert", "a", "0 1");
+        must_be(w, "bert", "apart", "nobody");  /* so that it must be tried: once, in three rooms */
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        for (uint64_t work = 0; work <= 4; work++) {
+                _cleanup_(pool_counts_clear) PoolCounts counts = {};
+                uint64_t left = work;
+                bool survives;
+                g_assert_cmpint(pool_count_within(inventory, pool_named(w, "training"), &left, &counts, &survives), ==,
+                                0);
+                g_assert_cmpint(survives, ==, work >= 3);
+                g_assert_cmpuint(left, ==, work >= 3 ? work - 3 : work);
+                g_assert_cmpuint(counts.free, ==, 4);
+                g_assert_cmpuint(inventory->pools.items[0].free, ==, 4);        /* all is as before */
+        }
+}
+
 static void test_what_is_stopping_needs_no_new_place(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = pool_across(3, 1);
         for (const char *name = "uvw"; *name; name++)
@@ -217,8 +291,9 @@ static void test_the_proof_and_the_trials_agree(void) {
                         Placement found = {};
                         g_assert_cmpint(text_printf(&name, "vm%zu", i), ==, 0);
                         Vm *vm = vm_of(w, name, "training", 1 + (uint32_t) g_rand_int_range(random, 0, 2));
-                        if (g_rand_int_range(random, 0, 3) == 0 &&
-                            placement_find(world_now(w), vm, &found) == PLACEMENT_FOUND) {
+                        vm->run = g_rand_int_range(random, 0, 3) == 0 &&
+                                  placement_find(world_now(w), vm, &found) == PLACEMENT_FOUND;
+                        if (vm->run) {
                                 vm->assignment = (Assignment) { .phase = ASSIGNMENT_RUNNING, .node = found.node,
                                                                 .gpus = STEAL(found.gpus), .n_gpus = found.n_gpus };
                         }
@@ -270,6 +345,104 @@ static void test_how_gpus_differ_is_told(void) {
                                                    "b:0000:41:00.0)");
 }
 
+static bool chance(GRand *random, int one_in) {
+        return g_rand_int_range(random, 0, one_in) == 0;
+}
+
+/* Two pools, relations across them, licences, a reserve, and who waits. */
+static WorldBuilder *random_cluster(GRand *random) {
+        size_t n_nodes = (size_t) g_rand_int_range(random, 3, 6);
+        WorldBuilder *w = world_of(n_nodes);
+        GString *training = g_string_new(NULL), *render = g_string_new(NULL);
+        bool related = chance(random, 2);
+        w->registry->level = 3;
+        for (size_t i = 0; i < n_nodes; i++) {
+                NodeRecord *node = w->registry->nodes.items + i;
+                size_t n_gpus = (size_t) g_rand_int_range(random, 1, 5);
+                node->level = 3;
+                node->lease_ms = 3000;
+                with_gpus(w, node->name, n_gpus);
+                for (size_t j = 0; j < n_gpus; j++)
+                        g_string_append_printf(chance(random, 3) ? render : training, "%s:%zu ", node->name, j);
+                if (n_gpus > 1 && chance(random, 4))
+                        gpu_of(w, node->name, 1)->iommu_group = gpu_of(w, node->name, 0)->iommu_group;
+        }
+        pool_of(w, "training", training->str)->reserve = chance(random, 3) ? 1 : 0;
+        pool_of(w, "render", render->str);
+        pool_named(w, "training")->max_in_use = chance(random, 3) ? 4 : 0;
+        g_string_free(training, TRUE);
+        g_string_free(render, TRUE);
+        for (unsigned i = 0; i < 8; i++) {
+                g_autofree char *name = g_strdup_printf("vm%u", i);
+                g_autofree char *other = g_strdup_printf("vm%d", g_rand_int_range(random, 0, 8));
+                Vm *vm = vm_of(w, name, chance(random, 3) ? "render" : "training", chance(random, 3) ? 2 : 1);
+                vm->priority = g_rand_int_range(random, 0, 3);
+                vm->restart = chance(random, 12) ? RESTART_NEVER : RESTART_ALWAYS;
+                if (related && chance(random, 3) && !text_equal(name, other))
+                        must_be(w, name, chance(random, 2) ? "with" : "apart", other);
+        }
+        ARRAY_EACH(vm, &w->registry->vms) {
+                Placement found = {};
+                if (!chance(random, 4) && placement_find(world_now(w), vm, &found) == PLACEMENT_FOUND)
+                        vm->assignment = (Assignment) { .phase = ASSIGNMENT_RUNNING, .node = found.node,
+                                                        .gpus = STEAL(found.gpus), .n_gpus = found.n_gpus };
+                else
+                        vm->run = chance(random, 2);
+                placement_clear(&found);
+        }
+        return w;
+}
+
+/* As a plan sees the loss of these nodes: does anybody of the pool stop? Marks whom, one per VM. */
+static bool somebody_stops(WorldBuilder *w, const NodeId *lost, size_t n_lost, bool *stopped) {
+        _cleanup_(plan_clear) Plan plan = {};
+        _cleanup_(result_clear) Result result = {};
+        bool any = false;
+        g_assert_cmpint(plan_make(world_now(w), &(Supposal) { .lose = lost, .n_lose = n_lost }, NULL, &plan, &result),
+                        ==, 0);
+        g_assert_true(plan.quorate);
+        ARRAY_EACH(item, &plan.items) {
+                const Vm *vm = registry_find_vm(w->registry, &item->vm);
+                if (item->fate != PLAN_STOPS || !text_equal(vm->pool, "training"))
+                        continue;
+                stopped[vm - w->registry->vms.items] = any = true;
+        }
+        return any;
+}
+
+/* The number is a promise: whichever so many nodes are lost, a plan of that says that everybody runs. */
+static void test_a_plan_of_each_loss_agrees(void) {
+        for (uint32_t seed = 0; seed < 2000; seed++) {
+                GRand *random = g_rand_new_with_seed(seed);
+                _cleanup_(world_builder_freep) WorldBuilder *w = random_cluster(random);
+                _cleanup_(pool_counts_clear) PoolCounts counts = count(w);
+                const NodeRecord *nodes = w->registry->nodes.items;
+                size_t n = w->registry->nodes.n;
+                bool stopped[8] = {}, by_two[8] = {}, one = false, two = false;
+                g_test_message("seed %u", seed);
+                for (size_t i = 0; i < n; i++) {
+                        one = somebody_stops(w, &nodes[i].id, 1, stopped) || one;
+                        for (size_t j = 0; j < i && n >= 5; j++)
+                                two = somebody_stops(w, (NodeId[]) { nodes[i].id, nodes[j].id }, 2, by_two) || two;
+                }
+                bool anybody = false;
+                ARRAY_EACH(vm, &w->registry->vms)
+                        anybody = anybody || (vm->assignment.phase != ASSIGNMENT_NONE &&
+                                              text_equal(vm->pool, "training"));
+                if (anybody) {
+                        g_assert_cmpint(counts.survives >= 1, ==, !one);
+                        g_assert_cmpint(counts.survives >= 2, ==, n >= 5 && !one && !two);
+                }
+                for (size_t i = 0, at = 0; one && i < 8; i++) {
+                        bool told = at < counts.n_at_risk &&
+                                    ID_EQUAL(counts.at_risk + at, &w->registry->vms.items[i].id);
+                        g_assert_cmpint(told, ==, stopped[i]);
+                        at += told;
+                }
+                g_rand_free(random);
+        }
+}
+
 int main(int argc, char *argv[]) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/pool-count/" #name, test_##name)
@@ -285,9 +458,14 @@ int main(int argc, char *argv[]) {
         TEST(the_reserve_is_what_failover_takes);
         TEST(a_vm_that_is_never_started_again_is_at_risk);
         TEST(affinity_counts_after_a_loss_too);
+        TEST(who_follows_a_vm_of_another_pool_is_at_risk);
+        TEST(who_must_be_apart_from_vms_of_another_pool_is_at_risk);
+        TEST(who_waits_for_a_licence_comes_first_when_one_is_given_up);
+        TEST(where_it_is_too_much_what_it_survives_is_unknown);
         TEST(what_is_stopping_needs_no_new_place);
         TEST(five_nodes_survive_any_two);
         TEST(the_proof_and_the_trials_agree);
+        TEST(a_plan_of_each_loss_agrees);
         TEST(gpus_that_are_alike_are_not_mixed);
         TEST(how_gpus_differ_is_told);
 #undef TEST

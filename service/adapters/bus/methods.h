@@ -36,8 +36,9 @@ METHOD(method_resume);
 METHOD(method_set_fencing);
 METHOD(method_confirm_down);
 
-/* What later versions carry out. */
 METHOD(method_plan);
+
+/* What later versions carry out. */
 METHOD(method_defragment);
 
 /* 0, or a refusal because the cluster works at a lower level. */

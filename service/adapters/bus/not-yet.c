@@ -6,12 +6,6 @@
 #include "adapters/bus/methods.h"
 #include "core/names.h"
 
-METHOD(method_plan) {
-        return sd_bus_error_set(error, ERROR_NOT_SUPPORTED,
-                                "gpupool " GPUPOOL_VERSION " does not carry out Plan yet; Features of "
-                                INTERFACE_MANAGER " says what it does");
-}
-
 METHOD(method_defragment) {
         return sd_bus_error_set(error, ERROR_NOT_SUPPORTED,
                                 "gpupool " GPUPOOL_VERSION " does not carry out Defragment yet; Features of "
