@@ -69,6 +69,8 @@ _gpupoolctl() {
                 [events]='--since --max --follow'
                 [log]='--since --max'
                 [check]='--strict'
+                [export]='--text'
+                [cluster export]='--text'
                 [plan]='--lose --add --start --defragment'
         )
 
