@@ -193,9 +193,10 @@ int join_sets(Draft *draft, NodeRecord *node) {
                 int r = 0;
                 for (end = i; end < n && compare_members(draft->members.items + i, draft->members.items + end) == 0;
                      end++) {
-                        broken = broken || draft->members.items[end].broken;
+                        const Member *member = draft->members.items + end;
+                        broken = broken || member->broken;
                         if (r >= 0)
-                                r = text_list_add(&slots, draft->gpus.items[draft->members.items[end].gpu].identity.slot);
+                                r = text_list_add(&slots, draft->gpus.items[member->gpu].identity.slot);
                 }
                 if (r >= 0 && broken) {
                         _cleanup_free_ char *nowhere = NULL;

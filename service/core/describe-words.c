@@ -55,8 +55,8 @@ int read_number(Reader *reader, const char *after, int64_t least, int64_t most, 
                 return r;
         int64_t value = r < 0 || number > INT64_MAX ? INT64_MAX : negative ? -(int64_t) number : (int64_t) number;
         if (r < 0 || number > INT64_MAX || value < least || value > most)
-                return refuse(reader, "\"%s\" takes a whole number from %" PRId64 " to %" PRId64 ", not \"%.*s\"", after,
-                              least, most, WORD_SHOWN_MAX, word);
+                return refuse(reader, "\"%s\" takes a whole number from %" PRId64 " to %" PRId64 ", not \"%.*s\"",
+                              after, least, most, WORD_SHOWN_MAX, word);
         *ret = value;
         return DESCRIBE_READ;
 }

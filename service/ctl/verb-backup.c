@@ -146,8 +146,8 @@ Status verb_cluster_export(Ctl *ctl, const Args *args) {
         if (status != STATUS_DONE)
                 return status;
         if (as_text)
-                ctl_tell(ctl, "%s: %zu bytes. It holds names of nodes, pools and VMs, and no XML; it is no backup.", file,
-                         size);
+                ctl_tell(ctl, "%s: %zu bytes. It holds names of nodes, pools and VMs, and no XML; it is no backup.",
+                         file, size);
         else
                 ctl_tell(ctl, "%s: %zu bytes. It holds the VMs' XML, so keep it as they are kept.", file, size);
         answer_done(ctl);

@@ -20,6 +20,8 @@ const Shape shapes[SHAPES_COUNT] = {
           .resident = 20, .bound = 30 },
         { "half full, 100 nodes", .nodes = 100, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3, .load = 110,
           .resident = 50 },
+        { "uneven VMs, 100 nodes", .nodes = 100, .gpus = 8, .sizes = SIZES_UNEVEN, .classes = 2, .load = 110,
+          .resident = 30 },
 };
 
 #define FOUR 4U

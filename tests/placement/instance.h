@@ -26,7 +26,7 @@ typedef struct Shape {
         unsigned bound;         /* per cent of the VMs that are bound to another one, with or apart */
 } Shape;
 
-#define SHAPES_COUNT 9
+#define SHAPES_COUNT 10
 extern const Shape shapes[SHAPES_COUNT];
 
 /* Never fails; the caller frees it. */

@@ -23,7 +23,9 @@
 typedef struct Sum {
         unsigned instances, best;       /* as good as the optimum in every class */
         uint64_t first_class, all, gpus;
-        double seconds, worst;          /* share of the optimum, of all VMs */
+        double seconds;
+        double worst;                   /* share of the optimum, of all VMs, and in which instance */
+        unsigned worst_seed;
 } Sum;
 
 typedef struct Run {
@@ -85,10 +87,12 @@ static bool is_as_good(const Run *run, const Run *optimum) {
         return true;
 }
 
-static void add(Sum *sum, const Run *run, const Run *optimum) {
+static void add(Sum *sum, const Run *run, const Run *optimum, unsigned seed) {
         double share = all_of(optimum) > 0 ? (double) all_of(run) / (double) all_of(optimum) : 1;
-        if (sum->instances == 0 || share < sum->worst)
+        if (sum->instances == 0 || share < sum->worst) {
                 sum->worst = share;
+                sum->worst_seed = seed;
+        }
         sum->instances++;
         sum->best += is_as_good(run, optimum);
         sum->first_class += run->n > 0 ? run->classes[0].placed : 0;
@@ -109,9 +113,9 @@ static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], con
                "| --- | --- | --- | --- | --- | --- | --- |\n");
         for (Rule rule = 0; rule < RULE_COUNT; rule++) {
                 const Sum *sum = sums + rule;
-                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% | %.5f | %.0f |\n", rule_name(rule), sum->best,
-                       sum->instances, share(sum->first_class, optimum->first_class), share(sum->all, optimum->all),
-                       100 * sum->worst, sum->seconds, optimum->seconds / sum->seconds);
+                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.5f | %.0f |\n",
+                       rule_name(rule), sum->best, sum->instances, share(sum->first_class, optimum->first_class),
+                       share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed, sum->seconds, optimum->seconds / sum->seconds);
         }
         (void) fflush(stdout);
 }
@@ -130,10 +134,10 @@ static int compare_shape(const Shape *shape, unsigned seeds) {
                         return 1;
                 }
                 unproven += r == OPTIMUM_TOO_LONG;
-                add(&of_optimum, &optimum, &optimum);
+                add(&of_optimum, &optimum, &optimum, seed);
                 for (Rule rule = 0; rule < RULE_COUNT; rule++) {
                         Run run = run_rule(described, rule);
-                        add(sums + rule, &run, &optimum);
+                        add(sums + rule, &run, &optimum, seed);
                 }
         }
         tell_sums(shape, sums, &of_optimum, unproven);

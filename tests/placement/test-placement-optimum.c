@@ -11,6 +11,7 @@
 
 #define SOLVER_SECONDS 60U
 #define SEEDS 6U                        /* of each shape */
+#define NODES_QUICK 20U                 /* what all solvers do in a moment */
 
 static const char *folder;
 
@@ -32,7 +33,7 @@ static const struct {
         double highest, all;
 } reached[SHAPES_COUNT] = {
         { 96, 96 }, { 100, 86 }, { 100, 97 }, { 68, 68 }, { 100, 95 }, { 100, 100 }, { 89, 78 }, { 94, 89 },
-        { 100, 92 },
+        { 100, 92 }, { 100, 96 },
 };
 
 /* An instance, tried on. */
@@ -160,8 +161,8 @@ static void test_kept_instances_run_as_many_as_can(void) {
 static void test_two_solvers_find_the_same(void) {
         if (!can_solve("cbc") || !can_solve("glpsol"))
                 return;
-        for (size_t i = 0; i + 1 < SHAPES_COUNT; i++)
-                for (uint32_t seed = 1; seed <= 2; seed++) {
+        for (size_t i = 0; i < SHAPES_COUNT; i++)
+                for (uint32_t seed = 1; shapes[i].nodes <= NODES_QUICK && seed <= 2; seed++) {
                         _cleanup_(trial_clear) Trial trial = try_shape(shapes + i, seed);
                         Optimum cbc = solve(&trial, "cbc"), glpsol = solve(&trial, "glpsol");
                         g_assert_cmpuint(cbc.n, ==, glpsol.n);
@@ -214,8 +215,8 @@ static void test_no_rule_breaks_a_hard_rule(void) {
 static void test_no_rule_surpasses_the_optimum(void) {
         if (!can_solve("cbc"))
                 return;
-        for (size_t i = 0; i + 1 < SHAPES_COUNT; i++)
-                for (uint32_t seed = 1; seed <= SEEDS; seed++) {
+        for (size_t i = 0; i < SHAPES_COUNT; i++)
+                for (uint32_t seed = 1; shapes[i].nodes <= NODES_QUICK && seed <= SEEDS; seed++) {
                         _cleanup_(trial_clear) Trial asked = try_shape(shapes + i, seed);
                         Optimum optimum = solve(&asked, "cbc");
                         for (Rule rule = 0; rule < RULE_COUNT; rule++) {

@@ -6,7 +6,7 @@
  *      gpupool-sim --seeds 1-200 --steps 100000                        one after the other
  *      gpupool-sim --seeds 1-50 --mutant no-permit                     with a rule of safety switched off, until caught
  *      gpupool-sim --seed 7 --trace                                    told, or --frames: with every frame
- *      gpupool-sim --placement lab.cluster     no simulation: who of a cluster told as text would run where (place-file.h)
+ *      gpupool-sim --placement lab.cluster     no simulation: who would run where (place-file.h)
  *
  * What is not given is drawn from the seed. Exit status 0: nothing was violated; 1: something was. */
 

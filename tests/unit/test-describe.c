@@ -222,11 +222,13 @@ static void test_bad_input_is_told_with_its_line(void) {
         } cases[] = {
                 { "nod a\n", "line 1: a line begins with cluster, pool, node, gpu, gpus, vm or #, not with \"nod\"" },
                 { "\n\nnode\n", "line 3: something must follow \"node\"" },
-                { "node -a\n", "line 1: \"-a\" is no name: 1 to 63 letters, digits, \".\", \"_\" and \"-\", the first a "
-                               "letter or a digit" },
+                { "node -a\n",
+                  "line 1: \"-a\" is no name: 1 to 63 letters, digits, \".\", \"_\" and \"-\", the first a letter or a "
+                  "digit" },
                 { "node a\nnode a\n", "line 2: there is a node a already" },
                 { "node a fast\n", "line 1: \"fast\" means nothing in a line that begins with \"node\"" },
-                { "node a memory 1G\n", "line 1: \"memory\" takes a whole number from 0 to 1099511627776, not \"1G\"" },
+                { "node a memory 1G\n",
+                  "line 1: \"memory\" takes a whole number from 0 to 1099511627776, not \"1G\"" },
                 { "gpu a 0000:41:00.0\n", "line 1: there is no node a; its line must stand above" },
                 { "node a\ngpu a 41:00.0\n", "line 2: \"41:00.0\" is no PCI address; one looks like 0000:41:00.0" },
                 { "node a\ngpus a 1 pool p\n", "line 2: there is no pool p; its line must stand above" },
