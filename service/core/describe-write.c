@@ -98,36 +98,74 @@ static bool shares_group(const GpuView *view) {
         return false;
 }
 
-/* The set is named after the address of its first GPU that is told of. */
-static int put_set(Page *page, const World *world, const GpuViews *views, size_t first, size_t end,
-                   const GpuView *view) {
+/* A GPU's place among the sets of its node: those that are linked by whoever's word have the same root. */
+typedef struct Link {
+        size_t root;                    /* the first of them, from the first of the node on */
+        bool in_set;
+        bool broken;                    /* of a root: one of its set is nowhere to be seen */
+} Link;
+
+/* The GPUs of one node. */
+typedef struct Host {
+        const GpuViews *views;
+        size_t first, n;
+        Link *links;
+} Host;
+
+static void join(Host *host, size_t a, size_t b) {
+        size_t keep = host->links[a].root, drop = host->links[b].root;
+        if (drop < keep) {
+                size_t other = keep;
+                keep = drop;
+                drop = other;
+        }
+        host->links[keep].broken = host->links[keep].broken || host->links[drop].broken;
+        for (size_t i = 0; i < host->n; i++)
+                if (host->links[i].root == drop)
+                        host->links[i].root = keep;
+}
+
+static int link_gpu(Host *host, const World *world, size_t gpu) {
         _cleanup_(text_list_clear) TextList slots = {};
-        size_t n_known = 0;
-        const GpuView *named_after = NULL;
-        int r = world_list_set(world, view, &slots);
+        int r = world_list_set(world, host->views->items + host->first + gpu, &slots);
         if (r < 0 || slots.n == 0)
                 return r;
+        host->links[gpu].in_set = true;
         for (size_t i = 0; i < slots.n; i++) {
-                bool known = false;
-                for (size_t j = first; j < end; j++) {
-                        if (!is_told(views, j) || !text_equal(views->items[j].identity.slot, slots.items[i]))
+                bool seen = false;
+                for (size_t j = 0; j < host->n; j++) {
+                        if (!is_told(host->views, host->first + j) ||
+                            !text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]))
                                 continue;
-                        known = true;
-                        if (!named_after || views->items + j < named_after)
-                                named_after = views->items + j;
+                        seen = true;
+                        host->links[j].in_set = true;
+                        join(host, gpu, j);
                 }
-                n_known += known;
+                if (!seen)
+                        host->links[host->links[gpu].root].broken = true;
         }
-        char address[PCI_ADDRESS_TEXT_SIZE];
-        pci_address_to_text(named_after ? named_after->identity.address : view->identity.address, address);
-        put(page, " set %s", address);
-        put_flag(page, n_known < slots.n, "set-broken");
         return 0;
 }
 
-static int put_gpu(Page *page, const World *world, const GpuViews *views, size_t first, size_t end, size_t index) {
-        const GpuView *view = views->items + index;
-        const NodeRecord *node = registry_find_node(world->registry, &view->identity.node);
+/* What is linked is told once, whoever knows of it. */
+static int link_gpus(Host *host, const World *world) {
+        int r = 0;
+        host->links = calloc(host->n + 1, sizeof(*host->links));
+        if (!host->links)
+                return -ENOMEM;
+        for (size_t i = 0; i < host->n; i++)
+                host->links[i].root = i;
+        for (size_t i = 0; r >= 0 && i < host->n; i++)
+                if (is_told(host->views, host->first + i))
+                        r = link_gpu(host, world, i);
+        return r;
+}
+
+/* A set is named after the address of its first GPU. */
+static void put_gpu(Page *page, const NodeRecord *node, const Host *host, size_t gpu) {
+        const GpuView *view = host->views->items + host->first + gpu;
+        const Link *link = host->links + gpu;
+        bool broken = link->in_set && host->links[link->root].broken;
         char address[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(view->identity.address, address);
         put(page, "gpu %s %s", node->name, address);
@@ -135,33 +173,40 @@ static int put_gpu(Page *page, const World *world, const GpuViews *views, size_t
                 put(page, " pool %s", view->pool->name);
         put_flag(page, !view->facts, "absent");
         put_flag(page, view->quarantine != NULL, "quarantined");
-        put_flag(page, view->facts && !view->assignable, "blocked");
+        put_flag(page, view->facts && !view->assignable && !broken, "blocked");
         if (view->facts && view->facts->numa_node >= 0)
                 put(page, " numa %" PRId32, view->facts->numa_node);
         if (view->facts && view->facts->switch_address)
                 put(page, " switch %s", view->facts->switch_address);
         if (view->facts && view->facts->iommu_group >= 0 && shares_group(view))
                 put(page, " group %" PRId32, view->facts->iommu_group);
-        int r = put_set(page, world, views, first, end, view);
+        if (link->in_set) {
+                pci_address_to_text(host->views->items[host->first + link->root].identity.address, address);
+                put(page, " set %s", address);
+                put_flag(page, broken, "set-broken");
+        }
         put(page, "\n");
-        return r;
 }
 
 /* Nodes, each with its GPUs; both are in the order of the nodes' ids. */
 static int put_nodes(Page *page, const World *world, const GpuViews *views) {
         size_t i = 0;
         ARRAY_EACH(node, &world->registry->nodes) {
+                Host host = { .views = views };
                 put_node(page, world, node);
                 while (i < views->n && ID_COMPARE(&views->items[i].identity.node, &node->id) < 0)
                         i++;
-                size_t first = i, end = i;
-                while (end < views->n && ID_EQUAL(&views->items[end].identity.node, &node->id))
-                        end++;
-                for (; i < end; i++) {
-                        int r = is_told(views, i) ? put_gpu(page, world, views, first, end, i) : 0;
-                        if (r < 0)
-                                return r;
-                }
+                host.first = i;
+                while (i < views->n && ID_EQUAL(&views->items[i].identity.node, &node->id))
+                        i++;
+                host.n = i - host.first;
+                int r = link_gpus(&host, world);
+                for (size_t gpu = 0; r >= 0 && gpu < host.n; gpu++)
+                        if (is_told(views, host.first + gpu))
+                                put_gpu(page, node, &host, gpu);
+                free(host.links);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }

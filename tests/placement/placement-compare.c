@@ -115,7 +115,8 @@ static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], con
                 const Sum *sum = sums + rule;
                 printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.5f | %.0f |\n",
                        rule_name(rule), sum->best, sum->instances, share(sum->first_class, optimum->first_class),
-                       share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed, sum->seconds, optimum->seconds / sum->seconds);
+                       share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed, sum->seconds,
+                       optimum->seconds / sum->seconds);
         }
         (void) fflush(stdout);
 }

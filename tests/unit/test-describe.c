@@ -134,6 +134,14 @@ static void bend_node(WorldBuilder *w, GRand *rand, const char *node) {
         }
 }
 
+/* The registry knows that it goes with another one, which nobody has seen since. */
+static void linked_to_nobody(WorldBuilder *w, const char *node, size_t gpu) {
+        _cleanup_(text_list_clear) TextList slots = {};
+        g_assert_cmpint(text_list_add(&slots, gpu_of(w, node, gpu)->identity.slot), ==, 0);
+        g_assert_cmpint(text_list_add(&slots, "pci0000:77/01.0/00.0"), ==, 0);
+        g_assert_cmpint(fabric_join(&node_named(w, node)->fabric, &slots), ==, 0);
+}
+
 static void add_node_gpus(WorldBuilder *w, GRand *rand, const char *node) {
         unsigned n = 1 + draw(rand, 8);
         with_gpus(w, node, n);
@@ -146,6 +154,8 @@ static void add_node_gpus(WorldBuilder *w, GRand *rand, const char *node) {
                 else if (draw(rand, 6) == 0)
                         gpu_of(w, node, i)->iommu_group = gpu_of(w, node, i + 1)->iommu_group;
         }
+        if (draw(rand, 4) == 0)
+                linked_to_nobody(w, node, draw(rand, n));
         if (draw(rand, 5) == 0)
                 quarantined(w, node, draw(rand, n));
         if (draw(rand, 5) == 0)
@@ -181,6 +191,9 @@ static WorldBuilder *random_world(GRand *rand) {
                         prefers(w, name, node);
                 if (draw(rand, 4) == 0)
                         ran_on(w, name, node);
+                if (draw(rand, 4) == 0)
+                        g_assert_cmpint(text_set(&vm_named(w, name)->reason_code, end_cause_to_text(END_NODE_LOST)), ==,
+                                        0);
                 if (draw(rand, 4) == 0 && i < facts_of(w, node)->n_gpus) {
                         char gpu[8];
                         g_snprintf(gpu, sizeof(gpu), "%u", i);
