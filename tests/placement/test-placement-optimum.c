@@ -18,6 +18,10 @@ static const char *folder;
 /* Kept instances of which our rule does not reach the optimum. Whoever makes it better takes them off the list. */
 static const char *const behind[] = {
         "as-many-as-can.cluster",
+        "drawn-bound.cluster",
+        "drawn-linked.cluster",
+        "drawn-one-class.cluster",
+        "drawn-uneven-mixed.cluster",
         "preference-costs-a-place.cluster",
         "small-first-on-the-exact-room.cluster",
         "spread-leaves-no-whole-node.cluster",
@@ -256,6 +260,31 @@ static void test_our_rule_reaches_what_it_did(void) {
                 check_share(i);
 }
 
+/* A node with one GPU before the first VM. */
+static Trial try_with_one_more(const Shape *shape, uint32_t seed) {
+        char *text = instance_make(shape, seed), *vms = strstr(text, "\nvm ");
+        char *more = g_strdup_printf("%.*s\nnode more\ngpus more 1 pool p%s", (int) (vms - text), text, vms);
+        Trial trial = try_text(shape->name, more);
+        g_free(text);
+        g_free(more);
+        return trial;
+}
+
+/* Not so with VMs that are bound to others: with another node's room the first of them may go where the rest cannot. */
+static void test_with_one_gpu_more_not_fewer_of_the_highest_priority_run(void) {
+        for (size_t i = 0; i < SHAPES_COUNT; i++)
+                for (uint32_t seed = 1; shapes[i].bound == 0 && seed <= 5 * SEEDS; seed++) {
+                        _cleanup_(trial_clear) Trial less = try_shape(shapes + i, seed);
+                        _cleanup_(trial_clear) Trial more = try_with_one_more(shapes + i, seed);
+                        ClassCount with_less[CLASSES_MAX], with_more[CLASSES_MAX];
+                        size_t n = place(RULE_OURS, &less, with_less);
+                        g_assert_cmpuint(place(RULE_OURS, &more, with_more), ==, n);
+                        if (with_more[0].placed < with_less[0].placed)
+                                g_error("%s, seed %u: %u VMs, %u with a GPU more", shapes[i].name, seed,
+                                        with_less[0].placed, with_more[0].placed);
+                }
+}
+
 static void test_an_instance_is_drawn_the_same_again(void) {
         for (size_t i = 0; i < SHAPES_COUNT; i++) {
                 char *a = instance_make(shapes + i, 7), *b = instance_make(shapes + i, 7);
@@ -277,6 +306,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/placement/two solvers find the same", test_two_solvers_find_the_same);
         g_test_add_func("/placement/no rule surpasses the optimum", test_no_rule_surpasses_the_optimum);
         g_test_add_func("/placement/kept instances run as many as can", test_kept_instances_run_as_many_as_can);
+        g_test_add_func("/placement/with one GPU more not fewer of the highest priority run",
+                        test_with_one_gpu_more_not_fewer_of_the_highest_priority_run);
         g_test_add_func("/placement/our rule reaches what it did", test_our_rule_reaches_what_it_did);
         return g_test_run();
 }
