@@ -249,7 +249,6 @@ static void test_bad_input_is_told_with_its_line(void) {
                 { "node a\ngpus a 255\ngpus a 1\n", "line 3: the node has no room for so many GPUs" },
                 { "node a\npool p pack\n", "line 2: the lines of pools stand before those of nodes" },
                 { "node a\ncluster c\n", "line 2: the line of the cluster stands once, and before all nodes" },
-                { "cluster c level 99\n", "line 1: \"level\" takes a whole number from 1 to 4, not \"99\"" },
                 { "pool p pack\npool p pack\n", "line 2: there is a pool p already" },
                 { "vm v count 1\n", "line 1: VM v needs a pool: vm v pool NAME count N" },
                 { "vm v pool p count 0\n", "line 1: \"count\" takes a whole number from 1 to 64, not \"0\"" },
@@ -270,6 +269,13 @@ static void test_bad_input_is_told_with_its_line(void) {
                 _cleanup_free_ char *sentence = refusal(cases[i].text);
                 g_assert_cmpstr(sentence, ==, cases[i].sentence);
         }
+}
+
+static void test_a_level_that_nobody_knows_is_refused(void) {
+        _cleanup_free_ char *sentence = refusal("cluster c level 99\n"), *expected = NULL;
+        g_assert_cmpint(text_printf(&expected, "line 1: \"level\" takes a whole number from 1 to %u, not \"99\"",
+                                    LEVEL_SUPPORTED), ==, 0);
+        g_assert_cmpstr(sentence, ==, expected);
 }
 
 static void test_no_terminal_is_driven_by_a_refusal(void) {
@@ -295,6 +301,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/describe/what is read again gets the same places",
                         test_what_is_read_again_gets_the_same_places);
         g_test_add_func("/describe/bad input is told with its line", test_bad_input_is_told_with_its_line);
+        g_test_add_func("/describe/a level that nobody knows is refused", test_a_level_that_nobody_knows_is_refused);
         g_test_add_func("/describe/no terminal is driven by a refusal", test_no_terminal_is_driven_by_a_refusal);
         g_test_add_func("/describe/a node has no more GPUs than the registry lets it",
                         test_a_node_has_no_more_gpus_than_the_registry_lets_it);
