@@ -72,6 +72,8 @@ _gpupoolctl() {
                 [log]='--since --max'
                 [check]='--strict'
                 [plan]='--lose --drain --add --add-node --start --reserve --defragment'
+                [export]='--text'
+                [cluster export]='--text'
         )
 
         # The words so far that are no options and no values of options: noun, verb, and what follows.

@@ -106,10 +106,10 @@ static Status print_backup(Ctl *ctl, int backup) {
 }
 
 /* Before anybody is asked for a password. */
-static Status check_target(Ctl *ctl, const char *file) {
+static Status check_target(Ctl *ctl, const char *file, bool as_text) {
         if (text_equal(file, "-") && ctl->json)
                 return ctl_refuse_usage(ctl, "--json and a backup cannot both go to standard output.");
-        if (text_equal(file, "-") && ctl->out.terminal)
+        if (text_equal(file, "-") && ctl->out.terminal && !as_text)
                 return ctl_refuse_usage(ctl, "A backup is not for a terminal: name a file, or send it on.");
         if (!text_equal(file, "-") && access(file, F_OK) == 0)
                 return ctl_fail(ctl, STATUS_FAILED, NULL, "%s is there already, and a backup is written over nothing.",
@@ -121,15 +121,19 @@ Status verb_cluster_export(Ctl *ctl, const Args *args) {
         _cleanup_request_ Request request = {};
         _cleanup_message_ sd_bus_message *answer = NULL;
         const char *file = args->words.items[0];
+        bool as_text = args_has(args, "--text");
         size_t size = 0;
         int backup;
-        Status status = check_target(ctl, file);
+        Status status = check_target(ctl, file, as_text);
         if (status == STATUS_DONE)
                 status = ctl_connect(ctl);
         if (status != STATUS_DONE)
                 return status;
-        begin(ctl, &request, REQUEST_GUARDED_READ, "Export", "taking a backup of the cluster");
+        begin(ctl, &request, REQUEST_GUARDED_READ, "Export",
+              as_text ? "taking a description of the cluster" : "taking a backup of the cluster");
         request_options(&request);
+        if (as_text)
+                request_option(&request, "text", "b", 1);
         status = request_send(ctl, &request, &answer);
         if (status != STATUS_DONE)
                 return status;
@@ -141,7 +145,11 @@ Status verb_cluster_export(Ctl *ctl, const Args *args) {
         status = write_backup(ctl, file, backup, &size);
         if (status != STATUS_DONE)
                 return status;
-        ctl_tell(ctl, "%s: %zu bytes. It holds the VMs' XML, so keep it as they are kept.", file, size);
+        if (as_text)
+                ctl_tell(ctl, "%s: %zu bytes. It holds names of nodes, pools and VMs, and no XML; it is no backup.",
+                         file, size);
+        else
+                ctl_tell(ctl, "%s: %zu bytes. It holds the VMs' XML, so keep it as they are kept.", file, size);
         answer_done(ctl);
         return STATUS_DONE;
 }

@@ -83,6 +83,9 @@ static const Option invite_options[] = {
 static const Option reset_options[] = {
         { "--forget", 0, NULL, "ask nothing: all that this node knows may be lost" }, OPTIONS_END,
 };
+static const Option export_options[] = {
+        { "--text", 0, NULL, "no backup, but what placement goes by, as text and without XML" }, OPTIONS_END,
+};
 static const Option level_options[] = { OPTION_DRY_RUN, OPTIONS_END };
 static const Option events_options[] = {
         OPTION_SINCE, OPTION_MAX, { "--follow", 'f', NULL, "go on as they happen" }, OPTIONS_END,
@@ -277,10 +280,11 @@ const Verb verbs[] = {
           "  gpupoolctl plan --lose b\n"
           "  gpupoolctl plan --add-node d --add training=8@d --start huge", verb_plan },
 
-        { "export", NULL, "FILE", 1, 1, NULL, "write a backup of what the cluster has decided",
+        { "export", NULL, "FILE [--text]", 1, 1, export_options, "write a backup of what the cluster has decided",
           "FILE is made new, whole or not at all, and readable by its owner only: it holds the VMs' XML. - is\n"
-          "standard output.\n\n"
-          "  gpupoolctl export lab-$(date +%F).gpupool", verb_cluster_export },
+          "standard output. With --text it is a description for people and for reports, which cannot be imported.\n\n"
+          "  gpupoolctl export lab-$(date +%F).gpupool\n"
+          "  gpupoolctl export --text -", verb_cluster_export },
         { "import", NULL, "FILE", 1, 1, NULL, "restore a backup into an empty cluster",
           "Brings back pools, VMs (stopped) and quarantines, all or nothing. The cluster must have no pools and no\n"
           "VMs; its members stay who they are. - is standard input.\n\n"
@@ -315,7 +319,7 @@ const Verb verbs[] = {
           "  gpupoolctl cluster freeze 10min", verb_cluster_freeze },
         { "cluster", "thaw", "", 0, 0, NULL, "end a freeze early",
           "  gpupoolctl cluster thaw", verb_cluster_thaw },
-        { "cluster", "export", "FILE", 1, 1, NULL, "write a backup of what the cluster has decided",
+        { "cluster", "export", "FILE [--text]", 1, 1, export_options, "write a backup of what the cluster has decided",
           "\"gpupoolctl export FILE\" does the same.\n\n"
           "  gpupoolctl cluster export lab.gpupool", verb_cluster_export },
         { "cluster", "import", "FILE", 1, 1, NULL, "restore a backup into an empty cluster",

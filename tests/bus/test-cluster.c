@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bus-test.h"
+#include "core/describe.h"
 
 #define NODE_B ROOT "/node/a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"
 #define INVALID "InvalidArgument"
@@ -77,6 +78,7 @@ static void test_bad_arguments_are_refused_before_anybody_is_asked(void) {
                 { ROOT, "Manager.SetFunctionalLevel", "(uint32 0, " NO_OPTIONS ")", "1 or more" },
                 { ROOT, "Manager.SetFunctionalLevel", "(uint32 2, {'dry-run': <1>})", "dry-run is of type i" },
                 { ROOT, "Manager.Export", "({" REQUEST "},)", "request-id is unknown" },
+                { ROOT, "Manager.Export", "({'text': <'yes'>},)", "must be of type b" },
                 { NODE_A, "Node.Remove", "({'force': <true>},)", "force" },
         };
         for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
@@ -275,11 +277,13 @@ static void test_a_level_that_is_refused_for_another_reason_is_an_error(void) {
 
 /* ---- backups */
 
-static int export(Host *host) {
+static int export_as(Host *host, bool as_text) {
         g_autoptr(GError) error = NULL;
         g_autoptr(GUnixFDList) fds = NULL;
         GVariantBuilder options;
         g_variant_builder_init(&options, G_VARIANT_TYPE("a{sv}"));
+        if (as_text)
+                g_variant_builder_add(&options, "{sv}", "text", g_variant_new_boolean(TRUE));
         g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_sync(
                 host->client, "org.gpupool1", ROOT, "org.gpupool1.Manager", "Export",
                 g_variant_new("(a{sv})", &options), G_VARIANT_TYPE("(h)"), G_DBUS_CALL_FLAGS_NONE, -1, NULL, &fds, NULL,
@@ -289,6 +293,10 @@ static int export(Host *host) {
         int fd = g_unix_fd_list_get(fds, 0, &error);
         g_assert_no_error(error);
         return fd;
+}
+
+static int export(Host *host) {
+        return export_as(host, false);
 }
 
 /* Returns the printed error, or "done". */
@@ -312,6 +320,25 @@ static void expect_import(Host *host, int fd, const char *part) {
         g_autofree char *answer = import(host, fd, false);
         if (!strstr(answer, part))
                 g_error("%s is not in: %s", part, answer);
+}
+
+static void test_the_cluster_as_text_can_be_read_and_holds_no_xml(void) {
+        HOST(host);
+        make_pool(host, "training", NULL);
+        int fd = export_as(host, true);
+        char text[16384];
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+        g_assert_cmpint(n, >, 0);
+        text[n] = '\0';
+        (void) close(fd);
+        _cleanup_(described_freep) Described *described = NULL;
+        _cleanup_free_ char *sentence = NULL;
+        int r = describe_read(text, &described, &sentence);
+        g_assert_cmpstr(sentence, ==, NULL);
+        g_assert_cmpint(r, ==, DESCRIBE_READ);
+        g_assert_nonnull(registry_find_pool(described->registry, "training"));
+        g_assert_nonnull(registry_find_node_name(described->registry, "a"));
+        g_assert_null(strstr(text, "<domain"));
 }
 
 static void test_a_backup_is_a_sealed_file_that_can_be_restored(void) {
@@ -438,6 +465,8 @@ int main(int argc, char **argv) {
         TEST("level", "who is in the way of a level is named", test_who_is_in_the_way_of_a_level_is_named);
         TEST("level", "a level that is refused for another reason is an error",
              test_a_level_that_is_refused_for_another_reason_is_an_error);
+        TEST("backup", "the cluster as text can be read and holds no XML",
+             test_the_cluster_as_text_can_be_read_and_holds_no_xml);
         TEST("backup", "a backup is a sealed file that can be restored",
              test_a_backup_is_a_sealed_file_that_can_be_restored);
         TEST("backup", "what is no backup is refused", test_what_is_no_backup_is_refused);

@@ -6,6 +6,7 @@
  *      gpupool-sim --seeds 1-200 --steps 100000                        one after the other
  *      gpupool-sim --seeds 1-50 --mutant no-permit                     with a rule of safety switched off, until caught
  *      gpupool-sim --seed 7 --trace                                    told, or --frames: with every frame
+ *      gpupool-sim --placement lab.cluster     no simulation: who would run where (place-file.h)
  *
  * What is not given is drawn from the seed. Exit status 0: nothing was violated; 1: something was. */
 
@@ -18,6 +19,7 @@
 #include <time.h>
 
 #include "heart-campaign.h"
+#include "place-file.h"
 
 #define STEPS 100000U
 
@@ -33,7 +35,8 @@ static void on_signal(int number) {
 
 static int usage(FILE *to, int status) {
         fprintf(to, "usage: gpupool-sim [--seed N | --seeds A-B] [--steps N] [--nodes N] [--vms N] [--gpus N]\n"
-                "                   [--profile default|fast] [--mutant NAME] [--trace | --frames]\nmutants:");
+                "                   [--profile default|fast] [--mutant NAME] [--trace | --frames]\n"
+                "       gpupool-sim --placement FILE\nmutants:");
         for (int i = 0; i < MUTANT_COUNT; i++)
                 fprintf(to, " %s", heart_mutant_name(i));
         fprintf(to, "\n");
@@ -78,7 +81,8 @@ int main(int argc, char **argv) {
                 { "vms", required_argument, NULL, 'v' },     { "gpus", required_argument, NULL, 'g' },
                 { "profile", required_argument, NULL, 'p' }, { "mutant", required_argument, NULL, 'm' },
                 { "trace", no_argument, NULL, 't' },         { "frames", no_argument, NULL, 'f' },
-                { "help", no_argument, NULL, 'h' },          {},
+                { "placement", required_argument, NULL, 'P' }, { "help", no_argument, NULL, 'h' },
+                {},
         };
         static const int signals[] = { SIGABRT, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE };
         HeartOptions options = { .seed = 1, .steps = STEPS, .mutant = -1 };
@@ -118,6 +122,8 @@ int main(int argc, char **argv) {
                 case 'f':
                         options.told = 2;
                         break;
+                case 'P':
+                        return place_file(optarg, stdout);
                 case 'h':
                         return usage(stdout, 0);
                 default:

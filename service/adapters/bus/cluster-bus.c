@@ -10,6 +10,7 @@
 
 #include "adapters/bus/bus-internal.h"
 #include "adapters/bus/methods.h"
+#include "core/describe.h"
 #include "core/names.h"
 #include "util/log.h"
 #include "util/text.h"
@@ -202,21 +203,38 @@ static int make_sealed(const uint8_t *bytes, size_t size, int *ret) {
         return 0;
 }
 
+/* A backup, or what placement goes by as text. */
+static int encode_cluster(const World *world, bool as_text, uint8_t **ret, size_t *ret_size) {
+        char *text = NULL;
+        if (!as_text)
+                return registry_encode_backup(world->registry, ret, ret_size);
+        int r = describe_write(world, &text);
+        if (r < 0)
+                return r;
+        *ret = (uint8_t *) text;
+        *ret_size = strlen(text);
+        return 0;
+}
+
 METHOD(method_export) {
         Bus *bus = ((Object *) userdata)->bus;
         const Caller *caller;
         _cleanup_free_ uint8_t *bytes = NULL;
         _cleanup_close_ int fd = -1;
+        bool as_text = false;
         size_t size;
-        int r = options_read_none(m, error);
+        const Option options[] = {
+                { "text", "b", option_read_boolean, &as_text, NULL },
+        };
+        int r = options_read(m, options, ELEMENTS(options), error);
         if (r >= 0)
                 r = ask_manage_cluster(bus, m, NULL, "export", &caller, error);
         if (r != ASK_GO)
                 return r;
-        log_notice("user %s takes a backup of the cluster", caller->user);
+        log_notice("user %s takes a %s of the cluster", caller->user, as_text ? "description" : "backup");
         ask_done(bus, m);
 
-        r = registry_encode_backup(bus_world(bus)->registry, &bytes, &size);
+        r = encode_cluster(bus_world(bus), as_text, &bytes, &size);
         if (r == -E2BIG)
                 return sd_bus_error_set(error, ERROR_LIMITS_EXCEEDED,
                                         "the registry is larger than a backup may be: delete VMs that nobody needs");

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "core/describe.h"
+
+/* Text that grows; text_append() would measure all of it for each word. */
+typedef struct Page {
+        ARRAY(char) text;
+        int error;
+} Page;
+
+__attribute__((format(printf, 2, 3))) static void put(Page *page, const char *format, ...) {
+        char room[512];
+        va_list list;
+        va_start(list, format);
+        int n = vsnprintf(room, sizeof(room), format, list);
+        va_end(list);
+        if (page->error < 0 || n < 0)
+                return;
+        size_t size = (size_t) n < sizeof(room) ? (size_t) n : sizeof(room) - 1;
+        page->error = array_reserve(&page->text.items, &page->text.allocated, page->text.n + size + 1, 1);
+        if (page->error < 0)
+                return;
+        memcpy(page->text.items + page->text.n, room, size + 1);
+        page->text.n += size;
+}
+
+static void put_flag(Page *page, bool is_so, const char *word) {
+        if (is_so)
+                put(page, " %s", word);
+}
+
+static void put_pools(Page *page, const Registry *registry) {
+        ARRAY_EACH(pool, &registry->pools) {
+                put(page, "pool %s %s", pool->name, pool_placement_to_text(pool->placement));
+                if (pool->reserve > 0)
+                        put(page, " reserve %" PRIu32, pool->reserve);
+                if (pool->max_in_use > 0)
+                        put(page, " max-in-use %" PRIu32, pool->max_in_use);
+                put(page, "\n");
+        }
+}
+
+static void put_node(Page *page, const World *world, const NodeRecord *node) {
+        const NodeFacts *facts = world_find_facts(world, &node->id);
+        const NodeLife *life = world_find_life(world, &node->id);
+        const Registry *registry = world->registry;
+        put(page, "node %s", node->name);
+        if (node->level != registry->level)
+                put(page, " level %" PRIu32, node->level);
+        put_flag(page, node->witness, "witness");
+        put_flag(page, node->lost, "lost");
+        put_flag(page, node->drain != DRAIN_NONE, "drained");
+        put_flag(page, life && life->silent, "silent");
+        put_flag(page, registry->level >= LEVEL_FAILOVER && !node->witness && node->lease_ms == 0, "joining");
+        put_flag(page, !facts, "unknown");
+        if (facts) {
+                put_flag(page, facts->hypervisor != HYPERVISOR_CONNECTED, "no-hypervisor");
+                put_flag(page, !facts->guard_connected, "no-guard");
+                put(page, " memory %" PRIu64, facts->memory_total >> 20);
+                for (size_t i = 0; i < facts->n_hugepages; i++)
+                        put(page, " hugepages %" PRIu64 " %" PRIu64, facts->hugepages[i].size_bytes >> 10,
+                            facts->hugepages[i].total);
+        }
+        put(page, "\n");
+}
+
+/* An absent GPU is left out where its address is another one's now: nobody could tell them apart. */
+static bool is_told(const GpuViews *views, size_t index) {
+        const GpuView *view = views->items + index;
+        for (size_t i = index; i > 0; i--) {
+                const GpuView *before = views->items + i - 1;
+                if (!ID_EQUAL(&before->identity.node, &view->identity.node) ||
+                    !pci_address_equal(before->identity.address, view->identity.address))
+                        break;
+                if (!view->facts)
+                        return false;
+        }
+        for (size_t i = index + 1; i < views->n && !view->facts; i++) {
+                const GpuView *after = views->items + i;
+                if (!ID_EQUAL(&after->identity.node, &view->identity.node) ||
+                    !pci_address_equal(after->identity.address, view->identity.address))
+                        break;
+                if (after->facts)
+                        return false;
+        }
+        return true;
+}
+
+/* One group for several GPUs, or, of VFIO, none, is told; a group of its own is a matter of course. */
+static bool shares_group(const GpuView *view) {
+        for (size_t i = 0; view->host && i < view->host->n_gpus; i++)
+                if (view->host->gpus + i != view->facts && view->host->gpus[i].iommu_group == view->facts->iommu_group)
+                        return true;
+        return false;
+}
+
+/* A GPU's place among the sets of its node: those that are linked by whoever's word have the same root. */
+typedef struct Link {
+        size_t root;                    /* the first of them, from the first of the node on */
+        bool in_set;
+        bool broken;                    /* of a root: one of its set is nowhere to be seen */
+} Link;
+
+/* The GPUs of one node. */
+typedef struct Host {
+        const GpuViews *views;
+        size_t first, n;
+        Link *links;
+} Host;
+
+static void join(Host *host, size_t a, size_t b) {
+        size_t keep = host->links[a].root, drop = host->links[b].root;
+        if (drop < keep) {
+                size_t other = keep;
+                keep = drop;
+                drop = other;
+        }
+        host->links[keep].broken = host->links[keep].broken || host->links[drop].broken;
+        for (size_t i = 0; i < host->n; i++)
+                if (host->links[i].root == drop)
+                        host->links[i].root = keep;
+}
+
+static int link_gpu(Host *host, const World *world, size_t gpu) {
+        _cleanup_(text_list_clear) TextList slots = {};
+        int r = world_list_set(world, host->views->items + host->first + gpu, &slots);
+        if (r < 0 || slots.n == 0)
+                return r;
+        host->links[gpu].in_set = true;
+        for (size_t i = 0; i < slots.n; i++) {
+                bool seen = false;
+                for (size_t j = 0; j < host->n; j++) {
+                        if (!is_told(host->views, host->first + j) ||
+                            !text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]))
+                                continue;
+                        seen = true;
+                        host->links[j].in_set = true;
+                        join(host, gpu, j);
+                }
+                if (!seen)
+                        host->links[host->links[gpu].root].broken = true;
+        }
+        return 0;
+}
+
+/* What is linked is told once, whoever knows of it. */
+static int link_gpus(Host *host, const World *world) {
+        int r = 0;
+        host->links = calloc(host->n + 1, sizeof(*host->links));
+        if (!host->links)
+                return -ENOMEM;
+        for (size_t i = 0; i < host->n; i++)
+                host->links[i].root = i;
+        for (size_t i = 0; r >= 0 && i < host->n; i++)
+                if (is_told(host->views, host->first + i))
+                        r = link_gpu(host, world, i);
+        return r;
+}
+
+/* A set is named after the address of its first GPU. */
+static void put_gpu(Page *page, const NodeRecord *node, const Host *host, size_t gpu) {
+        const GpuView *view = host->views->items + host->first + gpu;
+        const Link *link = host->links + gpu;
+        bool broken = link->in_set && host->links[link->root].broken;
+        char address[PCI_ADDRESS_TEXT_SIZE];
+        pci_address_to_text(view->identity.address, address);
+        put(page, "gpu %s %s", node->name, address);
+        if (view->pool)
+                put(page, " pool %s", view->pool->name);
+        put_flag(page, !view->facts, "absent");
+        put_flag(page, view->quarantine != NULL, "quarantined");
+        put_flag(page, view->facts && !view->assignable && !broken, "blocked");
+        if (view->facts && view->facts->numa_node >= 0)
+                put(page, " numa %" PRId32, view->facts->numa_node);
+        if (view->facts && view->facts->switch_address)
+                put(page, " switch %s", view->facts->switch_address);
+        if (view->facts && view->facts->iommu_group >= 0 && shares_group(view))
+                put(page, " group %" PRId32, view->facts->iommu_group);
+        if (link->in_set) {
+                pci_address_to_text(host->views->items[host->first + link->root].identity.address, address);
+                put(page, " set %s", address);
+                put_flag(page, broken, "set-broken");
+        }
+        put(page, "\n");
+}
+
+/* Nodes, each with its GPUs; both are in the order of the nodes' ids. */
+static int put_nodes(Page *page, const World *world, const GpuViews *views) {
+        size_t i = 0;
+        ARRAY_EACH(node, &world->registry->nodes) {
+                Host host = { .views = views };
+                put_node(page, world, node);
+                while (i < views->n && ID_COMPARE(&views->items[i].identity.node, &node->id) < 0)
+                        i++;
+                host.first = i;
+                while (i < views->n && ID_EQUAL(&views->items[i].identity.node, &node->id))
+                        i++;
+                host.n = i - host.first;
+                int r = link_gpus(&host, world);
+                for (size_t gpu = 0; r >= 0 && gpu < host.n; gpu++)
+                        if (is_told(views, host.first + gpu))
+                                put_gpu(page, node, &host, gpu);
+                free(host.links);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static const char *phase_to_word(AssignmentPhase phase) {
+        switch (phase) {
+        case ASSIGNMENT_STARTING:
+                return "starting";
+        case ASSIGNMENT_RUNNING:
+                return "running";
+        case ASSIGNMENT_STOPPING:
+                return "stopping";
+        case ASSIGNMENT_NONE:
+        case ASSIGNMENT_PHASE_COUNT:
+                break;
+        }
+        return "";
+}
+
+static const GpuView *find_view(const GpuViews *views, const GpuIdentity *gpu) {
+        size_t low = 0, high = views->n;
+        while (low < high) {
+                size_t middle = (low + high) / 2;
+                if (ID_COMPARE(&views->items[middle].identity.node, &gpu->node) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        for (; low < views->n && ID_EQUAL(&views->items[low].identity.node, &gpu->node); low++)
+                if (gpu_identity_equal(&views->items[low].identity, gpu))
+                        return views->items + low;
+        return NULL;
+}
+
+static void put_assignment(Page *page, const World *world, const GpuViews *views, const Vm *vm) {
+        const NodeRecord *node = registry_find_node(world->registry, &vm->assignment.node);
+        if (vm->assignment.phase == ASSIGNMENT_NONE || !node)
+                return;
+        put(page, " on %s %s", node->name, phase_to_word(vm->assignment.phase));
+        for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
+                const GpuView *view = find_view(views, &vm->assignment.gpus[i].gpu);
+                if (!view || !is_told(views, (size_t) (view - views->items)))
+                        continue;
+                char address[PCI_ADDRESS_TEXT_SIZE];
+                pci_address_to_text(view->identity.address, address);
+                put(page, " %s", address);
+        }
+}
+
+static void put_vm(Page *page, const World *world, const GpuViews *views, const Vm *vm) {
+        const NodeRecord *target = registry_find_node(world->registry, &vm->target);
+        put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count, vm->priority);
+        put_flag(page, !vm->run, "stopped");
+        put_flag(page, vm->failed, "failed");
+        put_flag(page, vm_lost_its_place(vm), "displaced");
+        for (size_t i = 0; i < vm->preferred_nodes.n; i++)
+                put(page, " prefers %s", vm->preferred_nodes.items[i]);
+        for (size_t i = 0; i < vm->n_affinity; i++)
+                put(page, " %s %s", vm->affinity[i].kind, vm->affinity[i].vm);
+        for (size_t i = 0; i < vm->n_notes; i++)
+                if (vm->notes[i].chosen)
+                        put(page, " ran %s", vm->notes[i].node);
+        if (target)
+                put(page, " target %s", target->name);
+        put_assignment(page, world, views, vm);
+        put(page, "\n");
+}
+
+int describe_write(const World *world, char **ret) {
+        GpuViews views = {};
+        Page page = {};
+        int r = world_list_gpus(world, &views);
+        if (r >= 0) {
+                put(&page, "cluster %s level %" PRIu32 "\n", world->registry->name ? world->registry->name : "cluster",
+                    world->registry->level);
+                put_pools(&page, world->registry);
+                r = put_nodes(&page, world, &views);
+        }
+        if (r >= 0)
+                ARRAY_EACH(vm, &world->registry->vms)
+                        put_vm(&page, world, &views, vm);
+        gpu_views_clear(&views);
+        if (r >= 0)
+                r = page.error;
+        if (r < 0)
+                array_clear(&page.text);
+        else
+                *ret = page.text.items;
+        return r;
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include <glib.h>
+
+#include "core/describe.h"
+#include "core/placement.h"
+#include "world-builder.h"
+
+static Described *read_good(const char *text) {
+        Described *described = NULL;
+        char *sentence = NULL;
+        int r = describe_read(text, &described, &sentence);
+        g_assert_cmpstr(sentence, ==, NULL);
+        g_assert_cmpint(r, ==, DESCRIBE_READ);
+        return described;
+}
+
+static char *write_good(const World *world) {
+        char *text = NULL;
+        g_assert_cmpint(describe_write(world, &text), ==, 0);
+        return text;
+}
+
+static char *refusal(const char *text) {
+        Described *described = NULL;
+        char *sentence = NULL;
+        g_assert_cmpint(describe_read(text, &described, &sentence), ==, DESCRIBE_BAD);
+        g_assert_null(described);
+        return sentence;
+}
+
+/* "a: 0000:41:00.0 0000:42:00.0", or the code of why not. */
+static char *place_of(const World *world, const Vm *vm) {
+        Placement placement = {};
+        GString *text = g_string_new(NULL);
+        if (placement_find(world, vm, &placement) == PLACEMENT_FOUND) {
+                g_string_printf(text, "%s:", world_node_name(world, &placement.node));
+                for (size_t i = 0; i < placement.n_gpus; i++) {
+                        char address[PCI_ADDRESS_TEXT_SIZE];
+                        pci_address_to_text(placement.gpus[i].gpu.address, address);
+                        g_string_append_printf(text, " %s", address);
+                }
+        } else
+                g_string_assign(text, placement.code);
+        placement_clear(&placement);
+        return g_string_free(text, FALSE);
+}
+
+static const char *const example =
+        "cluster lab level 4\n"
+        "pool training pack reserve 1 max-in-use 7\n"
+        "\n"
+        "# two hosts\n"
+        "node a memory 524288 hugepages 1048576 64\n"
+        "gpu a 0000:41:00.0 pool training numa 0 switch 0000:40:00.0 set board\n"
+        "gpu a 0000:42:00.0 pool training numa 0 switch 0000:40:00.0 set board quarantined\n"
+        "node b drained\n"
+        "gpus b 3 pool training          # alike\n"
+        "vm bert pool training count 2 priority -7 prefers a prefers b apart render ran b target b\n"
+        "vm render pool training count 1 on b running 0000:02:00.0\n"
+        "vm idle pool nowhere count 64 stopped failed\n";
+
+static void test_what_is_said_is_so(void) {
+        _cleanup_(described_freep) Described *described = read_good(example);
+        const Registry *registry = described->registry;
+        const NodeRecord *b = registry_find_node_name(registry, "b");
+        const Vm *bert = registry_find_vm_name(registry, "bert"), *render = registry_find_vm_name(registry, "render");
+        const Pool *training = registry_find_pool(registry, "training");
+
+        g_assert_cmpstr(registry->name, ==, "lab");
+        g_assert_cmpuint(registry->level, ==, 4);
+        g_assert_cmpuint(training->reserve, ==, 1);
+        g_assert_cmpuint(training->max_in_use, ==, 7);
+        g_assert_cmpuint(training->gpus.n, ==, 5);
+        g_assert_cmpuint(registry->quarantines.n, ==, 1);
+        g_assert_cmpint(b->drain, ==, DRAIN_BY_HAND);
+        g_assert_cmpuint(described->facts.items[0]->memory_total, ==, UINT64_C(512) << 30);
+        g_assert_cmpuint(described->facts.items[0]->hugepages[0].total, ==, 64);
+        g_assert_cmpuint(described->facts.items[1]->memory_total, ==, UINT64_C(1) << 40);
+        g_assert_cmpint(bert->priority, ==, -7);
+        g_assert_cmpuint(bert->preferred_nodes.n, ==, 2);
+        g_assert_cmpstr(bert->affinity[0].vm, ==, "render");
+        g_assert_true(ID_EQUAL(&bert->target, &b->id));
+        g_assert_cmpint(vm_state(render), ==, VM_STATE_RUNNING);
+        g_assert_cmpuint(render->assignment.gpus[0].gpu.address.bus, ==, 2);
+        g_assert_false(registry_find_vm_name(registry, "idle")->run);
+}
+
+static void test_what_is_written_says_the_same(void) {
+        _cleanup_(described_freep) Described *described = read_good(example);
+        _cleanup_free_ char *written = write_good(&described->world);
+        _cleanup_(described_freep) Described *again = read_good(written);
+        _cleanup_free_ char *rewritten = write_good(&again->world);
+        g_assert_cmpstr(written, ==, rewritten);
+        g_assert_nonnull(strstr(written, "gpu a 0000:42:00.0 pool training quarantined numa 0 switch 0000:40:00.0 set "
+                                         "0000:41:00.0\n"));
+        g_assert_nonnull(strstr(written, "vm render pool training count 1 priority 50 on b running 0000:02:00.0\n"));
+}
+
+static unsigned draw(GRand *rand, unsigned below) {
+        return (unsigned) g_rand_int_range(rand, 0, (int) below);
+}
+
+static void bend_node(WorldBuilder *w, GRand *rand, const char *node) {
+        NodeRecord *record = node_named(w, node);
+        NodeFacts *facts = facts_of(w, node);
+        record->level = w->registry->level;
+        switch (draw(rand, 12)) {
+        case 0:
+                record->drain = DRAIN_BY_HAND;
+                break;
+        case 1:
+                record->lost = true;
+                break;
+        case 2:
+                record->witness = true;
+                break;
+        case 3:
+                facts->guard_connected = false;
+                break;
+        case 4:
+                facts->hypervisor = HYPERVISOR_HUNG;
+                break;
+        case 5:
+                facts->iommu_present = false;
+                break;
+        case 6:
+                record->level = 1;
+                break;
+        case 7:
+                forget_facts(w, node);
+                break;
+        default:
+                break;
+        }
+}
+
+/* The registry knows that it goes with another one, which nobody has seen since. */
+static void linked_to_nobody(WorldBuilder *w, const char *node, size_t gpu) {
+        _cleanup_(text_list_clear) TextList slots = {};
+        g_assert_cmpint(text_list_add(&slots, gpu_of(w, node, gpu)->identity.slot), ==, 0);
+        g_assert_cmpint(text_list_add(&slots, "pci0000:77/01.0/00.0"), ==, 0);
+        g_assert_cmpint(fabric_join(&node_named(w, node)->fabric, &slots), ==, 0);
+}
+
+static void add_node_gpus(WorldBuilder *w, GRand *rand, const char *node) {
+        unsigned n = 1 + draw(rand, 8);
+        with_gpus(w, node, n);
+        for (unsigned i = 0; i + 1 < n; i += 2) {
+                if (draw(rand, 2) == 0)
+                        behind_switch(w, node, i, 2, i < 4 ? "0000:40:00.0" : "0000:50:00.0");
+                on_numa_node(w, node, i, 2, i < 4 ? 0 : 1);
+                if (draw(rand, 4) == 0)
+                        linked(w, node, i, 2);
+                else if (draw(rand, 6) == 0)
+                        gpu_of(w, node, i)->iommu_group = gpu_of(w, node, i + 1)->iommu_group;
+        }
+        if (draw(rand, 4) == 0)
+                linked_to_nobody(w, node, draw(rand, n));
+        if (draw(rand, 5) == 0)
+                quarantined(w, node, draw(rand, n));
+        if (draw(rand, 5) == 0)
+                gpu_of(w, node, draw(rand, n))->sriov_vfs = 4;
+}
+
+static WorldBuilder *random_world(GRand *rand) {
+        static const char *const nodes[] = { "a", "b", "c", "d", "e" };
+        unsigned n_nodes = 1 + draw(rand, G_N_ELEMENTS(nodes));
+        WorldBuilder *w = world_of(n_nodes);
+        GString *pooled = g_string_new(NULL);
+        w->registry->level = 1 + draw(rand, 2);
+        for (unsigned i = 0; i < n_nodes; i++) {
+                add_node_gpus(w, rand, nodes[i]);
+                g_string_append_printf(pooled, "%s ", nodes[i]);
+        }
+        Pool *pool = pool_of(w, "p", pooled->str);
+        g_string_free(pooled, TRUE);
+        pool->placement = draw(rand, 2) ? POOL_SPREAD : POOL_PACK;
+        pool->reserve = draw(rand, 3);
+        for (unsigned i = 0; i < n_nodes; i++)
+                if (draw(rand, 5) == 0)
+                        unplugged(w, nodes[i], 0);
+        for (unsigned i = 0; i < 8; i++) {
+                char name[16], other[16];
+                g_snprintf(name, sizeof(name), "vm%u", i);
+                g_snprintf(other, sizeof(other), "vm%u", draw(rand, 8));
+                const char *node = nodes[draw(rand, n_nodes)];
+                vm_of(w, name, draw(rand, 10) ? "p" : "none", 1 + draw(rand, 4))->priority = (int) draw(rand, 3);
+                if (draw(rand, 3) == 0)
+                        must_be(w, name, draw(rand, 2) ? "with" : "apart", other);
+                if (draw(rand, 3) == 0)
+                        prefers(w, name, node);
+                if (draw(rand, 4) == 0)
+                        ran_on(w, name, node);
+                if (draw(rand, 4) == 0)
+                        g_assert_cmpint(text_set(&vm_named(w, name)->reason_code, end_cause_to_text(END_NODE_LOST)), ==,
+                                        0);
+                if (draw(rand, 4) == 0 && i < facts_of(w, node)->n_gpus) {
+                        char gpu[8];
+                        g_snprintf(gpu, sizeof(gpu), "%u", i);
+                        runs(w, name, node, gpu);
+                }
+        }
+        for (unsigned i = 0; i < n_nodes; i++)
+                bend_node(w, rand, nodes[i]);
+        return w;
+}
+
+static void test_what_is_read_again_gets_the_same_places(void) {
+        for (unsigned seed = 1; seed <= 3000; seed++) {
+                GRand *rand = g_rand_new_with_seed(seed);
+                _cleanup_(world_builder_freep) WorldBuilder *w = random_world(rand);
+                _cleanup_free_ char *text = write_good(world_now(w));
+                _cleanup_(described_freep) Described *described = read_good(text);
+                _cleanup_free_ char *again = write_good(&described->world);
+                if (!text_equal(text, again))
+                        g_test_message("seed %u", seed);
+                g_assert_cmpstr(text, ==, again);
+                ARRAY_EACH(vm, &w->registry->vms) {
+                        char *before = place_of(world_now(w), vm);
+                        char *after = place_of(&described->world,
+                                               registry_find_vm_name(described->registry, vm->name));
+                        if (!text_equal(before, after))
+                                g_test_message("seed %u, VM %s\n%s", seed, vm->name, text);
+                        g_assert_cmpstr(before, ==, after);
+                        g_free(before);
+                        g_free(after);
+                }
+                g_rand_free(rand);
+        }
+}
+
+static void test_bad_input_is_told_with_its_line(void) {
+        static const struct {
+                const char *text, *sentence;
+        } cases[] = {
+                { "nod a\n", "line 1: a line begins with cluster, pool, node, gpu, gpus, vm or #, not with \"nod\"" },
+                { "\n\nnode\n", "line 3: something must follow \"node\"" },
+                { "node -a\n",
+                  "line 1: \"-a\" is no name: 1 to 63 letters, digits, \".\", \"_\" and \"-\", the first a letter or a "
+                  "digit" },
+                { "node a\nnode a\n", "line 2: there is a node a already" },
+                { "node a fast\n", "line 1: \"fast\" means nothing in a line that begins with \"node\"" },
+                { "node a memory 1G\n",
+                  "line 1: \"memory\" takes a whole number from 0 to 1099511627776, not \"1G\"" },
+                { "gpu a 0000:41:00.0\n", "line 1: there is no node a; its line must stand above" },
+                { "node a\ngpu a 41:00.0\n", "line 2: \"41:00.0\" is no PCI address; one looks like 0000:41:00.0" },
+                { "node a\ngpus a 1 pool p\n", "line 2: there is no pool p; its line must stand above" },
+                { "node a\ngpus a 1\ngpu a 0000:01:00.0\n", "line 3: the node has a GPU at this address already" },
+                { "node a\ngpus a 255\ngpus a 1\n", "line 3: the node has no room for so many GPUs" },
+                { "node a\npool p pack\n", "line 2: the lines of pools stand before those of nodes" },
+                { "node a\ncluster c\n", "line 2: the line of the cluster stands once, and before all nodes" },
+                { "pool p pack\npool p pack\n", "line 2: there is a pool p already" },
+                { "vm v count 1\n", "line 1: VM v needs a pool: vm v pool NAME count N" },
+                { "vm v pool p count 0\n", "line 1: \"count\" takes a whole number from 1 to 64, not \"0\"" },
+                { "vm v pool p priority -1001\n",
+                  "line 1: \"priority\" takes a whole number from -1000 to 1000, not \"-1001\"" },
+                { "vm v pool p\nvm v pool p\n", "line 2: there is a VM v already" },
+                { "node a\nvm v pool p on a\n", "line 2: something must follow \"on NODE\"" },
+                { "node a\nvm v pool p on a walking\n",
+                  "line 2: behind \"on\" and the node stands starting, running or stopping" },
+                { "node a\nvm v pool p on a running 0000:01:00.0\n",
+                  "line 2: node a has no GPU 0000:01:00.0; its line must stand above" },
+                { "node a\ngpus a 1\nvm v pool p on a running 0000:01:00.0\nvm w pool p on a running 0000:01:00.0\n",
+                  "line 4: GPU 0000:01:00.0 is the VM's of line 3 already" },
+                { "node a\nvm v pool p on a running priority 7\n",
+                  "line 2: \"priority\" is no PCI address, and behind \"on\" there are only those" },
+        };
+        for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+                _cleanup_free_ char *sentence = refusal(cases[i].text);
+                g_assert_cmpstr(sentence, ==, cases[i].sentence);
+        }
+}
+
+static void test_a_level_that_nobody_knows_is_refused(void) {
+        _cleanup_free_ char *sentence = refusal("cluster c level 99\n"), *expected = NULL;
+        g_assert_cmpint(text_printf(&expected, "line 1: \"level\" takes a whole number from 1 to %u, not \"99\"",
+                                    LEVEL_SUPPORTED), ==, 0);
+        g_assert_cmpstr(sentence, ==, expected);
+}
+
+static void test_no_terminal_is_driven_by_a_refusal(void) {
+        _cleanup_free_ char *sentence = refusal("\033[31mnode\n");
+        g_assert_true(text_is_printable(sentence));
+}
+
+static void test_a_node_has_no_more_gpus_than_the_registry_lets_it(void) {
+        GString *text = g_string_new("node a\ngpus a 255\n");
+        g_string_append(text, "gpu a 0000:01:01.0\n");
+        _cleanup_(described_freep) Described *described = read_good(text->str);
+        g_assert_cmpuint(described->facts.items[0]->n_gpus, ==, GPUS_PER_NODE_MAX);
+        g_string_append(text, "gpu a 0000:01:02.0\n");
+        _cleanup_free_ char *sentence = refusal(text->str);
+        g_assert_cmpstr(sentence, ==, "line 4: a node has at most 256 GPUs, and a cluster 65536");
+        g_string_free(text, TRUE);
+}
+
+int main(int argc, char **argv) {
+        g_test_init(&argc, &argv, NULL);
+        g_test_add_func("/describe/what is said is so", test_what_is_said_is_so);
+        g_test_add_func("/describe/what is written says the same", test_what_is_written_says_the_same);
+        g_test_add_func("/describe/what is read again gets the same places",
+                        test_what_is_read_again_gets_the_same_places);
+        g_test_add_func("/describe/bad input is told with its line", test_bad_input_is_told_with_its_line);
+        g_test_add_func("/describe/a level that nobody knows is refused", test_a_level_that_nobody_knows_is_refused);
+        g_test_add_func("/describe/no terminal is driven by a refusal", test_no_terminal_is_driven_by_a_refusal);
+        g_test_add_func("/describe/a node has no more GPUs than the registry lets it",
+                        test_a_node_has_no_more_gpus_than_the_registry_lets_it);
+        return g_test_run();
+}
