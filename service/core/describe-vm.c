@@ -22,7 +22,7 @@ static int add_affinity(Reader *reader, Vm *vm, const char *kind) {
         if (!grown)
                 return -ENOMEM;
         vm->affinity = grown;
-        r = text_set(&made.kind, kind);
+        r = affinity_kind_from_text(kind, &made.kind);
         if (r >= 0)
                 r = text_set(&made.vm, other);
         vm->affinity[vm->n_affinity++] = made;
@@ -118,6 +118,7 @@ static int read_vm_pool(Reader *reader, Vm *vm) {
 }
 
 static int read_vm_word(Reader *reader, Vm *vm, const char *word) {
+        AffinityKind kind;
         int64_t number;
         int r;
         if (text_equal(word, "pool"))
@@ -140,7 +141,7 @@ static int read_vm_word(Reader *reader, Vm *vm, const char *word) {
                 return text_set(&vm->reason_code, end_cause_to_text(END_NODE_LOST));
         if (text_equal(word, "prefers"))
                 return add_preferred(reader, vm);
-        if (text_equal(word, "with") || text_equal(word, "apart"))
+        if (affinity_kind_from_text(word, &kind) >= 0)
                 return add_affinity(reader, vm, word);
         if (text_equal(word, "ran"))
                 return add_note(reader, vm);

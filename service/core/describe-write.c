@@ -265,7 +265,7 @@ static void put_vm(Page *page, const World *world, const GpuViews *views, const 
         for (size_t i = 0; i < vm->preferred_nodes.n; i++)
                 put(page, " prefers %s", vm->preferred_nodes.items[i]);
         for (size_t i = 0; i < vm->n_affinity; i++)
-                put(page, " %s %s", vm->affinity[i].kind, vm->affinity[i].vm);
+                put(page, " %s %s", affinity_kind_to_text(vm->affinity[i].kind), vm->affinity[i].vm);
         for (size_t i = 0; i < vm->n_notes; i++)
                 if (vm->notes[i].chosen)
                         put(page, " ran %s", vm->notes[i].node);

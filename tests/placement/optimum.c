@@ -71,14 +71,14 @@ static void collect_kinds(Program *program, const size_t *tenants, size_t n) {
         }
 }
 
-static bool is_bound_by(const Vm *from, const Vm *to, const char *kind) {
+static bool is_bound_by(const Vm *from, const Vm *to, AffinityKind kind) {
         for (size_t i = 0; i < from->n_affinity; i++)
-                if (text_equal(from->affinity[i].vm, to->name) && text_equal(from->affinity[i].kind, kind))
+                if (text_equal(from->affinity[i].vm, to->name) && from->affinity[i].kind == kind)
                         return true;
         return false;
 }
 
-static bool are_bound(const Vm *a, const Vm *b, const char *kind) {
+static bool are_bound(const Vm *a, const Vm *b, AffinityKind kind) {
         return is_bound_by(a, b, kind) || is_bound_by(b, a, kind);
 }
 
@@ -88,7 +88,7 @@ static bool residents_allow(const Inventory *inventory, const Vm *vm, size_t nod
                 const Tenant *other = inventory->tenants.items + i;
                 if (other->node == NOWHERE || other->vm == vm)
                         continue;
-                if (are_bound(vm, other->vm, other->node == node ? "apart" : "with"))
+                if (are_bound(vm, other->vm, other->node == node ? AFFINITY_APART : AFFINITY_WITH))
                         return false;
         }
         return true;
@@ -225,7 +225,7 @@ static void put_pool(Program *program, GString *text, size_t index) {
 
 static void put_bond(Program *program, GString *text, guint a, guint b) {
         const Vm *x = KIND(program, a)->vm, *y = KIND(program, b)->vm;
-        bool with = are_bound(x, y, "with"), apart = are_bound(x, y, "apart");
+        bool with = are_bound(x, y, AFFINITY_WITH), apart = are_bound(x, y, AFFINITY_APART);
         for (size_t r = 0; (with || apart) && r < program->inventory->rooms.n; r++) {
                 if (!room_takes(program, a, r))
                         continue;

@@ -61,7 +61,7 @@ static int place_all(Inventory *inventory, Guest *guests, size_t n) {
 static bool binds(const Vm *from, const Vm *to, bool is_here) {
         for (size_t i = 0; i < from->n_affinity; i++)
                 if (text_equal(from->affinity[i].vm, to->name) &&
-                    text_equal(from->affinity[i].kind, "apart") == is_here)
+                    (from->affinity[i].kind == AFFINITY_APART) == is_here)
                         return true;
         return false;
 }

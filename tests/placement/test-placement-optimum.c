@@ -179,7 +179,7 @@ static bool bond_is_broken(const Tenant *a, const Tenant *b) {
         for (size_t i = 0; i < a->vm->n_affinity; i++) {
                 if (!text_equal(a->vm->affinity[i].vm, b->vm->name) || a == b)
                         continue;
-                if (text_equal(a->vm->affinity[i].kind, "apart") == (a->node == b->node))
+                if ((a->vm->affinity[i].kind == AFFINITY_APART) == (a->node == b->node))
                         return true;
         }
         return false;

@@ -272,6 +272,7 @@ static bool carry_out(Worker *worker, uint64_t *ret_again_us) {
         switch (worker->call.kind) {
         case CALL_PROBE:
         case CALL_CHECK:
+        case CALL_CPUS:
                 return true;
         case CALL_LIST:
                 list_domains(libvirt, loop_of(worker), answer);

@@ -293,9 +293,9 @@ static void check_bonds(const Inventory *inventory) {
                         size_t node;
                         if (!is_placed(inventory, affinity->vm, &node))
                                 continue;
-                        if (text_equal(affinity->kind, "with"))
+                        if (affinity->kind == AFFINITY_WITH)
                                 g_assert_cmpuint(node, ==, tenant->node);
-                        if (text_equal(affinity->kind, "apart"))
+                        if (affinity->kind == AFFINITY_APART)
                                 g_assert_cmpuint(node, !=, tenant->node);
                 }
 }
