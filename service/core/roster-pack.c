@@ -13,8 +13,9 @@ typedef ARRAY(size_t) ItemList;
 
 bool pass_put(Pass *pass, size_t index, size_t room) {
         RosterItem *item = pass->roster->items.items + index;
-        uint32_t count = pass_tenant(pass, index)->vm->count;
-        if (!choice_make(pass->inventory, pass->inventory->rooms.items + room, count, &item->choice))
+        const Tenant *tenant = pass_tenant(pass, index);
+        uint32_t count = tenant->vm->count;
+        if (!choice_make(pass->inventory, pass->inventory->rooms.items + room, tenant->models, count, &item->choice))
                 return false;
         inventory_take(pass->inventory, item->tenant, item->choice.gpus, item->choice.n_gpus);
         item->verdict = PLACEMENT_FOUND;
