@@ -239,6 +239,7 @@ static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
                         return r;
                 inventory->rooms.items[gpu.room].n_gpus++;
                 inventory->rooms.items[gpu.room].models |= UINT64_C(1) << gpu.model;
+                inventory->pools.items[candidate->pool].models |= UINT64_C(1) << gpu.model;
                 find_neighbourhood(inventory);
                 before = candidate;
         }

@@ -83,6 +83,7 @@ typedef struct InventoryPool {
         uint32_t usable, free;          /* on nodes that take VMs */
         uint32_t in_use;
         bool has_sets;                  /* a room of it has */
+        Models models;                  /* of all its GPUs */
         uint32_t usable_anywhere;       /* also where the node takes none now */
         size_t root;                    /* room-index.c */
         uint64_t sizes;                 /* which needs its VMs have, run or not: bit i for i + 1 GPUs */
@@ -140,6 +141,11 @@ size_t inventory_find_room(const Inventory *inventory, size_t pool, size_t node)
 
 /* The models that a VM takes; for one that is a tenant as the registry has it, Tenant.models. */
 Models inventory_models_of(const Inventory *inventory, const Vm *vm);
+
+/* Does the tenant not take all that its pool has? */
+static inline bool inventory_is_picky(const Inventory *inventory, const Tenant *tenant) {
+        return (inventory->pools.items[tenant->pool].models & ~tenant->models) != 0;
+}
 
 static inline bool inventory_room_has_others(const Room *room, Models models) {
         return (room->models & ~models) != 0;
