@@ -84,8 +84,8 @@ static WorldBuilder *two_hosts(void) {
 static void test_a_node_takes_no_more_memory_than_it_has(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = two_hosts();
         ASSERT_PLACE(w, "bert", "b: 41 42");
-        ASSERT_REASONS(w, "bert", "a", "memory: it has 64 GiB of memory, the VMs there need 40 GiB of it and bert needs "
-                       "32 GiB");
+        ASSERT_REASONS(w, "bert", "a", "memory: it has 64 GiB of memory, the VMs there need 40 GiB of it and bert "
+                       "needs 32 GiB");
         needs_memory(w, "bert", 24);
         ASSERT_PLACE(w, "bert", "a: 42 43");    /* pack: the fullest that has it */
         needs_memory(w, "bert", 65);
