@@ -3,6 +3,8 @@
 /* What placement costs with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free: the inventory, a whole pass over all who wait, one VM alone, and one VM with its reasons. Beside them,
  * the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
+ * Then a whole pass where all VMs need memory and a file, which nodes have; and where there is not memory for all, and
+ * not each node has each file.
  *
  * bench-placement [LARGEST] */
 
@@ -86,6 +88,29 @@ static void explain_one(Bench *bench) {
         placement_clear(&placement);
 }
 
+/* Nodes have 1 TiB for eight GPUs; a VM needs 64 GiB for each of its own, or up to four times as much. */
+static void give_needs(Bench *bench, bool scarce) {
+        const Inventory *inventory = bench->inventory;
+        for (size_t i = 0; i < inventory->nodes.n; i++) {
+                NodeFacts *facts = (NodeFacts *) inventory->nodes.items[i].facts;
+                const SeenPath lost = { .path = i % 2 == 0 ? "/even" : "/odd", .sight = PATH_MISSING };
+                uint32_t more;
+                facts->memory_total = UINT64_C(1) << 40;
+                path_set_clear(&facts->missing_paths);
+                g_assert_cmpint(path_set_gather(&lost, 1, PATH_MISSING, 1, &facts->missing_paths, &more), ==, 0);
+        }
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                Vm *vm = (Vm *) inventory->tenants.items[i].vm;
+                char path[32];
+                (void) snprintf(path, sizeof(path), "%s/%zu", !scarce || i % 8 > 0 ? "" : i % 16 > 0 ? "/odd" : "/even",
+                                i);
+                vm->needs.memory_bytes = (uint64_t) vm->count * (scarce ? 1 + i % 4 : 1) << 36;
+                text_list_clear(&vm->needs.paths);
+                g_assert_cmpint(text_list_add(&vm->needs.paths, path), ==, 0);
+        }
+        make_inventory(bench);
+}
+
 static void tell(const char *what, double us, double floor_us) {
         printf("  %-34s %12.1f us  %10.1f of the floor\n", what, us, us / floor_us);
         (void) fflush(stdout);
@@ -117,6 +142,10 @@ static void bench_nodes(unsigned nodes) {
         tell("of it, for each of them", pass_us / (double) bench.n, floor_us);
         tell("one VM alone", one_us, floor_us);
         tell("one VM alone, with all reasons", words_us, floor_us);
+        give_needs(&bench, false);
+        tell("a pass, all need memory and a file", measure(&bench, place_everybody, vacate_everybody), floor_us);
+        give_needs(&bench, true);
+        tell("a pass, both are scarce", measure(&bench, place_everybody, vacate_everybody), floor_us);
 
         free(bench.waiting);
         inventory_free(bench.inventory);

@@ -86,7 +86,8 @@ static bool pool_allows(const InventoryPool *pool, const Vm *vm) {
 }
 
 static bool room_allows(const Inventory *inventory, const Room *room, const Vm *vm) {
-        return inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, vm->count) &&
+        return inventory_node_takes_vms(inventory, room->node) &&
+               choice_exists(inventory, room, inventory_models_of(inventory, vm), vm->count) &&
                relations_allow(inventory, vm, room->node);
 }
 
@@ -165,7 +166,8 @@ static void place_one(Rule rule, Inventory *inventory, size_t tenant) {
         size_t room = rule == RULE_PROXMOX ? find_room_as_proxmox(inventory, pool, vm)
                                            : find_room(rule, inventory, pool, vm, false, NOWHERE);
         Choice choice;
-        if (room != NOWHERE && choice_make(inventory, inventory->rooms.items + room, vm->count, &choice))
+        if (room != NOWHERE && choice_make(inventory, inventory->rooms.items + room,
+                                           inventory->tenants.items[tenant].models, vm->count, &choice))
                 inventory_take(inventory, tenant, choice.gpus, choice.n_gpus);
 }
 
