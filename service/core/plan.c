@@ -151,7 +151,19 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         return true;
 }
 
-static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
+/* Who would find a place alone stays for those that must be with it. */
+static int say_company_stays(const Making *making, size_t tenant, PlanItem *item) {
+        Company company = {};
+        int r = company_list(making->inventory, tenant, &company);
+        item->code = "affinity-with";
+        if (r >= 0)
+                r = move_say_company(making->inventory, &company, tenant, true, &item->why);
+        array_clear(&company);
+        return r;
+}
+
+static int say_no_place(Making *making, size_t tenant, PlanItem *item) {
+        const Vm *vm = making->inventory->tenants.items[tenant].vm;
         _cleanup_(placement_clear) Placement placement = {};
         making->told++;
         if (making->told > TOLD_MAX || making->told * making->inventory->nodes.n > TOLD_NODES_MAX) {
@@ -161,6 +173,8 @@ static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
         int r = placement_find_in(making->inventory, vm, &placement);
         if (r < 0)
                 return r;
+        if (r == PLACEMENT_FOUND && item->fate == PLAN_STAYS)
+                return say_company_stays(making, tenant, item);
         item->code = placement.code ? placement.code : "";
         if (item->fate == PLAN_STAYS || item->fate == PLAN_STOPS)
                 return move_list_reasons(making->inventory->world, &placement, &item->from, &item->why);
@@ -205,7 +219,7 @@ static int say_why(Making *making, size_t tenant, PlanItem *item) {
                                                "and no other place is left for it", preemptor->name,
                                    preemptor->priority, vm->priority);
         }
-        return say_no_place(making, vm, item);
+        return say_no_place(making, tenant, item);
 }
 
 /* An item, and who it is, to be sorted. */

@@ -3,17 +3,12 @@
 
 #include <errno.h>
 
-/* What one pass gives is all carried out at once where a pass for each VM would be more than this. The others could
- * fare better by a pass of their own, and mostly fare the same. */
-#define EXACT_WORK_MAX (1024U * 1024U)
+#include "core/names.h"
+#include "core/placement-internal.h"
 
 bool seating_may_preempt(const Vm *vm, const Vm *other) {
         return vm->preempt && other->preemptible && other->priority < vm->priority && other->run &&
                other->assignment.phase == ASSIGNMENT_RUNNING;
-}
-
-static uint64_t work_of_pass(const Seating *seating) {
-        return SEATING_WORK * seating->n_waiting + seating->inventory->tenants.n / 16;
 }
 
 static void forget_waiting(Seating *seating, size_t tenant) {
@@ -24,16 +19,20 @@ static void forget_waiting(Seating *seating, size_t tenant) {
                 }
 }
 
-/* The room is the pass's, its GPUs are those that are best for this VM alone. */
+/* The room is the pass's, its GPUs are those that are best for this VM alone. 1; 0: by what others took it is none any
+ * more; or an error. */
 static int seat(Seating *seating, const RosterItem *item) {
         Inventory *inventory = seating->inventory;
-        Choice choice = item->choice;
-        size_t tenant = item->tenant, room = inventory->gpus.items[choice.gpus[0]].room;
-        (void) choice_make(inventory, inventory->rooms.items + room, inventory->tenants.items[tenant].vm->count,
-                           &choice);
+        size_t tenant = item->tenant, room = inventory->gpus.items[item->choice.gpus[0]].room;
+        const Vm *vm = inventory->tenants.items[tenant].vm;
+        Choice choice;
+        int r = placement_pool_allows(inventory, tenant, vm_lost_its_place(vm))
+                        ? placement_room_does(inventory, tenant, room) : 0;
+        if (r <= 0 || !choice_make(inventory, inventory->rooms.items + room, vm->count, &choice))
+                return r < 0 ? r : 0;
         inventory_take(inventory, tenant, choice.gpus, choice.n_gpus);
         forget_waiting(seating, tenant);
-        int r = seating->comes(seating, tenant);
+        r = seating->comes(seating, tenant);
         return r < 0 ? r : 1;
 }
 
@@ -44,45 +43,35 @@ static int send_away(Seating *seating, size_t tenant, size_t whom) {
         return r;
 }
 
-static const RosterItem *find_next(const Roster *roster, const RosterItem *from) {
-        const RosterItem *end = roster->items.items + roster->items.n;
-        while (from < end && from->verdict != PLACEMENT_FOUND)
-                from++;
-        return from < end ? from : NULL;
-}
-
-/* One step, as the conductor does it. 1: somebody came or went; 0; or an error. */
-static int carry_out_first(Seating *seating, const Roster *roster) {
-        const RosterItem *item = find_next(roster, roster->items.items);
-        if (!item)
-                return 0;
-        if (item->n_preempted == 0)
-                return seat(seating, item);
-        int r = send_away(seating, roster->preempted.items[item->first_preempted]->tenant, item->tenant);
-        return r < 0 ? r : 1;
-}
-
-static int carry_out_all(Seating *seating, const Roster *roster) {
-        int r = 0;
-        for (const RosterItem *item = roster->items.items; r >= 0 && (item = find_next(roster, item)); item++) {
-                for (size_t i = 0; r >= 0 && i < item->n_preempted; i++)
-                        r = send_away(seating, roster->preempted.items[item->first_preempted + i]->tenant,
-                                      item->tenant);
-                if (r < 0)
-                        break;
-                inventory_take(seating->inventory, item->tenant, item->choice.gpus, item->choice.n_gpus);
-                forget_waiting(seating, item->tenant);
-                r = seating->comes(seating, item->tenant);
+/* The pass serves until something has changed that it did not give. 1: a new one is due; 0: nobody gets more; or an
+ * error. */
+static int carry_out(Seating *seating, const Roster *roster) {
+        bool somebody_came = false, more_to_preempt = false;
+        ARRAY_EACH(item, &roster->items) {
+                int r;
+                if (item->verdict != PLACEMENT_FOUND)
+                        continue;
+                if (item->n_preempted > 0) {
+                        r = send_away(seating, roster->preempted.items[item->first_preempted]->tenant, item->tenant);
+                        return r < 0 ? r : 1;
+                }
+                r = seat(seating, item);
+                if (r < 0 || (r == 0 && somebody_came))
+                        return r < 0 ? r : 1;
+                if (r == 0)
+                        continue;
+                somebody_came = true;
+                more_to_preempt = more_to_preempt || seating->inventory->tenants.items[item->tenant].vm->preemptible;
         }
-        return r < 0 ? r : 1;
+        return more_to_preempt;
 }
 
-/* 1: somebody came or went; 0: nobody does any more; or an error. */
+/* 1: once more; 0: nobody gets a place any more; or an error. */
 static int run_pass(Seating *seating) {
-        static const RosterRules rules = { .preempts = seating_may_preempt };
-        uint64_t work = work_of_pass(seating);
+        const Registry *registry = seating->inventory->world->registry;
+        RosterRules rules = { .preempts = registry->level >= LEVEL_PLACEMENT ? seating_may_preempt : NULL };
+        uint64_t work = SEATING_WORK * seating->n_waiting + seating->inventory->tenants.n / 16;
         Roster roster = {};
-        size_t n = 0;
         if (seating->n_waiting == 0)
                 return 0;
         if (work > seating->work_left)
@@ -92,10 +81,7 @@ static int run_pass(Seating *seating) {
         if (r < 0)
                 return r;
         roster_undo(seating->inventory, &roster);
-        ARRAY_EACH(item, &roster.items)
-                n += item->verdict == PLACEMENT_FOUND;
-        if (n > 0)
-                r = n * work > EXACT_WORK_MAX ? carry_out_all(seating, &roster) : carry_out_first(seating, &roster);
+        r = carry_out(seating, &roster);
         roster_clear(&roster);
         return r;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* Seating: who waits gets a place on paper, as the conductor gives them: pass after pass (core/roster.h) over all who
- * wait, and of each the most urgent one that has a place by it; who is stopped for one waits then like the others. */
+/* Seating: who waits gets a place on paper, as the conductor gives them: one pass (core/roster.h) over all who wait, of
+ * which the most urgent have their places first; who is stopped for one waits then like the others, and a new pass is
+ * made. */
 
 #include "core/roster.h"
 
