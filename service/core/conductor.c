@@ -5,7 +5,6 @@
 
 #include "core/company.h"
 #include "core/names.h"
-#include "core/seating.h"
 
 void conductor_clear(Conductor *conductor) {
         array_clear(&conductor->pauses);
@@ -85,6 +84,24 @@ static void tidy(Conductor *conductor, const Registry *registry) {
                 conductor->fabric_refusals = 0;
         conductor->proposed_gpus = conductor->proposed_vm = conductor->proposed_loss = false;
         conductor->proposed_fabric = false;
+}
+
+static int compare_urgency(const void *a, const void *b) {
+        return placement_compare_urgency(*(const Vm *const *) a, *(const Vm *const *) b);
+}
+
+static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n) {
+        const Vm **list = calloc(registry->vms.n + 1, sizeof(*list));
+        if (!list)
+                return -ENOMEM;
+        size_t n = 0;
+        ARRAY_EACH(vm, &registry->vms)
+                if (is_waiting(vm))
+                        list[n++] = vm;
+        qsort(list, n, sizeof(*list), compare_urgency);
+        *ret = list;
+        *ret_n = n;
+        return 0;
 }
 
 /* ---- who leaves a node that is drained, and who comes home */
@@ -245,70 +262,43 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
 
 /* ---- places */
 
-/* To be replaced: as plans and counts suppose it. */
-static int list_ready(Conductor *conductor, const Inventory *inventory, uint64_t now_us, size_t *ret, size_t *ret_n,
-                      uint64_t *wake_us) {
-        *ret_n = 0;
-        for (size_t i = 0; i < inventory->tenants.n; i++) {
-                uint64_t until_us;
-                if (!is_waiting(inventory->tenants.items[i].vm))
-                        continue;
-                int r = resting_until(conductor, inventory->tenants.items[i].vm, now_us, &until_us);
-                if (r < 0)
-                        return r;
-                if (until_us > now_us)
-                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
-                else
-                        ret[(*ret_n)++] = i;
-        }
-        return 0;
-}
+static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
+                              uint64_t *wake_us) {
+        _cleanup_free_ const Vm **waiting = NULL;
+        size_t n = 0;
+        int r = list_waiting(world->registry, &waiting, &n);
+        if (r < 0)
+                return r;
 
-static int propose_by_roster(Inventory *inventory, const Roster *roster, Proposal *ret) {
-        roster_undo(inventory, roster);
-        ARRAY_EACH(item, &roster->items) {
-                Placement placement = {};
-                if (item->verdict != PLACEMENT_FOUND)
-                        continue;
-                if (item->n_preempted > 0) {
-                        size_t other = roster->preempted.items[item->first_preempted]->tenant;
-                        *ret = (Proposal) { .kind = PROPOSAL_MOVE, .vm = inventory->tenants.items[other].vm };
-                        return CONDUCTOR_PROPOSES;
-                }
-                size_t room = inventory->gpus.items[item->choice.gpus[0]].room;
-                const NodeRecord *node = inventory->nodes.items[inventory->rooms.items[room].node].record;
-                int r = placement_find_planned(inventory, inventory->tenants.items[item->tenant].vm, &node->id,
-                                               &placement);
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;         /* one for all that wait */
+        /* Who finds no place never keeps the others from theirs. */
+        for (size_t i = 0; i < n; i++) {
+                uint64_t until_us;
+                r = resting_until(conductor, waiting[i], now_us, &until_us);
                 if (r < 0)
                         return r;
-                if (r != PLACEMENT_FOUND) {
+                if (until_us > now_us) {
+                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                        continue;
+                }
+
+                Placement placement = {};
+                r = inventory ? 0 : inventory_new(world, &inventory);
+                if (r >= 0)
+                        r = placement_find_in(inventory, waiting[i], &placement);
+                if (r < 0)
+                        return r;
+                const NodeRecord *node = r == PLACEMENT_FOUND ? registry_find_node(world->registry, &placement.node)
+                                                              : NULL;
+                if (!node) {
                         placement_clear(&placement);
                         continue;
                 }
-                *ret = (Proposal) { .kind = PROPOSAL_ASSIGN, .vm = inventory->tenants.items[item->tenant].vm,
-                                    .placement = placement, .incarnation = node->incarnation };
+                *ret = (Proposal) { .kind = PROPOSAL_ASSIGN, .vm = waiting[i], .placement = placement,
+                                    .incarnation = node->incarnation };
                 return CONDUCTOR_PROPOSES;
         }
         return CONDUCTOR_IDLE;
-}
-
-static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
-                              uint64_t *wake_us) {
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;
-        _cleanup_free_ size_t *ready = calloc(world->registry->vms.n + 1, sizeof(*ready));
-        Roster roster = {};
-        size_t n;
-        int r = ready ? inventory_new(world, &inventory) : -ENOMEM;
-        if (r >= 0)
-                r = list_ready(conductor, inventory, now_us, ready, &n, wake_us);
-        if (r < 0 || n == 0)
-                return r < 0 ? r : CONDUCTOR_IDLE;
-        r = roster_make(inventory, ready, n, &(RosterRules) { .preempts = seating_may_preempt }, &roster);
-        if (r < 0)
-                return r;
-        r = propose_by_roster(inventory, &roster, ret);
-        roster_clear(&roster);
-        return r;
 }
 
 /* GPUs in no pool that a rule of a pool matches; the first pool by name has them. */
