@@ -6,11 +6,6 @@
 #include "core/names.h"
 #include "core/placement-internal.h"
 
-bool seating_may_preempt(const Vm *vm, const Vm *other) {
-        return vm->preempt && other->preemptible && other->priority < vm->priority && other->run &&
-               other->assignment.phase == ASSIGNMENT_RUNNING;
-}
-
 static void forget_waiting(Seating *seating, size_t tenant) {
         for (size_t i = 0; i < seating->n_waiting; i++)
                 if (seating->waiting[i] == tenant) {
@@ -69,7 +64,7 @@ static int carry_out(Seating *seating, const Roster *roster) {
 /* 1: once more; 0: nobody gets a place any more; or an error. */
 static int run_pass(Seating *seating) {
         const Registry *registry = seating->inventory->world->registry;
-        RosterRules rules = { .preempts = registry->level >= LEVEL_PLACEMENT ? seating_may_preempt : NULL };
+        RosterRules rules = { .preempts = registry->level >= LEVEL_PLACEMENT ? vm_may_preempt : NULL };
         uint64_t work = SEATING_WORK * seating->n_waiting + seating->inventory->tenants.n / 16;
         Roster roster = {};
         if (seating->n_waiting == 0)

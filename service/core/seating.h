@@ -7,9 +7,6 @@
 
 #include "core/roster.h"
 
-/* May @vm, who finds no place, have that of @other? */
-bool seating_may_preempt(const Vm *vm, const Vm *other);
-
 typedef struct Seating {
         Inventory *inventory;
         size_t *waiting;                /* tenants; there is room for all that there are */

@@ -320,6 +320,12 @@ static void carry_out(WorldBuilder *w, Proposal *proposal) {
                         vm->home = (NodeId) {};
                 return;
         }
+        if (proposal->kind == PROPOSAL_PREEMPT) {
+                g_assert_true(vm_may_preempt(proposal->preemptor, vm));
+                vm->target = (NodeId) {};
+                end(vm, END_REQUESTED);
+                return;
+        }
         g_assert_cmpint(proposal->kind, ==, PROPOSAL_MOVE);
         vm->target = proposal->target;
         if (proposal->home && id_is_null(vm->home.bytes))
