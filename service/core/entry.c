@@ -126,7 +126,7 @@ static uint32_t new_pool_level(const Gpupool1__CreatePool *command) {
 }
 
 static uint32_t move_level(const Gpupool1__MoveVm *command) {
-        return command->preemptor.len > 0 ? LEVEL_PLACEMENT : LEVEL_FAILOVER;
+        return command && command->preemptor.len > 0 ? LEVEL_PLACEMENT : LEVEL_FAILOVER;
 }
 
 uint32_t entry_level(const Entry *entry) {
