@@ -24,9 +24,14 @@ typedef struct Shape {
         bool mixed;
         bool sets;              /* every other node's GPUs are linked in fours or pairs */
         unsigned bound;         /* per cent of the VMs that are bound to another one, with or apart */
+        bool drawn;             /* nodes: one to @nodes; load: half of @load to @load; residents: none to @resident */
+        bool cut;               /* what is free on each node is cut into VMs that fill it to the last GPU; then come
+                                 * more of them, so that it is not all of one class that fits */
+        unsigned reserve;       /* of the pool */
 } Shape;
 
-#define SHAPES_COUNT 10
+#define SHAPES_COUNT 14
+#define SHAPES_OF_THE_GOAL 10   /* from this one on: up to eight nodes with eight GPUs, docs/placement.md */
 extern const Shape shapes[SHAPES_COUNT];
 
 /* Never fails; the caller frees it. */

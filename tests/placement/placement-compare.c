@@ -26,6 +26,9 @@ typedef struct Sum {
         double seconds;
         double worst;                   /* share of the optimum, of all VMs, and in which instance */
         unsigned worst_seed;
+        double weighted, ordered;       /* shares of the optimum's, added up */
+        double worst_weighted, worst_ordered;
+        unsigned worst_weighted_seed, worst_ordered_seed;
 } Sum;
 
 typedef struct Run {
@@ -87,12 +90,22 @@ static bool is_as_good(const Run *run, const Run *optimum) {
         return true;
 }
 
-static void add(Sum *sum, const Run *run, const Run *optimum, unsigned seed) {
-        double share = all_of(optimum) > 0 ? (double) all_of(run) / (double) all_of(optimum) : 1;
-        if (sum->instances == 0 || share < sum->worst) {
-                sum->worst = share;
-                sum->worst_seed = seed;
+static void add_share(double own, double whole, unsigned seed, double *sum, double *worst, unsigned *worst_seed) {
+        double part = whole > 0 ? own / whole : 1;
+        *sum += part;
+        if (*worst_seed == 0 || part < *worst) {
+                *worst = part;
+                *worst_seed = seed;
         }
+}
+
+static void add(Sum *sum, const Run *run, const Run *optimum, unsigned seed) {
+        double share = 0;
+        add_share((double) all_of(run), (double) all_of(optimum), seed, &share, &sum->worst, &sum->worst_seed);
+        add_share(weigh_classes(run->classes, run->n), weigh_classes(optimum->classes, optimum->n), seed,
+                  &sum->weighted, &sum->worst_weighted, &sum->worst_weighted_seed);
+        add_share(order_classes(run->classes, run->n), order_classes(optimum->classes, optimum->n), seed,
+                  &sum->ordered, &sum->worst_ordered, &sum->worst_ordered_seed);
         sum->instances++;
         sum->best += is_as_good(run, optimum);
         sum->first_class += run->n > 0 ? run->classes[0].placed : 0;
@@ -109,14 +122,18 @@ static double share(uint64_t part, uint64_t whole) {
 static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], const Sum *optimum, unsigned unproven) {
         printf("\n%s: %u instances, optimum %" G_GUINT64_FORMAT " VMs in %.2f s (%u not proven)\n", shape->name,
                optimum->instances, optimum->all, optimum->seconds, unproven);
-        printf("| rule | as the optimum | highest priority | all VMs | worst | seconds | times faster |\n"
-               "| --- | --- | --- | --- | --- | --- | --- |\n");
+        printf("| rule | as the optimum | highest priority | all VMs | worst | weighted | worst | ordered | worst | "
+               "seconds | times faster |\n"
+               "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
         for (Rule rule = 0; rule < RULE_COUNT; rule++) {
                 const Sum *sum = sums + rule;
-                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.5f | %.0f |\n",
+                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.2f %% | %.1f %% (seed %u) | %.2f %% | "
+                       "%.1f %% (seed %u) | %.5f | %.0f |\n",
                        rule_name(rule), sum->best, sum->instances, share(sum->first_class, optimum->first_class),
-                       share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed, sum->seconds,
-                       optimum->seconds / sum->seconds);
+                       share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed,
+                       100 * sum->weighted / sum->instances, 100 * sum->worst_weighted, sum->worst_weighted_seed,
+                       100 * sum->ordered / sum->instances, 100 * sum->worst_ordered, sum->worst_ordered_seed,
+                       sum->seconds, optimum->seconds / sum->seconds);
         }
         (void) fflush(stdout);
 }
