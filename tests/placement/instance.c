@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "instance.h"
 
@@ -30,6 +31,8 @@ const Shape shapes[SHAPES_COUNT] = {
           .load = 130, .resident = 40, .drawn = true, .cut = true },
         { "up to 8 nodes, linked, bound, reserve", .nodes = 8, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3,
           .load = 160, .resident = 50, .sets = true, .bound = 30, .drawn = true, .reserve = 4 },
+        { "up to 8 nodes, uneven, linked, bound", .nodes = 8, .gpus = 8, .sizes = SIZES_UNEVEN, .classes = 2,
+          .load = 160, .resident = 50, .sets = true, .bound = 40, .drawn = true },
 };
 
 #define FOUR 4U
@@ -168,4 +171,15 @@ char *instance_make(const Shape *open, uint32_t seed) {
         g_free(nodes);
         g_rand_free(rand);
         return g_string_free(text, FALSE);
+}
+
+const char *const instance_more[INSTANCE_MORE_COUNT] = {
+        "node more\ngpus more 1 pool p",
+        "gpu n000 0000:20:00.0 pool p numa 0",
+        "node more\ngpus more 8 pool p",
+};
+
+char *instance_with_more(const char *text, const char *more) {
+        const char *vms = strstr(text, "\nvm ");
+        return g_strdup_printf("%.*s\n%s%s", (int) (vms - text), text, more, vms);
 }
