@@ -73,7 +73,8 @@ static char *pass_of(const World *world) {
                         g_string_append_printf(text, " %s:", inventory->nodes.items[tenant->node].record->name);
                 for (size_t i = 0; tenant->node != NOWHERE && i < item->choice.n_gpus; i++) {
                         char address[PCI_ADDRESS_TEXT_SIZE];
-                        pci_address_to_text(inventory->gpus.items[item->choice.gpus[i]].view->identity.address, address);
+                        size_t gpu = item->choice.gpus[i];
+                        pci_address_to_text(inventory->gpus.items[gpu].view->identity.address, address);
                         g_string_append(text, address);
                 }
                 g_string_append(text, "; ");
@@ -131,8 +132,8 @@ static const char *const needy =
         "gpus a 2 pool p model 10de:2342\n"
         "node b memory-kib 1025 cpu -\n"
         "gpus b 2 pool p\n"
-        "vm v pool p count 2 model 10de:23?2 preempt memory 262144 hugepages 2048 numa 0 numa 2 cpu EPYC-Genoa cpu-vendor "
-        "AMD file image file disk file other rather-with w rather-apart x\n"
+        "vm v pool p count 2 model 10de:23?2 preempt memory 262144 hugepages 2048 numa 0 numa 2 cpu EPYC-Genoa "
+        "cpu-vendor AMD file image file disk file other rather-with w rather-apart x\n"
         "vm w pool p preemptible host-cpu memory-kib 1025\n";
 
 static void test_needs_are_read_as_they_are_said(void) {
@@ -428,10 +429,10 @@ static void test_bad_input_is_told_with_its_line(void) {
                 { "vm v pool p model 10de\n",
                   "line 1: \"model\" takes VENDOR:DEVICE in hexadecimal digits, ? and *, as 10de:23*, not \"10de\"" },
                 { "node a\ngpus a 1 model 10de:23*\n",
-                  "line 2: a GPU's \"model\" is VENDOR:DEVICE, each four of the digits 0 to 9 and a to f, as 10de:2331, "
-                  "not \"10de:23*\"" },
-                { "node a cpu a/b\n", "line 1: \"cpu\" takes the name of a CPU model, or - where there is none to tell, "
-                                      "not \"a/b\"" },
+                  "line 2: a GPU's \"model\" is VENDOR:DEVICE, each four of the digits 0 to 9 and a to f, as "
+                  "10de:2331, not \"10de:23*\"" },
+                { "node a cpu a/b\n",
+                  "line 1: \"cpu\" takes the name of a CPU model, or - where there is none to tell, not \"a/b\"" },
                 { "node a numa-memory 0 0 1024 numa-memory 0 0 1024\n",
                   "line 1: NUMA node 0 has this kind of memory twice" },
                 { "vm v pool p memory 1G\n",
