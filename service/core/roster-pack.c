@@ -208,7 +208,8 @@ int pass_place(Pass *pass, size_t item) {
 
 /* ---- one makes way for another */
 
-/* Planned ones that stand in a room and may go elsewhere. */
+/* Planned ones that stand in a room and may go elsewhere. Bound ones too: they find only such places as their bonds to
+ * all that are placed then allow. */
 typedef struct Movers {
         size_t items[GPUS_PER_NODE_MAX];
         size_t n;
@@ -219,7 +220,7 @@ static void list_movers(const Pass *pass, const Room *room, Movers *ret) {
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && ret->n < GPUS_PER_NODE_MAX; i++) {
                 size_t tenant = pass->inventory->gpus.items[i].tenant;
                 size_t item = tenant == NOBODY ? NOWHERE : pass->item_of[tenant];
-                bool known = item == NOWHERE || !pass->in_play[item] || pass_tenant(pass, item)->n_bonds > 0;
+                bool known = item == NOWHERE || !pass->in_play[item];
                 for (size_t j = 0; j < ret->n && !known; j++)
                         known = ret->items[j] == item;
                 if (!known)
@@ -312,7 +313,7 @@ static int make_way_in(Pass *pass, size_t index, size_t item, unsigned chain, un
 
 static int make_way(Pass *pass, size_t item, unsigned chain, unsigned *moves) {
         const Tenant *tenant = pass_tenant(pass, item);
-        if (tenant->n_bonds > 0 || pass->inventory->pools.items[tenant->pool].free < tenant->vm->count)
+        if (pass->inventory->pools.items[tenant->pool].free < tenant->vm->count)
                 return 0;
         for (size_t i = 0; i < pass->inventory->nodes.n && *moves > 0; i++) {
                 size_t room = inventory_find_room(pass->inventory, tenant->pool, pass->inventory->nodes_by_name[i]);
