@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* What placement costs with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
- * than is free: the inventory, a whole pass over all who wait, one VM alone, and one VM with its reasons. Beside them,
- * the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
+ * than is free: the inventory, a whole pass over all who wait, one VM alone, and one VM with its reasons; and what it
+ * costs when one VM stops or comes back, where the inventory is kept and follows. Beside them, the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
  *
  * bench-placement [LARGEST] */
 
@@ -24,6 +24,9 @@ typedef struct Bench {
         size_t *waiting;
         size_t n;
         size_t one;                     /* a VM that needs one GPU */
+        Inventory *kept;                /* follows the world */
+        Vm *other;                      /* that runs, or has just stopped: then this is what it had */
+        Assignment had;
         uint64_t counted;               /* so that no walk is left out */
 } Bench;
 
@@ -79,6 +82,33 @@ static void vacate_one(Bench *bench) {
         inventory_vacate(bench->inventory, bench->one);
 }
 
+/* One VM stops, or is back where it was; then one that waits gets a place. */
+static void follow_one(Bench *bench) {
+        Assignment now = bench->had;
+        Choice choice;
+        bench->had = bench->other->assignment;
+        bench->other->assignment = now;
+        g_assert_cmpint(inventory_follow(bench->kept, &bench->described->world), ==, 1);
+        g_assert_cmpint(placement_choose(bench->kept, bench->one, false, &choice), ==, PLACEMENT_FOUND);
+}
+
+static void begin_to_follow(Bench *bench) {
+        ARRAY_EACH(facts, &bench->described->facts)
+                (*facts)->version = 1;          /* as those that come by gossip have one */
+        g_assert_cmpint(inventory_new(&bench->described->world, &bench->kept), ==, 0);
+        g_assert_cmpint(inventory_keep(bench->kept), ==, 0);
+        ARRAY_EACH(vm, &bench->described->registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE)
+                        bench->other = vm;
+        g_assert_nonnull(bench->other);
+}
+
+static void stop_following(Bench *bench) {
+        if (bench->other->assignment.phase == ASSIGNMENT_NONE)
+                bench->other->assignment = bench->had;
+        inventory_free(bench->kept);
+}
+
 static void explain_one(Bench *bench) {
         Placement placement = {};
         const Vm *vm = bench->inventory->tenants.items[bench->one].vm;
@@ -87,7 +117,7 @@ static void explain_one(Bench *bench) {
 }
 
 static void tell(const char *what, double us, double floor_us) {
-        printf("  %-34s %12.1f us  %10.1f of the floor\n", what, us, us / floor_us);
+        printf("  %-37s %12.1f us  %10.1f of the floor\n", what, us, us / floor_us);
         (void) fflush(stdout);
 }
 
@@ -110,6 +140,9 @@ static void bench_nodes(unsigned nodes) {
         double pass_us = measure(&bench, place_everybody, vacate_everybody);
         double one_us = measure(&bench, place_one, vacate_one);
         double words_us = measure(&bench, explain_one, NULL);
+        begin_to_follow(&bench);
+        double follow_us = measure(&bench, follow_one, NULL);
+        stop_following(&bench);
         printf("%u nodes, %zu GPUs, %zu VMs wait\n", nodes, bench.inventory->gpus.n, bench.n);
         tell("floor: free GPUs are counted", floor_us, floor_us);
         tell("the inventory is made", inventory_us, floor_us);
@@ -117,6 +150,7 @@ static void bench_nodes(unsigned nodes) {
         tell("of it, for each of them", pass_us / (double) bench.n, floor_us);
         tell("one VM alone", one_us, floor_us);
         tell("one VM alone, with all reasons", words_us, floor_us);
+        tell("a change is followed, and one placed", follow_us, floor_us);
 
         free(bench.waiting);
         inventory_free(bench.inventory);
