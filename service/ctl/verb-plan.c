@@ -247,7 +247,7 @@ static void print_vms(const Plan *plan, const Objects *objects, const Screen *sc
                 else
                         table_cell(table, would_run(vm) ? STYLE_PLAIN : STYLE_BAD, "%s %s %s", or_dash(vm->from),
                                    screen_arrow(screen), would_run(vm) ? vm->to : fate_words(vm->fate));
-                table_cell(table, STYLE_PLAIN, "%s", vm->why);
+                table_cell(table, STYLE_PLAIN, "%s", reason_without_name(vm->why, objects_name(objects, vm->vm)));
         }
         table_print(table, screen);
 }
