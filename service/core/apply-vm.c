@@ -439,15 +439,56 @@ static int check_move(Apply *apply, const Vm *vm, const Gpupool1__MoveVm *comman
         return r < 0 ? r : 0;
 }
 
+/* For whom @vm is stopped; NULL: for nobody. 1: it may be; 0: refused; or -ENOMEM. */
+static int check_preemptor(Apply *apply, const Vm *vm, const Gpupool1__MoveVm *command, const Vm **ret) {
+        int r = 0;
+        *ret = NULL;
+        if (command->preemptor.len == 0)
+                return 1;
+        const Vm *preemptor = apply_find_vm(apply, &command->preemptor, &r);
+        if (!preemptor)
+                return r;
+        if (command->home || command->node.len > 0)
+                r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
+                                 "VM %s cannot be stopped for VM %s and be moved at the same time", vm->name,
+                                 preemptor->name);
+        else if (!preemptor->run || preemptor->failed || preemptor->assignment.phase != ASSIGNMENT_NONE)
+                r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s does not wait for a place (any more)",
+                                 preemptor->name);
+        else if (!vm_may_preempt(preemptor, vm))
+                r = apply_refuse(apply, VERDICT_CONFLICT,
+                                 "VM %s may not be stopped for VM %s, by their priorities and policies", vm->name,
+                                 preemptor->name);
+        else {
+                *ret = preemptor;
+                return 1;
+        }
+        return r < 0 ? r : 0;
+}
+
+static int stop_for(Apply *apply, Vm *vm, const Vm *preemptor, const NodeId *from) {
+        int r = text_set(&vm->reason_code, REASON_PREEMPTED);
+        if (r >= 0)
+                r = text_printf(&vm->reason, "preempted for vm %s, which has a higher priority", preemptor->name);
+        if (r < 0)
+                return r;
+        return apply_note_vm(apply, "vm-preempted", vm,
+                             "VM %s stops on %s: preempted for VM %s, which has a higher priority", vm->name,
+                             apply_node_name(apply, from), preemptor->name);
+}
+
 int apply_move_vm(Apply *apply, const Gpupool1__MoveVm *command) {
         int r = 0;
         Vm *vm = apply_find_vm(apply, &command->vm, &r);
         if (!vm)
                 return r;
         NodeId from = vm->assignment.node, target;
+        const Vm *preemptor;
         r = check_move(apply, vm, command);
         if (r > 0)
                 r = check_target(apply, vm, &command->node, &target);
+        if (r > 0)
+                r = check_preemptor(apply, vm, command, &preemptor);
         if (r <= 0)
                 return r;
 
@@ -458,6 +499,8 @@ int apply_move_vm(Apply *apply, const Gpupool1__MoveVm *command) {
                 vm->home = from;
         else if (!command->home && !id_is_null(target.bytes) && !ID_EQUAL(&target, &vm->home))
                 vm->home = (NodeId) {};
+        if (preemptor)
+                return stop_for(apply, vm, preemptor, &from);
 
         const char *from_name = apply_node_name(apply, &from);
         if (!id_is_null(target.bytes))

@@ -8,6 +8,7 @@
 
 void conductor_clear(Conductor *conductor) {
         array_clear(&conductor->pauses);
+        lineup_clear(&conductor->lineup);
         *conductor = (Conductor) {};
 }
 
@@ -262,43 +263,52 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
 
 /* ---- places */
 
-static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
-                              uint64_t *wake_us) {
+/* Those that wait, and which of them rest. */
+static int list_waiters(Conductor *conductor, const Registry *registry, uint64_t now_us, Waiter *waiters,
+                        size_t *ret_n, uint64_t *wake_us) {
         _cleanup_free_ const Vm **waiting = NULL;
         size_t n = 0;
-        int r = list_waiting(world->registry, &waiting, &n);
-        if (r < 0)
-                return r;
-
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;         /* one for all that wait */
-        /* Who finds no place never keeps the others from theirs. */
-        for (size_t i = 0; i < n; i++) {
-                uint64_t until_us;
+        int r = list_waiting(registry, &waiting, &n);
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                uint64_t until_us = 0;
                 r = resting_until(conductor, waiting[i], now_us, &until_us);
-                if (r < 0)
-                        return r;
-                if (until_us > now_us) {
+                waiters[i] = (Waiter) { .vm = waiting[i], .rests = until_us > now_us };
+                if (until_us > now_us)
                         *wake_us = until_us < *wake_us ? until_us : *wake_us;
-                        continue;
-                }
+        }
+        *ret_n = n;
+        return r;
+}
 
-                Placement placement = {};
-                r = inventory ? 0 : inventory_new(world, &inventory);
-                if (r >= 0)
-                        r = placement_find_in(inventory, waiting[i], &placement);
-                if (r < 0)
-                        return r;
-                const NodeRecord *node = r == PLACEMENT_FOUND ? registry_find_node(world->registry, &placement.node)
-                                                              : NULL;
-                if (!node) {
-                        placement_clear(&placement);
-                        continue;
-                }
-                *ret = (Proposal) { .kind = PROPOSAL_ASSIGN, .vm = waiting[i], .placement = placement,
-                                    .incarnation = node->incarnation };
+static bool somebody_can_go(const Waiter *waiters, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (!waiters[i].rests)
+                        return true;
+        return false;
+}
+
+static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
+                              uint64_t *wake_us) {
+        _cleanup_free_ Waiter *waiters = calloc(world->registry->vms.n + 1, sizeof(*waiters));
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        LineupStep step = {};
+        size_t n = 0;
+        int r = waiters ? list_waiters(conductor, world->registry, now_us, waiters, &n, wake_us) : -ENOMEM;
+        if (r < 0 || !somebody_can_go(waiters, n))
+                return r < 0 ? r : CONDUCTOR_IDLE;
+        r = inventory_new(world, &inventory);
+        if (r >= 0)
+                r = lineup_next(&conductor->lineup, inventory, waiters, n, &step);
+        if (r < 0 || r == LINEUP_NOTHING)
+                return r < 0 ? r : CONDUCTOR_IDLE;
+        if (r == LINEUP_PREEMPTS) {
+                *ret = (Proposal) { .kind = PROPOSAL_PREEMPT, .vm = step.victim, .preemptor = step.vm };
                 return CONDUCTOR_PROPOSES;
         }
-        return CONDUCTOR_IDLE;
+        const NodeRecord *node = registry_find_node(world->registry, &step.placement.node);
+        *ret = (Proposal) { .kind = PROPOSAL_ASSIGN, .vm = step.vm, .placement = step.placement,
+                            .incarnation = node ? node->incarnation : 0 };
+        return CONDUCTOR_PROPOSES;
 }
 
 /* GPUs in no pool that a rule of a pool matches; the first pool by name has them. */
@@ -402,6 +412,10 @@ static void remember(Conductor *conductor, const Proposal *proposal) {
         case PROPOSAL_MOVE:
                 conductor->proposed_vm = true;
                 conductor->vm = proposal->vm->id;
+                break;
+        case PROPOSAL_PREEMPT:          /* refused, it is the other that rests: that one asked for it */
+                conductor->proposed_vm = true;
+                conductor->vm = proposal->preemptor->id;
                 break;
         case PROPOSAL_POOL_GPUS:
                 conductor->proposed_gpus = true;

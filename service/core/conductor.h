@@ -2,14 +2,15 @@
 #pragma once
 
 /* Conductor: what the leader does by itself. A node whose time has run out is declared lost; a freeze that is over
- * ends; VMs that are to run get a place, by priority; those of a node that is drained leave it, one by one, and come
- * home; GPUs that a pool's rule matches come into the pool; what a node tells of linked GPUs is written down, before
+ * ends; VMs that are to run get a place, by priority, all that wait looked at together (core/lineup.h), and where
+ * policies allow it less important ones make way; those of a node that is drained leave it, one by one, and come home;
+ * GPUs that a pool's rule matches come into the pool; what a node tells of linked GPUs is written down, before
  * its driver is gone and with it the knowledge. It looks at the world as it is (no events to miss),
- * proposes one entry at a time, and remembers nothing but when a VM that failed may be tried again; a new leader starts
- * anew. */
+ * proposes one entry at a time, and remembers nothing but when a VM that failed may be tried again, and what the last
+ * look at all who wait has found; a new leader starts anew. */
 
 #include "core/lease-book.h"
-#include "core/placement.h"
+#include "core/lineup.h"
 
 #define CONDUCTOR_BACKOFF_FIRST_US 1000000U     /* after the first failure; doubles with each */
 #define CONDUCTOR_BACKOFF_MOST_US 60000000U
@@ -27,6 +28,7 @@ typedef struct ConductorPause {
 
 typedef struct Conductor {
         ARRAY(ConductorPause) pauses;   /* by VM */
+        Lineup lineup;                  /* of those that wait */
         uint64_t idle_until_us;         /* after a refusal */
         bool proposed_gpus;             /* the last proposal was about a pool's GPUs */
         bool proposed_vm;               /* ... or about this VM */
@@ -48,6 +50,7 @@ typedef enum ProposalKind {
         PROPOSAL_LOSE_NODE,
         PROPOSAL_THAW,
         PROPOSAL_ASSIGN,
+        PROPOSAL_PREEMPT,
         PROPOSAL_MOVE,
         PROPOSAL_POOL_GPUS,
         PROPOSAL_FABRIC,
@@ -56,7 +59,8 @@ typedef enum ProposalKind {
 typedef struct Proposal {
         ProposalKind kind;
         Loss loss;                      /* lose node */
-        const Vm *vm;                   /* assign, move; borrowed from the world */
+        const Vm *vm;                   /* assign, preempt (who is to stop), move; borrowed from the world */
+        const Vm *preemptor;            /* preempt: for whom; likewise */
         NodeId target;                  /* move: null: wherever there is room */
         bool home;                      /* move: it leaves a node that is drained */
         uint64_t timeout_ms;            /* move: for the guest */

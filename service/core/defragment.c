@@ -154,7 +154,7 @@ static Outlook look_at(const Search *search, size_t index) {
         if (search->entangled || room->has_sets)
                 outlook.likeness = mix(outlook.likeness, UINT64_MAX - index);
         if (inventory->pools.items + room->pool != search->pool || !inventory_node_takes_vms(inventory, room->node) ||
-            !choice_is_possible(inventory, room, count))
+            !choice_is_possible(inventory, room, inventory->tenants.items[search->tenant].models, count))
                 return outlook;
         for (uint32_t i = 0; i <= n; i++) {
                 if (free >= count) {
@@ -335,7 +335,7 @@ static int list_destinations(Search *search, const Candidate *candidate, Destina
         for (size_t i = pool->first_room; r >= 0 && i < pool->first_room + pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + i;
                 if (room->node == here || !inventory_node_takes_vms(inventory, room->node) ||
-                    !choice_exists(inventory, room, count))
+                    !choice_exists(inventory, room, inventory->tenants.items[candidate->tenant].models, count))
                         continue;
                 r = see(&seen, search->outlooks[i].likeness);
                 if (r > 0)

@@ -125,6 +125,10 @@ static uint32_t new_pool_level(const Gpupool1__CreatePool *command) {
         return by_rules > by_policy ? by_rules : by_policy;
 }
 
+static uint32_t move_level(const Gpupool1__MoveVm *command) {
+        return command && command->preemptor.len > 0 ? LEVEL_PLACEMENT : LEVEL_FAILOVER;
+}
+
 uint32_t entry_level(const Entry *entry) {
         switch (entry->command_case) {
         case GPUPOOL1__ENTRY__COMMAND_ANNOUNCE_NODE:
@@ -138,12 +142,13 @@ uint32_t entry_level(const Entry *entry) {
         case GPUPOOL1__ENTRY__COMMAND_LOSE_NODE:
         case GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE:
         case GPUPOOL1__ENTRY__COMMAND_RESUME_NODE:
-        case GPUPOOL1__ENTRY__COMMAND_MOVE_VM:
         case GPUPOOL1__ENTRY__COMMAND_SET_FENCING:
         case GPUPOOL1__ENTRY__COMMAND_FREEZE:
         case GPUPOOL1__ENTRY__COMMAND_THAW:
         case GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED:
                 return LEVEL_FAILOVER;
+        case GPUPOOL1__ENTRY__COMMAND_MOVE_VM:
+                return move_level(entry->move_vm);
         case GPUPOOL1__ENTRY__COMMAND_CREATE_POOL:
                 return new_pool_level(entry->create_pool);
         case GPUPOOL1__ENTRY__COMMAND_SET_POOL_POLICY:

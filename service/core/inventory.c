@@ -12,6 +12,8 @@ Inventory *inventory_free(Inventory *inventory) {
         gpu_views_clear(&inventory->views);
         array_clear(&inventory->nodes);
         free(inventory->nodes_by_name);
+        free(inventory->taken);
+        array_clear(&inventory->models);
         array_clear(&inventory->pools);
         array_clear(&inventory->rooms);
         array_clear(&inventory->gpus);
@@ -63,7 +65,8 @@ static int add_nodes_and_pools(Inventory *inventory) {
         ARRAY_EACH(pool, &registry->pools)
                 if (r >= 0)
                         r = array_append(&inventory->pools, &((InventoryPool) { .pool = pool, .root = NOWHERE }));
-        return r;
+        inventory->taken = calloc(inventory->nodes.n + 1, sizeof(*inventory->taken));
+        return r < 0 ? r : inventory->taken ? 0 : -ENOMEM;
 }
 
 static int compare_node_names(const void *a, const void *b) {
@@ -196,6 +199,25 @@ static void find_neighbourhood(Inventory *inventory) {
         }
 }
 
+/* Mostly there are one or two. */
+static int find_model(Inventory *inventory, const GpuIdentity *gpu, uint8_t *ret) {
+        size_t i = 0;
+        while (i < inventory->models.n && (inventory->models.items[i].vendor != gpu->vendor ||
+                                           inventory->models.items[i].device != gpu->device))
+                i++;
+        *ret = (uint8_t) (i < MODEL_LAST ? i : MODEL_LAST);
+        return i < inventory->models.n ? 0 : array_append(&inventory->models,
+                                                          &((GpuModel) { gpu->vendor, gpu->device }));
+}
+
+Models inventory_models_of(const Inventory *inventory, const Vm *vm) {
+        Models models = MODELS_ALL;
+        for (size_t i = 0; vm->model && i < inventory->models.n; i++)
+                if (!vm_model_matches(vm, inventory->models.items[i].vendor, inventory->models.items[i].device))
+                        models &= ~(UINT64_C(1) << (i < MODEL_LAST ? i : MODEL_LAST));
+        return models;
+}
+
 static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
         const Candidate *before = NULL;
         ARRAY_EACH(candidate, candidates) {
@@ -210,10 +232,14 @@ static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
                         .tenant = NOBODY,
                 };
                 if (r >= 0)
+                        r = find_model(inventory, &gpu.view->identity, &gpu.model);
+                if (r >= 0)
                         r = array_append(&inventory->gpus, &gpu);
                 if (r < 0)
                         return r;
                 inventory->rooms.items[gpu.room].n_gpus++;
+                inventory->rooms.items[gpu.room].models |= UINT64_C(1) << gpu.model;
+                inventory->pools.items[candidate->pool].models |= UINT64_C(1) << gpu.model;
                 find_neighbourhood(inventory);
                 before = candidate;
         }
@@ -368,6 +394,16 @@ bool inventory_gpu_is_free(const Inventory *inventory, size_t gpu) {
         return inventory_gpu_is_usable(inventory, gpu) && !any_in_ring(inventory, gpu, true, is_taken);
 }
 
+bool inventory_gpu_suits(const Inventory *inventory, size_t gpu, Models models) {
+        size_t i = gpu;
+        do {
+                if (!(models >> inventory->gpus.items[i].model & 1))
+                        return false;
+                i = inventory->gpus.items[i].next_in_set;
+        } while (i != gpu);
+        return true;
+}
+
 size_t inventory_gpu_holder(const Inventory *inventory, size_t gpu) {
         const RoomGpu *gpus = inventory->gpus.items;
         size_t i = gpu;
@@ -402,7 +438,7 @@ static void count_in_pool(Inventory *inventory, const Room *room, bool add) {
 }
 
 /* What a room has free, as one number: how many GPUs on how many NUMA nodes, behind which switches, in which sets.
- * Names do not count, only what is together. */
+ * Of what model they are counts where the pool has several. Names do not, only what is together. */
 static uint64_t find_shape(const Inventory *inventory, const Room *room) {
         uint16_t numa[GPUS_PER_NODE_MAX], behind[GPUS_PER_NODE_MAX];
         uint64_t shape = UINT64_C(0xcbf29ce484222325) ^ room->in_use;
@@ -423,7 +459,10 @@ static uint64_t find_shape(const Inventory *inventory, const Room *room) {
                 if (room->has_sets)
                         for (size_t j = gpu->next_in_set; j != i; j = inventory->gpus.items[j].next_in_set)
                                 set++;
+                const GpuIdentity *identity = &gpu->view->identity;
+                uint64_t model = UINT64_C(1) * identity->vendor << 16 | identity->device;
                 shape = (shape ^ (same_numa << 32 | same_switch << 16 | set)) * UINT64_C(0x100000001b3);
+                shape = (shape ^ shape >> 29 ^ model) * UINT64_C(0x100000001b3);
                 shape ^= shape >> 29;
         }
         return shape;
@@ -464,7 +503,7 @@ static bool is_to_run(const Vm *vm) {
         return vm->run && !vm->failed;
 }
 
-/* Where the tenant is, noted also with its pool. */
+/* Where the tenant is, noted also with its pool and the nodes. */
 static void move_to(Inventory *inventory, Tenant *tenant, size_t node) {
         if (tenant->pool != NOWHERE && tenant->vm->count <= GPUS_PER_VM_MAX) {
                 InventoryPool *pool = inventory->pools.items + tenant->pool;
@@ -480,6 +519,10 @@ static void move_to(Inventory *inventory, Tenant *tenant, size_t node) {
                         pool->residents[tenant->vm->count].nodes += node;
                 }
         }
+        if (tenant->vm->needs.memory_bytes > 0 && tenant->node != NOWHERE)
+                capacity_take_off(inventory->taken + tenant->node, &tenant->vm->needs);
+        if (tenant->vm->needs.memory_bytes > 0 && node != NOWHERE)
+                capacity_add(inventory->taken + node, &tenant->vm->needs);
         tenant->node = node;
 }
 
@@ -500,6 +543,7 @@ static int add_tenants(Inventory *inventory) {
                         .vm = vm,
                         .pool = inventory_find_pool(inventory, vm->pool),
                         .node = NOWHERE,
+                        .models = inventory_models_of(inventory, vm),
                         .first_held = inventory->held.n,
                 };
                 size_t room_for = vm->assignment.n_gpus > vm->count ? vm->assignment.n_gpus : vm->count;

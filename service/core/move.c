@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "core/company.h"
 #include "core/placement.h"
 #include "core/suppose.h"
 #include "core/vm-reason.h"
@@ -162,11 +161,10 @@ static int list_tenants(const Inventory *inventory, const NodeId *node, const Te
         return 0;
 }
 
-/* Why one goes or stays that must be with others. */
-static int say_company(const Inventory *inventory, const Company *company, size_t index, bool stays, char **ret) {
-        const Vm *vm = inventory->tenants.items[index].vm;
+int move_say_company(const Inventory *inventory, const Company *company, size_t tenant, bool stays, char **ret) {
+        const Vm *vm = inventory->tenants.items[tenant].vm;
         _cleanup_free_ char *others = NULL;
-        int r = list_company(inventory, company, index, &others);
+        int r = list_company(inventory, company, tenant, &others);
         if (r < 0)
                 return r;
         if (stays)
@@ -185,7 +183,7 @@ static int plan_company(Inventory *inventory, const Company *company, Moves *mov
                 _cleanup_(placement_clear) Placement placement = {};
                 Move move = { .vm = vm->id, .from = vm->assignment.node, .to = stay ? (NodeId) {} : to };
                 if (company->n > 1)
-                        r = say_company(inventory, company, company->items[i], stay, &move.why);
+                        r = move_say_company(inventory, company, company->items[i], stay, &move.why);
                 else if (!stay)
                         r = text_printf(&move.why, "%" PRIu32 " GPU%s of %s", vm->count, PLURAL(vm->count), vm->pool);
                 else {

@@ -4,6 +4,7 @@
 /* Move: where VMs could go that are to leave their node: one that somebody moves, or all of a node that is drained. It
  * asks the same placement that decides when the time has come, with what is known now; nothing is decided here. */
 
+#include "core/company.h"
 #include "core/placement.h"
 
 typedef enum MoveVerdict {
@@ -17,6 +18,9 @@ int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *re
 
 /* "b: 2 usable GPUs of training in all; c: ...": what keeps a VM from the nodes but @from, for as many as are read. */
 int move_list_reasons(const World *world, const Placement *placement, const NodeId *from, char **ret);
+
+/* "2 GPUs of training, together with ernie", or why it stays: of one of several that must be together. */
+int move_say_company(const Inventory *inventory, const Company *company, size_t tenant, bool stays, char **ret);
 
 /* What would become of one VM. */
 typedef struct Move {

@@ -102,6 +102,7 @@ typedef struct Making {
         const VmId *defragment;
         DefragmentVerdict defragmented;
         Plan *plan;
+        size_t *preempted_by;           /* one per tenant; NOBODY: it gave up its place for nobody */
         unsigned told;
 } Making;
 
@@ -150,7 +151,19 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         return true;
 }
 
-static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
+/* Who would find a place alone stays for those that must be with it. */
+static int say_company_stays(const Making *making, size_t tenant, PlanItem *item) {
+        Company company = {};
+        int r = company_list(making->inventory, tenant, &company);
+        item->code = "affinity-with";
+        if (r >= 0)
+                r = move_say_company(making->inventory, &company, tenant, true, &item->why);
+        array_clear(&company);
+        return r;
+}
+
+static int say_no_place(Making *making, size_t tenant, PlanItem *item) {
+        const Vm *vm = making->inventory->tenants.items[tenant].vm;
         _cleanup_(placement_clear) Placement placement = {};
         making->told++;
         if (making->told > TOLD_MAX || making->told * making->inventory->nodes.n > TOLD_NODES_MAX) {
@@ -160,6 +173,8 @@ static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
         int r = placement_find_in(making->inventory, vm, &placement);
         if (r < 0)
                 return r;
+        if (r == PLACEMENT_FOUND && item->fate == PLAN_STAYS)
+                return say_company_stays(making, tenant, item);
         item->code = placement.code ? placement.code : "";
         if (item->fate == PLAN_STAYS || item->fate == PLAN_STOPS)
                 return move_list_reasons(making->inventory->world, &placement, &item->from, &item->why);
@@ -177,10 +192,18 @@ static int say_no_place(Making *making, const Vm *vm, PlanItem *item) {
         return 0;
 }
 
+/* For whom it gives up its place, or NULL. */
+static const Vm *find_preemptor(const Making *making, size_t tenant, const PlanItem *item) {
+        size_t whom = making->preempted_by[tenant];
+        return whom == NOBODY || id_is_null(item->from.bytes) ? NULL : making->inventory->tenants.items[whom].vm;
+}
+
 static int say_why(Making *making, size_t tenant, PlanItem *item) {
         const Vm *vm = making->inventory->tenants.items[tenant].vm;
+        const Vm *preemptor = find_preemptor(making, tenant, item);
         if (item->fate == PLAN_MOVES || item->fate == PLAN_STARTS)
-                return text_printf(&item->why, "%" PRIu32 " GPU%s of %s", vm->count, PLURAL(vm->count), vm->pool);
+                return text_printf(&item->why, "%" PRIu32 " GPU%s of %s%s%s", vm->count, PLURAL(vm->count), vm->pool,
+                                   preemptor ? ". It makes room for " : "", preemptor ? preemptor->name : "");
         if (!making->plan->quorate) {
                 item->code = "no-majority";
                 return text_printf(&item->why, "no majority of the voting nodes would be left, and without one nothing "
@@ -190,7 +213,13 @@ static int say_why(Making *making, size_t tenant, PlanItem *item) {
                 item->code = "never-restarted";
                 return text_printf(&item->why, "its restart policy is %s", restart_policy_to_text(vm->restart));
         }
-        return say_no_place(making, vm, item);
+        if (preemptor && item->fate == PLAN_STOPS) {
+                item->code = "preempted";
+                return text_printf(&item->why, "it makes room for %s (priority %" PRId32 ", its own is %" PRId32 "), "
+                                               "and no other place is left for it", preemptor->name,
+                                   preemptor->priority, vm->priority);
+        }
+        return say_no_place(making, tenant, item);
 }
 
 /* An item, and who it is, to be sorted. */
@@ -309,7 +338,7 @@ static int make_room(Supposition *supposition, Making *making) {
         r = REHEARSAL_DONE;
         for (size_t i = 0; i < moves.n && r == REHEARSAL_DONE; i++)
                 r = rehearse_move(supposition, inventory, inventory_find_tenant(inventory, &moves.items[i].vm),
-                                  &moves.items[i].to, WORK_MAX);
+                                  &moves.items[i].to, WORK_MAX, making->preempted_by);
         return r;
 }
 
@@ -320,7 +349,7 @@ static int let_it_happen(Supposition *supposition, Making *making) {
                 end_without_majority(making->world, making->inventory);
                 return REHEARSAL_DONE;
         }
-        int r = rehearse(supposition, making->inventory, WORK_MAX);
+        int r = rehearse(supposition, making->inventory, WORK_MAX, making->preempted_by);
         return r == REHEARSAL_DONE && making->defragment ? make_room(supposition, making) : r;
 }
 
@@ -358,8 +387,13 @@ int plan_make(const World *world, const Supposal *supposal, const VmId *defragme
         r = inventory_new(suppose_world(supposition), &inventory);
         if (r < 0)
                 return r;
+        _cleanup_free_ size_t *preempted_by = calloc(inventory->tenants.n + 1, sizeof(*preempted_by));
+        if (!preempted_by)
+                return -ENOMEM;
+        for (size_t i = 0; i < inventory->tenants.n; i++)
+                preempted_by[i] = NOBODY;
         Making making = { .world = world, .inventory = inventory, .supposal = supposal, .defragment = defragment,
-                          .plan = &plan };
+                          .plan = &plan, .preempted_by = preempted_by };
         r = let_it_happen(supposition, &making);
         if (r == REHEARSAL_TOO_LONG)
                 return refuse_work(ret_result);

@@ -262,9 +262,10 @@ bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool) {
 static bool has_room(const Inventory *inventory, const Vm *vm) {
         size_t index = inventory_find_pool(inventory, vm->pool);
         const InventoryPool *pool = index == NOWHERE ? NULL : inventory->pools.items + index;
+        Models models = inventory_models_of(inventory, vm);
         for (size_t i = 0; pool && pool->free >= vm->count && i < pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + pool->first_room + i;
-                if (inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, vm->count))
+                if (inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, models, vm->count))
                         return true;
         }
         return false;

@@ -74,6 +74,11 @@ static int stalled_reason(const Inventory *inventory, const Vm *vm, const char *
 static int moving_reason(const World *world, const Vm *vm, const char **ret_code, char **ret_sentence) {
         const NodeRecord *node = registry_find_node(world->registry, &vm->assignment.node);
         const NodeRecord *target = registry_find_node(world->registry, &vm->target);
+        if (vm->run && vm_makes_way(vm)) {
+                *ret_code = vm->reason_code;
+                return text_printf(ret_sentence, "vm %s stops: %s. It runs again as soon as there is room", vm->name,
+                                   vm->reason ? vm->reason : "preempted");
+        }
         if (!vm->run || !node || (!target && id_is_null(vm->home.bytes)))
                 return 0;
         *ret_code = "moving";

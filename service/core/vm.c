@@ -286,3 +286,12 @@ bool vm_lost_its_place(const Vm *vm) {
                         return true;
         return false;
 }
+
+bool vm_may_preempt(const Vm *vm, const Vm *other) {
+        return vm->preempt && other->preemptible && other->priority < vm->priority && other->run && !other->failed &&
+               other->assignment.phase == ASSIGNMENT_RUNNING;
+}
+
+bool vm_makes_way(const Vm *vm) {
+        return vm->assignment.phase == ASSIGNMENT_STOPPING && text_equal(vm->reason_code, REASON_PREEMPTED);
+}

@@ -168,3 +168,10 @@ const char *end_cause_to_text(EndCause cause);
 /* Its GPU or its node was lost under it and it has not found a new place yet: it may take what a pool keeps in
  * reserve. */
 bool vm_lost_its_place(const Vm *vm);
+
+/* May @vm, which is to run, have @other stopped, to get its GPUs? Only what runs is stopped: of what starts or stops
+ * nobody knows what it has. */
+bool vm_may_preempt(const Vm *vm, const Vm *other);
+#define REASON_PREEMPTED "preempted"
+/* It is stopping for another VM (reason_code is REASON_PREEMPTED until it has stopped). */
+bool vm_makes_way(const Vm *vm);

@@ -176,6 +176,18 @@ static int propose_move(Leader *leader, const Proposal *proposal) {
         return history_decide(leader->history, &entry, on_decided, leader);
 }
 
+static int propose_preemption(Leader *leader, const Proposal *proposal) {
+        Gpupool1__MoveVm move = GPUPOOL1__MOVE_VM__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        move.vm = id_message_borrow((uint8_t *) proposal->vm->id.bytes);
+        move.epoch = proposal->vm->epoch;
+        move.preemptor = id_message_borrow((uint8_t *) proposal->preemptor->id.bytes);
+        move.shutdown = true;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
+        entry.move_vm = &move;
+        return history_decide(leader->history, &entry, on_decided, leader);
+}
+
 static int propose_fabric(Leader *leader, const Proposal *proposal) {
         Gpupool1__FabricSet sets[GPUS_PER_NODE_MAX], *pointers[GPUS_PER_NODE_MAX];
         Gpupool1__TellFabric command = GPUPOOL1__TELL_FABRIC__INIT;
@@ -201,6 +213,8 @@ static int commit(Leader *leader, const World *world, const Proposal *proposal) 
                 return propose_thaw(leader, world);
         case PROPOSAL_ASSIGN:
                 return propose_assign(leader, world, proposal);
+        case PROPOSAL_PREEMPT:
+                return propose_preemption(leader, proposal);
         case PROPOSAL_MOVE:
                 return propose_move(leader, proposal);
         case PROPOSAL_POOL_GPUS:

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What placement costs with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
- * than is free: the inventory, a whole pass over all who wait, one VM alone, and one VM with its reasons. Beside them,
- * the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
+/* What placement costs: with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
+ * than is free; and with 4,000 VMs that all wait for an empty cluster of the largest size. The inventory, a whole pass
+ * over all who wait, one VM alone, and one VM with its reasons; then a pass where all VMs need memory and a file, which
+ * nodes have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow: the exponent of the size.
  *
- * bench-placement [LARGEST] */
+ * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that the
+ * world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking whose
+ * is whose; and the list that says of each GPU what it is, from which the product counts them.
+ *
+ * bench-placement [LARGEST [SECONDS]]: so long the exact solver may take for each priority; without it, it is not asked */
 
 #include <glib.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "core/describe.h"
 #include "instance.h"
+#include "optimum.h"
 #include "rules.h"
 #include "series.h"
 
@@ -25,6 +32,7 @@ typedef struct Bench {
         size_t n;
         size_t one;                     /* a VM that needs one GPU */
         uint64_t counted;               /* so that no walk is left out */
+        uint64_t walked, listed;        /* free GPUs, by two of the floors */
 } Bench;
 
 static int compare_doubles(const void *a, const void *b) {
@@ -53,6 +61,36 @@ static void count_free(Bench *bench) {
                 const RoomGpu *gpu = inventory->gpus.items + i;
                 bench->counted += gpu->tenant == NOBODY && gpu->view->assignable && !gpu->view->quarantine;
         }
+}
+
+/* What is free is what pools have and no VM has. */
+static void walk_records(Bench *bench) {
+        const World *world = &bench->described->world;
+        uint64_t there = 0, free_gpus = 0;
+        for (size_t i = 0; i < world->n_nodes; i++)
+                for (size_t j = 0; j < world->nodes[i]->n_gpus; j++)
+                        there += world->nodes[i]->gpus[j].config == CONFIG_READABLE;
+        ARRAY_EACH(node, &world->registry->nodes)
+                bench->counted += node->lost;
+        ARRAY_EACH(pool, &world->registry->pools)
+                ARRAY_EACH(gpu, &pool->gpus)
+                        free_gpus += gpu->slot[0] != '\0';
+        ARRAY_EACH(vm, &world->registry->vms)
+                for (size_t i = 0; i < vm->assignment.n_gpus; i++)
+                        free_gpus -= vm->assignment.gpus[i].gpu.slot[0] != '\0';
+        g_assert_cmpuint(free_gpus, <=, there);
+        bench->counted += free_gpus;
+        bench->walked = free_gpus;
+}
+
+static void list_gpus(Bench *bench) {
+        GpuViews views = {};
+        uint64_t free_gpus = 0;
+        g_assert_cmpint(world_list_gpus(&bench->described->world, &views), ==, 0);
+        ARRAY_EACH(view, &views)
+                free_gpus += view->pool && view->assignable && !view->vm && !view->quarantine;
+        gpu_views_clear(&views);
+        bench->listed = free_gpus;
 }
 
 static void make_inventory(Bench *bench) {
@@ -86,18 +124,87 @@ static void explain_one(Bench *bench) {
         placement_clear(&placement);
 }
 
-static void tell(const char *what, double us, double floor_us) {
-        printf("  %-34s %12.1f us  %10.1f of the floor\n", what, us, us / floor_us);
+/* Nodes have 1 TiB for eight GPUs; a VM needs 64 GiB for each of its own, or up to four times as much. */
+static void give_needs(Bench *bench, bool scarce) {
+        const Inventory *inventory = bench->inventory;
+        for (size_t i = 0; i < inventory->nodes.n; i++) {
+                NodeFacts *facts = (NodeFacts *) inventory->nodes.items[i].facts;
+                const SeenPath lost = { .path = i % 2 == 0 ? "/even" : "/odd", .sight = PATH_MISSING };
+                uint32_t more;
+                facts->memory_total = UINT64_C(1) << 40;
+                path_set_clear(&facts->missing_paths);
+                g_assert_cmpint(path_set_gather(&lost, 1, PATH_MISSING, 1, &facts->missing_paths, &more), ==, 0);
+        }
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                Vm *vm = (Vm *) inventory->tenants.items[i].vm;
+                char path[32];
+                (void) snprintf(path, sizeof(path), "%s/%zu", !scarce || i % 8 > 0 ? "" : i % 16 > 0 ? "/odd" : "/even",
+                                i);
+                vm->needs.memory_bytes = (uint64_t) vm->count * (scarce ? 1 + i % 4 : 1) << 36;
+                text_list_clear(&vm->needs.paths);
+                g_assert_cmpint(text_list_add(&vm->needs.paths, path), ==, 0);
+        }
+        make_inventory(bench);
+}
+
+/* µs */
+typedef struct Costs {
+        double array, walk, list, inventory, pass, each, one, reasons, needy, scarce;
+} Costs;
+
+static Costs measure_all(Bench *bench) {
+        Costs costs = {
+                .array = measure(bench, count_free, NULL),
+                .walk = measure(bench, walk_records, NULL),
+                .list = measure(bench, list_gpus, NULL),
+                .inventory = measure(bench, make_inventory, NULL),
+                .pass = measure(bench, place_everybody, vacate_everybody),
+                .one = measure(bench, place_one, vacate_one),
+                .reasons = measure(bench, explain_one, NULL),
+        };
+        costs.each = costs.pass / (double) bench->n;
+        give_needs(bench, false);
+        costs.needy = measure(bench, place_everybody, vacate_everybody);
+        give_needs(bench, true);
+        costs.scarce = measure(bench, place_everybody, vacate_everybody);
+        g_assert_cmpuint(bench->walked, ==, bench->listed);
+        g_assert_cmpuint(bench->walked, ==, bench->inventory->pools.items[0].free);
+        return costs;
+}
+
+/* @smaller: of a tenth of the nodes; 0: there is none. */
+static void tell(const char *what, double us, double smaller, const Costs *costs) {
+        printf("  %-34s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk, us / costs->list);
+        if (smaller > 0)
+                printf("   n^%.2f", log10(us / smaller));
+        printf("\n");
         (void) fflush(stdout);
 }
 
-static void bench_nodes(unsigned nodes) {
-        Shape shape = {
-                .name = "bench", .nodes = nodes, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3, .load = 110,
-                .resident = 50,
-        };
+static void tell_solver(const Bench *bench, unsigned seconds, const Costs *costs) {
+        Optimum optimum = {};
+        int r = optimum_find(bench->inventory, bench->waiting, bench->n, NULL, seconds, &optimum);
+        if (r < 0)
+                printf("  the exact solver failed: %s\n", g_strerror(-r));
+        else if (r > OPTIMUM_TOO_LONG)
+                printf("  there is no exact solver\n");
+        else
+                printf("  %-34s %12.1f s, %.0f passes%s\n", "the exact solver", optimum.seconds,
+                       optimum.seconds * 1e6 / costs->pass, r == OPTIMUM_TOO_LONG ? "; stopped, not proven" : "");
+        uint64_t ours = 0, most = 0;
+        ClassCount classes[CLASSES_MAX];
+        g_assert_cmpint(rule_place(RULE_OURS, bench->inventory, bench->waiting, bench->n), ==, 0);
+        size_t n = count_classes(bench->inventory, bench->waiting, bench->n, classes);
+        for (size_t i = 0; i < n; i++) {
+                ours += classes[i].placed;
+                most += optimum.classes[i].placed;
+        }
+        printf("  VMs that run: %" G_GUINT64_FORMAT ", by the solver %" G_GUINT64_FORMAT "\n", ours, most);
+}
+
+static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solver_seconds) {
         Bench bench = {};
-        char *text = instance_make(&shape, 1), *sentence = NULL;
+        char *text = instance_make(shape, 1), *sentence = NULL;
         g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
         make_inventory(&bench);
         g_assert_cmpint(list_waiting(bench.inventory, &bench.waiting, &bench.n), ==, 0);
@@ -105,28 +212,40 @@ static void bench_nodes(unsigned nodes) {
                 if (bench.inventory->tenants.items[bench.waiting[i]].vm->count == 1)
                         bench.one = bench.waiting[i];
 
-        double floor_us = measure(&bench, count_free, NULL);
-        double inventory_us = measure(&bench, make_inventory, NULL);
-        double pass_us = measure(&bench, place_everybody, vacate_everybody);
-        double one_us = measure(&bench, place_one, vacate_one);
-        double words_us = measure(&bench, explain_one, NULL);
-        printf("%u nodes, %zu GPUs, %zu VMs wait\n", nodes, bench.inventory->gpus.n, bench.n);
-        tell("floor: free GPUs are counted", floor_us, floor_us);
-        tell("the inventory is made", inventory_us, floor_us);
-        tell("a pass over all who wait", pass_us, floor_us);
-        tell("of it, for each of them", pass_us / (double) bench.n, floor_us);
-        tell("one VM alone", one_us, floor_us);
-        tell("one VM alone, with all reasons", words_us, floor_us);
+        Costs costs = measure_all(&bench), none = {};
+        smaller = smaller ?: &none;
+        printf("%s, %u nodes: %zu GPUs, %" G_GUINT64_FORMAT " free, %zu VMs, %zu wait\n", shape->name, shape->nodes,
+               bench.inventory->gpus.n, bench.walked, bench.inventory->tenants.n, bench.n);
+        printf("  %-34s %12s    %10s %10s %10s\n", "", "", "of array", "of walk", "of list");
+        tell("free GPUs are counted: array", costs.array, smaller->array, &costs);
+        tell("free GPUs are counted: walk", costs.walk, smaller->walk, &costs);
+        tell("free GPUs are counted: list", costs.list, smaller->list, &costs);
+        tell("the inventory is made", costs.inventory, smaller->inventory, &costs);
+        tell("a pass over all who wait", costs.pass, smaller->pass, &costs);
+        tell("of it, for each of them", costs.each, smaller->each, &costs);
+        tell("a pass, all need memory and a file", costs.needy, smaller->needy, &costs);
+        tell("a pass, both are scarce", costs.scarce, smaller->scarce, &costs);
+        tell("one VM alone", costs.one, smaller->one, &costs);
+        tell("one VM alone, with all reasons", costs.reasons, smaller->reasons, &costs);
+        if (solver_seconds > 0)
+                tell_solver(&bench, solver_seconds, &costs);
 
         free(bench.waiting);
         inventory_free(bench.inventory);
         described_free(bench.described);
         g_free(text);
+        return costs;
 }
 
 int main(int argc, char **argv) {
-        unsigned largest = argc > 1 ? (unsigned) atoi(argv[1]) : 1000;
-        for (unsigned nodes = 10; nodes <= largest; nodes *= 10)
-                bench_nodes(nodes);
+        unsigned largest = argc > 1 ? (unsigned) atoi(argv[1]) : 1000, seconds = argc > 2 ? (unsigned) atoi(argv[2]) : 0;
+        Shape shape = { .name = "half full", .gpus = 8, .sizes = SIZES_POWERS, .classes = 3, .load = 110,
+                        .resident = 50 };
+        Costs costs = {};
+        for (shape.nodes = 10; shape.nodes <= largest; shape.nodes *= 10)
+                costs = bench_shape(&shape, shape.nodes > 10 ? &costs : NULL, seconds);
+        Shape empty = { .name = "empty", .nodes = largest, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3,
+                        .load = 123 };
+        (void) bench_shape(&empty, NULL, seconds);
         return 0;
 }

@@ -10,7 +10,6 @@
 #include <systemd/sd-id128.h>
 #include <time.h>
 
-#include "adapters/files/path-reader.h"
 #include "adapters/udev/host-reader.h"
 #include "adapters/udev/udev-watch.h"
 #include "daemon/node-id.h"
@@ -263,60 +262,6 @@ void heart_facts_changed(HeartHost *host) {
 int host_memory_now(NodeFacts *ret) {
         *ret = (NodeFacts) {};
         return 0;
-}
-
-/* ---- files that VMs need: all are there, found out without the thread that really looks */
-
-struct PathReader {
-        PathReaderConfig config;
-        sd_event_source *over;          /* when the round is; once there was one */
-        TextList paths;                 /* of the round that is under way */
-};
-
-int path_reader_new(PathReader **ret, sd_event *event, const PathReaderConfig *config) {
-        PathReader *reader = g_new0(PathReader, 1);
-        reader->config = *config;
-        *ret = reader;
-        return 0;
-}
-
-PathReader *path_reader_free(PathReader *reader) {
-        if (!reader)
-                return NULL;
-        sd_event_source_disable_unref(reader->over);
-        text_list_clear(&reader->paths);
-        g_free(reader);
-        return NULL;
-}
-
-static int on_round_over(sd_event_source *source, uint64_t usec, void *userdata) {
-        PathReader *reader = userdata;
-        _cleanup_(text_list_clear) TextList paths = reader->paths;
-        g_autofree PathSight *sights = g_new(PathSight, paths.n);
-        reader->paths = (TextList) {};
-        for (size_t i = 0; i < paths.n; i++)
-                sights[i] = PATH_THERE;
-        reader->config.done(reader->config.userdata, &paths, sights);
-        return 0;
-}
-
-int path_reader_look(PathReader *reader, TextList *paths) {
-        if (path_reader_is_busy(reader))
-                return 0;
-        reader->paths = *paths;
-        *paths = (TextList) {};
-        sd_event_source_disable_unref(reader->over);
-        (void) sd_event_add_time_relative(heart_host_current()->loop, &reader->over, CLOCK_BOOTTIME, LOOK_LEAST_US, 0,
-                                          on_round_over, reader);
-        return 1;
-}
-
-bool path_reader_is_busy(const PathReader *reader) {
-        return reader->paths.n > 0;
-}
-
-size_t path_mount_size(const char *mountinfo, const char *path) {
-        return 1;
 }
 
 /* ---- the bus, which nobody reads: administrators ask what stands behind it */

@@ -350,6 +350,9 @@ static void tell_any_of_failover(Chronicle *c, GRand *random) {
                 (void) tell_resumed(c, 1 + pick(random, 5), pick(random, 2));
                 break;
         case 6:
+                if (pick(random, 2))
+                        (void) tell_preempted(c, pick_assigned_vm(c, random), 1 + pick(random, 6), 0);
+                break;
         case 7:
                 (void) tell_moved(c, pick_assigned_vm(c, random), pick(random, 4), pick(random, 3) == 0);
                 break;

@@ -27,6 +27,9 @@ static void write_proposal(const WorldBuilder *w, const Proposal *proposal, char
         case PROPOSAL_ASSIGN:
                 snprintf(ret, size, "%s", proposal->vm->name);
                 return;
+        case PROPOSAL_PREEMPT:
+                snprintf(ret, size, "%s stops for %s", proposal->vm->name, proposal->preemptor->name);
+                return;
         case PROPOSAL_MOVE:
                 snprintf(ret, size, "%s to %s%s", proposal->vm->name, target ? target->name : "anywhere",
                          proposal->home ? ", for now" : "");
@@ -117,15 +120,18 @@ static void test_the_most_important_comes_first(void) {
         ASSERT_RESTS(&c, w, 0);
 }
 
-static void test_among_equals_the_hardest_to_place_comes_first(void) {
+/* Of one priority as many as can be; of those the hardest to place is first. */
+static void test_among_equals_the_hardest_to_place_of_those_that_fit_comes_first(void) {
         WORLD w = world_with(4);
         CONDUCTOR c = {};
         vm_of(w, "bert", "training", 1);
         vm_of(w, "ernie", "training", 3);
         vm_of(w, "kermit", "training", 2);
-        ASSERT_PROPOSES(&c, w, 0, "ernie");
-        runs(w, "ernie", "a", "0 1 2");
-        ASSERT_PROPOSES(&c, w, 0, "bert");      /* kermit does not fit any more */
+        ASSERT_PROPOSES(&c, w, 0, "kermit");
+        runs(w, "kermit", "a", "0 1");
+        ASSERT_PROPOSES(&c, w, 0, "bert");
+        runs(w, "bert", "a", "2");
+        ASSERT_RESTS(&c, w, 0);                 /* ernie does not fit any more */
 }
 
 static void test_who_finds_no_place_is_in_nobodys_way(void) {
@@ -479,6 +485,433 @@ static void test_a_freeze_that_is_over_ends(void) {
         g_assert_cmpstr(proposed_with(&c, w, &book, 60000000), ==, "thaw");
 }
 
+/* ---- all who wait, together */
+
+/* Does as the registry would with what is proposed now; what that was, or "". */
+static const char *takes_place(Conductor *conductor, WorldBuilder *w, uint64_t now_us) {
+        static char text[8 * NAME_LENGTH_MAX];
+        _cleanup_(proposal_clear) Proposal proposal = {};
+        int r = conductor_next(conductor, world_now(w), NULL, now_us, &proposal, &wake_us);
+        g_assert_cmpint(r, >=, 0);
+        text[0] = '\0';
+        if (r == CONDUCTOR_IDLE)
+                return text;
+        write_proposal(w, &proposal, text, sizeof(text));
+        Vm *vm = vm_named(w, proposal.vm->name);
+        if (proposal.kind == PROPOSAL_PREEMPT) {
+                g_assert_true(vm_may_preempt(proposal.preemptor, vm));
+                vm->assignment.phase = ASSIGNMENT_STOPPING;
+                g_assert_cmpint(text_set(&vm->reason_code, REASON_PREEMPTED), ==, 0);
+                return text;
+        }
+        g_assert_cmpint(proposal.kind, ==, PROPOSAL_ASSIGN);
+        size_t n = strlen(text);
+        n += (size_t) snprintf(text + n, sizeof(text) - n, " on %s:",
+                               registry_find_node(w->registry, &proposal.placement.node)->name);
+        for (size_t i = 0; i < proposal.placement.n_gpus; i++)
+                n += (size_t) snprintf(text + n, sizeof(text) - n, " %s", proposal.placement.gpus[i].gpu.slot);
+        vm->assignment = (Assignment) { .phase = ASSIGNMENT_STARTING, .node = proposal.placement.node, .incarnation = 1,
+                                        .gpus = proposal.placement.gpus, .n_gpus = proposal.placement.n_gpus };
+        proposal.placement.gpus = NULL;
+        proposal.placement.n_gpus = 0;
+        vm->epoch++;
+        vm->target = (NodeId) {};
+        return text;
+}
+
+static void has_stopped(WorldBuilder *w, const char *vm) {
+        assignment_clear(&vm_named(w, vm)->assignment);
+        g_assert_cmpint(text_set(&vm_named(w, vm)->reason_code, NULL), ==, 0);
+}
+
+static bool has_place(WorldBuilder *w, const char *vm) {
+        return vm_named(w, vm)->assignment.phase != ASSIGNMENT_NONE;
+}
+
+static void test_nobody_takes_the_only_place_that_another_could_have(void) {
+        WORLD w = world_of(2);
+        CONDUCTOR c = {};
+        with_gpus(w, "a", 4);
+        with_gpus(w, "b", 5);
+        pool_of(w, "training", "a b");
+        vm_of(w, "high", "training", 1)->priority = 90;
+        vm_of(w, "low", "training", 4);
+        vm_of(w, "lower", "training", 4);
+        while (*takes_place(&c, w, 0))
+                ;
+        g_assert_true(has_place(w, "high"));
+        g_assert_true(has_place(w, "low"));
+        g_assert_true(has_place(w, "lower"));
+        g_assert_cmpuint(c.lineup.passes, ==, 1);
+}
+
+static void test_a_thousand_that_wait_cost_one_pass(void) {
+        WORLD w = world_of(20);
+        CONDUCTOR c = {};
+        GString *nodes = g_string_new("");
+        for (size_t i = 0; i < w->registry->nodes.n; i++) {
+                with_gpus(w, w->registry->nodes.items[i].name, 50);
+                g_string_append_printf(nodes, "%s%s", i > 0 ? " " : "", w->registry->nodes.items[i].name);
+        }
+        pool_of(w, "training", nodes->str);
+        g_string_free(nodes, true);
+        for (unsigned i = 0; i < 1010; i++) {
+                char name[8];
+                snprintf(name, sizeof(name), "vm%u", i);
+                vm_of(w, name, "training", i < 10 ? 60 : 1)->priority = (int32_t) (i % 7);      /* ten fit nowhere */
+        }
+        size_t n = 0;
+        while (*takes_place(&c, w, 0)) {
+                n++;
+                if (n % 3 == 0)         /* that they run in the meantime is no change */
+                        ARRAY_EACH(vm, &w->registry->vms)
+                                if (vm->assignment.phase == ASSIGNMENT_STARTING)
+                                        vm->assignment.phase = ASSIGNMENT_RUNNING;
+        }
+        g_assert_cmpuint(n, ==, 1000);
+        g_assert_cmpuint(c.lineup.passes, ==, 1);
+}
+
+static void test_whatever_else_changes_is_looked_at_anew(void) {
+        WORLD w = world_of(2);
+        CONDUCTOR c = {};
+        size_t passes = 0;
+        with_gpus(w, "a", 4);
+        with_gpus(w, "b", 4);
+        pool_of(w, "training", "a b");
+        vm_of(w, "large", "training", 8);
+        vm_of(w, "there", "training", 3);
+        runs(w, "there", "a", "0 1 2");
+#define ASSERT_LOOKS_ANEW()                                             \
+        do {                                                            \
+                ASSERT_RESTS(&c, w, 0);                                 \
+                g_assert_cmpuint(c.lineup.passes, ==, ++passes);        \
+                ASSERT_RESTS(&c, w, 0);                                 \
+                g_assert_cmpuint(c.lineup.passes, ==, passes);          \
+        } while (0)
+        ASSERT_LOOKS_ANEW();
+        vm_named(w, "large")->priority++;
+        ASSERT_LOOKS_ANEW();
+        vm_named(w, "large")->count = 7;
+        ASSERT_LOOKS_ANEW();
+        quarantined(w, "b", 0);
+        ASSERT_LOOKS_ANEW();
+        unplugged(w, "b", 1);
+        ASSERT_LOOKS_ANEW();
+        node_named(w, "b")->drain = DRAIN_BY_HAND;
+        ASSERT_LOOKS_ANEW();
+        pool_named(w, "training")->reserve = 1;
+        ASSERT_LOOKS_ANEW();
+        pool_named(w, "training")->placement = POOL_SPREAD;
+        ASSERT_LOOKS_ANEW();
+        runs(w, "there", "a", "1 2 3");
+        ASSERT_LOOKS_ANEW();
+        must_be(w, "large", "apart", "there");
+        ASSERT_LOOKS_ANEW();
+        prefers(w, "large", "b");
+        ASSERT_LOOKS_ANEW();
+        facts_of(w, "a")->memory_total /= 2;
+        ASSERT_LOOKS_ANEW();
+        vm_of(w, "large2", "training", 7)->run = false;
+        ASSERT_LOOKS_ANEW();
+        vm_named(w, "large2")->run = true;
+        ASSERT_LOOKS_ANEW();
+        w->registry->level++;
+        ASSERT_LOOKS_ANEW();
+}
+
+/* The same cluster, as another node has it: other ids, so everything in another order. */
+static WorldBuilder *shuffled_world(uint32_t seed, bool turned, size_t more_gpus) {
+        g_autoptr(GRand) random = g_rand_new_with_seed(seed);
+        WorldBuilder *w = world_of(3);
+        with_gpus(w, "a", (size_t) g_rand_int_range(random, 1, 9));
+        with_gpus(w, "b", (size_t) g_rand_int_range(random, 1, 9));
+        with_gpus(w, "c", (size_t) g_rand_int_range(random, 1, 9) + more_gpus);
+        pool_of(w, "training", "a b c");
+        uint32_t counts[8];
+        int32_t priorities[8];
+        for (size_t i = 0; i < ELEMENTS(counts); i++) {
+                counts[i] = (uint32_t) g_rand_int_range(random, 1, 7);
+                priorities[i] = g_rand_int_range(random, 0, 3);
+        }
+        for (size_t i = 0; i < ELEMENTS(counts); i++) {
+                size_t j = turned ? ELEMENTS(counts) - 1 - i : i;
+                char name[8];
+                snprintf(name, sizeof(name), "vm%zu", j);
+                vm_of(w, name, "training", counts[j])->priority = priorities[j];
+        }
+        return w;
+}
+
+static size_t count_most_important(const WorldBuilder *w) {
+        size_t n = 0;
+        int32_t most = VM_PRIORITY_MIN;
+        ARRAY_EACH(vm, &w->registry->vms)
+                most = vm->priority > most ? vm->priority : most;
+        ARRAY_EACH(vm, &w->registry->vms)
+                n += vm->priority == most && vm->assignment.phase != ASSIGNMENT_NONE;
+        return n;
+}
+
+static void test_every_node_would_decide_the_same(void) {
+        for (uint32_t seed = 0; seed < 200; seed++) {
+                WORLD here = shuffled_world(seed, false, 0);
+                WORLD there = shuffled_world(seed, true, 0);
+                CONDUCTOR c = {};
+                CONDUCTOR d = {};
+                for (;;) {
+                        g_autofree char *mine = g_strdup(takes_place(&c, here, 0));
+                        g_assert_cmpstr(takes_place(&d, there, 0), ==, mine);
+                        if (!*mine)
+                                break;
+                }
+        }
+}
+
+static void test_a_new_leader_in_the_middle_lets_as_many_run(void) {
+        for (uint32_t seed = 0; seed < 200; seed++) {
+                WORLD here = shuffled_world(seed, false, 0);
+                WORLD there = shuffled_world(seed, false, 0);
+                CONDUCTOR c = {};
+                while (*takes_place(&c, here, 0))
+                        ;
+                for (bool more = true; more;) {
+                        CONDUCTOR d = {};
+                        more = *takes_place(&d, there, 0);
+                }
+                g_assert_cmpuint(count_most_important(there), ==, count_most_important(here));
+        }
+}
+
+static void test_with_more_gpus_never_fewer_of_the_most_important_run(void) {
+        for (uint32_t seed = 0; seed < 200; seed++) {
+                size_t before = 0;
+                for (size_t more = 0; more < 4; more++) {
+                        WORLD w = shuffled_world(seed, false, more);
+                        CONDUCTOR c = {};
+                        while (*takes_place(&c, w, 0))
+                                ;
+                        g_assert_cmpuint(count_most_important(w), >=, before);
+                        before = count_most_important(w);
+                }
+        }
+}
+
+/* ---- who makes way */
+
+/* a and b with so many GPUs; w, which waits and may preempt, and those that may be stopped for it. */
+static WorldBuilder *world_to_preempt(size_t on_a, size_t on_b, uint32_t count) {
+        WorldBuilder *w = world_of(2);
+        w->registry->level = LEVEL_PLACEMENT;
+        ARRAY_EACH(node, &w->registry->nodes) {
+                node->level = LEVEL_PLACEMENT;
+                node->lease_ms = LEASE_MS;
+        }
+        with_gpus(w, "a", on_a);
+        with_gpus(w, "b", on_b);
+        pool_of(w, "training", "a b");
+        vm_of(w, "w", "training", count)->priority = 90;
+        vm_named(w, "w")->preempt = true;
+        return w;
+}
+
+static void runs_preemptible(WorldBuilder *w, const char *vm, uint32_t count, int32_t priority, const char *node,
+                             const char *gpus) {
+        vm_of(w, vm, "training", count);
+        runs(w, vm, node, gpus);
+        vm_named(w, vm)->priority = priority;
+        vm_named(w, vm)->preemptible = true;
+}
+
+#define ASSERT_TAKES_PLACE(conductor, w, text) g_assert_cmpstr(takes_place((conductor), (w), 0), ==, text)
+#define ASSERT_PLACED(conductor, w, vm) g_assert_true(g_str_has_prefix(takes_place((conductor), (w), 0), vm " on "))
+
+static void test_less_important_ones_make_way_one_after_the_other(void) {
+        WORLD w = world_to_preempt(3, 2, 3);
+        runs_preemptible(w, "v1", 1, 10, "a", "0");
+        runs_preemptible(w, "v2", 1, 20, "a", "1");
+        runs_preemptible(w, "v3", 1, 30, "a", "2");
+        runs_preemptible(w, "v4", 2, 5, "b", "0 1");
+        for (int anew = 0; anew < 2; anew++) {
+                CONDUCTOR c = {};
+                static const char *const steps[] = { "v1 stops for w", "v2 stops for w", "v3 stops for w" };
+                static const char *const victims[] = { "v1", "v2", "v3" };
+                if (anew) {             /* as before, but with a new leader after each step */
+                        has_stopped(w, "w");
+                        for (size_t i = 0; i < ELEMENTS(victims); i++)
+                                runs(w, victims[i], "a", (char[]) { (char) ('0' + (char) i), '\0' });
+                }
+                for (size_t i = 0; i < ELEMENTS(steps); i++) {
+                        if (anew)
+                                conductor_clear(&c);
+                        ASSERT_TAKES_PLACE(&c, w, steps[i]);
+                        if (anew)
+                                conductor_clear(&c);
+                        ASSERT_RESTS(&c, w, 0);         /* until it has stopped */
+                        has_stopped(w, victims[i]);     /* and does not get what it had */
+                }
+                ASSERT_TAKES_PLACE(&c, w, "w on a: pci0000:00/01.0/00.0 pci0000:00/02.0/00.0 pci0000:00/03.0/00.0");
+                for (int i = 0; i < 3; i++)
+                        ASSERT_RESTS(&c, w, 0);         /* and nobody comes back to push */
+        }
+}
+
+static void test_nobody_makes_way_without_need_or_leave(void) {
+        WORLD w = world_to_preempt(2, 2, 2);
+        CONDUCTOR c = {};
+        Vm *v = (runs_preemptible(w, "v", 2, 10, "a", "0 1"), vm_named(w, "v"));
+        ASSERT_PROPOSES(&c, w, 0, "w");                 /* b is free */
+        vm_of(w, "firm", "training", 1)->priority = 10;
+        runs(w, "firm", "b", "0");
+        v = vm_named(w, "v");
+        ASSERT_PROPOSES(&c, w, 0, "v stops for w");
+        w->registry->level = LEVEL_PLACEMENT - 1;
+        ASSERT_RESTS(&c, w, 0);
+        w->registry->level = LEVEL_PLACEMENT;
+        v->preemptible = false;
+        ASSERT_RESTS(&c, w, 0);
+        v->preemptible = true;
+        vm_named(w, "w")->preempt = false;
+        ASSERT_RESTS(&c, w, 0);
+        vm_named(w, "w")->preempt = true;
+        v->priority = 90;
+        ASSERT_RESTS(&c, w, 0);
+        v->priority = 89;
+        v->assignment.phase = ASSIGNMENT_STARTING;
+        ASSERT_RESTS(&c, w, 0);
+        v->assignment.phase = ASSIGNMENT_RUNNING;
+        ASSERT_PROPOSES(&c, w, 0, "v stops for w");
+}
+
+static void test_nobody_makes_way_where_it_would_be_no_use(void) {
+        WORLD w = world_to_preempt(4, 2, 4);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v1", 3, 10, "a", "0 1 2");
+        runs_preemptible(w, "v2", 2, 10, "b", "0 1");
+        vm_of(w, "firm", "training", 1)->priority = 10;
+        runs(w, "firm", "a", "3");
+        ASSERT_RESTS(&c, w, 0);
+        vm_named(w, "firm")->preemptible = true;
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        vm_named(w, "v1")->run = vm_named(w, "firm")->run = false;      /* they stay there, to keep it simple */
+        ASSERT_RESTS(&c, w, 0);
+        node_named(w, "a")->drain = DRAIN_NONE;
+        vm_named(w, "v1")->run = vm_named(w, "firm")->run = true;
+        pool_named(w, "training")->max_in_use = 5;
+        ASSERT_RESTS(&c, w, 0);         /* v2 would still be there, and is of no use on b */
+        pool_named(w, "training")->max_in_use = 6;
+        ASSERT_PROPOSES(&c, w, 0, "firm stops for w");
+}
+
+/* What became free for w goes to nobody who is less important: neither to those who stopped, nor to one that fits, nor
+ * to one that lost its place and may have what is in reserve. */
+static void test_what_became_free_is_for_whom_it_was_done(void) {
+        WORLD w = world_to_preempt(3, 0, 3);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v1", 1, 10, "a", "0");
+        runs_preemptible(w, "v2", 2, 20, "a", "1 2");
+        ASSERT_TAKES_PLACE(&c, w, "v1 stops for w");
+        has_stopped(w, "v1");
+        vm_of(w, "small", "training", 1)->priority = 80;
+        vm_of(w, "lost", "training", 1)->priority = 80;
+        g_assert_cmpint(text_set(&vm_named(w, "lost")->reason_code, end_cause_to_text(END_NODE_LOST)), ==, 0);
+        ASSERT_TAKES_PLACE(&c, w, "v2 stops for w");
+        ASSERT_RESTS(&c, w, 0);
+        has_stopped(w, "v2");
+        ASSERT_PLACED(&c, w, "w");
+        ASSERT_RESTS(&c, w, 0);
+}
+
+/* Two that cannot be in two VMs are of no use to w any more, once another has one of them. */
+static void test_what_is_free_already_is_kept_for_whom_it_is_planned(void) {
+        WORLD w = world_to_preempt(6, 0, 5);
+        CONDUCTOR c = {};
+        gpu_of(w, "a", 1)->iommu_group = gpu_of(w, "a", 0)->iommu_group;
+        runs_preemptible(w, "v", 2, 10, "a", "3 4");
+        vm_of(w, "other", "training", 1);
+        runs(w, "other", "a", "5");
+        ASSERT_TAKES_PLACE(&c, w, "v stops for w");
+        vm_named(w, "other")->run = false;
+        has_stopped(w, "other");
+        vm_of(w, "small", "training", 1);
+        ASSERT_TAKES_PLACE(&c, w, "small on a: pci0000:00/06.0/00.0");
+        ASSERT_RESTS(&c, w, 0);
+        has_stopped(w, "v");
+        ASSERT_PLACED(&c, w, "w");
+}
+
+/* One that is more important than w may have it, and w goes on from there. */
+static void test_one_that_is_more_important_may_come_between(void) {
+        WORLD w = world_to_preempt(3, 3, 3);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v1", 1, 10, "a", "0");
+        runs_preemptible(w, "v2", 2, 20, "a", "1 2");
+        runs_preemptible(w, "u", 3, 30, "b", "0 1 2");
+        ASSERT_TAKES_PLACE(&c, w, "v1 stops for w");
+        has_stopped(w, "v1");
+        vm_of(w, "boss", "training", 1)->priority = 100;
+        ASSERT_PLACED(&c, w, "boss");
+        ASSERT_TAKES_PLACE(&c, w, "u stops for w");
+        has_stopped(w, "u");
+        ASSERT_PLACED(&c, w, "w");
+        ASSERT_RESTS(&c, w, 0);
+}
+
+/* Else those who stopped for it would come back in its rest, and be stopped again. */
+static void test_who_made_others_stop_keeps_its_place_while_it_rests(void) {
+        WORLD w = world_to_preempt(2, 0, 2);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v", 2, 10, "a", "0 1");
+        ASSERT_TAKES_PLACE(&c, w, "v stops for w");
+        has_stopped(w, "v");
+        ASSERT_PLACED(&c, w, "w");
+        has_stopped(w, "w");
+        vm_named(w, "w")->attempts = 1;
+        ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_BACKOFF_FIRST_US);
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_BACKOFF_FIRST_US, "w");
+        vm_named(w, "w")->failed = true;
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_BACKOFF_FIRST_US, "v");
+}
+
+static void test_who_rests_makes_nobody_stop(void) {
+        WORLD w = world_to_preempt(2, 0, 2);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v", 2, 10, "a", "0 1");
+        vm_named(w, "w")->attempts = 1;
+        ASSERT_RESTS_UNTIL(&c, w, 0, CONDUCTOR_BACKOFF_FIRST_US);
+        ASSERT_PROPOSES(&c, w, CONDUCTOR_BACKOFF_FIRST_US, "v stops for w");
+}
+
+static void test_two_get_their_places_side_by_side(void) {
+        WORLD w = world_to_preempt(2, 2, 2);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v1", 2, 10, "a", "0 1");
+        runs_preemptible(w, "v2", 2, 20, "b", "0 1");
+        vm_of(w, "x", "training", 2)->priority = 80;
+        vm_named(w, "x")->preempt = true;
+        ASSERT_TAKES_PLACE(&c, w, "v1 stops for w");
+        ASSERT_TAKES_PLACE(&c, w, "v2 stops for x");
+        ASSERT_RESTS(&c, w, 0);
+        has_stopped(w, "v2");
+        ASSERT_PLACED(&c, w, "x");
+        ASSERT_RESTS(&c, w, 0);
+        has_stopped(w, "v1");
+        ASSERT_PLACED(&c, w, "w");
+        ASSERT_RESTS(&c, w, 0);
+}
+
+static void test_a_refused_preemption_is_in_nobodys_way(void) {
+        WORLD w = world_to_preempt(2, 1, 2);
+        CONDUCTOR c = {};
+        runs_preemptible(w, "v", 2, 10, "a", "0 1");
+        vm_of(w, "small", "training", 1);
+        for (uint64_t i = 0; i < 2; i++) {
+                ASSERT_PROPOSES(&c, w, i * CONDUCTOR_REFUSED_US, "v stops for w");
+                conductor_refused(&c, NULL, REFUSAL_BY_REGISTRY, i * CONDUCTOR_REFUSED_US);
+        }
+        ASSERT_PROPOSES(&c, w, 2 * CONDUCTOR_REFUSED_US, "small");
+}
+
 /* ---- draining */
 
 /* a, b and c with two GPUs each; x and y run on a. */
@@ -694,7 +1127,7 @@ int main(int argc, char **argv) {
         TEST(nothing_is_proposed_where_nobody_waits);
         TEST(a_proposal_says_where_and_with_what);
         TEST(the_most_important_comes_first);
-        TEST(among_equals_the_hardest_to_place_comes_first);
+        TEST(among_equals_the_hardest_to_place_of_those_that_fit_comes_first);
         TEST(who_finds_no_place_is_in_nobodys_way);
         TEST(who_waits_is_proposed_once_there_is_room);
         TEST(nothing_is_proposed_twice);
@@ -712,6 +1145,22 @@ int main(int argc, char **argv) {
         TEST(a_loss_that_was_not_written_rests_a_little);
         TEST(a_loss_of_which_nothing_is_known_is_proposed_again_whatever_the_time);
         TEST(a_freeze_that_is_over_ends);
+        TEST(nobody_takes_the_only_place_that_another_could_have);
+        TEST(a_thousand_that_wait_cost_one_pass);
+        TEST(whatever_else_changes_is_looked_at_anew);
+        TEST(every_node_would_decide_the_same);
+        TEST(a_new_leader_in_the_middle_lets_as_many_run);
+        TEST(with_more_gpus_never_fewer_of_the_most_important_run);
+        TEST(less_important_ones_make_way_one_after_the_other);
+        TEST(nobody_makes_way_without_need_or_leave);
+        TEST(nobody_makes_way_where_it_would_be_no_use);
+        TEST(what_became_free_is_for_whom_it_was_done);
+        TEST(what_is_free_already_is_kept_for_whom_it_is_planned);
+        TEST(one_that_is_more_important_may_come_between);
+        TEST(who_made_others_stop_keeps_its_place_while_it_rests);
+        TEST(who_rests_makes_nobody_stop);
+        TEST(two_get_their_places_side_by_side);
+        TEST(a_refused_preemption_is_in_nobodys_way);
         TEST(those_on_a_node_that_is_drained_leave_it_one_after_the_other);
         TEST(who_fits_nowhere_else_stays_on_a_node_that_is_drained);
         TEST(those_that_left_come_home_when_asked_one_after_the_other);

@@ -202,6 +202,63 @@ static void test_others_move_for_a_vm_if_they_may(void) {
         g_assert_true(g_str_has_suffix(none.items.items[0].why, ". No 8 moves of other VMs make room for it"));
 }
 
+static void at_level(WorldBuilder *w, uint32_t level) {
+        w->registry->level = level;
+        ARRAY_EACH(node, &w->registry->nodes)
+                node->level = level;
+}
+
+static void test_who_makes_room_for_another_stops_or_moves_and_is_told_for_whom(void) {
+        WORLD w = small_cluster();
+        at_level(w, LEVEL_PLACEMENT);
+        vm_named(w, "kermit")->count = 3;
+        vm_named(w, "kermit")->priority = 10;
+        vm_named(w, "kermit")->preempt = true;
+        expect(w, START(w, "kermit"), "kermit waits  gpus-taken\n", false);
+        vm_named(w, "bert")->preemptible = true;
+        _cleanup_(plan_clear) Plan plan = make(w, START(w, "kermit"));
+        g_autofree char *text = write_plan(w, &plan);
+        g_assert_cmpstr(text, ==, "kermit starts a\nbert moves a b\n");
+        g_assert_cmpstr(plan.items.items[1].why, ==, "2 GPUs of training. It makes room for kermit");
+        g_assert_true(plan_is_good(&plan));
+
+        quarantined(w, "b", 0);
+        _cleanup_(plan_clear) Plan worse = make(w, START(w, "kermit"));
+        g_autofree char *worse_text = write_plan(w, &worse);
+        g_assert_cmpstr(worse_text, ==, "kermit starts a\nbert stops a preempted\n");
+        g_assert_cmpstr(worse.items.items[1].why, ==, "it makes room for kermit (priority 10, its own is 0), and no "
+                                                      "other place is left for it");
+        g_assert_false(plan_is_good(&worse));
+
+        at_level(w, LEVEL_PLACEMENT - 1);       /* others would not know why it is stopped */
+        expect(w, START(w, "kermit"), "kermit waits  gpus-taken\n", false);
+}
+
+static void test_vms_that_must_be_together_leave_a_drained_node_together(void) {
+        WORLD w = small_cluster();
+        with_gpus(w, "c", 2);
+        pool_named(w, "training")->gpus.n = 0;
+        pool_of(w, "render", "a b c");
+        for (size_t i = 0; i < w->registry->vms.n; i++)
+                g_assert_cmpint(text_set(&w->registry->vms.items[i].pool, "render"), ==, 0);
+        must_be(w, "bert", "with", "ernie");
+        expect(w, DRAIN(w, "a"), "bert moves a c\nernie moves a c\n", true);
+        quarantined(w, "c", 0);
+        _cleanup_(plan_clear) Plan plan = make(w, DRAIN(w, "a"));
+        g_autofree char *text = write_plan(w, &plan);
+        g_assert_cmpstr(text, ==, "bert stays a a affinity-with\nernie stays a a affinity-with\n");
+        g_assert_cmpstr(plan.items.items[0].why, ==, "no other node has room for it together with ernie");
+}
+
+/* The first of three that wait could be had nowhere; the others have their places. */
+static void test_who_cannot_be_placed_is_in_nobodys_way(void) {
+        WORLD w = small_cluster();
+        vm_of(w, "gonzo", "training", 8)->priority = 100;
+        vm_of(w, "scooter", "training", 2)->priority = 50;
+        vm_of(w, "fozzie", "training", 1);
+        expect(w, &(Supposal) {}, "scooter starts b\nfozzie starts a\ngonzo still-waits  pool-too-small\n", true);
+}
+
 static void test_the_numbers_of_the_pools_are_told(void) {
         WORLD w = small_cluster();
         _cleanup_(plan_clear) Plan plan = make(w, LOSE(w, "a"));
@@ -243,6 +300,15 @@ static void end(Vm *vm, EndCause cause) {
 
 /* What the registry does with it, and the nodes then, at once. */
 static void carry_out(WorldBuilder *w, Proposal *proposal) {
+        if (proposal->kind == PROPOSAL_FABRIC) {
+                ARRAY_EACH(node, &w->registry->nodes)
+                        if (ID_EQUAL(&node->id, &proposal->node)) {
+                                fabric_sets_clear(&node->fabric);
+                                node->fabric = proposal->fabric;
+                        }
+                proposal->fabric = (FabricSets) {};
+                return;
+        }
         Vm *vm = mutable_vm(w, proposal->vm);
         if (proposal->kind == PROPOSAL_ASSIGN) {
                 vm->assignment = (Assignment) { .phase = ASSIGNMENT_RUNNING, .node = proposal->placement.node,
@@ -252,6 +318,12 @@ static void carry_out(WorldBuilder *w, Proposal *proposal) {
                 vm->target = (NodeId) {};
                 if (ID_EQUAL(&vm->home, &vm->assignment.node))
                         vm->home = (NodeId) {};
+                return;
+        }
+        if (proposal->kind == PROPOSAL_PREEMPT) {
+                g_assert_true(vm_may_preempt(proposal->preemptor, vm));
+                vm->target = (NodeId) {};
+                end(vm, END_REQUESTED);
                 return;
         }
         g_assert_cmpint(proposal->kind, ==, PROPOSAL_MOVE);
@@ -319,7 +391,8 @@ static WorldBuilder *random_cluster(GRand *random) {
         size_t n_nodes = (size_t) g_rand_int_range(random, 3, 6), n_vms = (size_t) g_rand_int_range(random, 3, 13);
         WorldBuilder *w = cluster_of(n_nodes);
         GString *training = g_string_new(NULL), *render = g_string_new(NULL);
-        bool related = chance(random, 2);
+        bool related = chance(random, 2), preempting = chance(random, 3);
+        at_level(w, preempting ? LEVEL_PLACEMENT : LEVEL_FAILOVER);
         for (size_t i = 0; i < n_nodes; i++) {
                 const char *name = w->registry->nodes.items[i].name;
                 size_t n_gpus = (size_t) g_rand_int_range(random, 0, 6);
@@ -346,6 +419,8 @@ static WorldBuilder *random_cluster(GRand *random) {
                                1 + (uint32_t) g_rand_int_range(random, 0, 3));
                 vm->priority = g_rand_int_range(random, 0, 3);
                 vm->restart = chance(random, 6) ? RESTART_NEVER : RESTART_ON_FAILURE;
+                vm->preempt = preempting && chance(random, 2);
+                vm->preemptible = preempting && chance(random, 2);
                 if (related && chance(random, 4) && !text_equal(name, other))
                         must_be(w, name, chance(random, 3) ? "with" : "apart", other);
                 if (chance(random, 5))
@@ -438,6 +513,9 @@ int main(int argc, char **argv) {
         TEST(a_purchase_gives_places);
         TEST(a_reserve_is_for_those_who_lost_their_place);
         TEST(others_move_for_a_vm_if_they_may);
+        TEST(who_makes_room_for_another_stops_or_moves_and_is_told_for_whom);
+        TEST(vms_that_must_be_together_leave_a_drained_node_together);
+        TEST(who_cannot_be_placed_is_in_nobodys_way);
         TEST(the_numbers_of_the_pools_are_told);
         TEST(below_the_level_of_failover_it_is_refused);
         TEST(the_conductor_comes_to_the_same);
