@@ -2,8 +2,9 @@
 
 /* What placement costs: with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free; and with 4,000 VMs that all wait for an empty cluster of the largest size. The inventory, a whole pass
- * over all who wait, one VM alone, and one VM with its reasons; then a pass where all VMs need memory and a file, which
- * nodes have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow: the exponent of the size.
+ * over all who wait, one VM alone, and one VM with its reasons; what it costs when one VM stops or comes back, where the
+ * inventory is kept and follows; then a pass where all VMs need memory and a file, which nodes have, and one where there
+ * is not memory for all, and not each node has each file. Medians, and how they grow: the exponent of the size.
  *
  * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that the
  * world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking whose
@@ -31,6 +32,9 @@ typedef struct Bench {
         size_t *waiting;
         size_t n;
         size_t one;                     /* a VM that needs one GPU */
+        Inventory *kept;                /* follows the world */
+        Vm *other;                      /* that runs, or has just stopped: then this is what it had */
+        Assignment had;
         uint64_t counted;               /* so that no walk is left out */
         uint64_t walked, listed;        /* free GPUs, by two of the floors */
 } Bench;
@@ -117,6 +121,33 @@ static void vacate_one(Bench *bench) {
         inventory_vacate(bench->inventory, bench->one);
 }
 
+/* One VM stops, or is back where it was; then one that waits gets a place. */
+static void follow_one(Bench *bench) {
+        Assignment now = bench->had;
+        Choice choice;
+        bench->had = bench->other->assignment;
+        bench->other->assignment = now;
+        g_assert_cmpint(inventory_follow(bench->kept, &bench->described->world), ==, 1);
+        g_assert_cmpint(placement_choose(bench->kept, bench->one, false, &choice), ==, PLACEMENT_FOUND);
+}
+
+static void begin_to_follow(Bench *bench) {
+        ARRAY_EACH(facts, &bench->described->facts)
+                (*facts)->version = 1;          /* as those that come by gossip have one */
+        g_assert_cmpint(inventory_new(&bench->described->world, &bench->kept), ==, 0);
+        g_assert_cmpint(inventory_keep(bench->kept), ==, 0);
+        ARRAY_EACH(vm, &bench->described->registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE)
+                        bench->other = vm;
+        g_assert_nonnull(bench->other);
+}
+
+static void stop_following(Bench *bench) {
+        if (bench->other->assignment.phase == ASSIGNMENT_NONE)
+                bench->other->assignment = bench->had;
+        inventory_free(bench->kept);
+}
+
 static void explain_one(Bench *bench) {
         Placement placement = {};
         const Vm *vm = bench->inventory->tenants.items[bench->one].vm;
@@ -149,7 +180,7 @@ static void give_needs(Bench *bench, bool scarce) {
 
 /* µs */
 typedef struct Costs {
-        double array, walk, list, inventory, pass, each, one, reasons, needy, scarce;
+        double array, walk, list, inventory, pass, each, one, reasons, follow, needy, scarce;
 } Costs;
 
 static Costs measure_all(Bench *bench) {
@@ -163,6 +194,9 @@ static Costs measure_all(Bench *bench) {
                 .reasons = measure(bench, explain_one, NULL),
         };
         costs.each = costs.pass / (double) bench->n;
+        begin_to_follow(bench);
+        costs.follow = measure(bench, follow_one, NULL);
+        stop_following(bench);
         give_needs(bench, false);
         costs.needy = measure(bench, place_everybody, vacate_everybody);
         give_needs(bench, true);
@@ -174,7 +208,7 @@ static Costs measure_all(Bench *bench) {
 
 /* @smaller: of a tenth of the nodes; 0: there is none. */
 static void tell(const char *what, double us, double smaller, const Costs *costs) {
-        printf("  %-34s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk, us / costs->list);
+        printf("  %-37s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk, us / costs->list);
         if (smaller > 0)
                 printf("   n^%.2f", log10(us / smaller));
         printf("\n");
@@ -189,7 +223,7 @@ static void tell_solver(const Bench *bench, unsigned seconds, const Costs *costs
         else if (r > OPTIMUM_TOO_LONG)
                 printf("  there is no exact solver\n");
         else
-                printf("  %-34s %12.1f s, %.0f passes%s\n", "the exact solver", optimum.seconds,
+                printf("  %-37s %12.1f s, %.0f passes%s\n", "the exact solver", optimum.seconds,
                        optimum.seconds * 1e6 / costs->pass, r == OPTIMUM_TOO_LONG ? "; stopped, not proven" : "");
         uint64_t ours = 0, most = 0;
         ClassCount classes[CLASSES_MAX];
@@ -216,13 +250,14 @@ static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solv
         smaller = smaller ?: &none;
         printf("%s, %u nodes: %zu GPUs, %" G_GUINT64_FORMAT " free, %zu VMs, %zu wait\n", shape->name, shape->nodes,
                bench.inventory->gpus.n, bench.walked, bench.inventory->tenants.n, bench.n);
-        printf("  %-34s %12s    %10s %10s %10s\n", "", "", "of array", "of walk", "of list");
+        printf("  %-37s %12s    %10s %10s %10s\n", "", "", "of array", "of walk", "of list");
         tell("free GPUs are counted: array", costs.array, smaller->array, &costs);
         tell("free GPUs are counted: walk", costs.walk, smaller->walk, &costs);
         tell("free GPUs are counted: list", costs.list, smaller->list, &costs);
         tell("the inventory is made", costs.inventory, smaller->inventory, &costs);
         tell("a pass over all who wait", costs.pass, smaller->pass, &costs);
         tell("of it, for each of them", costs.each, smaller->each, &costs);
+        tell("a change followed, and one VM placed", costs.follow, smaller->follow, &costs);
         tell("a pass, all need memory and a file", costs.needy, smaller->needy, &costs);
         tell("a pass, both are scarce", costs.scarce, smaller->scarce, &costs);
         tell("one VM alone", costs.one, smaller->one, &costs);
