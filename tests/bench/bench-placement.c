@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* What placement costs with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
- * than is free: the inventory, a whole pass over all who wait, one VM alone, and one VM with its reasons. Beside them,
+ * than is free: the inventory, a whole pass over all who wait, one VM alone, one VM with its reasons, and what the pool survives. Beside them,
  * the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
  *
  * bench-placement [LARGEST] */
@@ -86,6 +86,29 @@ static void explain_one(Bench *bench) {
         placement_clear(&placement);
 }
 
+static void count_pool(Bench *bench) {
+        PoolCounts counts = {};
+        const Pool *pool = bench->described->world.registry->pools.items;
+        g_assert_cmpint(pool_count_in(bench->inventory, pool, &counts), ==, 0);
+        bench->counted += counts.survives;
+        pool_counts_clear(&counts);
+}
+
+/* What a pool survives, where one VM in a hundred must be with another or apart. */
+static double measure_bound_pool(Shape shape) {
+        Bench bench = {};
+        char *sentence = NULL;
+        shape.bound = 1;
+        char *text = instance_make(&shape, 1);
+        g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
+        make_inventory(&bench);
+        double us = measure(&bench, count_pool, NULL);
+        inventory_free(bench.inventory);
+        described_free(bench.described);
+        g_free(text);
+        return us;
+}
+
 static void tell(const char *what, double us, double floor_us) {
         printf("  %-34s %12.1f us  %10.1f of the floor\n", what, us, us / floor_us);
         (void) fflush(stdout);
@@ -110,6 +133,8 @@ static void bench_nodes(unsigned nodes) {
         double pass_us = measure(&bench, place_everybody, vacate_everybody);
         double one_us = measure(&bench, place_one, vacate_one);
         double words_us = measure(&bench, explain_one, NULL);
+        double pool_us = measure(&bench, count_pool, NULL);
+        double bound_us = measure_bound_pool(shape);
         printf("%u nodes, %zu GPUs, %zu VMs wait\n", nodes, bench.inventory->gpus.n, bench.n);
         tell("floor: free GPUs are counted", floor_us, floor_us);
         tell("the inventory is made", inventory_us, floor_us);
@@ -117,6 +142,8 @@ static void bench_nodes(unsigned nodes) {
         tell("of it, for each of them", pass_us / (double) bench.n, floor_us);
         tell("one VM alone", one_us, floor_us);
         tell("one VM alone, with all reasons", words_us, floor_us);
+        tell("what the pool survives", pool_us, floor_us);
+        tell("of a hundred VMs one is bound", bound_us, floor_us);
 
         free(bench.waiting);
         inventory_free(bench.inventory);
