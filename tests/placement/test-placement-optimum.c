@@ -19,6 +19,7 @@ static const char *folder;
 
 /* Kept instances of which our rule does not reach the optimum. Whoever makes it better takes them off the list. */
 static const char *const behind[] = {
+        "drawn-apart-from-one-below.cluster",
         "drawn-linked-bound-reserve.cluster",
         NULL,
 };
