@@ -202,13 +202,14 @@ static void compare_with_more(const Shape *shape, unsigned seeds) {
                 }
                 g_free(text);
         }
-        printf("| %s | %u | %u | %u | %u | seed %u |\n", shape->name, seeds, fewer[0], fewer[1], fewer[2], seed_of_last);
+        printf("| %s | %u | %u | %u | %u | seed %u |\n", shape->name, seeds, fewer[0], fewer[1], fewer[2],
+               seed_of_last);
         (void) fflush(stdout);
 }
 
 static void compare_all_with_more(unsigned seeds) {
-        printf("| fewer of the highest priority run | instances | a node with one GPU | a GPU more on a node | a node with "
-               "eight | the last |\n| --- | --- | --- | --- | --- | --- |\n");
+        printf("| fewer of the highest priority run | instances | a node with one GPU | a GPU more on a node | "
+               "a node with eight | the last |\n| --- | --- | --- | --- | --- | --- |\n");
         for (unsigned i = 0; i < SHAPES_COUNT; i++)
                 compare_with_more(shapes + i, shapes[i].nodes > 20 ? seeds / 20 : seeds);
 }
