@@ -134,8 +134,8 @@ static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], con
                "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
         for (Rule rule = 0; rule < RULE_COUNT; rule++) {
                 const Sum *sum = sums + rule;
-                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.2f %% | %.1f %% (seed %u) | %u | %.2f %% | "
-                       "%.1f %% (seed %u) | %.5f | %.0f |\n",
+                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.2f %% | %.1f %% (seed %u) | %u | "
+                       "%.2f %% | %.1f %% (seed %u) | %.5f | %.0f |\n",
                        rule_name(rule), sum->best, sum->instances, share(sum->first_class, optimum->first_class),
                        share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed,
                        100 * sum->weighted / sum->instances, 100 * sum->worst_weighted, sum->worst_weighted_seed, sum->below,
