@@ -138,8 +138,9 @@ static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], con
                        "%.2f %% | %.1f %% (seed %u) | %.5f | %.0f |\n",
                        rule_name(rule), sum->best, sum->instances, share(sum->first_class, optimum->first_class),
                        share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed,
-                       100 * sum->weighted / sum->instances, 100 * sum->worst_weighted, sum->worst_weighted_seed, sum->below,
-                       100 * sum->ordered / sum->instances, 100 * sum->worst_ordered, sum->worst_ordered_seed,
+                       100 * sum->weighted / sum->instances, 100 * sum->worst_weighted, sum->worst_weighted_seed,
+                       sum->below, 100 * sum->ordered / sum->instances, 100 * sum->worst_ordered,
+                       sum->worst_ordered_seed,
                        sum->seconds, optimum->seconds / sum->seconds);
         }
         (void) fflush(stdout);
