@@ -2,7 +2,8 @@
 
 /* What placement costs with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free: the inventory, a whole pass over all who wait, one VM alone, and one VM with its reasons; and what it
- * costs when one VM stops or comes back, where the inventory is kept and follows. Beside them, the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
+ * costs when one VM stops or comes back, where the inventory is kept and follows. Beside them, the floor: one walk over
+ * the same GPUs that only counts which of them are free. Medians; ratios to the floor.
  *
  * bench-placement [LARGEST] */
 
