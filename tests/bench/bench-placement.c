@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* What placement costs with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
- * than is free: the inventory, a whole pass over all who wait, one VM alone, one VM with its reasons, and what the pool survives. Beside them,
- * the floor: one walk over the same GPUs that only counts which of them are free. Medians; ratios to the floor.
+ * than is free: the inventory, a whole pass over all who wait, one VM alone, one VM with its reasons, and what a pool
+ * survives. Beside them, the floor: one walk over the same GPUs that only counts which of them are free. Medians;
+ * ratios to the floor.
  *
  * bench-placement [LARGEST] */
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 
 #include "core/describe.h"
+#include "core/seating.h"
 #include "instance.h"
 #include "rules.h"
 #include "series.h"
@@ -86,6 +88,15 @@ static void explain_one(Bench *bench) {
         placement_clear(&placement);
 }
 
+static int come(Seating *seating, size_t tenant) {
+        return 0;
+}
+
+static int give_way(Seating *seating, size_t tenant, size_t whom) {
+        inventory_vacate(seating->inventory, tenant);
+        return 0;
+}
+
 static void count_pool(Bench *bench) {
         PoolCounts counts = {};
         const Pool *pool = bench->described->world.registry->pools.items;
@@ -94,15 +105,22 @@ static void count_pool(Bench *bench) {
         pool_counts_clear(&counts);
 }
 
-/* What a pool survives, where one VM in a hundred must be with another or apart. */
-static double measure_bound_pool(Shape shape) {
+/* What a pool survives, once everybody has a place who gets one; @load is asked for of what is free, and of a hundred
+ * VMs so many must be with another one or apart. */
+static double measure_survival(Shape shape, unsigned load, unsigned bound) {
         Bench bench = {};
         char *sentence = NULL;
-        shape.bound = 1;
+        shape.load = load;
+        shape.bound = bound;
         char *text = instance_make(&shape, 1);
         g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
         make_inventory(&bench);
+        g_assert_cmpint(list_waiting(bench.inventory, &bench.waiting, &bench.n), ==, 0);
+        Seating seating = { .inventory = bench.inventory, .waiting = bench.waiting, .n_waiting = bench.n,
+                            .work_left = UINT64_MAX, .comes = come, .goes = give_way };
+        g_assert_cmpint(seating_run(&seating), ==, 0);
         double us = measure(&bench, count_pool, NULL);
+        free(bench.waiting);
         inventory_free(bench.inventory);
         described_free(bench.described);
         g_free(text);
@@ -133,8 +151,8 @@ static void bench_nodes(unsigned nodes) {
         double pass_us = measure(&bench, place_everybody, vacate_everybody);
         double one_us = measure(&bench, place_one, vacate_one);
         double words_us = measure(&bench, explain_one, NULL);
-        double pool_us = measure(&bench, count_pool, NULL);
-        double bound_us = measure_bound_pool(shape);
+        double roomy_us = measure_survival(shape, 60, 0), full_us = measure_survival(shape, 110, 0);
+        double roomy_bound_us = measure_survival(shape, 60, 1), full_bound_us = measure_survival(shape, 110, 1);
         printf("%u nodes, %zu GPUs, %zu VMs wait\n", nodes, bench.inventory->gpus.n, bench.n);
         tell("floor: free GPUs are counted", floor_us, floor_us);
         tell("the inventory is made", inventory_us, floor_us);
@@ -142,8 +160,10 @@ static void bench_nodes(unsigned nodes) {
         tell("of it, for each of them", pass_us / (double) bench.n, floor_us);
         tell("one VM alone", one_us, floor_us);
         tell("one VM alone, with all reasons", words_us, floor_us);
-        tell("what the pool survives", pool_us, floor_us);
-        tell("of a hundred VMs one is bound", bound_us, floor_us);
+        tell("what a pool with room survives", roomy_us, floor_us);
+        tell("what a full pool survives", full_us, floor_us);
+        tell("with room, one of 100 VMs bound", roomy_bound_us, floor_us);
+        tell("full, one of 100 VMs bound", full_bound_us, floor_us);
 
         free(bench.waiting);
         inventory_free(bench.inventory);
