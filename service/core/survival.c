@@ -46,6 +46,8 @@ typedef struct Survival {
         bool provable;                  /* rooms can be counted in pieces */
         bool preempts;                  /* somebody may stop others */
         ARRAY(Stake) stakes;
+        uint32_t needs[GPUS_PER_VM_MAX + 1];    /* that residents have */
+        size_t n_needs;
         uint64_t pieces[GPUS_PER_VM_MAX + 1];   /* of that size that are there */
         uint32_t most_sure;             /* of all nodes */
         Cost worst[VOTERS_MAX + 1];     /* of the loss of so many nodes, whichever */
@@ -154,12 +156,15 @@ static bool gpus_are_independent(const Survival *survival) {
         return true;
 }
 
-static void add_cost(Cost *cost, const Stake *stake) {
-        for (uint32_t need = 1; need <= GPUS_PER_VM_MAX; need++) {
+static void add_cost(const Survival *survival, Cost *cost, const Stake *stake) {
+        for (size_t i = 0; i < survival->n_needs; i++) {
+                uint32_t need = survival->needs[i];
                 cost->pieces[need] += stake->sure / need;
                 cost->needed[need] = cost->needed[need] || stake->of_need[need] > 0;
-                for (uint32_t other = 1; other <= GPUS_PER_VM_MAX; other++)
+                for (size_t j = 0; j < survival->n_needs; j++) {
+                        uint32_t other = survival->needs[j];
                         cost->pieces[need] += (uint64_t) stake->of_need[other] * ((other + need - 1) / need);
+                }
         }
         cost->apart = stake->apart > cost->apart ? stake->apart : cost->apart;
 }
@@ -167,7 +172,8 @@ static void add_cost(Cost *cost, const Stake *stake) {
 static bool can_be_borne(const Survival *survival, const Cost *cost) {
         if (!survival->provable)
                 return false;
-        for (uint32_t need = 1; need <= GPUS_PER_VM_MAX; need++) {
+        for (size_t i = 0; i < survival->n_needs; i++) {
+                uint32_t need = survival->needs[i];
                 uint64_t left_out = (uint64_t) cost->apart * (survival->most_sure / need);
                 if (cost->needed[need] && cost->pieces[need] + left_out > survival->pieces[need])
                         return false;
@@ -177,30 +183,28 @@ static bool can_be_borne(const Survival *survival, const Cost *cost) {
 
 /* Need by need, of so many nodes: more than any of them cost together. */
 static void find_worst(Survival *survival) {
-        for (uint32_t need = 1; need <= GPUS_PER_VM_MAX; need++) {
-                uint64_t most[VOTERS_MAX] = {}, sum = 0;
-                bool needed = false;
-                ARRAY_EACH(stake, &survival->stakes) {
-                        Cost cost = {};
-                        add_cost(&cost, stake);
-                        needed = needed || cost.needed[need];
+        Cost *worst = survival->worst;
+        ARRAY_EACH(stake, &survival->stakes) {
+                Cost cost = {};
+                add_cost(survival, &cost, stake);
+                for (size_t i = 0; i < survival->n_needs; i++) {
+                        uint32_t need = survival->needs[i];
                         uint64_t pieces = cost.pieces[need];
-                        for (size_t i = 0; i < VOTERS_MAX; i++)         /* sorted in, the most first */
-                                if (pieces > most[i]) {
-                                        uint64_t less = most[i];
-                                        most[i] = pieces;
+                        for (size_t k = 1; k <= VOTERS_MAX; k++) {      /* sorted in, the most first */
+                                worst[k].needed[need] = worst[k].needed[need] || cost.needed[need];
+                                if (pieces > worst[k].pieces[need]) {
+                                        uint64_t less = worst[k].pieces[need];
+                                        worst[k].pieces[need] = pieces;
                                         pieces = less;
                                 }
+                        }
                 }
-                for (size_t k = 1; k <= VOTERS_MAX; k++) {
-                        survival->worst[k].pieces[need] = sum += most[k - 1];
-                        survival->worst[k].needed[need] = needed;
-                }
-        }
-        ARRAY_EACH(stake, &survival->stakes)
                 for (size_t k = 0; k <= VOTERS_MAX; k++)
-                        survival->worst[k].apart = stake->apart > survival->worst[k].apart ? stake->apart
-                                                                                           : survival->worst[k].apart;
+                        worst[k].apart = stake->apart > worst[k].apart ? stake->apart : worst[k].apart;
+        }
+        for (size_t k = 1; k <= VOTERS_MAX; k++)
+                for (size_t i = 0; i < survival->n_needs; i++)
+                        worst[k].pieces[survival->needs[i]] += worst[k - 1].pieces[survival->needs[i]];
 }
 
 /* ---- what would be, on paper */
@@ -357,7 +361,7 @@ static int try_set(Survival *survival, const size_t *set, size_t k) {
         for (size_t i = 0; i < k; i++) {
                 const Stake *stake = survival->stakes.items + set[i];
                 lost[i] = stake->node;
-                add_cost(&cost, stake);
+                add_cost(survival, &cost, stake);
                 odd = odd || stake->odd;
         }
         bool proven = can_be_borne(survival, &cost);
@@ -405,7 +409,7 @@ static int try_every_set(Survival *survival, size_t k) {
 static void rule_out(Survival *survival, size_t k) {
         ARRAY_EACH(stake, &survival->stakes) {
                 Cost cost = survival->worst[k - 1];
-                add_cost(&cost, stake);
+                add_cost(survival, &cost, stake);
                 mark_residents(survival, stake->node, can_be_borne(survival, &cost));
         }
 }
@@ -515,6 +519,9 @@ static Stake stake_of(const Survival *survival, size_t node, bool ample) {
 /* The nodes that have something of the pool, or VMs that would be in the way of its own if both lost their places. */
 static int list_stakes(Survival *survival, const uint64_t *memory_per_gpu) {
         const Inventory *inventory = survival->inventory;
+        for (uint32_t need = 1; need <= GPUS_PER_VM_MAX; need++)
+                if (pool_of(survival)->residents[need].n > 0)
+                        survival->needs[survival->n_needs++] = need;
         for (size_t i = 0; i < inventory->nodes.n; i++) {
                 bool has_room = inventory_find_room(inventory, survival->pool, i) != NOWHERE;
                 if (!has_room && survival->first_on[i] == survival->first_on[i + 1])
@@ -523,8 +530,8 @@ static int list_stakes(Survival *survival, const uint64_t *memory_per_gpu) {
                 int r = array_append(&survival->stakes, &stake);
                 if (r < 0)
                         return r;
-                for (uint32_t need = 1; need <= GPUS_PER_VM_MAX; need++)
-                        survival->pieces[need] += stake.sure / need;
+                for (size_t j = 0; j < survival->n_needs; j++)
+                        survival->pieces[survival->needs[j]] += stake.sure / survival->needs[j];
                 survival->most_sure = stake.sure > survival->most_sure ? stake.sure : survival->most_sure;
         }
         return 0;
