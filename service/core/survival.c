@@ -89,11 +89,11 @@ static uint32_t count_dispensable(const Inventory *inventory) {
 
 /* ---- a proof without trials, for pools with much room
  *
- * Who needs n GPUs has a place if there is a piece of n left: what is free, cut into such pieces, room by room. Another
- * one that needs m uses up m / n of them at most, rounded up, wherever it goes; and the lost nodes' own are gone. So all
- * is well if the pieces are as many as all those who lost their places use up together, for each need of theirs. Who
- * must be apart from others is kept from as many nodes, so as many of the best are left out. Where memory could be short
- * on a node, its pieces count for nothing. */
+ * Who needs n GPUs has a place if there is a piece of n left: what is free, cut into such pieces, room by room.
+ * Another one that needs m uses up m / n of them at most, rounded up, wherever it goes; and the lost nodes' own are
+ * gone. So all is well if the pieces are as many as all those who lost their places use up together, for each need of
+ * theirs. Who must be apart from others is kept from as many nodes, so as many of the best are left out. Where memory
+ * could be short on a node, its pieces count for nothing. */
 
 /* It may ask more of a node than GPUs and memory. */
 static bool is_odd(const Inventory *inventory, const Tenant *tenant) {
