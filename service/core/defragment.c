@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/seating.h"
+#include "core/survival.h"
 
 /* Iterative deepening: all ways of one move, then of two, ... What keeps that short:
  *
@@ -586,11 +587,13 @@ int defragment_find(Inventory *inventory, size_t tenant, uint64_t work_max, Move
                 .inventory = inventory,
                 .tenant = tenant,
                 .pool = inventory->pools.items + pool,
-                .entangled = pool_is_entangled(inventory, inventory->pools.items + pool),
                 .work_left = work_max,
         };
         Choice choice;
-        int r = choose(&search, tenant, &choice);
+        int r = pool_is_shared(inventory, search.pool);
+        search.entangled = r > 0;
+        if (r >= 0)
+                r = choose(&search, tenant, &choice);
         if (r == PLACEMENT_FOUND)
                 return write_moves(&search, ret);
         if (r >= 0 && !can_help(&search))

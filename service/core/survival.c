@@ -537,16 +537,30 @@ static int list_stakes(Survival *survival, const uint64_t *memory_per_gpu) {
         return 0;
 }
 
-/* Where memory is scarce, VMs of all pools compete for it. */
-static bool is_shared(const Survival *survival, const uint64_t *memory_per_gpu) {
-        const Inventory *inventory = survival->inventory;
-        if (pool_is_entangled(inventory, pool_of(survival)))
-                return true;
-        for (size_t i = 0; i < pool_of(survival)->n_rooms; i++)
-                if (!is_ample(inventory, inventory->rooms.items[pool_of(survival)->first_room + i].node,
-                              memory_per_gpu))
+/* Hugepages and what a NUMA node has are counted by nobody here. */
+static bool has_special_needs(const Inventory *inventory, const InventoryPool *pool) {
+        size_t index = (size_t) (pool - inventory->pools.items);
+        ARRAY_EACH(tenant, &inventory->tenants) {
+                const VmNeeds *needs = &tenant->vm->needs;
+                if (tenant->pool == index && (needs->hugepages || needs->numa_nodes || needs->cpu_model ||
+                                              needs->cpu_vendor))
                         return true;
+        }
         return false;
+}
+
+int pool_is_shared(const Inventory *inventory, const InventoryPool *pool) {
+        if (pool_is_entangled(inventory, pool) || has_special_needs(inventory, pool))
+                return 1;
+        _cleanup_free_ uint64_t *memory_per_gpu = list_memory_per_gpu(inventory);
+        if (!memory_per_gpu)
+                return -ENOMEM;
+        for (size_t i = 0; i < pool->n_rooms; i++) {
+                size_t node = inventory->rooms.items[pool->first_room + i].node;
+                if (inventory_node_takes_vms(inventory, node) && !is_ample(inventory, node, memory_per_gpu))
+                        return 1;
+        }
+        return 0;
 }
 
 static int prepare(Survival *survival) {
@@ -563,8 +577,10 @@ static int prepare(Survival *survival) {
         if (!memory_per_gpu || !survival->seating.waiting || !survival->tenants || !survival->first_on ||
             !survival->waits || !survival->stands || !survival->stand_of || !survival->at_risk)
                 return -ENOMEM;
-        survival->everybody = is_shared(survival, memory_per_gpu);
-        int r = list_tenants(survival);
+        int r = pool_is_shared(inventory, pool_of(survival));
+        survival->everybody = r > 0;
+        if (r >= 0)
+                r = list_tenants(survival);
         if (r >= 0)
                 r = list_stakes(survival, memory_per_gpu);
         survival->provable = is_provable(survival);
