@@ -298,6 +298,8 @@ static int name_vms(const Registry *registry, const VmId *vms, size_t n, char **
 static int check_survival(Inventory *inventory, const Subject *subject, const Pool *pool, const PoolCounts *counts) {
         if (counts->n_at_risk == 0 || counts->survives > 0 || inventory->nodes.n == 1)
                 return 0;
+        if (inventory->world->registry->level < LEVEL_FAILOVER)        /* that is told once, of the cluster */
+                return check_places(inventory, counts->at_risk, counts->n_at_risk, subject->findings);
         if (counts->majority_spares == 0)
                 return check_places(inventory, counts->at_risk, counts->n_at_risk, subject->findings);
         _cleanup_free_ char *names = NULL;

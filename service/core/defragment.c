@@ -3,7 +3,8 @@
 
 #include <errno.h>
 
-#include "core/placement.h"
+#include "core/seating.h"
+#include "core/survival.h"
 
 /* Iterative deepening: all ways of one move, then of two, ... What keeps that short:
  *
@@ -375,33 +376,44 @@ static size_t node_of_choice(const Inventory *inventory, const Choice *choice) {
         return inventory->rooms.items[inventory->gpus.items[choice->gpus[0]].room].node;
 }
 
-/* Who waits gets a place if there is one now, by urgency; so does who moves, whose VM says where to. */
+/* The conductor's turn after a move. */
+typedef struct Turn {
+        Seating seating;                /* first, so that it leads back here */
+        size_t mover;
+        Trial *trial;
+} Turn;
+
+static int come(Seating *seating, size_t tenant) {
+        Turn *turn = (Turn *) seating;
+        if (tenant != turn->mover)
+                turn->trial->placed[turn->trial->n_placed++] = tenant;
+        return 0;
+}
+
+/* A move that has others stopped is none that helps. */
+static int refuse(Seating *seating, size_t tenant, size_t whom) {
+        return -ECANCELED;
+}
+
+/* Who waits gets a place if there is one now; so does who moves, whose VM says where to. */
 static int place_waiting(Search *search, size_t mover, Trial *trial) {
         Inventory *inventory = search->inventory;
-        bool mover_is_due = true;
-        for (size_t i = 0; i <= search->n_waiting; i++) {
-                size_t next = i < search->n_waiting ? search->waiting[i] : NOBODY;
-                if (mover_is_due && (next == NOBODY || placement_compare_urgency(vm_of(search, mover),
-                                                                                 vm_of(search, next)) < 0)) {
-                        mover_is_due = false;
-                        next = mover;
-                        i--;
-                }
-                Choice choice;
-                if (next == NOBODY)
-                        break;
-                if (inventory->tenants.items[next].node != NOWHERE)
-                        continue;
-                int r = choose(search, next, &choice);
-                if (r < 0)
-                        return r;
-                if (r != PLACEMENT_FOUND)
-                        continue;
-                inventory_take(inventory, next, choice.gpus, choice.n_gpus);
-                if (next != mover)
-                        trial->placed[trial->n_placed++] = next;
-        }
-        return 0;
+        _cleanup_free_ size_t *waiting = calloc(inventory->tenants.n + 1, sizeof(*waiting));
+        if (!waiting)
+                return -ENOMEM;
+        Turn turn = {
+                .seating = { .inventory = inventory, .waiting = waiting, .work_left = search->work_left,
+                             .comes = come, .goes = refuse },
+                .mover = mover,
+                .trial = trial,
+        };
+        for (size_t i = 0; i < search->n_waiting; i++)
+                if (inventory->tenants.items[search->waiting[i]].node == NOWHERE)
+                        waiting[turn.seating.n_waiting++] = search->waiting[i];
+        waiting[turn.seating.n_waiting++] = mover;
+        int r = seating_run(&turn.seating);
+        search->work_left = turn.seating.work_left;
+        return r;
 }
 
 /* 1: it moved there, and *trial says what to take back; 0: it would not come to that, and nothing has changed. */
@@ -418,6 +430,8 @@ static int try_move(Search *search, size_t mover, size_t room, Trial *trial) {
                 return -ENOMEM;
 
         moved.target = inventory->nodes.items[node].record->id;
+        moved.assignment.phase = ASSIGNMENT_NONE;
+        moved.reason_code = NULL;       /* borrowed; it did not lose its place */
         tenant->vm = &moved;
         int r = choose(search, mover, &choice);
         bool can = r == PLACEMENT_FOUND && node_of_choice(inventory, &choice) == node;
@@ -427,7 +441,7 @@ static int try_move(Search *search, size_t mover, size_t room, Trial *trial) {
         if (r >= 0 && can && tenant->node == node)
                 return 1;
         take_back(search, trial);
-        return r < 0 ? r : 0;
+        return r < 0 && r != -ECANCELED ? r : 0;
 }
 
 static int search_from(Search *search, unsigned moves_left);
@@ -578,11 +592,13 @@ int defragment_find(Inventory *inventory, size_t tenant, uint64_t work_max, Move
                 .inventory = inventory,
                 .tenant = tenant,
                 .pool = inventory->pools.items + pool,
-                .entangled = pool_is_entangled(inventory, inventory->pools.items + pool),
                 .work_left = work_max,
         };
         Choice choice;
-        int r = choose(&search, tenant, &choice);
+        int r = pool_is_shared(inventory, search.pool);
+        search.entangled = r > 0;
+        if (r >= 0)
+                r = choose(&search, tenant, &choice);
         if (r == PLACEMENT_FOUND)
                 return write_moves(&search, ret);
         if (r >= 0 && !can_help(&search))

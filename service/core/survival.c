@@ -14,13 +14,21 @@
 /* A node, as the pool's question sees it. */
 typedef struct Stake {
         size_t node;
-        uint32_t pieces;                /* of the largest need, that are free here for certain */
+        uint32_t free;                  /* what VMs find here */
+        uint32_t sure;                  /* likewise, and whoever comes has memory, and all else that it needs */
         uint32_t residents;             /* VMs of the pool that run here */
-        uint32_t apart;                 /* the most others that one of them must be apart from */
+        uint16_t of_need[GPUS_PER_VM_MAX + 1];  /* the same by their need */
         uint32_t smallest;              /* need of them */
-        uint32_t free;                  /* the largest room that others would have here */
-        bool odd;                       /* one of them needs more than a piece on whatever node */
+        uint32_t apart;                 /* the most others that one of them must be apart from */
+        bool odd;                       /* one of them needs more than GPUs and memory on whatever node */
 } Stake;
+
+/* What the loss of nodes costs, for each need that a VM may have: in pieces of that size. */
+typedef struct Cost {
+        uint64_t pieces[GPUS_PER_VM_MAX + 1];
+        bool needed[GPUS_PER_VM_MAX + 1];       /* somebody there has that need */
+        uint32_t apart;
+} Cost;
 
 /* A tenant for the time of a trial. */
 typedef struct Stand {
@@ -37,9 +45,12 @@ typedef struct Survival {
         bool everybody;                 /* VMs of other pools can be in the way of this one's, or bind them */
         bool provable;                  /* rooms can be counted in pieces */
         bool preempts;                  /* somebody may stop others */
-        ARRAY(Stake) stakes;            /* those first whose loss costs most */
-        uint64_t pieces;
-        uint64_t top[VOTERS_MAX + GPUS_PER_NODE_MAX];   /* the most pieces that so many nodes have together */
+        ARRAY(Stake) stakes;
+        uint32_t needs[GPUS_PER_VM_MAX + 1];    /* that residents have */
+        size_t n_needs;
+        uint64_t pieces[GPUS_PER_VM_MAX + 1];   /* of that size that are there */
+        uint32_t most_sure;             /* of all nodes */
+        Cost worst[VOTERS_MAX + 1];     /* of the loss of so many nodes, whichever */
         size_t *tenants, *first_on;     /* who is on each node: tenants[first_on[node]...first_on[node + 1]] */
         size_t *waits;                  /* who waits before any loss */
         size_t n_waits;
@@ -78,10 +89,11 @@ static uint32_t count_dispensable(const Inventory *inventory) {
 
 /* ---- a proof without trials, for pools with much room
  *
- * Cut what is free into pieces of the largest need: whatever VM is placed wherever, it uses up one piece at most. A
- * node's loss costs its own pieces and one for each VM on it. So whoever is content with a piece on whatever node has
- * one if the lost nodes cost no more than there are; and who must be apart from others, if so many are left over as the
- * best nodes have that these can be on. Where memory could be short on a node, its pieces count for nothing. */
+ * Who needs n GPUs has a place if there is a piece of n left: what is free, cut into such pieces, room by room.
+ * Another one that needs m uses up m / n of them at most, rounded up, wherever it goes; and the lost nodes' own are
+ * gone. So all is well if the pieces are as many as all those who lost their places use up together, for each need of
+ * theirs. Who must be apart from others is kept from as many nodes, so as many of the best are left out. Where memory
+ * could be short on a node, its pieces count for nothing. */
 
 /* It may ask more of a node than GPUs and memory. */
 static bool is_odd(const Inventory *inventory, const Tenant *tenant) {
@@ -144,26 +156,55 @@ static bool gpus_are_independent(const Survival *survival) {
         return true;
 }
 
-/* Does the loss of these cost so little? @apart: the most others that one of them must be apart from. */
-static bool fits_in_pieces(const Survival *survival, uint64_t cost, uint32_t apart) {
-        return survival->provable && apart < ELEMENTS(survival->top) &&
-               cost + survival->top[apart] <= survival->pieces;
-}
-
-static uint64_t cost_of(const Stake *stake) {
-        return (uint64_t) stake->pieces + stake->residents;
-}
-
-/* The @k worst of them, and whoever is on them; none but those at risk that are odd. */
-static bool is_proven(const Survival *survival, size_t k) {
-        uint64_t cost = 0;
-        uint32_t apart = 0;
-        for (size_t i = 0; i < survival->stakes.n; i++) {
-                const Stake *stake = survival->stakes.items + i;
-                cost += i < k ? cost_of(stake) : 0;
-                apart = stake->apart > apart ? stake->apart : apart;
+static void add_cost(const Survival *survival, Cost *cost, const Stake *stake) {
+        for (size_t i = 0; i < survival->n_needs; i++) {
+                uint32_t need = survival->needs[i];
+                cost->pieces[need] += stake->sure / need;
+                cost->needed[need] = cost->needed[need] || stake->of_need[need] > 0;
+                for (size_t j = 0; j < survival->n_needs; j++) {
+                        uint32_t other = survival->needs[j];
+                        cost->pieces[need] += (uint64_t) stake->of_need[other] * ((other + need - 1) / need);
+                }
         }
-        return fits_in_pieces(survival, cost, apart);
+        cost->apart = stake->apart > cost->apart ? stake->apart : cost->apart;
+}
+
+static bool can_be_borne(const Survival *survival, const Cost *cost) {
+        if (!survival->provable)
+                return false;
+        for (size_t i = 0; i < survival->n_needs; i++) {
+                uint32_t need = survival->needs[i];
+                uint64_t left_out = (uint64_t) cost->apart * (survival->most_sure / need);
+                if (cost->needed[need] && cost->pieces[need] + left_out > survival->pieces[need])
+                        return false;
+        }
+        return true;
+}
+
+/* Need by need, of so many nodes: more than any of them cost together. */
+static void find_worst(Survival *survival) {
+        Cost *worst = survival->worst;
+        ARRAY_EACH(stake, &survival->stakes) {
+                Cost cost = {};
+                add_cost(survival, &cost, stake);
+                for (size_t i = 0; i < survival->n_needs; i++) {
+                        uint32_t need = survival->needs[i];
+                        uint64_t pieces = cost.pieces[need];
+                        for (size_t k = 1; k <= VOTERS_MAX; k++) {      /* sorted in, the most first */
+                                worst[k].needed[need] = worst[k].needed[need] || cost.needed[need];
+                                if (pieces > worst[k].pieces[need]) {
+                                        uint64_t less = worst[k].pieces[need];
+                                        worst[k].pieces[need] = pieces;
+                                        pieces = less;
+                                }
+                        }
+                }
+                for (size_t k = 0; k <= VOTERS_MAX; k++)
+                        worst[k].apart = stake->apart > worst[k].apart ? stake->apart : worst[k].apart;
+        }
+        for (size_t k = 1; k <= VOTERS_MAX; k++)
+                for (size_t i = 0; i < survival->n_needs; i++)
+                        worst[k].pieces[survival->needs[i]] += worst[k - 1].pieces[survival->needs[i]];
 }
 
 /* ---- what would be, on paper */
@@ -259,10 +300,15 @@ static int mark_at_risk(Survival *survival) {
 static int try_loss(Survival *survival, const size_t *lost, size_t n_lost) {
         Seating *seating = &survival->seating;
         Inventory *inventory = survival->inventory;
-        int r = seating->work_left < TRIAL_WORK ? -E2BIG : 0;
+        size_t n = survival->n_waits;
+        for (size_t i = 0; i < n_lost; i++)
+                n += survival->first_on[lost[i] + 1] - survival->first_on[lost[i]];
+        /* Where not all fit, each may be moved for each. */
+        uint64_t work = TRIAL_WORK + SEATING_WORK * n * n;
+        int r = seating->work_left < work ? -E2BIG : 0;
         if (r < 0)
                 return r;
-        seating->work_left -= TRIAL_WORK;
+        seating->work_left -= work;
         for (size_t i = 0; i < n_lost; i++)
                 inventory_lose_node(inventory, lost[i]);
         for (size_t i = 0; i < n_lost; i++)
@@ -310,17 +356,15 @@ static bool is_hopeless(const Survival *survival, const size_t *set, size_t k) {
 /* 1, 0, or an error. With -E2BIG whoever is not known to be safe is marked. */
 static int try_set(Survival *survival, const size_t *set, size_t k) {
         size_t lost[VOTERS_MAX];
-        uint64_t cost = 0;
-        uint32_t apart = 0;
+        Cost cost = {};
         bool odd = false;
         for (size_t i = 0; i < k; i++) {
                 const Stake *stake = survival->stakes.items + set[i];
                 lost[i] = stake->node;
-                cost += cost_of(stake);
-                apart = stake->apart > apart ? stake->apart : apart;
+                add_cost(survival, &cost, stake);
                 odd = odd || stake->odd;
         }
-        bool proven = fits_in_pieces(survival, cost, apart);
+        bool proven = can_be_borne(survival, &cost);
         if (proven && !odd)
                 return 1;
         bool hopeless = !proven && is_hopeless(survival, set, k);
@@ -363,15 +407,10 @@ static int try_every_set(Survival *survival, size_t k) {
 
 /* Too many sets to try each: whoever is not safe by the proof is held for at risk. */
 static void rule_out(Survival *survival, size_t k) {
-        for (size_t i = 0; i < survival->stakes.n; i++) {
-                const Stake *stake = survival->stakes.items + i;
-                uint64_t cost = cost_of(stake);
-                for (size_t other = 0, n = 1; n < k && other < survival->stakes.n; other++)
-                        if (other != i) {
-                                cost += cost_of(survival->stakes.items + other);
-                                n++;
-                        }
-                mark_residents(survival, stake->node, fits_in_pieces(survival, cost, stake->apart));
+        ARRAY_EACH(stake, &survival->stakes) {
+                Cost cost = survival->worst[k - 1];
+                add_cost(survival, &cost, stake);
+                mark_residents(survival, stake->node, can_be_borne(survival, &cost));
         }
 }
 
@@ -387,7 +426,7 @@ static int try_any(Survival *survival, size_t k) {
         bool odd = false;
         ARRAY_EACH(stake, &survival->stakes)
                 odd = odd || stake->odd;
-        if (!odd && is_proven(survival, k))
+        if (!odd && can_be_borne(survival, survival->worst + k))
                 return 1;
         if (k > survival->stakes.n)
                 k = survival->stakes.n;
@@ -455,14 +494,14 @@ static bool is_provable(const Survival *survival) {
         return true;
 }
 
-static Stake stake_of(const Survival *survival, size_t node, bool ample, uint32_t need) {
+static Stake stake_of(const Survival *survival, size_t node, bool ample) {
         const Inventory *inventory = survival->inventory;
         size_t index = inventory_find_room(inventory, survival->pool, node);
         const Room *room = index == NOWHERE ? NULL : inventory->rooms.items + index;
         Stake stake = { .node = node, .smallest = UINT32_MAX };
         if (room && inventory_node_takes_vms(inventory, node)) {
                 stake.free = room->free;
-                stake.pieces = ample ? room->free / need : 0;
+                stake.sure = ample ? room->free : 0;
         }
         for (size_t i = survival->first_on[node]; i < survival->first_on[node + 1]; i++) {
                 const Tenant *tenant = inventory->tenants.items + survival->tenants[i];
@@ -470,6 +509,7 @@ static Stake stake_of(const Survival *survival, size_t node, bool ample, uint32_
                         continue;
                 uint32_t apart = count_apart(inventory, tenant);
                 stake.residents++;
+                stake.of_need[tenant->vm->count <= GPUS_PER_VM_MAX ? tenant->vm->count : 0]++;
                 stake.smallest = tenant->vm->count < stake.smallest ? tenant->vm->count : stake.smallest;
                 stake.apart = apart > stake.apart ? apart : stake.apart;
                 stake.odd = stake.odd || is_odd(inventory, tenant);
@@ -477,54 +517,51 @@ static Stake stake_of(const Survival *survival, size_t node, bool ample, uint32_
         return stake;
 }
 
-static int compare_stakes(const void *a, const void *b) {
-        const Stake *x = a, *y = b;
-        if (cost_of(x) != cost_of(y))
-                return cost_of(x) > cost_of(y) ? -1 : 1;
-        return x->node < y->node ? -1 : x->node > y->node;
-}
-
 /* The nodes that have something of the pool, or VMs that would be in the way of its own if both lost their places. */
 static int list_stakes(Survival *survival, const uint64_t *memory_per_gpu) {
         const Inventory *inventory = survival->inventory;
-        uint32_t need = 1;
-        for (size_t i = 0; i < inventory->tenants.n; i++)
-                if (is_resident(survival, i) && inventory->tenants.items[i].vm->count > need)
-                        need = inventory->tenants.items[i].vm->count;
+        for (uint32_t need = 1; need <= GPUS_PER_VM_MAX; need++)
+                if (pool_of(survival)->residents[need].n > 0)
+                        survival->needs[survival->n_needs++] = need;
         for (size_t i = 0; i < inventory->nodes.n; i++) {
                 bool has_room = inventory_find_room(inventory, survival->pool, i) != NOWHERE;
                 if (!has_room && survival->first_on[i] == survival->first_on[i + 1])
                         continue;
-                Stake stake = stake_of(survival, i, has_room && is_ample(inventory, i, memory_per_gpu), need);
+                Stake stake = stake_of(survival, i, has_room && is_ample(inventory, i, memory_per_gpu));
                 int r = array_append(&survival->stakes, &stake);
                 if (r < 0)
                         return r;
-                survival->pieces += stake.pieces;
-                uint64_t pieces = stake.pieces;
-                for (size_t j = 1; j < ELEMENTS(survival->top); j++)    /* sorted in, the most first */
-                        if (pieces > survival->top[j]) {
-                                uint64_t less = survival->top[j];
-                                survival->top[j] = pieces;
-                                pieces = less;
-                        }
+                for (size_t j = 0; j < survival->n_needs; j++)
+                        survival->pieces[survival->needs[j]] += stake.sure / survival->needs[j];
+                survival->most_sure = stake.sure > survival->most_sure ? stake.sure : survival->most_sure;
         }
-        for (size_t j = 1; j < ELEMENTS(survival->top); j++)
-                survival->top[j] += survival->top[j - 1];
-        if (survival->stakes.n > 1)
-                qsort(survival->stakes.items, survival->stakes.n, sizeof(Stake), compare_stakes);
         return 0;
 }
 
-/* Where memory is scarce, VMs of all pools compete for it. */
-static bool is_shared(const Survival *survival, const uint64_t *memory_per_gpu) {
-        const Inventory *inventory = survival->inventory;
-        if (pool_is_entangled(inventory, pool_of(survival)))
-                return true;
-        for (size_t i = 0; i < pool_of(survival)->n_rooms; i++)
-                if (!is_ample(inventory, inventory->rooms.items[pool_of(survival)->first_room + i].node,
-                              memory_per_gpu))
+/* Hugepages and what a NUMA node has are counted by nobody here. */
+static bool has_special_needs(const Inventory *inventory, const InventoryPool *pool) {
+        size_t index = (size_t) (pool - inventory->pools.items);
+        ARRAY_EACH(tenant, &inventory->tenants) {
+                const VmNeeds *needs = &tenant->vm->needs;
+                if (tenant->pool == index && (needs->hugepages || needs->numa_nodes || needs->cpu_model ||
+                                              needs->cpu_vendor))
                         return true;
+        }
         return false;
+}
+
+int pool_is_shared(const Inventory *inventory, const InventoryPool *pool) {
+        if (pool_is_entangled(inventory, pool) || has_special_needs(inventory, pool))
+                return 1;
+        _cleanup_free_ uint64_t *memory_per_gpu = list_memory_per_gpu(inventory);
+        if (!memory_per_gpu)
+                return -ENOMEM;
+        for (size_t i = 0; i < pool->n_rooms; i++) {
+                size_t node = inventory->rooms.items[pool->first_room + i].node;
+                if (inventory_node_takes_vms(inventory, node) && !is_ample(inventory, node, memory_per_gpu))
+                        return 1;
+        }
+        return 0;
 }
 
 static int prepare(Survival *survival) {
@@ -541,11 +578,14 @@ static int prepare(Survival *survival) {
         if (!memory_per_gpu || !survival->seating.waiting || !survival->tenants || !survival->first_on ||
             !survival->waits || !survival->stands || !survival->stand_of || !survival->at_risk)
                 return -ENOMEM;
-        survival->everybody = is_shared(survival, memory_per_gpu);
-        int r = list_tenants(survival);
+        int r = pool_is_shared(inventory, pool_of(survival));
+        survival->everybody = r > 0;
+        if (r >= 0)
+                r = list_tenants(survival);
         if (r >= 0)
                 r = list_stakes(survival, memory_per_gpu);
         survival->provable = is_provable(survival);
+        find_worst(survival);
         ARRAY_EACH(tenant, &inventory->tenants)
                 survival->preempts = survival->preempts || tenant->vm->preempt;
         return r;

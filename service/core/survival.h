@@ -13,3 +13,6 @@
 /* Sets survives, majority_spares and at_risk. *work: as much may be done, and what was is taken off. *ret_complete: it
  * was enough; else there may be more that it survives, and fewer at risk. 0 or -ENOMEM. */
 int survival_count(Inventory *inventory, size_t pool, uint64_t *work, PoolCounts *ret, bool *ret_complete);
+
+/* Can VMs of other pools be in the way of this one's, or bind them: also where memory is scarce? 1, 0 or -ENOMEM. */
+int pool_is_shared(const Inventory *inventory, const InventoryPool *pool);

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "core/describe.h"
+#include "core/seating.h"
 #include "instance.h"
 #include "optimum.h"
 #include "rules.h"
@@ -191,6 +192,15 @@ static void give_needs(Bench *bench, bool scarce) {
         make_inventory(bench);
 }
 
+static int come(Seating *seating, size_t tenant) {
+        return 0;
+}
+
+static int give_way(Seating *seating, size_t tenant, size_t whom) {
+        inventory_vacate(seating->inventory, tenant);
+        return 0;
+}
+
 static void count_pool(Bench *bench) {
         PoolCounts counts = {};
         const Pool *pool = bench->described->world.registry->pools.items;
@@ -199,16 +209,22 @@ static void count_pool(Bench *bench) {
         pool_counts_clear(&counts);
 }
 
-/* What a pool survives, where one VM in a hundred must be with another or apart. */
-static double measure_bound_pool(const Shape *unbound) {
+/* What a pool survives, once everybody has a place who gets one; @load is asked for of what is free, and of a hundred
+ * VMs so many must be with another one or apart. */
+static double measure_survival(Shape shape, unsigned load, unsigned bound) {
         Bench bench = {};
-        Shape shape = *unbound;
         char *sentence = NULL;
-        shape.bound = 1;
+        shape.load = load;
+        shape.bound = bound;
         char *text = instance_make(&shape, 1);
         g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
         make_inventory(&bench);
+        g_assert_cmpint(list_waiting(bench.inventory, &bench.waiting, &bench.n), ==, 0);
+        Seating seating = { .inventory = bench.inventory, .waiting = bench.waiting, .n_waiting = bench.n,
+                            .work_left = UINT64_MAX, .comes = come, .goes = give_way };
+        g_assert_cmpint(seating_run(&seating), ==, 0);
         double us = measure(&bench, count_pool, NULL);
+        free(bench.waiting);
         inventory_free(bench.inventory);
         described_free(bench.described);
         g_free(text);
@@ -217,7 +233,7 @@ static double measure_bound_pool(const Shape *unbound) {
 
 /* µs */
 typedef struct Costs {
-        double array, walk, list, inventory, pass, each, one, reasons, follow, pool, bound, needy, scarce;
+        double array, walk, list, inventory, pass, each, one, reasons, follow, roomy, full, roomy_bound, full_bound, needy, scarce;
 } Costs;
 
 static Costs measure_all(Bench *bench, const Shape *shape) {
@@ -229,8 +245,10 @@ static Costs measure_all(Bench *bench, const Shape *shape) {
                 .pass = measure(bench, place_everybody, vacate_everybody),
                 .one = measure(bench, place_one, vacate_one),
                 .reasons = measure(bench, explain_one, NULL),
-                .pool = measure(bench, count_pool, NULL),
-                .bound = measure_bound_pool(shape),
+                .roomy = measure_survival(*shape, 60, 0),
+                .full = measure_survival(*shape, 110, 0),
+                .roomy_bound = measure_survival(*shape, 60, 1),
+                .full_bound = measure_survival(*shape, 110, 1),
         };
         costs.each = costs.pass / (double) bench->n;
         if (begin_to_follow(bench)) {
@@ -297,8 +315,10 @@ static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solv
                 tell("a change followed, and one VM placed", costs.follow, smaller->follow, &costs);
         tell("one VM alone", costs.one, smaller->one, &costs);
         tell("one VM alone, with all reasons", costs.reasons, smaller->reasons, &costs);
-        tell("what the pool survives", costs.pool, smaller->pool, &costs);
-        tell("... if of a hundred VMs one is bound", costs.bound, smaller->bound, &costs);
+        tell("what a pool with room survives", costs.roomy, smaller->roomy, &costs);
+        tell("what a full pool survives", costs.full, smaller->full, &costs);
+        tell("with room, one of 100 VMs bound", costs.roomy_bound, smaller->roomy_bound, &costs);
+        tell("full, one of 100 VMs bound", costs.full_bound, smaller->full_bound, &costs);
         if (solver_seconds > 0)
                 tell_solver(&bench, solver_seconds, &costs);
         give_needs(&bench, false);
