@@ -45,8 +45,7 @@ static int read_gpu_model(Reader *reader, GpuWords *words) {
         if (r != DESCRIBE_READ)
                 return r;
         size_t n = strspn(model, HEX_DIGITS);
-        bool good = n == 4 && model[n] == ':' && strspn(model + n + 1, HEX_DIGITS) == 4 && strlen(model) == MODEL_LENGTH;
-        if (!good)
+        if (n != 4 || model[n] != ':' || strspn(model + n + 1, HEX_DIGITS) != 4 || strlen(model) != MODEL_LENGTH)
                 return refuse(reader, "a GPU's \"model\" is VENDOR:DEVICE, each four of the digits 0 to 9 and a to f, "
                               "as 10de:2331, not \"%.*s\"", WORD_SHOWN_MAX, model);
         model[n] = '\0';

@@ -129,8 +129,8 @@ static double share(uint64_t part, uint64_t whole) {
 static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], const Sum *optimum, unsigned unproven) {
         printf("\n%s: %u instances, optimum %" G_GUINT64_FORMAT " VMs in %.2f s (%u not proven)\n", shape->name,
                optimum->instances, optimum->all, optimum->seconds, unproven);
-        printf("| rule | as the optimum | highest priority | all VMs | worst | weighted | worst | below 90 %% | ordered | worst | "
-               "seconds | times faster |\n"
+        printf("| rule | as the optimum | highest priority | all VMs | worst | weighted | worst | "
+               "below 90 %% | ordered | worst | seconds | times faster |\n"
                "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
         for (Rule rule = 0; rule < RULE_COUNT; rule++) {
                 const Sum *sum = sums + rule;
