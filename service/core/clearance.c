@@ -10,6 +10,7 @@
 
 #define WORK_MAX (2U * 1024U * 1024U)           /* as of a plan */
 #define PATIENCE_US (10U * 1000000U)
+#define LOOK_AGAIN_US 1000000U
 #define REFUSED_MAX 3U
 #define NAMED_MAX 3U                            /* VMs in a sentence */
 
@@ -298,6 +299,7 @@ static int end_unless_patient(Job *job, const World *world, JobResult result, co
         if (now_boottime_us >= job->clearance->patient_until_us)
                 return end(job, world, result, error, sentence, now_boottime_us);
         free(sentence);
+        job->clearance->look_again_us = now_boottime_us + LOOK_AGAIN_US;
         return CLEARANCE_WAITS;
 }
 
@@ -359,7 +361,7 @@ static int follow(Job *job, const World *world, bool settled, uint64_t now_boott
                 (void) text_printf(&sentence, "vm %s is not to run any more", vm->name);
                 return end(job, world, JOB_SUPERSEDED, NULL, sentence, now_boottime_us);
         }
-        if (!settled || vm->assignment.phase != ASSIGNMENT_NONE)
+        if (!settled || vm->assignment.phase != ASSIGNMENT_NONE || now_boottime_us < clearance->look_again_us)
                 return CLEARANCE_WAITS;
         return find_next(job, world, vm, now_boottime_us);
 }

@@ -23,6 +23,7 @@ struct Clearance {
         Move now;                       /* this one is under way; its vm null: none */
         bool proposing;                 /* it is not decided yet */
         uint64_t patient_until_us;      /* GPUs that were just left, and who places VMs, need a moment */
+        uint64_t look_again_us;         /* until then nothing is worked out anew, as it can take long; 0: at once */
 };
 
 int clearance_new(Clearance **ret, const char *user, const RequestId *request, const TextList *pools,
@@ -40,7 +41,7 @@ int clearance_plan_in_words(const World *world, const Vm *vm, Moves *ret, Result
 int clearance_list_pools(const World *world, const Moves *moves, TextList *ret);
 
 typedef enum ClearanceStep {
-        CLEARANCE_WAITS,                /* for what is under way; perhaps only until clearance->patient_until_us */
+        CLEARANCE_WAITS,                /* for what is under way, or until clearance->look_again_us */
         CLEARANCE_MOVES,                /* clearance->now is to be proposed next */
         CLEARANCE_ENDED,                /* the job has */
 } ClearanceStep;

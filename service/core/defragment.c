@@ -127,7 +127,7 @@ static uint64_t mix(uint64_t hash, uint64_t value) {
         return z ^ z >> 31;
 }
 
-/* What else may decide who can run there: which GPUs, and how much memory. */
+/* What else may decide who can run there: which GPUs, how much memory, and which files it lacks. */
 static uint64_t describe_hardware(const Inventory *inventory, const Room *room) {
         const NodeFacts *facts = inventory->nodes.items[room->node].facts;
         uint64_t hash = facts ? facts->memory_total : 0;
@@ -135,6 +135,11 @@ static uint64_t describe_hardware(const Inventory *inventory, const Room *room) 
                 const GpuIdentity *gpu = &inventory->gpus.items[i].view->identity;
                 hash += mix(gpu->vendor, gpu->device);
         }
+        const Capacity *taken = inventory->taken + room->node;
+        for (size_t i = 0; facts && facts->memory_total > 0 && i < taken->n_kinds; i++)
+                hash += mix(taken->kinds[i].size_bytes, taken->kinds[i].memory_mib);
+        for (size_t i = 0; facts && i < facts->missing_paths.n; i++)
+                hash += mix(1, facts->missing_paths.hashes[i]);
         return hash;
 }
 

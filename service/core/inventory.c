@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/inventory.h"
-
 #include <errno.h>
 
 #include "core/holes.h"
+#include "core/inventory-internal.h"
 #include "core/room-index.h"
 
 Inventory *inventory_free(Inventory *inventory) {
@@ -20,11 +19,12 @@ Inventory *inventory_free(Inventory *inventory) {
         array_clear(&inventory->tenants);
         array_clear(&inventory->held);
         array_clear(&inventory->bonds);
+        trail_free(inventory->trail);
         free(inventory);
         return NULL;
 }
 
-static unsigned find_troubles(const World *world, const NodeRecord *record, const NodeFacts *facts) {
+unsigned inventory_find_troubles(const World *world, const NodeRecord *record, const NodeFacts *facts) {
         const NodeLife *life = world_find_life(world, &record->id);
         unsigned troubles = 0;
         if (record->level < world->registry->level)
@@ -56,7 +56,7 @@ static int add_nodes_and_pools(Inventory *inventory) {
                 InventoryNode node = {
                         .record = record,
                         .facts = facts,
-                        .troubles = find_troubles(inventory->world, record, facts),
+                        .troubles = inventory_find_troubles(inventory->world, record, facts),
                         .first_room = NOWHERE,
                 };
                 if (r >= 0)
@@ -404,6 +404,10 @@ bool inventory_gpu_suits(const Inventory *inventory, size_t gpu, Models models) 
         return true;
 }
 
+bool inventory_gpu_group_is_held(const Inventory *inventory, size_t gpu) {
+        return any_in_ring(inventory, gpu, false, is_held);
+}
+
 size_t inventory_gpu_holder(const Inventory *inventory, size_t gpu) {
         const RoomGpu *gpus = inventory->gpus.items;
         size_t i = gpu;
@@ -468,7 +472,7 @@ static uint64_t find_shape(const Inventory *inventory, const Room *room) {
         return shape;
 }
 
-static void recount(Inventory *inventory, size_t index) {
+void inventory_recount(Inventory *inventory, size_t index) {
         Room *room = inventory->rooms.items + index;
         room_index_remove(inventory, index);
         count_in_pool(inventory, room, false);
@@ -493,7 +497,7 @@ static void recount_around(Inventory *inventory, const size_t *gpus, size_t n_gp
                 size_t i = gpus[n];
                 do {
                         if (inventory->gpus.items[i].room != last)
-                                recount(inventory, last = inventory->gpus.items[i].room);
+                                inventory_recount(inventory, last = inventory->gpus.items[i].room);
                         i = inventory->gpus.items[i].next_in_group;
                 } while (i != gpus[n]);
         }
@@ -504,7 +508,7 @@ static bool is_to_run(const Vm *vm) {
 }
 
 /* Where the tenant is, noted also with its pool and the nodes. */
-static void move_to(Inventory *inventory, Tenant *tenant, size_t node) {
+void inventory_move_to(Inventory *inventory, Tenant *tenant, size_t node) {
         if (tenant->pool != NOWHERE && tenant->vm->count <= GPUS_PER_VM_MAX) {
                 InventoryPool *pool = inventory->pools.items + tenant->pool;
                 if (is_to_run(tenant->vm))
@@ -560,7 +564,7 @@ static int add_tenants(Inventory *inventory) {
                 if (tenant.pool != NOWHERE && vm->count <= GPUS_PER_VM_MAX && is_to_run(vm))
                         inventory->pools.items[tenant.pool].waiting[vm->count]++;
                 if (placed)
-                        move_to(inventory, inventory->tenants.items + inventory->tenants.n - 1,
+                        inventory_move_to(inventory, inventory->tenants.items + inventory->tenants.n - 1,
                                 inventory_find_node(inventory, &vm->assignment.node));
                 inventory->has_affinity = inventory->has_affinity || vm->n_affinity > 0;
         }
@@ -659,7 +663,7 @@ static void settle_tenants(Inventory *inventory) {
                 gpu->group_is_taken = gpu->view->group_vm && !any_in_ring(inventory, i, false, is_held);
         }
         for (size_t i = 0; i < inventory->rooms.n; i++)
-                recount(inventory, i);
+                inventory_recount(inventory, i);
 }
 
 int inventory_new(const World *world, Inventory **ret) {
@@ -710,7 +714,7 @@ void inventory_vacate(Inventory *inventory, size_t index) {
                 inventory->gpus.items[held[i]].tenant = NOBODY;
         recount_around(inventory, held, tenant->n_held);
         tenant->n_held = 0;
-        move_to(inventory, tenant, NOWHERE);
+        inventory_move_to(inventory, tenant, NOWHERE);
 }
 
 void inventory_take(Inventory *inventory, size_t index, const size_t *gpus, size_t n_gpus) {
@@ -721,7 +725,7 @@ void inventory_take(Inventory *inventory, size_t index, const size_t *gpus, size
         }
         recount_around(inventory, gpus, n_gpus);
         if (n_gpus > 0)
-                move_to(inventory, tenant, inventory->rooms.items[inventory->gpus.items[gpus[0]].room].node);
+                inventory_move_to(inventory, tenant, inventory->rooms.items[inventory->gpus.items[gpus[0]].room].node);
 }
 
 Belongings *inventory_set_aside(Inventory *inventory, size_t index) {
@@ -744,18 +748,16 @@ void inventory_give_back(Inventory *inventory, const Belongings *belongings) {
                 return;
         inventory_vacate(inventory, belongings->tenant);
         inventory_take(inventory, belongings->tenant, belongings->gpus, belongings->n_gpus);
-        move_to(inventory, inventory->tenants.items + belongings->tenant, belongings->node);
+        inventory_move_to(inventory, inventory->tenants.items + belongings->tenant, belongings->node);
 }
 
-static void set_lost(Inventory *inventory, size_t index, bool lost) {
+void inventory_set_troubles(Inventory *inventory, size_t index, unsigned troubles) {
         InventoryNode *node = inventory->nodes.items + index;
         for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node) {
                 room_index_remove(inventory, i);
                 count_in_pool(inventory, inventory->rooms.items + i, false);
         }
-        node->troubles &= ~(unsigned) NODE_IMAGINED_LOST;
-        if (lost)
-                node->troubles |= NODE_IMAGINED_LOST;
+        node->troubles = troubles;
         for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node) {
                 count_in_pool(inventory, inventory->rooms.items + i, true);
                 if (node->troubles == 0)
@@ -764,9 +766,10 @@ static void set_lost(Inventory *inventory, size_t index, bool lost) {
 }
 
 void inventory_lose_node(Inventory *inventory, size_t node) {
-        set_lost(inventory, node, true);
+        inventory_set_troubles(inventory, node, inventory->nodes.items[node].troubles | NODE_IMAGINED_LOST);
 }
 
 void inventory_find_node_again(Inventory *inventory, size_t node) {
-        set_lost(inventory, node, false);
+        inventory_set_troubles(inventory, node,
+                               inventory->nodes.items[node].troubles & ~(unsigned) NODE_IMAGINED_LOST);
 }

@@ -5,7 +5,9 @@
  * its GPUs and who has them. Made once from a World, near linear in its size; then it is a copy on which "what if" is
  * tried: a VM gives its GPUs back, takes others, a node is lost. The registry is never touched.
  *
- * Borrows the World's registry and facts, which must outlive it. */
+ * Borrows the World's registry and facts, which must outlive it; or, where it is kept to follow the world, must outlive
+ * each use: in between all that it borrows may be moved and freed, and nothing but inventory_follow() and
+ * inventory_free(), which look at none of it, may be called. */
 
 #include "core/capacity.h"
 #include "core/names.h"
@@ -125,11 +127,22 @@ typedef struct Inventory {
         ARRAY(size_t) held;             /* indexes of gpus, tenant after tenant */
         ARRAY(Bond) bonds;              /* tenant after tenant */
         bool has_affinity;              /* any VM names another */
+        struct Trail *trail;            /* inventory-follow.c; NULL: it is not kept */
 } Inventory;
 
 int inventory_new(const World *world, Inventory **ret);
 Inventory *inventory_free(Inventory *inventory);
 DEFINE_CLEANUP(Inventory *, inventory_free);
+
+/* It is to follow the world later on. 0 or -ENOMEM. */
+int inventory_keep(Inventory *inventory);
+/* Brings one that is kept, with all what-ifs taken back, to where inventory_new() of @world would be. 1: it is; 0: too
+ * much has changed, make a new one: nodes, pools, VMs or GPUs came or went or are other ones than they were; or
+ * -ENOMEM. With either of these it may only be freed.
+ *
+ * Where a VM got or lost its place, or what hosts tell has changed, that costs what is on those nodes; all the rest is
+ * one walk over VMs, GPUs and pools that compares numbers and puts pointers right. */
+int inventory_follow(Inventory *inventory, const World *world);
 
 /* Indexes, or NOWHERE and NOBODY. */
 size_t inventory_find_pool(const Inventory *inventory, const char *name);

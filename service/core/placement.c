@@ -352,6 +352,13 @@ static bool try_room(Search *search, size_t room) {
         return true;
 }
 
+static RoomStep visit_room(void *userdata, size_t room) {
+        Search *search = userdata;
+        if (is_special(search, search->request.inventory->rooms.items[room].node))
+                return ROOM_NEXT;
+        return try_room(search, room) ? ROOM_NEXT_KIND : ROOM_NEXT;
+}
+
 /* One room of each kind, and those that are special. What GPUs it has makes the kind, and their models; what its node
  * has beside them does not. */
 static void try_rooms(Search *search) {
@@ -362,10 +369,7 @@ static void try_rooms(Search *search) {
         ARRAY_EACH(relation, &search->request.relations)
                 if (!relation->apart)
                         return;         /* it goes to one of these or nowhere */
-        size_t room = room_index_first(inventory, pool, search->request.count);
-        while (room != NOWHERE)
-                room = is_special(search, inventory->rooms.items[room].node) || !try_room(search, room)
-                               ? room_index_next(inventory, room) : room_index_next_kind(inventory, room);
+        room_index_walk(inventory, pool, search->request.count, visit_room, search);
 }
 
 int placement_seek(Inventory *inventory, size_t tenant, uint32_t count, size_t *ret_room) {

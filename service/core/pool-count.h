@@ -12,17 +12,18 @@ typedef struct PoolCounts {
         uint32_t largest_free;  /* the most free ones on one node: the largest requirement that fits now */
         uint32_t in_use;        /* assigned */
         uint32_t survives;      /* nodes that may fail, whichever they are, and every VM that runs still runs; never
-                                 * more than leave the cluster a majority, without which nothing is started */
+                                 * more than leave the cluster a majority, without which nothing is started, and none
+                                 * while nothing is started elsewhere (below LEVEL_FAILOVER) */
         uint32_t majority_spares;       /* as many as may fail for its sake, whatever is free; the same of each pool */
-        VmId *at_risk;          /* those that would not after one failure more; by id */
+        VmId *at_risk;          /* those that would not after one failure more, or might not; by id */
         size_t n_at_risk;
         TextList mixed;         /* sentences on how the GPUs differ; empty: all alike */
 } PoolCounts;
 
-/* The inventory is tried on and is as before when this returns. 0 or -ENOMEM. */
+/* The inventory is tried on and is as before when this returns. What would be too much to work out counts as no: what
+ * the pool survives is then less than it could be, and more VMs are named. 0 or -ENOMEM. */
 int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret);
-/* The same, and no more rooms are looked at than *work, of which what was used is taken off. Where they are too few,
- * what the pool survives stays unknown: *ret_survives is false, and only the other numbers are good. */
+/* The same with so much *work, of which what was used is taken off. *ret_survives: it was enough. */
 int pool_count_within(Inventory *inventory, const Pool *pool, uint64_t *work, PoolCounts *ret, bool *ret_survives);
 int pool_count(const World *world, const Pool *pool, PoolCounts *ret);
 void pool_counts_clear(PoolCounts *counts);

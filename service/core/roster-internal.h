@@ -17,6 +17,7 @@ typedef struct Rejection {
         const Vm *vm;
         Models models;                  /* of those that its pool has */
         bool by_cpu;                    /* a node of the pool has not its CPU */
+        uint64_t where_lost;            /* as in its prospect */
 } Rejection;
 
 #define REJECTIONS_MAX 16U
@@ -32,6 +33,7 @@ typedef struct Rejections {
 typedef struct Prospect {
         bool anywhere;
         unsigned lacks;                 /* of all nodes together, as capacity_judge() tells */
+        uint64_t where_lost;            /* stands for the rooms on nodes that lack a file of it; 0: none does */
 } Prospect;
 
 typedef struct Pass {
@@ -78,7 +80,7 @@ void pass_reject(Pass *pass, size_t item, const Prospect *prospect);
 /* Places have come free: what was known is not any more. */
 void pass_forget_rejections(Pass *pass);
 /* False: it is a case of its own, and nothing follows from its rejection for others. */
-bool pass_rejection_tells(const Pass *pass, size_t item, const Prospect *prospect);
+bool pass_rejection_tells(const Pass *pass, size_t item);
 Prospect pass_look_out(const Pass *pass, size_t item);
 /* Who needs something beside GPUs, or not any GPUs. */
 bool pass_is_choosy(const Pass *pass, size_t item);

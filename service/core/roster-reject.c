@@ -22,6 +22,25 @@ static bool needs_as_much_memory(const VmNeeds *needs, const VmNeeds *rejected) 
                needs->hugepage_size_bytes == rejected->hugepage_size_bytes && needs->numa_nodes == rejected->numa_nodes;
 }
 
+/* A number for the rooms where a file is not there: who asks for other files may lack them in the same rooms. */
+static uint64_t add_room(uint64_t where, size_t room) {
+        uint64_t x = (where ^ (room + 1)) * UINT64_C(0x9e3779b97f4a7c15);
+        return (x ^ x >> 29) | 1;
+}
+
+static uint64_t find_where_lost(const Pass *pass, const Tenant *tenant) {
+        const Inventory *inventory = pass->inventory;
+        const InventoryPool *pool = inventory->pools.items + tenant->pool;
+        uint64_t where = 0;
+        bool hangs;
+        for (size_t i = pool->first_room; i < pool->first_room + pool->n_rooms; i++) {
+                const InventoryNode *node = inventory->nodes.items + inventory->rooms.items[i].node;
+                if (node->troubles == 0 && capacity_next_lost_path(&tenant->vm->needs, node->facts, NULL, &hangs))
+                        where = add_room(where, i);
+        }
+        return where;
+}
+
 static bool needs_no_less(const Pass *pass, const Tenant *tenant, const Rejection *rejection) {
         const InventoryPool *pool = pass->inventory->pools.items + tenant->pool;
         const VmNeeds *needs = &tenant->vm->needs, *rejected = &rejection->vm->needs;
@@ -31,8 +50,10 @@ static bool needs_no_less(const Pass *pass, const Tenant *tenant, const Rejectio
                 return false;
         if ((tenant->models & pool->models & ~rejection->models) != 0 || !needs_as_much_memory(needs, rejected))
                 return false;
-        return !rejection->by_cpu || (text_equal(needs->cpu_model, rejected->cpu_model) &&
-                                      text_equal(needs->cpu_vendor, rejected->cpu_vendor));
+        if (rejection->by_cpu && (!text_equal(needs->cpu_model, rejected->cpu_model) ||
+                                  !text_equal(needs->cpu_vendor, rejected->cpu_vendor)))
+                return false;
+        return rejection->where_lost == 0 || find_where_lost(pass, tenant) == rejection->where_lost;
 }
 
 static uint64_t count_bit(const Tenant *tenant) {
@@ -55,21 +76,21 @@ void pass_reject_count(Pass *pass, size_t item) {
         pass->rejections[tenant->pool].needs |= count_bit(tenant);
 }
 
-bool pass_rejection_tells(const Pass *pass, size_t item, const Prospect *prospect) {
+bool pass_rejection_tells(const Pass *pass, size_t item) {
         const Tenant *tenant = pass_tenant(pass, item);
-        return tenant->n_bonds == 0 && !(prospect->lacks & CAPACITY_STORAGE) &&
-               pass->rejections[tenant->pool].n < REJECTIONS_MAX;
+        return tenant->n_bonds == 0 && pass->rejections[tenant->pool].n < REJECTIONS_MAX;
 }
 
 void pass_reject(Pass *pass, size_t item, const Prospect *prospect) {
         const Tenant *tenant = pass_tenant(pass, item);
         Rejections *rejections = pass->rejections + tenant->pool;
-        if (!pass_rejection_tells(pass, item, prospect))
+        if (!pass_rejection_tells(pass, item))
                 return;
         rejections->items[rejections->n++] = (Rejection) {
                 .vm = tenant->vm,
                 .models = tenant->models & pass->inventory->pools.items[tenant->pool].models,
                 .by_cpu = prospect->lacks & CAPACITY_CPU,
+                .where_lost = prospect->where_lost,
         };
 }
 
@@ -90,6 +111,8 @@ Prospect pass_look_out(const Pass *pass, size_t item) {
                         continue;
                 unsigned lacks = capacity_judge(&tenant->vm->needs, inventory->nodes.items[room->node].facts, NULL);
                 prospect.lacks |= lacks;
+                if (lacks & CAPACITY_STORAGE)
+                        prospect.where_lost = add_room(prospect.where_lost, i);
                 prospect.anywhere = prospect.anywhere || (lacks == 0 && choice_is_possible(inventory, room,
                                                           tenant->models, tenant->vm->count));
         }

@@ -7,7 +7,7 @@
 #include "core/roster-internal.h"
 
 /* What one pass may cost at most. Of VMs that are bound to nobody each need is rejected once, so for them all is placed
- * anew a few times only; of others, and of those whose files some nodes lack, each one may be a case of its own. */
+ * anew a few times only; of others each one may be a case of its own. */
 #define MOVES_MAX 20000U
 #define REPLACEMENTS_MAX 50000U
 
@@ -62,7 +62,7 @@ static int admit(Pass *pass, size_t item) {
                 pass_lift(pass, item);
         }
         Prospect prospect = pass_look_out(pass, item);
-        r = prospect.anywhere ? pass_repack(pass, item, !pass_rejection_tells(pass, item, &prospect)) : 0;
+        r = prospect.anywhere ? pass_repack(pass, item, !pass_rejection_tells(pass, item)) : 0;
         if (r == 0)
                 pass_reject(pass, item, &prospect);
         return r;

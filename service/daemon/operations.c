@@ -26,7 +26,7 @@ struct Operations {
         Jobs jobs;
         ARRAY(Operation *) under_way;
         sd_event_source *expiry;
-        sd_event_source *patience;      /* a job waits for a moment only */
+        sd_event_source *patience;      /* a job is to be looked at again */
 };
 
 static uint64_t now_us(const Operations *operations, clockid_t clock) {
@@ -303,7 +303,7 @@ static void on_proposed(SubmitOutcome outcome, const Result *result, void *userd
         Operations *operations = proposed->operations;
         Job *job = jobs_find(&operations->jobs, proposed->job);
         const char *error, *sentence;
-        if (!job || job->result != JOB_PENDING)
+        if (outcome == SUBMIT_STOPPING || !job || job->result != JOB_PENDING)
                 return;
         if (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE)
                 job_clearance_decided(job);
@@ -356,9 +356,9 @@ static int follow_defragment(Operations *operations, Job *job, const World *worl
                 *ret_changed = *ret_changed || job->result != JOB_PENDING;
                 return r;
         }
-        if (r != CLEARANCE_WAITS || now >= job->clearance->patient_until_us)
+        if (r != CLEARANCE_WAITS || now >= job->clearance->look_again_us)
                 return r < 0 ? r : 0;
-        r = sd_event_source_set_time(operations->patience, job->clearance->patient_until_us);
+        r = sd_event_source_set_time(operations->patience, job->clearance->look_again_us);
         return r < 0 ? r : sd_event_source_set_enabled(operations->patience, SD_EVENT_ONESHOT);
 }
 

@@ -2,24 +2,27 @@
 
 /* What placement costs: with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free; and with 4,000 VMs that all wait for an empty cluster of the largest size. The inventory, a whole pass
- * over all who wait, one VM alone, and one VM with its reasons; then a pass where all VMs need memory and a file, which
- * nodes have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow: the exponent of the size.
+ * over all who wait, one VM alone, and one VM with its reasons; what it costs when one VM stops or comes back, where the
+ * inventory is kept and follows; what the pool survives; then a pass where all VMs need memory and a file, which nodes
+ * have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow: the
+ * exponent of the size.
  *
  * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that the
  * world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking whose
- * is whose; and the list that says of each GPU what it is, from which the product counts them.
+ * is whose; and the list that says of each GPU what it is, from which the product counts them. All in time of the
+ * processor, but for the exact solver.
  *
  * bench-placement [LARGEST [SECONDS]]: so long the exact solver may take for each priority; without it, it is not asked */
 
 #include <glib.h>
 #include <math.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "core/describe.h"
 #include "instance.h"
 #include "optimum.h"
 #include "rules.h"
-#include "series.h"
 
 #define TURNS_MOST 201U
 #define TURNS_LEAST 5U
@@ -31,6 +34,9 @@ typedef struct Bench {
         size_t *waiting;
         size_t n;
         size_t one;                     /* a VM that needs one GPU */
+        Inventory *kept;                /* follows the world */
+        Vm *other;                      /* that runs, or has just stopped: then this is what it had */
+        Assignment had;
         uint64_t counted;               /* so that no walk is left out */
         uint64_t walked, listed;        /* free GPUs, by two of the floors */
 } Bench;
@@ -40,14 +46,21 @@ static int compare_doubles(const void *a, const void *b) {
         return x < y ? -1 : x > y;
 }
 
+/* Of the processor, as nothing here waits: others who use it do not count. */
+static double used_us(void) {
+        struct timespec now;
+        (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        return (double) now.tv_sec * 1e6 + (double) now.tv_nsec / 1e3;
+}
+
 /* The median of several turns in µs; @after puts things back and is not counted. */
 static double measure(Bench *bench, void (*turn)(Bench *), void (*after)(Bench *)) {
         double times[TURNS_MOST], all = 0;
         unsigned n = 0;
         while (n < TURNS_MOST && (n < TURNS_LEAST || all < ENOUGH_US)) {
-                double begun = series_now_us();
+                double begun = used_us();
                 turn(bench);
-                all += times[n++] = series_now_us() - begun;
+                all += times[n++] = used_us() - begun;
                 if (after)
                         after(bench);
         }
@@ -117,6 +130,37 @@ static void vacate_one(Bench *bench) {
         inventory_vacate(bench->inventory, bench->one);
 }
 
+/* One VM stops, or is back where it was; then one that waits gets a place. */
+static void follow_one(Bench *bench) {
+        Assignment now = bench->had;
+        Choice choice;
+        bench->had = bench->other->assignment;
+        bench->other->assignment = now;
+        g_assert_cmpint(inventory_follow(bench->kept, &bench->described->world), ==, 1);
+        g_assert_cmpint(placement_choose(bench->kept, bench->one, false, &choice), ==, PLACEMENT_FOUND);
+}
+
+/* False: nobody runs who could stop. */
+static bool begin_to_follow(Bench *bench) {
+        bench->other = NULL;
+        ARRAY_EACH(vm, &bench->described->registry->vms)
+                if (vm->assignment.phase != ASSIGNMENT_NONE)
+                        bench->other = vm;
+        if (!bench->other)
+                return false;
+        ARRAY_EACH(facts, &bench->described->facts)
+                (*facts)->version = 1;          /* as those that come by gossip have one */
+        g_assert_cmpint(inventory_new(&bench->described->world, &bench->kept), ==, 0);
+        g_assert_cmpint(inventory_keep(bench->kept), ==, 0);
+        return true;
+}
+
+static void stop_following(Bench *bench) {
+        if (bench->other->assignment.phase == ASSIGNMENT_NONE)
+                bench->other->assignment = bench->had;
+        inventory_free(bench->kept);
+}
+
 static void explain_one(Bench *bench) {
         Placement placement = {};
         const Vm *vm = bench->inventory->tenants.items[bench->one].vm;
@@ -147,12 +191,36 @@ static void give_needs(Bench *bench, bool scarce) {
         make_inventory(bench);
 }
 
+static void count_pool(Bench *bench) {
+        PoolCounts counts = {};
+        const Pool *pool = bench->described->world.registry->pools.items;
+        g_assert_cmpint(pool_count_in(bench->inventory, pool, &counts), ==, 0);
+        bench->counted += counts.survives;
+        pool_counts_clear(&counts);
+}
+
+/* What a pool survives, where one VM in a hundred must be with another or apart. */
+static double measure_bound_pool(const Shape *unbound) {
+        Bench bench = {};
+        Shape shape = *unbound;
+        char *sentence = NULL;
+        shape.bound = 1;
+        char *text = instance_make(&shape, 1);
+        g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
+        make_inventory(&bench);
+        double us = measure(&bench, count_pool, NULL);
+        inventory_free(bench.inventory);
+        described_free(bench.described);
+        g_free(text);
+        return us;
+}
+
 /* µs */
 typedef struct Costs {
-        double array, walk, list, inventory, pass, each, one, reasons, needy, scarce;
+        double array, walk, list, inventory, pass, each, one, reasons, follow, pool, bound, needy, scarce;
 } Costs;
 
-static Costs measure_all(Bench *bench) {
+static Costs measure_all(Bench *bench, const Shape *shape) {
         Costs costs = {
                 .array = measure(bench, count_free, NULL),
                 .walk = measure(bench, walk_records, NULL),
@@ -161,12 +229,14 @@ static Costs measure_all(Bench *bench) {
                 .pass = measure(bench, place_everybody, vacate_everybody),
                 .one = measure(bench, place_one, vacate_one),
                 .reasons = measure(bench, explain_one, NULL),
+                .pool = measure(bench, count_pool, NULL),
+                .bound = measure_bound_pool(shape),
         };
         costs.each = costs.pass / (double) bench->n;
-        give_needs(bench, false);
-        costs.needy = measure(bench, place_everybody, vacate_everybody);
-        give_needs(bench, true);
-        costs.scarce = measure(bench, place_everybody, vacate_everybody);
+        if (begin_to_follow(bench)) {
+                costs.follow = measure(bench, follow_one, NULL);
+                stop_following(bench);
+        }
         g_assert_cmpuint(bench->walked, ==, bench->listed);
         g_assert_cmpuint(bench->walked, ==, bench->inventory->pools.items[0].free);
         return costs;
@@ -174,7 +244,7 @@ static Costs measure_all(Bench *bench) {
 
 /* @smaller: of a tenth of the nodes; 0: there is none. */
 static void tell(const char *what, double us, double smaller, const Costs *costs) {
-        printf("  %-34s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk, us / costs->list);
+        printf("  %-37s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk, us / costs->list);
         if (smaller > 0)
                 printf("   n^%.2f", log10(us / smaller));
         printf("\n");
@@ -189,7 +259,7 @@ static void tell_solver(const Bench *bench, unsigned seconds, const Costs *costs
         else if (r > OPTIMUM_TOO_LONG)
                 printf("  there is no exact solver\n");
         else
-                printf("  %-34s %12.1f s, %.0f passes%s\n", "the exact solver", optimum.seconds,
+                printf("  %-37s %12.1f s, %.0f passes%s\n", "the exact solver", optimum.seconds,
                        optimum.seconds * 1e6 / costs->pass, r == OPTIMUM_TOO_LONG ? "; stopped, not proven" : "");
         uint64_t ours = 0, most = 0;
         ClassCount classes[CLASSES_MAX];
@@ -212,23 +282,31 @@ static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solv
                 if (bench.inventory->tenants.items[bench.waiting[i]].vm->count == 1)
                         bench.one = bench.waiting[i];
 
-        Costs costs = measure_all(&bench), none = {};
+        Costs costs = measure_all(&bench, shape), none = {};
         smaller = smaller ?: &none;
         printf("%s, %u nodes: %zu GPUs, %" G_GUINT64_FORMAT " free, %zu VMs, %zu wait\n", shape->name, shape->nodes,
                bench.inventory->gpus.n, bench.walked, bench.inventory->tenants.n, bench.n);
-        printf("  %-34s %12s    %10s %10s %10s\n", "", "", "of array", "of walk", "of list");
+        printf("  %-37s %12s    %10s %10s %10s\n", "", "", "of array", "of walk", "of list");
         tell("free GPUs are counted: array", costs.array, smaller->array, &costs);
         tell("free GPUs are counted: walk", costs.walk, smaller->walk, &costs);
         tell("free GPUs are counted: list", costs.list, smaller->list, &costs);
         tell("the inventory is made", costs.inventory, smaller->inventory, &costs);
         tell("a pass over all who wait", costs.pass, smaller->pass, &costs);
         tell("of it, for each of them", costs.each, smaller->each, &costs);
-        tell("a pass, all need memory and a file", costs.needy, smaller->needy, &costs);
-        tell("a pass, both are scarce", costs.scarce, smaller->scarce, &costs);
+        if (costs.follow > 0)
+                tell("a change followed, and one VM placed", costs.follow, smaller->follow, &costs);
         tell("one VM alone", costs.one, smaller->one, &costs);
         tell("one VM alone, with all reasons", costs.reasons, smaller->reasons, &costs);
+        tell("what the pool survives", costs.pool, smaller->pool, &costs);
+        tell("... if of a hundred VMs one is bound", costs.bound, smaller->bound, &costs);
         if (solver_seconds > 0)
                 tell_solver(&bench, solver_seconds, &costs);
+        give_needs(&bench, false);
+        costs.needy = measure(&bench, place_everybody, vacate_everybody);
+        tell("a pass, all need memory and a file", costs.needy, smaller->needy, &costs);
+        give_needs(&bench, true);
+        costs.scarce = measure(&bench, place_everybody, vacate_everybody);
+        tell("a pass, both are scarce", costs.scarce, smaller->scarce, &costs);
 
         free(bench.waiting);
         inventory_free(bench.inventory);

@@ -230,15 +230,19 @@ static void test_a_plan_of_what_is_not_there_is_refused(void) {
 
 #define BIG ROOT "/vm/22222222_2222_4333_8444_555555555555"
 
-/* a has two GPUs, and bert runs with one of them; b has one; big waits for two. */
-static void prepare_big(Host *host) {
+static void make_big(Host *host) {
         g_autofree char *xml = domain_xml("big", "22222222-2222-4333-8444-555555555555");
         g_autofree char *arguments = g_strdup_printf("('%s', 'training', uint32 2, " NO_OPTIONS ")", xml);
+        expect_reply(host, ROOT, "Manager.DefineVM", arguments, "(objectpath '" BIG "',)");
+}
+
+/* a has two GPUs, and bert runs with one of them; b has one; big waits for two. */
+static void prepare_big(Host *host) {
         told(host, "admit 3 1");
         raise_level(host);
         make_pool(host, "training", "['" GPU("01") "', '" GPU("02") "', '" GPU_B "']");
         make_vm(host, "bert", "training");
-        expect_reply(host, ROOT, "Manager.DefineVM", arguments, "(objectpath '" BIG "',)");
+        make_big(host);
         expect_reply(host, VM_PATH, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("1"));
         told(host, "run bert a");
         told(host, "end-job 1");
@@ -272,6 +276,28 @@ static void test_room_is_made_as_a_job_of_the_vm(void) {
         mock_polkit_set(host->polkit, POLKIT_NO);
         expect_error(host, JOB("4"), "Job.Cancel", "(" NO_OPTIONS ",)", DENIED, "");
         expect_asked(host, "manage-pool pool=training vm=big verb=cancel");
+}
+
+/* bert of another pool runs on a, and big must not be with him: so he is the one who moves. */
+static void test_whose_pools_move_is_asked_for_each(void) {
+        HOST(host);
+        told(host, "admit 3 1");
+        told(host, "plug 0000:07:00.0");
+        raise_level(host);
+        make_pool(host, "render", "['" GPU("01") "', '" GPU_B "']");
+        make_pool(host, "training", "['" GPU("02") "', '" GPU("07") "']");
+        make_vm(host, "bert", "render");
+        make_big(host);
+        expect_reply(host, VM_PATH, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("1"));
+        told(host, "run bert a");
+        expect_reply(host, BIG, "VM.SetPolicy", "({'affinity': <[('apart', 'bert')]>}, " NO_OPTIONS ")", "()");
+        expect_reply(host, BIG, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("2"));
+        g_free(mock_polkit_take(host->polkit));
+        expect_reply(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", IS_JOB("3"));
+        expect_asked(host, "manage-pool pool=training vm=big verb=defragment\n"
+                           "manage-pool pool=render vm=big verb=defragment");
+        g_autofree char *said = tell(host, "clearance 3");
+        g_assert_true(g_str_has_suffix(said, ": training render\n"));
 }
 
 static void test_what_room_would_take_is_said_and_nothing_moves(void) {
@@ -636,6 +662,7 @@ int main(int argc, char **argv) {
              test_a_plan_tells_what_would_become_of_vms_and_pools);
         TEST("plan", "a plan of what is not there is refused", test_a_plan_of_what_is_not_there_is_refused);
         TEST("room", "room is made as a job of the VM", test_room_is_made_as_a_job_of_the_vm);
+        TEST("room", "whose pools move is asked for each", test_whose_pools_move_is_asked_for_each);
         TEST("room", "what room would take is said, and nothing moves",
              test_what_room_would_take_is_said_and_nothing_moves);
         TEST("room", "room that cannot be made is refused, and says why",

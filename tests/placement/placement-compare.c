@@ -134,12 +134,13 @@ static void tell_sums(const Shape *shape, const Sum sums[static RULE_COUNT], con
                "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
         for (Rule rule = 0; rule < RULE_COUNT; rule++) {
                 const Sum *sum = sums + rule;
-                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.2f %% | %.1f %% (seed %u) | %u | %.2f %% | "
-                       "%.1f %% (seed %u) | %.5f | %.0f |\n",
+                printf("| %s | %u of %u | %.1f %% | %.1f %% | %.1f %% (seed %u) | %.2f %% | %.1f %% (seed %u) | %u | "
+                       "%.2f %% | %.1f %% (seed %u) | %.5f | %.0f |\n",
                        rule_name(rule), sum->best, sum->instances, share(sum->first_class, optimum->first_class),
                        share(sum->all, optimum->all), 100 * sum->worst, sum->worst_seed,
-                       100 * sum->weighted / sum->instances, 100 * sum->worst_weighted, sum->worst_weighted_seed, sum->below,
-                       100 * sum->ordered / sum->instances, 100 * sum->worst_ordered, sum->worst_ordered_seed,
+                       100 * sum->weighted / sum->instances, 100 * sum->worst_weighted, sum->worst_weighted_seed,
+                       sum->below, 100 * sum->ordered / sum->instances, 100 * sum->worst_ordered,
+                       sum->worst_ordered_seed,
                        sum->seconds, optimum->seconds / sum->seconds);
         }
         (void) fflush(stdout);
@@ -202,13 +203,14 @@ static void compare_with_more(const Shape *shape, unsigned seeds) {
                 }
                 g_free(text);
         }
-        printf("| %s | %u | %u | %u | %u | seed %u |\n", shape->name, seeds, fewer[0], fewer[1], fewer[2], seed_of_last);
+        printf("| %s | %u | %u | %u | %u | seed %u |\n", shape->name, seeds, fewer[0], fewer[1], fewer[2],
+               seed_of_last);
         (void) fflush(stdout);
 }
 
 static void compare_all_with_more(unsigned seeds) {
-        printf("| fewer of the highest priority run | instances | a node with one GPU | a GPU more on a node | a node with "
-               "eight | the last |\n| --- | --- | --- | --- | --- | --- |\n");
+        printf("| fewer of the highest priority run | instances | a node with one GPU | a GPU more on a node | "
+               "a node with eight | the last |\n| --- | --- | --- | --- | --- | --- |\n");
         for (unsigned i = 0; i < SHAPES_COUNT; i++)
                 compare_with_more(shapes + i, shapes[i].nodes > 20 ? seeds / 20 : seeds);
 }

@@ -121,7 +121,8 @@ static void test_an_export_says_the_same(void) {
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/place-file/who runs where and who waits", test_who_runs_where_and_who_waits);
-        g_test_add_func("/place-file/those who wait are looked at together", test_those_who_wait_are_looked_at_together);
+        g_test_add_func("/place-file/those who wait are looked at together",
+                        test_those_who_wait_are_looked_at_together);
         g_test_add_func("/place-file/who is stopped for whom", test_who_is_stopped_for_whom);
         g_test_add_func("/place-file/a wrong file has its own status", test_a_wrong_file_has_its_own_status);
         g_test_add_func("/place-file/an export says the same", test_an_export_says_the_same);

@@ -131,8 +131,8 @@ static void tell_any_vm_policy(Chronicle *c, GRand *random) {
 static const char *pick_xml(GRand *random) {
         static const char *const texts[] = {
                 "<domain>x</domain>", "no XML at all",
-                "<domain><memory unit='GiB'>64</memory><memoryBacking><hugepages/></memoryBacking><cpu><model>EPYC"
-                "</model></cpu><devices><disk><source file='/srv/a'/></disk></devices></domain>",
+                ("<domain><memory unit='GiB'>64</memory><memoryBacking><hugepages/></memoryBacking><cpu><model>EPYC"
+                 "</model></cpu><devices><disk><source file='/srv/a'/></disk></devices></domain>"),
         };
         return texts[pick(random, ELEMENTS(texts))];
 }

@@ -570,6 +570,7 @@ static void test_a_thousand_that_wait_cost_one_pass(void) {
         }
         g_assert_cmpuint(n, ==, 1000);
         g_assert_cmpuint(c.lineup.passes, ==, 1);
+        g_assert_cmpuint(c.inventories, ==, 1);
 }
 
 static void test_whatever_else_changes_is_looked_at_anew(void) {

@@ -231,6 +231,28 @@ static void test_a_node_with_the_model_is_nearer_than_one_that_is_empty(void) {
         ASSERT_PLACE(w, "bert", "gpus-taken");
 }
 
+static void test_what_is_remembered_of_a_room_is_of_the_models_asked_for(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        uint32_t distance, leftover;
+        with_gpus(w, "a", 4);
+        of_model(w, "a", 2, 2, 0x20b0);
+        behind_switch(w, "a", 0, 2, "0000:40:00.0");
+        pool_of(w, "training", "a");
+        vm_of(w, "bert", "training", 2);
+        vm_of(w, "other", "training", 2);
+        needs_model(w, "bert", "10de:2331");
+        needs_model(w, "other", "10de:20b0");
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        Models first = inventory_models_of(inventory, vm_named(w, "bert"));
+        Models other = inventory_models_of(inventory, vm_named(w, "other"));
+        g_assert_true(choice_measure(inventory, 0, first, 2, &distance, &leftover));
+        g_assert_cmpuint(distance, ==, 0);
+        g_assert_true(choice_measure(inventory, 0, other, 2, &distance, &leftover));
+        g_assert_cmpuint(distance, >, 0);
+        g_assert_false(choice_measure(inventory, 0, other & first, 2, &distance, &leftover));
+}
+
 static void test_all_that_a_node_lacks_is_told(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = two_hosts();
         Vm *vm = vm_named(w, "bert");
@@ -259,6 +281,7 @@ int main(int argc, char **argv) {
         TEST(a_set_with_a_gpu_of_another_model_is_not_given);
         TEST(a_set_of_two_models_is_told_from_one_that_is_too_large);
         TEST(a_node_with_the_model_is_nearer_than_one_that_is_empty);
+        TEST(what_is_remembered_of_a_room_is_of_the_models_asked_for);
         TEST(all_that_a_node_lacks_is_told);
         return g_test_run();
 }

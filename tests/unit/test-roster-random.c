@@ -448,6 +448,23 @@ static void check_pass(const Pass *pass, bool failover) {
         check_needs(inventory);
 }
 
+static RoomStep count_kind(void *userdata, size_t room) {
+        ++*(size_t *) userdata;
+        return ROOM_NEXT_KIND;
+}
+
+typedef struct Steps {
+        const Inventory *inventory;
+        size_t next;                    /* the room that is to come */
+} Steps;
+
+static RoomStep check_step(void *userdata, size_t room) {
+        Steps *steps = userdata;
+        g_assert_cmpuint(room, ==, steps->next);
+        steps->next = room_index_next(steps->inventory, room);
+        return ROOM_NEXT;
+}
+
 /* The index tells of the rooms what walking them all tells. */
 static void check_index(const Inventory *inventory) {
         for (uint32_t count = 0; count < 9; count++) {
@@ -463,10 +480,11 @@ static void check_index(const Inventory *inventory) {
                         n--;
                 }
                 g_assert_cmpuint(n, ==, 0);
-                for (size_t i = room_index_first(inventory, 0, count); i != NOWHERE;
-                     i = room_index_next_kind(inventory, i))
-                        walked++;
+                room_index_walk(inventory, 0, count, count_kind, &walked);
                 g_assert_cmpuint(walked, ==, kinds);
+                Steps steps = { inventory, room_index_first(inventory, 0, count) };
+                room_index_walk(inventory, 0, count, check_step, &steps);
+                g_assert_cmpuint(steps.next, ==, NOWHERE);
         }
 }
 
