@@ -260,6 +260,12 @@ static void test_what_was_planned_is_told(void) {
         g_assert_cmpstr(placement.answers[0].reasons[0].sentence, ==,
                         "fits too; b is taken first: so that others that wait find a place too");
         placement_clear(&placement);
+
+        /* Where it would have gone by itself: why is its own affair. */
+        g_assert_cmpint(placement_find_planned(inventory, vm_named(w, "x"), &node_named(w, "a")->id, &placement), ==,
+                        PLACEMENT_FOUND);
+        g_assert_cmpstr(placement.answers[1].reasons[0].sentence, ==, "fits too; a is taken first: preferred");
+        placement_clear(&placement);
 }
 
 static void test_no_pool_no_place(void) {
