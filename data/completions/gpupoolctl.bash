@@ -46,7 +46,8 @@ _gpupoolctl() {
         local -A verbs=(
                 [gpu]='list show quarantine release'
                 [pool]='list show create add remove rules policy rename delete'
-                [vm]='list show define start shutdown stop restart move requirement policy update xml delete explain'
+                [vm]='list show define start shutdown stop restart move defragment requirement policy update xml delete
+                        explain'
                 [node]='list show drain resume remove fence-set fence-clear confirm-down'
                 [job]='list show wait cancel'
                 [cluster]='invite join leave reset level freeze thaw export import'
@@ -65,6 +66,7 @@ _gpupoolctl() {
                 [node resume]='--bring-home'
                 [node fence-set]='--parameters'
                 [vm move]='--timeout --stop'
+                [vm defragment]='--dry-run --timeout'
                 [cluster invite]='--expires'
                 [cluster reset]='--forget'
                 [cluster level]='--dry-run'

@@ -64,11 +64,13 @@ static bool is_first_of_set(const Inventory *inventory, size_t gpu) {
         return true;
 }
 
-static size_t collect_units(const Inventory *inventory, const Room *room,
+static size_t collect_units(const Inventory *inventory, const Room *room, Models models,
                             bool (*counts)(const Inventory *, size_t), Unit units[static GPUS_PER_NODE_MAX]) {
+        bool picky = inventory_room_has_others(room, models);
         size_t n = 0;
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && n < GPUS_PER_NODE_MAX; i++) {
-                if (!counts(inventory, i) || !is_first_of_set(inventory, i))
+                if (!counts(inventory, i) || !is_first_of_set(inventory, i) ||
+                    (picky && !inventory_gpu_suits(inventory, i, models)))
                         continue;
                 const GpuFacts *facts = inventory->gpus.items[i].view->facts;
                 units[n++] = (Unit) {
@@ -81,18 +83,38 @@ static size_t collect_units(const Inventory *inventory, const Room *room,
         return n;
 }
 
-bool choice_exists(const Inventory *inventory, const Room *room, uint32_t count) {
+uint32_t choice_count_usable(const Inventory *inventory, const Room *room, Models models) {
+        uint32_t n = 0;
+        if (!inventory_room_has_others(room, models))
+                return room->usable;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++)
+                n += (models >> inventory->gpus.items[i].model & 1) && inventory_gpu_is_usable(inventory, i);
+        return n;
+}
+
+uint32_t choice_count_free(const Inventory *inventory, const Room *room, Models models) {
+        uint32_t n = 0;
+        if (!inventory_room_has_others(room, models))
+                return room->free;
+        for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++)
+                n += inventory_gpu_suits(inventory, i, models) && inventory_gpu_is_free(inventory, i);
+        return n;
+}
+
+bool choice_exists(const Inventory *inventory, const Room *room, Models models, uint32_t count) {
         if (room->free < count)
                 return false;
         Unit units[GPUS_PER_NODE_MAX];
-        return sums_have(sums_of(units, collect_units(inventory, room, inventory_gpu_is_free, units)), count);
+        size_t n = collect_units(inventory, room, models, inventory_gpu_is_free, units);
+        return sums_have(sums_of(units, n), count);
 }
 
-bool choice_is_possible(const Inventory *inventory, const Room *room, uint32_t count) {
+bool choice_is_possible(const Inventory *inventory, const Room *room, Models models, uint32_t count) {
         if (room->usable < count || !room->has_sets)
-                return room->usable >= count;
+                return room->usable >= count && choice_count_usable(inventory, room, models) >= count;
         Unit units[GPUS_PER_NODE_MAX];
-        return sums_have(sums_of(units, collect_units(inventory, room, inventory_gpu_is_usable, units)), count);
+        size_t n = collect_units(inventory, room, models, inventory_gpu_is_usable, units);
+        return sums_have(sums_of(units, n), count);
 }
 
 static int compare_units(const void *a, const void *b) {
@@ -249,12 +271,12 @@ static void measure(const Inventory *inventory, const Unit *units, size_t n_unit
         choice->leftover = around > choice->n_gpus ? around - (uint32_t) choice->n_gpus : 0;
 }
 
-bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, Choice *ret) {
+bool choice_make(const Inventory *inventory, const Room *room, Models models, uint32_t count, Choice *ret) {
         if (count > GPUS_PER_VM_MAX || room->free < count)
                 return false;
 
         Unit units[GPUS_PER_NODE_MAX];
-        size_t n = collect_units(inventory, room, inventory_gpu_is_free, units);
+        size_t n = collect_units(inventory, room, models, inventory_gpu_is_free, units);
         if (!sums_have(sums_of(units, n), count))
                 return false;
         qsort(units, n, sizeof(*units), compare_units);
@@ -267,13 +289,15 @@ bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, C
         return true;
 }
 
-bool choice_measure(Inventory *inventory, size_t index, uint32_t count, uint32_t *ret_distance,
+bool choice_measure(Inventory *inventory, size_t index, Models models, uint32_t count, uint32_t *ret_distance,
                     uint32_t *ret_leftover) {
         Room *room = inventory->rooms.items + index;
-        if (room->last_choice.count != count || count == 0) {
+        models &= room->models;
+        if (room->last_choice.count != count || room->last_choice.models != models || count == 0) {
                 Choice choice;
-                if (!choice_make(inventory, room, count, &choice))
+                if (!choice_make(inventory, room, models, count, &choice))
                         return false;
+                room->last_choice.models = models;
                 room->last_choice.count = count;
                 room->last_choice.distance = choice.distance;
                 room->last_choice.leftover = choice.leftover;

@@ -15,15 +15,22 @@ typedef struct Choice {
 
 #define NUMA_DISTANCE GPUS_PER_VM_MAX
 
+/* Always: only of these models (MODELS_ALL: of any), and of a set all must be. */
+
 /* Can exactly @count of its free GPUs be had? Not always when enough are free: sets go whole. */
-bool choice_exists(const Inventory *inventory, const Room *room, uint32_t count);
+bool choice_exists(const Inventory *inventory, const Room *room, Models models, uint32_t count);
 
 /* Could exactly @count be had if all its usable GPUs were free? */
-bool choice_is_possible(const Inventory *inventory, const Room *room, uint32_t count);
+bool choice_is_possible(const Inventory *inventory, const Room *room, Models models, uint32_t count);
 
 /* Chooses. False: choice_exists() says no. The same free GPUs give the same choice. */
-bool choice_make(const Inventory *inventory, const Room *room, uint32_t count, Choice *ret);
+bool choice_make(const Inventory *inventory, const Room *room, Models models, uint32_t count, Choice *ret);
+
+/* How many of its usable GPUs there are of these models, whatever their sets; and of the free ones, with their sets. */
+uint32_t choice_count_usable(const Inventory *inventory, const Room *room, Models models);
+uint32_t choice_count_free(const Inventory *inventory, const Room *room, Models models);
 
 /* Distance and leftover of what choice_make() would choose, remembered until the room changes: in its last_choice, and
  * there also the places that others lose by it (core/holes.h). */
-bool choice_measure(Inventory *inventory, size_t room, uint32_t count, uint32_t *ret_distance, uint32_t *ret_leftover);
+bool choice_measure(Inventory *inventory, size_t room, Models models, uint32_t count, uint32_t *ret_distance,
+                    uint32_t *ret_leftover);

@@ -9,6 +9,7 @@
 void conductor_clear(Conductor *conductor) {
         array_clear(&conductor->pauses);
         lineup_clear(&conductor->lineup);
+        inventory_free(conductor->inventory);
         *conductor = (Conductor) {};
 }
 
@@ -287,18 +288,33 @@ static bool somebody_can_go(const Waiter *waiters, size_t n) {
         return false;
 }
 
+/* The inventory of the world as it is: the last one, where that can follow it. */
+static int look_around(Conductor *conductor, const World *world) {
+        int r = conductor->inventory ? inventory_follow(conductor->inventory, world) : 0;
+        if (r > 0)
+                return 0;
+        conductor->inventory = inventory_free(conductor->inventory);
+        if (r == 0)
+                r = inventory_new(world, &conductor->inventory);
+        if (r >= 0)
+                r = inventory_keep(conductor->inventory);
+        conductor->inventories += r >= 0;
+        return r;
+}
+
 static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,
                               uint64_t *wake_us) {
         _cleanup_free_ Waiter *waiters = calloc(world->registry->vms.n + 1, sizeof(*waiters));
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;
         LineupStep step = {};
         size_t n = 0;
         int r = waiters ? list_waiters(conductor, world->registry, now_us, waiters, &n, wake_us) : -ENOMEM;
         if (r < 0 || !somebody_can_go(waiters, n))
                 return r < 0 ? r : CONDUCTOR_IDLE;
-        r = inventory_new(world, &inventory);
+        r = look_around(conductor, world);
         if (r >= 0)
-                r = lineup_next(&conductor->lineup, inventory, waiters, n, &step);
+                r = lineup_next(&conductor->lineup, conductor->inventory, waiters, n, &step);
+        if (r < 0)                      /* it may not be as it was */
+                conductor->inventory = inventory_free(conductor->inventory);
         if (r < 0 || r == LINEUP_NOTHING)
                 return r < 0 ? r : CONDUCTOR_IDLE;
         if (r == LINEUP_PREEMPTS) {

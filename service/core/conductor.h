@@ -29,6 +29,9 @@ typedef struct ConductorPause {
 typedef struct Conductor {
         ARRAY(ConductorPause) pauses;   /* by VM */
         Lineup lineup;                  /* of those that wait */
+        Inventory *inventory;           /* owned; of the last turn in which somebody waited, and kept to follow the
+                                         * world: what it borrows is good within a turn only. NULL: none yet */
+        size_t inventories;             /* so many were made, ever */
         uint64_t idle_until_us;         /* after a refusal */
         bool proposed_gpus;             /* the last proposal was about a pool's GPUs */
         bool proposed_vm;               /* ... or about this VM */

@@ -128,7 +128,7 @@ static uint64_t mix(uint64_t hash, uint64_t value) {
         return z ^ z >> 31;
 }
 
-/* What else may decide who can run there: which GPUs, and how much memory. */
+/* What else may decide who can run there: which GPUs, how much memory, and which files it lacks. */
 static uint64_t describe_hardware(const Inventory *inventory, const Room *room) {
         const NodeFacts *facts = inventory->nodes.items[room->node].facts;
         uint64_t hash = facts ? facts->memory_total : 0;
@@ -136,6 +136,11 @@ static uint64_t describe_hardware(const Inventory *inventory, const Room *room) 
                 const GpuIdentity *gpu = &inventory->gpus.items[i].view->identity;
                 hash += mix(gpu->vendor, gpu->device);
         }
+        const Capacity *taken = inventory->taken + room->node;
+        for (size_t i = 0; facts && facts->memory_total > 0 && i < taken->n_kinds; i++)
+                hash += mix(taken->kinds[i].size_bytes, taken->kinds[i].memory_mib);
+        for (size_t i = 0; facts && i < facts->missing_paths.n; i++)
+                hash += mix(1, facts->missing_paths.hashes[i]);
         return hash;
 }
 
@@ -155,7 +160,7 @@ static Outlook look_at(const Search *search, size_t index) {
         if (search->entangled || room->has_sets)
                 outlook.likeness = mix(outlook.likeness, UINT64_MAX - index);
         if (inventory->pools.items + room->pool != search->pool || !inventory_node_takes_vms(inventory, room->node) ||
-            !choice_is_possible(inventory, room, count))
+            !choice_is_possible(inventory, room, inventory->tenants.items[search->tenant].models, count))
                 return outlook;
         for (uint32_t i = 0; i <= n; i++) {
                 if (free >= count) {
@@ -336,7 +341,7 @@ static int list_destinations(Search *search, const Candidate *candidate, Destina
         for (size_t i = pool->first_room; r >= 0 && i < pool->first_room + pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + i;
                 if (room->node == here || !inventory_node_takes_vms(inventory, room->node) ||
-                    !choice_exists(inventory, room, count))
+                    !choice_exists(inventory, room, inventory->tenants.items[candidate->tenant].models, count))
                         continue;
                 r = see(&seen, search->outlooks[i].likeness);
                 if (r > 0)

@@ -4,11 +4,15 @@
 
 #define GROUPS_MAX 65535U               /* a number that a person gives; those without one come behind */
 
+#define HEX_DIGITS "0123456789abcdef"
+#define MODEL_LENGTH (sizeof("10de:2331") - 1)
+
 /* What a line says of its GPU, or of each of its GPUs. */
 typedef struct GpuWords {
         const char *pool;
         char *set, *switch_address;
         uint32_t group;
+        uint16_t vendor, device;
         int64_t numa;
         bool has_group, set_broken, absent, quarantined, blocked;
 } GpuWords;
@@ -34,6 +38,28 @@ static int read_label(Reader *reader, const char *after, char **ret) {
         return r;
 }
 
+static int read_gpu_model(Reader *reader, GpuWords *words) {
+        char *model;
+        uint64_t vendor, device;
+        int r = must_have_word(reader, "model", &model);
+        if (r != DESCRIBE_READ)
+                return r;
+        size_t n = strspn(model, HEX_DIGITS);
+        bool good = n == 4 && model[n] == ':' && strspn(model + n + 1, HEX_DIGITS) == 4 && strlen(model) == MODEL_LENGTH;
+        if (!good)
+                return refuse(reader, "a GPU's \"model\" is VENDOR:DEVICE, each four of the digits 0 to 9 and a to f, "
+                              "as 10de:2331, not \"%.*s\"", WORD_SHOWN_MAX, model);
+        model[n] = '\0';
+        r = text_to_u64(model, 16, &vendor);
+        if (r >= 0)
+                r = text_to_u64(model + n + 1, 16, &device);
+        if (r < 0)
+                return r;
+        words->vendor = (uint16_t) vendor;
+        words->device = (uint16_t) device;
+        return DESCRIBE_READ;
+}
+
 static int read_gpu_word(Reader *reader, GpuWords *words, const char *kind, const char *word) {
         if (text_equal(word, "pool"))
                 return read_gpu_pool(reader, &words->pool);
@@ -47,6 +73,8 @@ static int read_gpu_word(Reader *reader, GpuWords *words, const char *kind, cons
                 words->has_group = true;
                 return read_u32(reader, word, 0, GROUPS_MAX, &words->group);
         }
+        if (text_equal(word, "model"))
+                return read_gpu_model(reader, words);
         if (text_equal(word, "set-broken"))
                 return set_flag(&words->set_broken);
         if (text_equal(word, "absent"))
@@ -122,7 +150,7 @@ static int add_gpu(Reader *reader, size_t node, PciAddress address, const GpuWor
         DraftGpu gpu = {
                 .identity = {
                         .node = described_node_id(node),
-                        .vendor = 0x10de, .device = 0x2331, .subsystem_vendor = 0x10de, .subsystem_device = 0x1626,
+                        .vendor = words->vendor, .device = words->device, .subsystem_vendor = 0x10de, .subsystem_device = 0x1626,
                         .address = address,
                 },
                 .pool = words->pool,
@@ -144,7 +172,7 @@ static int add_gpu(Reader *reader, size_t node, PciAddress address, const GpuWor
 }
 
 int read_gpu(Reader *reader) {
-        GpuWords words = { .numa = -1 };
+        GpuWords words = { .numa = -1, .vendor = DESCRIBED_VENDOR, .device = DESCRIBED_DEVICE };
         PciAddress address;
         size_t node;
         char *word;
@@ -158,7 +186,7 @@ int read_gpu(Reader *reader) {
 
 /* Several alike, on the first free buses. */
 int read_gpus(Reader *reader) {
-        GpuWords words = { .numa = -1 };
+        GpuWords words = { .numa = -1, .vendor = DESCRIBED_VENDOR, .device = DESCRIBED_DEVICE };
         PciAddress address = {};
         uint32_t n = 0, bus = 0;
         size_t node;

@@ -2,10 +2,11 @@
 #pragma once
 
 /* What the parts of describe-read.c share and nobody else sees: words (describe-words.c), the lines of GPUs
- * (describe-gpu.c) and those of VMs (describe-vm.c). All that return an int return a DescribeVerdict or -ENOMEM. */
+ * (describe-gpu.c), those of VMs (describe-vm.c), and what these need beside GPUs (describe-needs.c). All that return an int return a DescribeVerdict or -ENOMEM. */
 
 #include "core/describe.h"
 
+#define NO_OTHER_CPU "-"                /* in the place of a CPU model: there is none of those that VMs need */
 #define WORD_SHOWN_MAX 64               /* of what is wrong, in a sentence */
 
 /* A GPU that goes with others. */
@@ -78,6 +79,10 @@ static inline int set_flag(bool *flag) {
 int read_gpu(Reader *reader);
 int read_gpus(Reader *reader);
 int read_vm(Reader *reader);
+
+/* A word of a line that nobody else knows, with what is behind it. */
+int read_vm_need(Reader *reader, VmNeeds *needs, const char *word);
+int read_node_supply(Reader *reader, NodeFacts *facts, const char *word);
 
 /* At the end, of each node; 0 or -ENOMEM. */
 int join_sets(Draft *draft, NodeRecord *node);

@@ -142,19 +142,9 @@ static int read_hugepages(Reader *reader, NodeFacts *facts) {
         return r < 0 ? r : DESCRIBE_READ;
 }
 
-static int read_memory(Reader *reader, NodeFacts *facts) {
-        int64_t mib;
-        int r = read_number(reader, "memory", 0, INT64_C(1) << 40, &mib);
-        if (r == DESCRIBE_READ)
-                facts->memory_total = facts->memory_free = (uint64_t) mib << 20;
-        return r;
-}
-
 static int read_node_word(Reader *reader, NodeRecord *node, Draft *draft, bool *silent, const char *word) {
         if (text_equal(word, "level"))
                 return read_u32(reader, word, LEVEL_OLDEST, LEVEL_SUPPORTED, &node->level);
-        if (text_equal(word, "memory"))
-                return read_memory(reader, draft->facts);
         if (text_equal(word, "hugepages"))
                 return read_hugepages(reader, draft->facts);
         if (text_equal(word, "witness"))
@@ -174,7 +164,7 @@ static int read_node_word(Reader *reader, NodeRecord *node, Draft *draft, bool *
         else if (text_equal(word, "no-guard"))
                 draft->facts->guard_connected = false;
         else
-                return refuse_word(reader, "node", word);
+                return read_node_supply(reader, draft->facts, word);
         return DESCRIBE_READ;
 }
 

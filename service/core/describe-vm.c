@@ -117,6 +117,15 @@ static int read_vm_pool(Reader *reader, Vm *vm) {
         return r == DESCRIBE_READ ? text_set(&vm->pool, name) : r;
 }
 
+static int read_model(Reader *reader, Vm *vm) {
+        char *model;
+        int r = must_have_word(reader, "model", &model);
+        if (r == DESCRIBE_READ && !vm_model_is_valid(model))
+                return refuse(reader, "\"model\" takes VENDOR:DEVICE in hexadecimal digits, ? and *, as 10de:23*, not "
+                              "\"%.*s\"", WORD_SHOWN_MAX, model);
+        return r == DESCRIBE_READ ? text_set(&vm->model, model) : r;
+}
+
 static int read_vm_word(Reader *reader, Vm *vm, const char *word) {
         AffinityKind kind;
         int64_t number;
@@ -149,7 +158,13 @@ static int read_vm_word(Reader *reader, Vm *vm, const char *word) {
                 return read_target(reader, vm);
         if (text_equal(word, "on"))
                 return read_assignment(reader, vm);
-        return refuse_word(reader, "vm", word);
+        if (text_equal(word, "model"))
+                return read_model(reader, vm);
+        if (text_equal(word, "preempt"))
+                return set_flag(&vm->preempt);
+        if (text_equal(word, "preemptible"))
+                return set_flag(&vm->preemptible);
+        return read_vm_need(reader, &vm->needs, word);
 }
 
 int read_vm(Reader *reader) {

@@ -4,15 +4,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "core/describe.h"
+#include "core/describe-internal.h"
+#include "core/describe-page.h"
 
-/* Text that grows; text_append() would measure all of it for each word. */
-typedef struct Page {
-        ARRAY(char) text;
-        int error;
-} Page;
-
-__attribute__((format(printf, 2, 3))) static void put(Page *page, const char *format, ...) {
+void page_put(Page *page, const char *format, ...) {
         char room[512];
         va_list list;
         va_start(list, format);
@@ -28,44 +23,36 @@ __attribute__((format(printf, 2, 3))) static void put(Page *page, const char *fo
         page->text.n += size;
 }
 
-static void put_flag(Page *page, bool is_so, const char *word) {
-        if (is_so)
-                put(page, " %s", word);
-}
-
 static void put_pools(Page *page, const Registry *registry) {
         ARRAY_EACH(pool, &registry->pools) {
-                put(page, "pool %s %s", pool->name, pool_placement_to_text(pool->placement));
+                page_put(page, "pool %s %s", pool->name, pool_placement_to_text(pool->placement));
                 if (pool->reserve > 0)
-                        put(page, " reserve %" PRIu32, pool->reserve);
+                        page_put(page, " reserve %" PRIu32, pool->reserve);
                 if (pool->max_in_use > 0)
-                        put(page, " max-in-use %" PRIu32, pool->max_in_use);
-                put(page, "\n");
+                        page_put(page, " max-in-use %" PRIu32, pool->max_in_use);
+                page_put(page, "\n");
         }
 }
 
-static void put_node(Page *page, const World *world, const NodeRecord *node) {
+static void put_node(Page *page, const World *world, const Wanted *wanted, const NodeRecord *node) {
         const NodeFacts *facts = world_find_facts(world, &node->id);
         const NodeLife *life = world_find_life(world, &node->id);
         const Registry *registry = world->registry;
-        put(page, "node %s", node->name);
+        page_put(page, "node %s", node->name);
         if (node->level != registry->level)
-                put(page, " level %" PRIu32, node->level);
-        put_flag(page, node->witness, "witness");
-        put_flag(page, node->lost, "lost");
-        put_flag(page, node->drain != DRAIN_NONE, "drained");
-        put_flag(page, life && life->silent, "silent");
-        put_flag(page, registry->level >= LEVEL_FAILOVER && !node->witness && node->lease_ms == 0, "joining");
-        put_flag(page, !facts, "unknown");
+                page_put(page, " level %" PRIu32, node->level);
+        page_put_flag(page, node->witness, "witness");
+        page_put_flag(page, node->lost, "lost");
+        page_put_flag(page, node->drain != DRAIN_NONE, "drained");
+        page_put_flag(page, life && life->silent, "silent");
+        page_put_flag(page, registry->level >= LEVEL_FAILOVER && !node->witness && node->lease_ms == 0, "joining");
+        page_put_flag(page, !facts, "unknown");
         if (facts) {
-                put_flag(page, facts->hypervisor != HYPERVISOR_CONNECTED, "no-hypervisor");
-                put_flag(page, !facts->guard_connected, "no-guard");
-                put(page, " memory %" PRIu64, facts->memory_total >> 20);
-                for (size_t i = 0; i < facts->n_hugepages; i++)
-                        put(page, " hugepages %" PRIu64 " %" PRIu64, facts->hugepages[i].size_bytes >> 10,
-                            facts->hugepages[i].total);
+                page_put_flag(page, facts->hypervisor != HYPERVISOR_CONNECTED, "no-hypervisor");
+                page_put_flag(page, !facts->guard_connected, "no-guard");
+                put_supply(page, wanted, facts);
         }
-        put(page, "\n");
+        page_put(page, "\n");
 }
 
 /* An absent GPU is left out where its address is another one's now: nobody could tell them apart. */
@@ -168,32 +155,34 @@ static void put_gpu(Page *page, const NodeRecord *node, const Host *host, size_t
         bool broken = link->in_set && host->links[link->root].broken;
         char address[PCI_ADDRESS_TEXT_SIZE];
         pci_address_to_text(view->identity.address, address);
-        put(page, "gpu %s %s", node->name, address);
+        page_put(page, "gpu %s %s", node->name, address);
         if (view->pool)
-                put(page, " pool %s", view->pool->name);
-        put_flag(page, !view->facts, "absent");
-        put_flag(page, view->quarantine != NULL, "quarantined");
-        put_flag(page, view->facts && !view->assignable && !broken, "blocked");
+                page_put(page, " pool %s", view->pool->name);
+        if (view->identity.vendor != DESCRIBED_VENDOR || view->identity.device != DESCRIBED_DEVICE)
+                page_put(page, " model %04x:%04x", (unsigned) view->identity.vendor, (unsigned) view->identity.device);
+        page_put_flag(page, !view->facts, "absent");
+        page_put_flag(page, view->quarantine != NULL, "quarantined");
+        page_put_flag(page, view->facts && !view->assignable && !broken, "blocked");
         if (view->facts && view->facts->numa_node >= 0)
-                put(page, " numa %" PRId32, view->facts->numa_node);
+                page_put(page, " numa %" PRId32, view->facts->numa_node);
         if (view->facts && view->facts->switch_address)
-                put(page, " switch %s", view->facts->switch_address);
+                page_put(page, " switch %s", view->facts->switch_address);
         if (view->facts && view->facts->iommu_group >= 0 && shares_group(view))
-                put(page, " group %" PRId32, view->facts->iommu_group);
+                page_put(page, " group %" PRId32, view->facts->iommu_group);
         if (link->in_set) {
                 pci_address_to_text(host->views->items[host->first + link->root].identity.address, address);
-                put(page, " set %s", address);
-                put_flag(page, broken, "set-broken");
+                page_put(page, " set %s", address);
+                page_put_flag(page, broken, "set-broken");
         }
-        put(page, "\n");
+        page_put(page, "\n");
 }
 
 /* Nodes, each with its GPUs; both are in the order of the nodes' ids. */
-static int put_nodes(Page *page, const World *world, const GpuViews *views) {
+static int put_nodes(Page *page, const World *world, const Wanted *wanted, const GpuViews *views) {
         size_t i = 0;
         ARRAY_EACH(node, &world->registry->nodes) {
                 Host host = { .views = views };
-                put_node(page, world, node);
+                put_node(page, world, wanted, node);
                 while (i < views->n && ID_COMPARE(&views->items[i].identity.node, &node->id) < 0)
                         i++;
                 host.first = i;
@@ -245,50 +234,59 @@ static void put_assignment(Page *page, const World *world, const GpuViews *views
         const NodeRecord *node = registry_find_node(world->registry, &vm->assignment.node);
         if (vm->assignment.phase == ASSIGNMENT_NONE || !node)
                 return;
-        put(page, " on %s %s", node->name, phase_to_word(vm->assignment.phase));
+        page_put(page, " on %s %s", node->name, phase_to_word(vm->assignment.phase));
         for (size_t i = 0; i < vm->assignment.n_gpus; i++) {
                 const GpuView *view = find_view(views, &vm->assignment.gpus[i].gpu);
                 if (!view || !is_told(views, (size_t) (view - views->items)))
                         continue;
                 char address[PCI_ADDRESS_TEXT_SIZE];
                 pci_address_to_text(view->identity.address, address);
-                put(page, " %s", address);
+                page_put(page, " %s", address);
         }
 }
 
-static void put_vm(Page *page, const World *world, const GpuViews *views, const Vm *vm) {
+static void put_vm(Page *page, const World *world, const Wanted *wanted, const GpuViews *views, const Vm *vm) {
         const NodeRecord *target = registry_find_node(world->registry, &vm->target);
-        put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count, vm->priority);
-        put_flag(page, !vm->run, "stopped");
-        put_flag(page, vm->failed, "failed");
-        put_flag(page, vm_lost_its_place(vm), "displaced");
+        page_put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count, vm->priority);
+        if (vm->model)
+                page_put(page, " model %s", vm->model);
+        page_put_flag(page, vm->preempt, "preempt");
+        page_put_flag(page, vm->preemptible, "preemptible");
+        put_needs(page, wanted, &vm->needs);
+        page_put_flag(page, !vm->run, "stopped");
+        page_put_flag(page, vm->failed, "failed");
+        page_put_flag(page, vm_lost_its_place(vm), "displaced");
         for (size_t i = 0; i < vm->preferred_nodes.n; i++)
-                put(page, " prefers %s", vm->preferred_nodes.items[i]);
+                page_put(page, " prefers %s", vm->preferred_nodes.items[i]);
         for (size_t i = 0; i < vm->n_affinity; i++)
-                put(page, " %s %s", affinity_kind_to_text(vm->affinity[i].kind), vm->affinity[i].vm);
+                page_put(page, " %s %s", affinity_kind_to_text(vm->affinity[i].kind), vm->affinity[i].vm);
         for (size_t i = 0; i < vm->n_notes; i++)
                 if (vm->notes[i].chosen)
-                        put(page, " ran %s", vm->notes[i].node);
+                        page_put(page, " ran %s", vm->notes[i].node);
         if (target)
-                put(page, " target %s", target->name);
+                page_put(page, " target %s", target->name);
         put_assignment(page, world, views, vm);
-        put(page, "\n");
+        page_put(page, "\n");
 }
 
 int describe_write(const World *world, char **ret) {
         GpuViews views = {};
+        Wanted wanted = {};
         Page page = {};
-        int r = world_list_gpus(world, &views);
+        int r = wanted_list(world, &wanted);
+        if (r >= 0)
+                r = world_list_gpus(world, &views);
         if (r >= 0) {
-                put(&page, "cluster %s level %" PRIu32 "\n", world->registry->name ? world->registry->name : "cluster",
+                page_put(&page, "cluster %s level %" PRIu32 "\n", world->registry->name ? world->registry->name : "cluster",
                     world->registry->level);
                 put_pools(&page, world->registry);
-                r = put_nodes(&page, world, &views);
+                r = put_nodes(&page, world, &wanted, &views);
         }
         if (r >= 0)
                 ARRAY_EACH(vm, &world->registry->vms)
-                        put_vm(&page, world, &views, vm);
+                        put_vm(&page, world, &wanted, &views, vm);
         gpu_views_clear(&views);
+        wanted_clear(&wanted);
         if (r >= 0)
                 r = page.error;
         if (r < 0)

@@ -20,6 +20,9 @@
 #define DESCRIPTION_SIZE_MAX IMPORT_SIZE_MAX
 #define DESCRIBED_MEMORY_MIB (1024U * 1024U)            /* of a node that does not say: 1 TiB */
 
+#define DESCRIBED_VENDOR 0x10deU        /* of a GPU whose model is not told */
+#define DESCRIBED_DEVICE 0x2331U
+
 /* A world that owns what it is made of. */
 typedef struct Described {
         Registry *registry;

@@ -26,15 +26,6 @@ static const char *size_to_text(uint64_t bytes, char text[static SIZE_TEXT_SIZE]
         return text;
 }
 
-/* What the other VMs there need. */
-static Capacity taken_there(const Request *request, size_t node) {
-        Capacity taken = {};
-        ARRAY_EACH(tenant, &request->inventory->tenants)
-                if (tenant->node == node && !ID_EQUAL(&tenant->vm->id, &request->vm->id))
-                        capacity_add(&taken, &tenant->vm->needs);
-        return taken;
-}
-
 /* "memory", "hugepages of 1 GiB", and where that counts "... on its NUMA nodes". */
 static void name_kind(const VmNeeds *needs, const CapacityRoom *room, char kind[static KIND_TEXT_SIZE]) {
         char size_text[SIZE_TEXT_SIZE];
@@ -53,8 +44,7 @@ static int say_memory(const Request *request, size_t node, PlacementReason *ret)
         const InventoryNode *there = request->inventory->nodes.items + node;
         const VmNeeds *needs = &request->vm->needs;
         const char *name = request->vm->name, *node_name = there->record->name;
-        Capacity taken = taken_there(request, node);
-        CapacityRoom room = capacity_room(needs, there->facts, &taken);
+        CapacityRoom room = capacity_room(needs, there->facts, request->inventory->taken + node);
         char kind[KIND_TEXT_SIZE], has[SIZE_TEXT_SIZE], needed[SIZE_TEXT_SIZE], others[SIZE_TEXT_SIZE];
         name_kind(needs, &room, kind);
         (void) size_to_text(room.has_bytes, has);
@@ -128,10 +118,7 @@ static int say_model(const Request *request, size_t node, PlacementReason *ret) 
                 if (room->node != node)
                         continue;
                 usable = room->usable;
-                for (size_t k = room->first_gpu; k < room->first_gpu + room->n_gpus; k++) {
-                        const GpuIdentity *gpu = &inventory->gpus.items[k].view->identity;
-                        n += inventory_gpu_is_usable(inventory, k) && vm_model_matches(vm, gpu->vendor, gpu->device);
-                }
+                n = choice_count_usable(inventory, room, request->models);
         }
         int r = text_printf(&ret->sentence, "%" PRIu32 " of the %" PRIu32 " usable GPU%s of %s %s %s and %s needs %"
                             PRIu32, n, usable, usable == 1 ? "" : "s", pool, n == 1 ? "is a" : "are",

@@ -261,10 +261,23 @@ static const char *criterion_words(Criterion criterion, const Request *request) 
         return "first by name";
 }
 
+/* By what the first comes before the other. Where all who wait are placed together, that is often the same as each would
+ * have by itself, and then it is for that. */
+static const char *words_of_difference(const Request *request, const Rank *first, const Rank *other) {
+        Rank by_itself = *first;
+        int order, order_by_itself;
+        Criterion criterion = rank_compare(first, other, &order);
+        if (criterion != CRITERION_PLAN)
+                return criterion_words(criterion, request);
+        by_itself.keys[CRITERION_PLAN] = other->keys[CRITERION_PLAN];
+        Criterion own = rank_compare(&by_itself, other, &order_by_itself);
+        return criterion_words(order_by_itself < 0 ? own : criterion, request);
+}
+
 static int say_chosen(const Request *request, const Finding *findings, size_t best, size_t second, char **ret) {
         const Rank *rank = &findings[best].rank;
         uint32_t count = request->vm->count, distance = rank->keys[CRITERION_DISTANCE];
-        int order, r;
+        int r;
         if (count == 1)
                 r = text_printf(ret, "1 GPU of %s", request->pool->pool->name);
         else if (distance == 0)
@@ -280,14 +293,12 @@ static int say_chosen(const Request *request, const Finding *findings, size_t be
         if (second == NOWHERE)
                 return text_append(ret, "; no other node fits now");
         return text_append(ret, "; before %s: %s", findings[second].rank.name,
-                           criterion_words(rank_compare(rank, &findings[second].rank, &order), request));
+                           words_of_difference(request, rank, &findings[second].rank));
 }
 
 static int say_fits(const Request *request, const Finding *findings, size_t node, size_t best, char **ret) {
-        int order;
-        Criterion criterion = rank_compare(&findings[best].rank, &findings[node].rank, &order);
         return text_printf(ret, "fits too; %s is taken first: %s", findings[best].rank.name,
-                           criterion_words(criterion, request));
+                           words_of_difference(request, &findings[best].rank, &findings[node].rank));
 }
 
 int explain_node(const Request *request, const Finding *findings, size_t node, size_t best, size_t second,

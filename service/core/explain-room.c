@@ -95,9 +95,13 @@ static int say_holders(const Case *c, const Holders *holders, char **text) {
 
 int explain_taken(const Case *c, PlacementReason *ret) {
         Holders holders = {};
-        int r = holders_list(c->request->inventory, c->room, &holders);
+        const Inventory *inventory = c->request->inventory;
+        Models models = c->request->models;
+        int r = holders_list(inventory, c->room, models, &holders);
         if (r >= 0)
-                r = text_printf(&ret->sentence, "%" PRIu32 " usable", c->room->usable);
+                r = text_printf(&ret->sentence, "%" PRIu32 " usable", choice_count_usable(inventory, c->room, models));
+        if (r >= 0 && inventory_room_has_others(c->room, models))
+                r = text_append(&ret->sentence, " of %s", c->request->vm->model);
         if (r >= 0)
                 r = say_holders(c, &holders, &ret->sentence);
         if (r >= 0)
@@ -112,9 +116,9 @@ int explain_taken(const Case *c, PlacementReason *ret) {
 static void find_possible(const Case *c, uint32_t *ret_less, uint32_t *ret_more) {
         const Inventory *inventory = c->request->inventory;
         uint32_t less = c->count - 1, more = c->count + 1;
-        while (less > 0 && !choice_is_possible(inventory, c->room, less))
+        while (less > 0 && !choice_is_possible(inventory, c->room, c->request->models, less))
                 less--;
-        while (more <= c->room->usable && !choice_is_possible(inventory, c->room, more))
+        while (more <= c->room->usable && !choice_is_possible(inventory, c->room, c->request->models, more))
                 more++;
         *ret_less = less;
         *ret_more = more <= c->room->usable && more <= GPUS_PER_VM_MAX ? more : 0;
@@ -159,32 +163,39 @@ static int say_impossible(const Case *c, PlacementReason *ret) {
         uint32_t nearest = less > 0 ? less : more;
         if (less > 0 && more > 0)
                 r = text_printf(&ret->remedy, "ask for %" PRIu32 " or %" PRIu32, less, more);
-        else
+        else if (nearest > 0)
                 r = text_printf(&ret->remedy, "ask for %" PRIu32, nearest);
+        else                            /* each set has some of another model */
+                r = text_printf(&ret->remedy, "ask for any model (gpupoolctl vm requirement %s --model)",
+                                c->request->vm->name);
+        if (r >= 0 && nearest > 0)
+                r = text_append(&ret->remedy, " (gpupoolctl vm requirement %s --gpus %" PRIu32 ")",
+                                c->request->vm->name, nearest);
         if (r >= 0)
-                r = text_append(&ret->remedy, " (gpupoolctl vm requirement %s --gpus %" PRIu32 "); or, if they may "
-                                "part, say so in the pool's rules (gpupoolctl pool rules %s", c->request->vm->name,
-                                nearest, c->pool);
+                r = text_append(&ret->remedy, "; or, if they may part, say so in the pool's rules (gpupoolctl pool "
+                                "rules %s", c->pool);
         if (r >= 0)
                 r = append_rules(c, &ret->remedy);
         return r < 0 ? r : text_append(&ret->remedy, ")");
 }
 
 int explain_sets(const Case *c, PlacementReason *ret) {
-        if (!choice_is_possible(c->request->inventory, c->room, c->count))
+        Models models = c->request->models;
+        if (!choice_is_possible(c->request->inventory, c->room, models, c->count))
                 return say_impossible(c, ret);
 
         uint32_t less = c->count, distance, leftover;
         Inventory *inventory = c->request->inventory;
         size_t room = (size_t) (c->room - inventory->rooms.items);
-        while (less > 0 && !choice_measure(inventory, room, less, &distance, &leftover))
+        while (less > 0 && !choice_measure(inventory, room, models, less, &distance, &leftover))
                 less--;
+        uint32_t n_free = choice_count_free(inventory, c->room, models);
         int r = text_printf(&ret->sentence, "%" PRIu32 " free, but linked in sets that go whole: not exactly %" PRIu32
-                                            " of them", c->room->free, c->count);
-        uint32_t nearest = less > 0 ? less : c->room->free;
+                                            " of them", n_free, c->count);
+        uint32_t nearest = less > 0 ? less : n_free;
         Holders holders = {};
         if (r >= 0)
-                r = holders_list(inventory, c->room, &holders);
+                r = holders_list(inventory, c->room, models, &holders);
         if (r >= 0)
                 r = explain_stop(c, &holders, &ret->remedy);
         array_clear(&holders);

@@ -22,9 +22,10 @@ static int compare_holders(const void *a, const void *b) {
         return strcmp(x->vm->name, y->vm->name);
 }
 
-int holders_list(const Inventory *inventory, const Room *room, Holders *ret) {
+int holders_list(const Inventory *inventory, const Room *room, Models models, Holders *ret) {
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus; i++) {
-                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
+                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i) ||
+                    !inventory_gpu_suits(inventory, i, models))
                         continue;
                 size_t tenant = inventory_gpu_holder(inventory, i);
                 if (tenant == NOBODY)
@@ -87,8 +88,10 @@ static bool keeps_limit(const Case *c, const Trial *trial) {
 }
 
 static bool fits(const Case *c, const Trial *trial) {
-        bool has = trial->counts ? c->room->free + trial->freed >= c->count
-                                 : choice_exists(c->request->inventory, c->room, c->count);
+        const Inventory *inventory = c->request->inventory;
+        Models models = c->request->models;
+        bool has = trial->counts ? choice_count_free(inventory, c->room, models) + trial->freed >= c->count
+                                 : choice_exists(inventory, c->room, models, c->count);
         return has && (!trial->rules || (keeps_reserve(c, trial) && keeps_limit(c, trial)));
 }
 

@@ -16,8 +16,8 @@ typedef struct Holder {
 
 typedef ARRAY(Holder) Holders;
 
-/* Who has the room's usable GPUs: those first that one would rather stop. 0 or -ENOMEM. */
-int holders_list(const Inventory *inventory, const Room *room, Holders *ret);
+/* Who has the room's usable GPUs of these models: those first that one would rather stop. 0 or -ENOMEM. */
+int holders_list(const Inventory *inventory, const Room *room, Models models, Holders *ret);
 
 /* ", of the same priority", ", of higher priority" than @vm; "" for lower. */
 const char *explain_rank(const Vm *holder, const Vm *vm);

@@ -116,9 +116,10 @@ static int count_hindrances(unsigned found) {
 /* Would there be enough if all of lower priority stopped? About: sets are left to the sentence. */
 static bool has_enough_below(const Request *request, const Room *room) {
         const Inventory *inventory = request->inventory;
-        uint32_t n = room->free;
+        uint32_t n = choice_count_free(inventory, room, request->models);
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && n < request->vm->count; i++) {
-                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i))
+                if (!inventory_gpu_is_usable(inventory, i) || inventory_gpu_is_free(inventory, i) ||
+                    !inventory_gpu_suits(inventory, i, request->models))
                         continue;
                 size_t holder = inventory_gpu_holder(inventory, i);
                 n += holder != NOBODY && inventory->tenants.items[holder].vm->priority < request->vm->priority;
@@ -131,7 +132,8 @@ static bool has_enough_below(const Request *request, const Room *room) {
 static size_t find_nearest(const Request *request, const Finding *findings, size_t n) {
         const unsigned of_pool = HINDRANCE_BIT(HINDRANCE_RESERVE) | HINDRANCE_BIT(HINDRANCE_MAX_IN_USE);
         const unsigned hopeless = HINDRANCE_BIT(HINDRANCE_NO_GPUS) | HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH) |
-                                  HINDRANCE_BIT(HINDRANCE_SETS);
+                                  HINDRANCE_BIT(HINDRANCE_SETS) | HINDRANCE_BIT(HINDRANCE_MODEL) |
+                                  HINDRANCE_BIT(HINDRANCE_CPU);
         const Room *rooms = request->inventory->rooms.items;
         size_t nearest = NOWHERE;
         int nearest_cost = 0;

@@ -191,6 +191,7 @@ typedef enum FirmwareIommu {
 
 typedef struct NodeFacts {
         NodeId node;
+        uint64_t version;               /* another one whenever anything else here is; 0: nobody counts */
         uint64_t incarnation;
         char *boot_id, *kernel, *cpu_model, *virtualization;    /* virtualization: "none", "kvm", ...; NULL unknown */
         TextList addresses;

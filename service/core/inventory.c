@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "core/inventory.h"
-
 #include <errno.h>
 
 #include "core/holes.h"
+#include "core/inventory-internal.h"
 #include "core/room-index.h"
 
 Inventory *inventory_free(Inventory *inventory) {
@@ -12,17 +11,20 @@ Inventory *inventory_free(Inventory *inventory) {
         gpu_views_clear(&inventory->views);
         array_clear(&inventory->nodes);
         free(inventory->nodes_by_name);
+        free(inventory->taken);
+        array_clear(&inventory->models);
         array_clear(&inventory->pools);
         array_clear(&inventory->rooms);
         array_clear(&inventory->gpus);
         array_clear(&inventory->tenants);
         array_clear(&inventory->held);
         array_clear(&inventory->bonds);
+        trail_free(inventory->trail);
         free(inventory);
         return NULL;
 }
 
-static unsigned find_troubles(const World *world, const NodeRecord *record, const NodeFacts *facts) {
+unsigned inventory_find_troubles(const World *world, const NodeRecord *record, const NodeFacts *facts) {
         const NodeLife *life = world_find_life(world, &record->id);
         unsigned troubles = 0;
         if (record->level < world->registry->level)
@@ -54,7 +56,7 @@ static int add_nodes_and_pools(Inventory *inventory) {
                 InventoryNode node = {
                         .record = record,
                         .facts = facts,
-                        .troubles = find_troubles(inventory->world, record, facts),
+                        .troubles = inventory_find_troubles(inventory->world, record, facts),
                         .first_room = NOWHERE,
                 };
                 if (r >= 0)
@@ -63,7 +65,8 @@ static int add_nodes_and_pools(Inventory *inventory) {
         ARRAY_EACH(pool, &registry->pools)
                 if (r >= 0)
                         r = array_append(&inventory->pools, &((InventoryPool) { .pool = pool, .root = NOWHERE }));
-        return r;
+        inventory->taken = calloc(inventory->nodes.n + 1, sizeof(*inventory->taken));
+        return r < 0 ? r : inventory->taken ? 0 : -ENOMEM;
 }
 
 static int compare_node_names(const void *a, const void *b) {
@@ -196,6 +199,25 @@ static void find_neighbourhood(Inventory *inventory) {
         }
 }
 
+/* Mostly there are one or two. */
+static int find_model(Inventory *inventory, const GpuIdentity *gpu, uint8_t *ret) {
+        size_t i = 0;
+        while (i < inventory->models.n && (inventory->models.items[i].vendor != gpu->vendor ||
+                                           inventory->models.items[i].device != gpu->device))
+                i++;
+        *ret = (uint8_t) (i < MODEL_LAST ? i : MODEL_LAST);
+        return i < inventory->models.n ? 0 : array_append(&inventory->models,
+                                                          &((GpuModel) { gpu->vendor, gpu->device }));
+}
+
+Models inventory_models_of(const Inventory *inventory, const Vm *vm) {
+        Models models = MODELS_ALL;
+        for (size_t i = 0; vm->model && i < inventory->models.n; i++)
+                if (!vm_model_matches(vm, inventory->models.items[i].vendor, inventory->models.items[i].device))
+                        models &= ~(UINT64_C(1) << (i < MODEL_LAST ? i : MODEL_LAST));
+        return models;
+}
+
 static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
         const Candidate *before = NULL;
         ARRAY_EACH(candidate, candidates) {
@@ -210,10 +232,14 @@ static int fill_rooms(Inventory *inventory, const Candidates *candidates) {
                         .tenant = NOBODY,
                 };
                 if (r >= 0)
+                        r = find_model(inventory, &gpu.view->identity, &gpu.model);
+                if (r >= 0)
                         r = array_append(&inventory->gpus, &gpu);
                 if (r < 0)
                         return r;
                 inventory->rooms.items[gpu.room].n_gpus++;
+                inventory->rooms.items[gpu.room].models |= UINT64_C(1) << gpu.model;
+                inventory->pools.items[candidate->pool].models |= UINT64_C(1) << gpu.model;
                 find_neighbourhood(inventory);
                 before = candidate;
         }
@@ -368,6 +394,20 @@ bool inventory_gpu_is_free(const Inventory *inventory, size_t gpu) {
         return inventory_gpu_is_usable(inventory, gpu) && !any_in_ring(inventory, gpu, true, is_taken);
 }
 
+bool inventory_gpu_suits(const Inventory *inventory, size_t gpu, Models models) {
+        size_t i = gpu;
+        do {
+                if (!(models >> inventory->gpus.items[i].model & 1))
+                        return false;
+                i = inventory->gpus.items[i].next_in_set;
+        } while (i != gpu);
+        return true;
+}
+
+bool inventory_gpu_group_is_held(const Inventory *inventory, size_t gpu) {
+        return any_in_ring(inventory, gpu, false, is_held);
+}
+
 size_t inventory_gpu_holder(const Inventory *inventory, size_t gpu) {
         const RoomGpu *gpus = inventory->gpus.items;
         size_t i = gpu;
@@ -402,7 +442,7 @@ static void count_in_pool(Inventory *inventory, const Room *room, bool add) {
 }
 
 /* What a room has free, as one number: how many GPUs on how many NUMA nodes, behind which switches, in which sets.
- * Names do not count, only what is together. */
+ * Of what model they are counts where the pool has several. Names do not, only what is together. */
 static uint64_t find_shape(const Inventory *inventory, const Room *room) {
         uint16_t numa[GPUS_PER_NODE_MAX], behind[GPUS_PER_NODE_MAX];
         uint64_t shape = UINT64_C(0xcbf29ce484222325) ^ room->in_use;
@@ -423,13 +463,16 @@ static uint64_t find_shape(const Inventory *inventory, const Room *room) {
                 if (room->has_sets)
                         for (size_t j = gpu->next_in_set; j != i; j = inventory->gpus.items[j].next_in_set)
                                 set++;
+                const GpuIdentity *identity = &gpu->view->identity;
+                uint64_t model = UINT64_C(1) * identity->vendor << 16 | identity->device;
                 shape = (shape ^ (same_numa << 32 | same_switch << 16 | set)) * UINT64_C(0x100000001b3);
+                shape = (shape ^ shape >> 29 ^ model) * UINT64_C(0x100000001b3);
                 shape ^= shape >> 29;
         }
         return shape;
 }
 
-static void recount(Inventory *inventory, size_t index) {
+void inventory_recount(Inventory *inventory, size_t index) {
         Room *room = inventory->rooms.items + index;
         room_index_remove(inventory, index);
         count_in_pool(inventory, room, false);
@@ -454,7 +497,7 @@ static void recount_around(Inventory *inventory, const size_t *gpus, size_t n_gp
                 size_t i = gpus[n];
                 do {
                         if (inventory->gpus.items[i].room != last)
-                                recount(inventory, last = inventory->gpus.items[i].room);
+                                inventory_recount(inventory, last = inventory->gpus.items[i].room);
                         i = inventory->gpus.items[i].next_in_group;
                 } while (i != gpus[n]);
         }
@@ -464,8 +507,8 @@ static bool is_to_run(const Vm *vm) {
         return vm->run && !vm->failed;
 }
 
-/* Where the tenant is, noted also with its pool. */
-static void move_to(Inventory *inventory, Tenant *tenant, size_t node) {
+/* Where the tenant is, noted also with its pool and the nodes. */
+void inventory_move_to(Inventory *inventory, Tenant *tenant, size_t node) {
         if (tenant->pool != NOWHERE && tenant->vm->count <= GPUS_PER_VM_MAX) {
                 InventoryPool *pool = inventory->pools.items + tenant->pool;
                 if (is_to_run(tenant->vm))
@@ -480,6 +523,10 @@ static void move_to(Inventory *inventory, Tenant *tenant, size_t node) {
                         pool->residents[tenant->vm->count].nodes += node;
                 }
         }
+        if (tenant->vm->needs.memory_bytes > 0 && tenant->node != NOWHERE)
+                capacity_take_off(inventory->taken + tenant->node, &tenant->vm->needs);
+        if (tenant->vm->needs.memory_bytes > 0 && node != NOWHERE)
+                capacity_add(inventory->taken + node, &tenant->vm->needs);
         tenant->node = node;
 }
 
@@ -500,6 +547,7 @@ static int add_tenants(Inventory *inventory) {
                         .vm = vm,
                         .pool = inventory_find_pool(inventory, vm->pool),
                         .node = NOWHERE,
+                        .models = inventory_models_of(inventory, vm),
                         .first_held = inventory->held.n,
                 };
                 size_t room_for = vm->assignment.n_gpus > vm->count ? vm->assignment.n_gpus : vm->count;
@@ -516,7 +564,7 @@ static int add_tenants(Inventory *inventory) {
                 if (tenant.pool != NOWHERE && vm->count <= GPUS_PER_VM_MAX && is_to_run(vm))
                         inventory->pools.items[tenant.pool].waiting[vm->count]++;
                 if (placed)
-                        move_to(inventory, inventory->tenants.items + inventory->tenants.n - 1,
+                        inventory_move_to(inventory, inventory->tenants.items + inventory->tenants.n - 1,
                                 inventory_find_node(inventory, &vm->assignment.node));
                 inventory->has_affinity = inventory->has_affinity || vm->n_affinity > 0;
         }
@@ -615,7 +663,7 @@ static void settle_tenants(Inventory *inventory) {
                 gpu->group_is_taken = gpu->view->group_vm && !any_in_ring(inventory, i, false, is_held);
         }
         for (size_t i = 0; i < inventory->rooms.n; i++)
-                recount(inventory, i);
+                inventory_recount(inventory, i);
 }
 
 int inventory_new(const World *world, Inventory **ret) {
@@ -666,7 +714,7 @@ void inventory_vacate(Inventory *inventory, size_t index) {
                 inventory->gpus.items[held[i]].tenant = NOBODY;
         recount_around(inventory, held, tenant->n_held);
         tenant->n_held = 0;
-        move_to(inventory, tenant, NOWHERE);
+        inventory_move_to(inventory, tenant, NOWHERE);
 }
 
 void inventory_take(Inventory *inventory, size_t index, const size_t *gpus, size_t n_gpus) {
@@ -677,7 +725,7 @@ void inventory_take(Inventory *inventory, size_t index, const size_t *gpus, size
         }
         recount_around(inventory, gpus, n_gpus);
         if (n_gpus > 0)
-                move_to(inventory, tenant, inventory->rooms.items[inventory->gpus.items[gpus[0]].room].node);
+                inventory_move_to(inventory, tenant, inventory->rooms.items[inventory->gpus.items[gpus[0]].room].node);
 }
 
 Belongings *inventory_set_aside(Inventory *inventory, size_t index) {
@@ -700,18 +748,16 @@ void inventory_give_back(Inventory *inventory, const Belongings *belongings) {
                 return;
         inventory_vacate(inventory, belongings->tenant);
         inventory_take(inventory, belongings->tenant, belongings->gpus, belongings->n_gpus);
-        move_to(inventory, inventory->tenants.items + belongings->tenant, belongings->node);
+        inventory_move_to(inventory, inventory->tenants.items + belongings->tenant, belongings->node);
 }
 
-static void set_lost(Inventory *inventory, size_t index, bool lost) {
+void inventory_set_troubles(Inventory *inventory, size_t index, unsigned troubles) {
         InventoryNode *node = inventory->nodes.items + index;
         for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node) {
                 room_index_remove(inventory, i);
                 count_in_pool(inventory, inventory->rooms.items + i, false);
         }
-        node->troubles &= ~(unsigned) NODE_IMAGINED_LOST;
-        if (lost)
-                node->troubles |= NODE_IMAGINED_LOST;
+        node->troubles = troubles;
         for (size_t i = node->first_room; i != NOWHERE; i = inventory->rooms.items[i].next_on_node) {
                 count_in_pool(inventory, inventory->rooms.items + i, true);
                 if (node->troubles == 0)
@@ -720,9 +766,10 @@ static void set_lost(Inventory *inventory, size_t index, bool lost) {
 }
 
 void inventory_lose_node(Inventory *inventory, size_t node) {
-        set_lost(inventory, node, true);
+        inventory_set_troubles(inventory, node, inventory->nodes.items[node].troubles | NODE_IMAGINED_LOST);
 }
 
 void inventory_find_node_again(Inventory *inventory, size_t node) {
-        set_lost(inventory, node, false);
+        inventory_set_troubles(inventory, node,
+                               inventory->nodes.items[node].troubles & ~(unsigned) NODE_IMAGINED_LOST);
 }

@@ -3,12 +3,14 @@
 
 #include <errno.h>
 
+#include "core/clearance.h"
 #include "core/names.h"
 
 static Job *job_free(Job *job) {
         if (!job)
                 return NULL;
         moves_clear(&job->plan);
+        clearance_free(job->clearance);
         free(job->sender);
         free(job->message);
         free(job);
@@ -64,6 +66,7 @@ static const char *first_stage(JobOperation operation) {
         case JOB_MOVE:
                 return "stopping";
         case JOB_DRAIN:
+        case JOB_DEFRAGMENT:
                 return "moving";
         case JOB_JOIN:
                 return join_stages[JOIN_CONNECTING].stage;
@@ -310,6 +313,7 @@ bool job_follow(Job *job, const World *world, const Vm *vm, const char *stage, c
         case JOB_MOVE:
                 return follow_move(job, world, vm, stage, wait_code, wait_sentence, now_boottime_us);
         case JOB_DRAIN:
+        case JOB_DEFRAGMENT:
         case JOB_JOIN:
         case JOB_OPERATION_COUNT:
                 break;
@@ -377,6 +381,7 @@ const char *job_operation_to_text(JobOperation operation) {
                 [JOB_RESTART] = "restart",
                 [JOB_MOVE] = "move",
                 [JOB_DRAIN] = "drain",
+                [JOB_DEFRAGMENT] = "defragment",
                 [JOB_JOIN] = "join",
         };
         return texts[operation];

@@ -15,6 +15,7 @@ typedef enum JobOperation {
         JOB_RESTART,
         JOB_MOVE,
         JOB_DRAIN,              /* of a node: job_follow_drain() */
+        JOB_DEFRAGMENT,         /* for a VM: job_follow_clearance() of core/clearance.h */
         JOB_JOIN,               /* of the cluster; driven by job_join_at() and job_finish() */
         JOB_OPERATION_COUNT,
 } JobOperation;
@@ -45,19 +46,22 @@ typedef struct JobSubject {
         NodeId target;          /* move: where it was asked to; null: to any other */
 } JobSubject;
 
+typedef struct Clearance Clearance;
+
 typedef struct Job {
         uint64_t id;            /* never used twice, also not over restarts */
         JobOperation operation;
         JobSubject about;
         uint32_t n_vms;         /* drain: the most that were there */
-        Moves plan;             /* of a drain that was only tried */
+        Moves plan;             /* of a drain or a defragmentation that was only tried */
+        Clearance *clearance;   /* of a defragmentation that is carried out, owned */
         uint32_t uid;
         char *sender;           /* unique bus name */
         uint64_t started_realtime_us;
         uint64_t ended_boottime_us;     /* 0: still running */
         double progress;        /* 0..1 */
-        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping"; of a drain "moving",
-                                 * "silent"; or of a JoinStage */
+        const char *stage;      /* static: "placing", "binding", "guarding", "running", "stopping"; of a drain or
+                                 * a defragmentation "moving", "silent"; or of a JoinStage */
         JobResult result;
         const char *error;      /* static D-Bus error name, or NULL */
         char *message;

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "core/stamp.h"
+
 static void forget_plan(Lineup *lineup) {
         roster_clear(&lineup->roster);
         array_clear(&lineup->grants);
@@ -16,87 +18,63 @@ void lineup_clear(Lineup *lineup) {
 
 /* ---- the world as a number: all that placement reads of it */
 
-static uint64_t mix(uint64_t stamp, uint64_t value) {
-        stamp = (stamp ^ value) * UINT64_C(0x9e3779b97f4a7c15);
-        return stamp ^ stamp >> 29;
-}
-
-static uint64_t mix_bytes(uint64_t stamp, const void *bytes, size_t size) {
-        for (size_t i = 0; i < size; i++)
-                stamp = (stamp ^ ((const uint8_t *) bytes)[i]) * UINT64_C(0x100000001b3);
-        return mix(stamp, size);
-}
-
-static uint64_t mix_text(uint64_t stamp, const char *text) {
-        return text ? mix_bytes(stamp, text, strlen(text)) : mix(stamp, UINT64_MAX);
-}
-
-static uint64_t mix_texts(uint64_t stamp, const TextList *list) {
-        for (size_t i = 0; i < list->n; i++)
-                stamp = mix_text(stamp, list->items[i]);
-        return mix(stamp, list->n);
-}
-
-static uint64_t mix_paths(uint64_t stamp, const PathSet *set) {
-        for (size_t i = 0; i < set->n; i++)
-                stamp = mix(stamp, set->hashes[i]);
-        return mix(stamp, set->n);
-}
-
-static uint64_t mix_host(uint64_t stamp, const NodeFacts *facts) {
+static uint64_t stamp_host(uint64_t stamp, const NodeFacts *facts) {
         if (!facts)
-                return mix(stamp, 1);
-        stamp = mix(mix(stamp, facts->memory_total), facts->hugepage_default_bytes);
+                return stamp_add(stamp, 1);
+        stamp = stamp_add(stamp_add(stamp, facts->memory_total), facts->hugepage_default_bytes);
         for (size_t i = 0; i < facts->n_hugepages; i++)
-                stamp = mix(mix(stamp, facts->hugepages[i].size_bytes), facts->hugepages[i].total);
+                stamp = stamp_add(stamp_add(stamp, facts->hugepages[i].size_bytes), facts->hugepages[i].total);
         for (size_t i = 0; i < facts->n_numa_memory; i++) {
                 const NumaMemory *memory = facts->numa_memory + i;
-                stamp = mix(mix(mix(stamp, memory->node), memory->page_size_bytes), memory->total_bytes);
+                stamp = stamp_add(stamp_add(stamp, memory->node), memory->page_size_bytes);
+                stamp = stamp_add(stamp, memory->total_bytes);
         }
-        stamp = mix_text(mix_texts(stamp, &facts->cpu_models), facts->cpu_vendor);
-        return mix_paths(mix_paths(stamp, &facts->missing_paths), &facts->hanging_paths);
+        stamp = stamp_add_text(stamp_add_texts(stamp, &facts->cpu_models), facts->cpu_vendor);
+        return stamp_add_paths(stamp_add_paths(stamp, &facts->missing_paths), &facts->hanging_paths);
 }
 
-static uint64_t mix_hardware(uint64_t stamp, const Inventory *inventory) {
+static uint64_t stamp_hardware(uint64_t stamp, const Inventory *inventory) {
         ARRAY_EACH(node, &inventory->nodes) {
-                stamp = mix_bytes(mix(stamp, node->troubles), node->record->id.bytes, ID_SIZE);
-                stamp = mix_host(mix_text(stamp, node->record->name), node->facts);
+                stamp = stamp_add_bytes(stamp_add(stamp, node->troubles), node->record->id.bytes, ID_SIZE);
+                stamp = stamp_host(stamp_add_text(stamp, node->record->name), node->facts);
         }
         ARRAY_EACH(pool, &inventory->pools) {
-                stamp = mix(mix_text(stamp, pool->pool->name), pool->n_rooms);
-                stamp = mix(mix(mix(stamp, pool->pool->placement), pool->pool->reserve), pool->pool->max_in_use);
+                stamp = stamp_add(stamp_add_text(stamp, pool->pool->name), pool->n_rooms);
+                stamp = stamp_add(stamp_add(stamp, pool->pool->placement), pool->pool->reserve);
+                stamp = stamp_add(stamp, pool->pool->max_in_use);
         }
         ARRAY_EACH(gpu, &inventory->gpus) {
                 bool bits[] = { gpu->set_is_broken, gpu->group_is_taken, gpu_view_is_usable(gpu->view) };
-                stamp = mix(mix_bytes(stamp, bits, sizeof(bits)), inventory->rooms.items[gpu->room].node);
-                stamp = mix(mix(mix(stamp, gpu->room), gpu->next_in_group), gpu->next_in_set);
-                stamp = mix(mix(mix(stamp, gpu->numa), gpu->behind),
+                stamp = stamp_add(stamp_add_bytes(stamp, bits, sizeof(bits)), inventory->rooms.items[gpu->room].node);
+                stamp = stamp_add(stamp_add(stamp_add(stamp, gpu->room), gpu->next_in_group), gpu->next_in_set);
+                stamp = stamp_add(stamp_add(stamp_add(stamp, gpu->numa), gpu->behind),
                             (uint64_t) gpu->view->identity.vendor << 16 | gpu->view->identity.device);
         }
         return stamp;
 }
 
-static uint64_t mix_needs(uint64_t stamp, const VmNeeds *needs) {
-        stamp = mix(mix(stamp, needs->memory_bytes), needs->hugepage_size_bytes);
-        stamp = mix(mix(stamp, needs->numa_nodes), (uint64_t) needs->hugepages << 1 | needs->host_cpu);
-        return mix_text(mix_text(mix_texts(stamp, &needs->paths), needs->cpu_model), needs->cpu_vendor);
+static uint64_t stamp_needs(uint64_t stamp, const VmNeeds *needs) {
+        stamp = stamp_add(stamp_add(stamp, needs->memory_bytes), needs->hugepage_size_bytes);
+        stamp = stamp_add(stamp_add(stamp, needs->numa_nodes), (uint64_t) needs->hugepages << 1 | needs->host_cpu);
+        stamp = stamp_add_text(stamp_add_text(stamp, needs->cpu_model), needs->cpu_vendor);
+        return stamp_add_texts(stamp, &needs->paths);
 }
 
 /* What people asked for. */
-static uint64_t mix_wishes(uint64_t stamp, const Vm *vm) {
+static uint64_t stamp_wishes(uint64_t stamp, const Vm *vm) {
         bool bits[] = { vm->run, vm->failed, vm->preempt, vm->preemptible };
-        stamp = mix_bytes(mix_bytes(stamp, vm->id.bytes, ID_SIZE), bits, sizeof(bits));
-        stamp = mix_text(mix_text(mix_text(stamp, vm->name), vm->pool), vm->model);
-        stamp = mix(mix(mix(stamp, vm->count), (uint32_t) vm->priority), vm->attempts);
+        stamp = stamp_add_bytes(stamp_add_bytes(stamp, vm->id.bytes, ID_SIZE), bits, sizeof(bits));
+        stamp = stamp_add_text(stamp_add_text(stamp_add_text(stamp, vm->name), vm->pool), vm->model);
+        stamp = stamp_add(stamp_add(stamp_add(stamp, vm->count), (uint32_t) vm->priority), vm->attempts);
         for (size_t i = 0; i < vm->n_affinity; i++)
-                stamp = mix_text(mix(stamp, vm->affinity[i].kind), vm->affinity[i].vm);
-        return mix_needs(mix_texts(stamp, &vm->preferred_nodes), &vm->needs);
+                stamp = stamp_add_text(stamp_add(stamp, vm->affinity[i].kind), vm->affinity[i].vm);
+        return stamp_needs(stamp_add_texts(stamp, &vm->preferred_nodes), &vm->needs);
 }
 
 static uint64_t place_as_number(const NodeId *node, const AssignedGpu *gpus, size_t n_gpus) {
-        uint64_t stamp = mix_bytes(1, node->bytes, ID_SIZE);
+        uint64_t stamp = stamp_add_bytes(1, node->bytes, ID_SIZE);
         for (size_t i = 0; i < n_gpus; i++)
-                stamp = mix_text(stamp, gpus[i].gpu.slot);
+                stamp = stamp_add_text(stamp, gpus[i].gpu.slot);
         return stamp;
 }
 
@@ -106,7 +84,7 @@ static int compare_grant(const void *key, const void *item) {
 }
 
 static uint64_t wait_as_number(const Vm *vm) {
-        return mix(mix_bytes(2, vm->target.bytes, ID_SIZE), vm_lost_its_place(vm));
+        return stamp_add(stamp_add_bytes(2, vm->target.bytes, ID_SIZE), vm_lost_its_place(vm));
 }
 
 /* Where it is. Who got what the lineup handed out to it counts as waiting still: that is no change. */
@@ -120,18 +98,18 @@ static uint64_t find_place(const Lineup *lineup, size_t tenant, const Vm *vm) {
         if (!stops && array_find(&lineup->grants, &tenant, compare_grant, &i) &&
             lineup->grants.items[i].place == place)
                 return lineup->grants.items[i].wait;
-        return mix(place, (uint64_t) stops << 1 | vm_makes_way(vm));
+        return stamp_add(place, (uint64_t) stops << 1 | vm_makes_way(vm));
 }
 
 static uint64_t stamp_world(const Lineup *lineup, const Inventory *inventory, const Waiter *waiters, size_t n) {
-        uint64_t stamp = mix_hardware(inventory->world->registry->level, inventory);
+        uint64_t stamp = stamp_hardware(inventory->world->registry->level, inventory);
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 const Vm *vm = inventory->tenants.items[i].vm;
-                stamp = mix(mix_wishes(stamp, vm), find_place(lineup, i, vm));
+                stamp = stamp_add(stamp_wishes(stamp, vm), find_place(lineup, i, vm));
         }
         for (size_t i = 0; i < n; i++)
                 if (waiters[i].rests)
-                        stamp = mix_bytes(stamp, waiters[i].vm->id.bytes, ID_SIZE);
+                        stamp = stamp_add_bytes(stamp, waiters[i].vm->id.bytes, ID_SIZE);
         return stamp;
 }
 
@@ -140,7 +118,7 @@ static uint64_t stamp_running(const Inventory *inventory) {
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 const Vm *vm = inventory->tenants.items[i].vm;
                 if (vm->preemptible && vm->assignment.phase == ASSIGNMENT_RUNNING)
-                        stamp = mix(stamp, i);
+                        stamp = stamp_add(stamp, i);
         }
         return stamp;
 }

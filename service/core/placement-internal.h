@@ -45,6 +45,8 @@ typedef struct Request {
         const Vm *vm;
         const InventoryPool *pool;
         bool failover;
+        Models models;                  /* that it takes */
+        bool has_needs;                 /* beside GPUs */
         uint32_t count;                 /* GPUs looked for: the VM's, or also those of VMs that must be with it */
         size_t planned;                 /* the node that the pass gave it; NOWHERE: none */
         ARRAY(Relation) relations;

@@ -88,9 +88,46 @@ static int collect_relations(Request *request) {
         return 0;
 }
 
+static bool has_needs(const VmNeeds *needs) {
+        return needs->memory_bytes > 0 || needs->paths.n > 0 || needs->cpu_model || needs->cpu_vendor;
+}
+
 static void request_clear(Request *request) {
         array_clear(&request->relations);
         array_clear(&request->wishes);
+}
+
+/* How it begins for a VM as the inventory has it. */
+static Request request_of(Inventory *inventory, size_t tenant) {
+        const Tenant *t = inventory->tenants.items + tenant;
+        return (Request) {
+                .inventory = inventory,
+                .vm = t->vm,
+                .pool = inventory->pools.items + t->pool,
+                .models = t->models,
+                .has_needs = has_needs(&t->vm->needs),
+                .count = t->vm->count,
+                .planned = NOWHERE,
+        };
+}
+
+static unsigned judge_capacity(const Request *request, size_t node) {
+        static const struct {
+                CapacityLack lack;
+                Hindrance hindrance;
+        } lacks[] = {
+                { CAPACITY_CPU, HINDRANCE_CPU },
+                { CAPACITY_STORAGE, HINDRANCE_STORAGE },
+                { CAPACITY_MEMORY, HINDRANCE_MEMORY },
+                { CAPACITY_HUGEPAGES, HINDRANCE_HUGEPAGES },
+        };
+        const Inventory *inventory = request->inventory;
+        unsigned lacking = capacity_judge(&request->vm->needs, inventory->nodes.items[node].facts,
+                                          inventory->taken + node), found = 0;
+        for (size_t i = 0; lacking != 0 && i < ELEMENTS(lacks); i++)
+                if (lacking & lacks[i].lack)
+                        found |= HINDRANCE_BIT(lacks[i].hindrance);
+        return found;
 }
 
 static unsigned judge_node(const Request *request, size_t node) {
@@ -119,22 +156,26 @@ static unsigned judge_node(const Request *request, size_t node) {
                 if (!relation->apart && !here)
                         found |= HINDRANCE_BIT(HINDRANCE_WITH);
         }
-        return found;
+        return request->has_needs ? found | judge_capacity(request, node) : found;
 }
 
 static unsigned judge_room(const Request *request, size_t index) {
+        const Inventory *inventory = request->inventory;
+        Models models = request->models;
         uint32_t count = request->count, distance, leftover;
         if (index == NOWHERE)
                 return HINDRANCE_BIT(HINDRANCE_NO_GPUS);
 
-        const Room *room = request->inventory->rooms.items + index;
+        const Room *room = inventory->rooms.items + index;
         if (room->usable < count)
                 return HINDRANCE_BIT(HINDRANCE_NOT_ENOUGH);
-        if (!choice_is_possible(request->inventory, room, count))
+        if (choice_count_usable(inventory, room, models) < count)
+                return HINDRANCE_BIT(HINDRANCE_MODEL);
+        if (!choice_is_possible(inventory, room, models, count))
                 return HINDRANCE_BIT(HINDRANCE_SETS);
-        if (room->free < count)
+        if (choice_count_free(inventory, room, models) < count)
                 return HINDRANCE_BIT(HINDRANCE_TAKEN);
-        if (!choice_measure(request->inventory, index, count, &distance, &leftover))
+        if (!choice_measure(request->inventory, index, models, count, &distance, &leftover))
                 return HINDRANCE_BIT(HINDRANCE_SETS);
         return 0;
 }
@@ -197,7 +238,7 @@ static Rank rank_room(const Request *request, size_t index) {
         rank.keys[CRITERION_PLAN] = request->planned != NOWHERE && request->planned != room->node;
         rank.keys[CRITERION_TARGET] =
                 !ID_EQUAL(&request->vm->target, &inventory->nodes.items[room->node].record->id);
-        (void) choice_measure(inventory, index, request->count, &rank.keys[CRITERION_DISTANCE],
+        (void) choice_measure(inventory, index, request->models, request->count, &rank.keys[CRITERION_DISTANCE],
                               &rank.keys[CRITERION_SWITCH_HOLES]);
         Holes holes = holes_of_last_choice(inventory, room);
         bool packs = request->pool->pool->placement == POOL_PACK;
@@ -281,17 +322,8 @@ static bool is_special(const Search *search, size_t node) {
 }
 
 static int search_begin(Inventory *inventory, size_t tenant, uint32_t count, Search *ret) {
-        const Tenant *t = inventory->tenants.items + tenant;
-        Search search = {
-                .request = {
-                        .inventory = inventory,
-                        .vm = t->vm,
-                        .pool = inventory->pools.items + t->pool,
-                        .count = count,
-                        .planned = NOWHERE,
-                },
-                .best = NOWHERE,
-        };
+        Search search = { .request = request_of(inventory, tenant), .best = NOWHERE };
+        search.request.count = count;
         int r = collect_relations(&search.request);
         if (r >= 0)
                 r = list_special_nodes(&search);
@@ -306,33 +338,38 @@ static bool does(const Request *request, size_t room) {
         return judge_room(request, room) == 0 && judge_node(request, request->inventory->rooms.items[room].node) == 0;
 }
 
-static void try_room(Search *search, size_t room) {
-        if (room == NOWHERE || !does(&search->request, room))
-                return;
+/* False: its node cannot take the VM, and that of another room of its kind might. */
+static bool try_room(Search *search, size_t room) {
+        if (room == NOWHERE || judge_room(&search->request, room) != 0)
+                return true;
+        if (judge_node(&search->request, search->request.inventory->rooms.items[room].node) != 0)
+                return false;
         Rank rank = rank_room(&search->request, room);
         if (search->best != NOWHERE && !is_better(&rank, &search->best_rank))
-                return;
+                return true;
         search->best = room;
         search->best_rank = rank;
+        return true;
 }
 
-/* One room of each kind, and those that are special. */
+static RoomStep visit_room(void *userdata, size_t room) {
+        Search *search = userdata;
+        if (is_special(search, search->request.inventory->rooms.items[room].node))
+                return ROOM_NEXT;
+        return try_room(search, room) ? ROOM_NEXT_KIND : ROOM_NEXT;
+}
+
+/* One room of each kind, and those that are special. What GPUs it has makes the kind, and their models; what its node
+ * has beside them does not. */
 static void try_rooms(Search *search) {
         const Inventory *inventory = search->request.inventory;
         size_t pool = (size_t) (search->request.pool - inventory->pools.items);
         ARRAY_EACH(node, &search->nodes)
-                try_room(search, inventory_find_room(inventory, pool, *node));
+                (void) try_room(search, inventory_find_room(inventory, pool, *node));
         ARRAY_EACH(relation, &search->request.relations)
                 if (!relation->apart)
                         return;         /* it goes to one of these or nowhere */
-        size_t room = room_index_first(inventory, pool, search->request.count);
-        while (room != NOWHERE)
-                if (is_special(search, inventory->rooms.items[room].node))
-                        room = room_index_next(inventory, room);
-                else {
-                        try_room(search, room);
-                        room = room_index_next_kind(inventory, room);
-                }
+        room_index_walk(inventory, pool, search->request.count, visit_room, search);
 }
 
 int placement_seek(Inventory *inventory, size_t tenant, uint32_t count, size_t *ret_room) {
@@ -384,14 +421,7 @@ int placement_list(Inventory *inventory, size_t tenant, uint32_t count, RoomList
 }
 
 int placement_room_does(Inventory *inventory, size_t tenant, size_t room) {
-        const Tenant *t = inventory->tenants.items + tenant;
-        Request request = {
-                .inventory = inventory,
-                .vm = t->vm,
-                .pool = inventory->pools.items + t->pool,
-                .count = t->vm->count,
-                .planned = NOWHERE,
-        };
+        Request request = request_of(inventory, tenant);
         int r = collect_relations(&request);
         if (r >= 0)
                 r = does(&request, room);
@@ -417,7 +447,8 @@ int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice 
         if (!placement_pool_allows(inventory, tenant, failover))
                 return PLACEMENT_NO_ROOM;
         int r = placement_seek(inventory, tenant, t->vm->count, &room);
-        if (r == PLACEMENT_FOUND && !choice_make(inventory, inventory->rooms.items + room, t->vm->count, ret))
+        if (r == PLACEMENT_FOUND && !choice_make(inventory, inventory->rooms.items + room, t->models, t->vm->count,
+                                                  ret))
                 return PLACEMENT_NO_ROOM;
         return r;
 }
@@ -454,7 +485,8 @@ static void find_all(const Request *request, Finding *findings, size_t n, size_t
 static int hand_out(const Request *request, const Finding *finding, Placement *ret) {
         const Inventory *inventory = request->inventory;
         Choice choice;
-        if (!choice_make(inventory, inventory->rooms.items + finding->room, request->vm->count, &choice))
+        if (!choice_make(inventory, inventory->rooms.items + finding->room, request->models, request->vm->count,
+                         &choice))
                 return PLACEMENT_NO_ROOM;
         ret->gpus = calloc(choice.n_gpus + 1, sizeof(*ret->gpus));
         if (!ret->gpus)
@@ -538,6 +570,8 @@ int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *nod
                 .vm = vm,
                 .pool = inventory->pools.items + pool,
                 .failover = vm_lost_its_place(vm),
+                .models = inventory_models_of(inventory, vm),
+                .has_needs = has_needs(&vm->needs),
                 .count = vm->count,
                 .planned = node ? inventory_find_node(inventory, node) : NOWHERE,
         };

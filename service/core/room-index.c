@@ -123,8 +123,29 @@ size_t room_index_next(const Inventory *inventory, size_t room) {
         return find_from(inventory, inventory->rooms.items[room].pool, &key);
 }
 
-size_t room_index_next_kind(const Inventory *inventory, size_t room) {
-        Key key = key_of(inventory, room);
-        key.by_name = NOWHERE;
-        return find_from(inventory, inventory->rooms.items[room].pool, &key);
+typedef struct Walk {
+        const Inventory *inventory;
+        Key from;                       /* what is less is passed over */
+        RoomStep (*visit)(void *userdata, size_t room);
+        void *userdata;
+} Walk;
+
+/* As deep as the tree is. */
+static void walk(Walk *w, size_t tree) {
+        for (; tree != NOWHERE; tree = w->inventory->rooms.items[tree].higher) {
+                Key here = key_of(w->inventory, tree);
+                if (compare_keys(&here, &w->from) < 0)
+                        continue;
+                walk(w, w->inventory->rooms.items[tree].lower);
+                if (compare_keys(&here, &w->from) < 0)
+                        continue;
+                w->from = here;
+                w->from.by_name = w->visit(w->userdata, tree) == ROOM_NEXT_KIND ? NOWHERE : here.by_name + 1;
+        }
+}
+
+void room_index_walk(const Inventory *inventory, size_t pool, uint32_t count,
+                     RoomStep (*visit)(void *userdata, size_t room), void *userdata) {
+        Walk w = { .inventory = inventory, .from = { .free = count }, .visit = visit, .userdata = userdata };
+        walk(&w, inventory->pools.items[pool].root);
 }

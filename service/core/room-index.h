@@ -11,9 +11,17 @@
 
 /* The first room of the pool with at least @count free GPUs; NOWHERE: none. */
 size_t room_index_first(const Inventory *inventory, size_t pool, uint32_t count);
-/* The one behind @room, and the first of the next kind. NOWHERE: that was the last. */
+/* The one behind @room. NOWHERE: that was the last. */
 size_t room_index_next(const Inventory *inventory, size_t room);
-size_t room_index_next_kind(const Inventory *inventory, size_t room);
+
+/* Walks those with at least @count free GPUs, in this order: cheaper than one step after the other. */
+typedef enum RoomStep {
+        ROOM_NEXT,
+        ROOM_NEXT_KIND,
+} RoomStep;
+
+void room_index_walk(const Inventory *inventory, size_t pool, uint32_t count,
+                     RoomStep (*visit)(void *userdata, size_t room), void *userdata);
 
 /* To be called around each change of what a room has free. Removing one that is not in it does nothing. */
 void room_index_add(Inventory *inventory, size_t room);

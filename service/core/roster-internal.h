@@ -12,6 +12,30 @@ typedef struct Ledger {
         uint32_t planned[GPUS_PER_VM_MAX + 1];  /* how many are, by their need */
 } Ledger;
 
+/* One who found no place, and what of its needs was in the way or may have been. */
+typedef struct Rejection {
+        const Vm *vm;
+        Models models;                  /* of those that its pool has */
+        bool by_cpu;                    /* a node of the pool has not its CPU */
+        uint64_t where_lost;            /* as in its prospect */
+} Rejection;
+
+#define REJECTIONS_MAX 16U
+
+/* Of one pool. */
+typedef struct Rejections {
+        uint64_t needs;                 /* so many GPUs nobody finds any more, whatever else it needs: bit i for i + 1 */
+        Rejection items[REJECTIONS_MAX];
+        size_t n;
+} Rejections;
+
+/* Whether nodes could take the item if nobody else needed memory there and all usable GPUs were free. */
+typedef struct Prospect {
+        bool anywhere;
+        unsigned lacks;                 /* of all nodes together, as capacity_judge() tells */
+        uint64_t where_lost;            /* stands for the rooms on nodes that lack a file of it; 0: none does */
+} Prospect;
+
 typedef struct Pass {
         Inventory *inventory;
         const RosterRules *rules;
@@ -20,7 +44,7 @@ typedef struct Pass {
         bool *in_play;                  /* by item: it may be placed, and moved, by what goes on now */
         bool *seen;                     /* by item, for who walks bonds */
         Ledger *ledgers;                /* by pool */
-        uint64_t *refused;              /* by pool: which needs find no room any more: bit i for i + 1 GPUs */
+        Rejections *rejections;         /* by pool */
         bool limited;                   /* each who is placed must be let in by its pool too */
         size_t replacements;            /* so many more may be placed anew for VMs that are bound to others */
         unsigned budget;                /* so many more times a VM may be moved to make room for another */
@@ -47,12 +71,27 @@ bool pass_pool_is_content(const Pass *pass, size_t item);
 /* False: whatever is moved, there is no place for it beside all that are planned. */
 bool pass_may_fit(Pass *pass, size_t item);
 
+/* Is it known of one who needs no more, or not as many GPUs, that it finds no place? */
+bool pass_is_rejected(const Pass *pass, size_t item);
+/* For want of GPUs alone, by pass_may_fit(). */
+void pass_reject_count(Pass *pass, size_t item);
+/* All was tried for it. */
+void pass_reject(Pass *pass, size_t item, const Prospect *prospect);
+/* Places have come free: what was known is not any more. */
+void pass_forget_rejections(Pass *pass);
+/* False: it is a case of its own, and nothing follows from its rejection for others. */
+bool pass_rejection_tells(const Pass *pass, size_t item);
+Prospect pass_look_out(const Pass *pass, size_t item);
+/* Who needs something beside GPUs, or not any GPUs. */
+bool pass_is_choosy(const Pass *pass, size_t item);
+
 /* Places an item that is in play, with all that are in play too and must be with it. 1, 0 or -ENOMEM. */
 int pass_place(Pass *pass, size_t item);
 /* Places all that are in play, the largest first. 1, 0: not all, and those in play have nothing; or -ENOMEM. */
 int pass_pack(Pass *pass);
-/* Makes room for the item by placing anew all that are placed in its pool. 1; 0: all is as it was; or -ENOMEM. */
-int pass_repack(Pass *pass, size_t item);
+/* Makes room for the item by placing anew all that are placed in its pool. @rare: as often as the pass may do that
+ * for one alone. 1; 0: all is as it was; or -ENOMEM. */
+int pass_repack(Pass *pass, size_t item, bool rare);
 
 /* Stops others for the item, if they may be. 1; 0: nothing has changed; or -ENOMEM. */
 int pass_preempt(Pass *pass, size_t item);

@@ -13,8 +13,9 @@ typedef ARRAY(size_t) ItemList;
 
 bool pass_put(Pass *pass, size_t index, size_t room) {
         RosterItem *item = pass->roster->items.items + index;
-        uint32_t count = pass_tenant(pass, index)->vm->count;
-        if (!choice_make(pass->inventory, pass->inventory->rooms.items + room, count, &item->choice))
+        const Tenant *tenant = pass_tenant(pass, index);
+        uint32_t count = tenant->vm->count;
+        if (!choice_make(pass->inventory, pass->inventory->rooms.items + room, tenant->models, count, &item->choice))
                 return false;
         inventory_take(pass->inventory, item->tenant, item->choice.gpus, item->choice.n_gpus);
         item->verdict = PLACEMENT_FOUND;
@@ -141,6 +142,18 @@ static uint32_t count_together(const Pass *pass, const ItemList *list) {
         return count;
 }
 
+/* What they need at least of what the first one takes: others may take other models. */
+static uint32_t count_alike(const Pass *pass, const ItemList *list) {
+        const Tenant *first = pass_tenant(pass, list->items[0]);
+        uint32_t count = 0;
+        ARRAY_EACH(item, list) {
+                const Tenant *tenant = pass_tenant(pass, *item);
+                if (tenant->pool == first->pool && (tenant->models & ~first->models) == 0)
+                        count += tenant->vm->count;
+        }
+        return count;
+}
+
 static int put_all(Pass *pass, const ItemList *list, size_t node) {
         for (size_t i = 0; i < list->n; i++) {
                 size_t item = list->items[i];
@@ -159,7 +172,7 @@ static int put_all(Pass *pass, const ItemList *list, size_t node) {
 static int place_together(Pass *pass, const ItemList *list) {
         Inventory *inventory = pass->inventory;
         size_t first = pass->roster->items.items[list->items[0]].tenant, room;
-        uint32_t count = count_together(pass, list);
+        uint32_t count = count_alike(pass, list);
         ARRAY_EACH(item, list)
                 if (pass_tenant(pass, *item)->pool == NOWHERE)
                         return 0;
@@ -195,7 +208,8 @@ int pass_place(Pass *pass, size_t item) {
 
 /* ---- one makes way for another */
 
-/* Planned ones that stand in a room and may go elsewhere. */
+/* Planned ones that stand in a room and may go elsewhere. Bound ones too: they find only such places as their bonds to
+ * all that are placed then allow. */
 typedef struct Movers {
         size_t items[GPUS_PER_NODE_MAX];
         size_t n;
@@ -206,7 +220,7 @@ static void list_movers(const Pass *pass, const Room *room, Movers *ret) {
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && ret->n < GPUS_PER_NODE_MAX; i++) {
                 size_t tenant = pass->inventory->gpus.items[i].tenant;
                 size_t item = tenant == NOBODY ? NOWHERE : pass->item_of[tenant];
-                bool known = item == NOWHERE || !pass->in_play[item] || pass_tenant(pass, item)->n_bonds > 0;
+                bool known = item == NOWHERE || !pass->in_play[item];
                 for (size_t j = 0; j < ret->n && !known; j++)
                         known = ret->items[j] == item;
                 if (!known)
@@ -257,13 +271,25 @@ static int change_places(Pass *pass, size_t room, size_t item, size_t first, siz
 }
 
 static bool same_need_before(const Pass *pass, const Movers *movers, size_t index) {
-        for (size_t i = 0; i < index; i++)
-                if (need_of(pass, movers->items[i]) == need_of(pass, movers->items[index]))
+        const Tenant *tenant = pass_tenant(pass, movers->items[index]);
+        for (size_t i = 0; i < index; i++) {
+                const Tenant *before = pass_tenant(pass, movers->items[i]);
+                if (before->vm->count == tenant->vm->count && before->models == tenant->models &&
+                    before->vm->needs.memory_bytes == tenant->vm->needs.memory_bytes)
                         return true;
+        }
         return false;
 }
 
+/* Who needs as many GPUs may go where @item cannot? Where GPUs enough are free, and something else is missing. */
+static bool may_trade(const Pass *pass, size_t item) {
+        const Tenant *tenant = pass_tenant(pass, item);
+        return pass_is_choosy(pass, item) &&
+               room_index_first(pass->inventory, tenant->pool, tenant->vm->count) != NOWHERE;
+}
+
 static int make_way_in(Pass *pass, size_t index, size_t item, unsigned chain, unsigned *moves) {
+        bool trades = may_trade(pass, item);
         const Room *room = pass->inventory->rooms.items + index;
         uint32_t need = need_of(pass, item);
         Movers movers;
@@ -272,7 +298,7 @@ static int make_way_in(Pass *pass, size_t index, size_t item, unsigned chain, un
                 for (size_t j = i; j < movers.n; j++) {
                         uint32_t freed = need_of(pass, movers.items[i]);
                         freed += j > i ? need_of(pass, movers.items[j]) : 0;
-                        if (room->free + freed < need || freed == need || same_need_before(pass, &movers, i) ||
+                        if (room->free + freed < need || (freed == need && !trades) || same_need_before(pass, &movers, i) ||
                             *moves == 0 || pass->budget == 0)
                                 continue;
                         --*moves;
@@ -287,7 +313,7 @@ static int make_way_in(Pass *pass, size_t index, size_t item, unsigned chain, un
 
 static int make_way(Pass *pass, size_t item, unsigned chain, unsigned *moves) {
         const Tenant *tenant = pass_tenant(pass, item);
-        if (tenant->n_bonds > 0 || pass->inventory->pools.items[tenant->pool].free < tenant->vm->count)
+        if (pass->inventory->pools.items[tenant->pool].free < tenant->vm->count)
                 return 0;
         for (size_t i = 0; i < pass->inventory->nodes.n && *moves > 0; i++) {
                 size_t room = inventory_find_room(pass->inventory, tenant->pool, pass->inventory->nodes_by_name[i]);
@@ -306,7 +332,7 @@ static int make_way(Pass *pass, size_t item, unsigned chain, unsigned *moves) {
 typedef struct Piece {
         size_t item;
         uint32_t size;                  /* with all that must be with it */
-        bool bound;
+        bool bound, picky;
         const Vm *vm;
 } Piece;
 
@@ -316,7 +342,18 @@ static int compare_pieces(const void *a, const void *b) {
                 return x->size > y->size ? -1 : 1;
         if (x->bound != y->bound)
                 return x->bound ? -1 : 1;
+        if (x->picky != y->picky)
+                return x->picky ? -1 : 1;
+        if (x->vm->needs.memory_bytes != y->vm->needs.memory_bytes)
+                return x->vm->needs.memory_bytes > y->vm->needs.memory_bytes ? -1 : 1;
         return placement_compare_urgency(x->vm, y->vm);
+}
+
+/* Not all nodes would do, or not all their GPUs. */
+static bool is_picky(const Pass *pass, size_t item) {
+        const Tenant *tenant = pass_tenant(pass, item);
+        return tenant->vm->needs.cpu_model || tenant->vm->needs.cpu_vendor ||
+               (tenant->pool != NOWHERE && inventory_is_picky(pass->inventory, tenant));
 }
 
 static int list_pieces(Pass *pass, Piece *pieces, size_t *ret_n) {
@@ -329,6 +366,7 @@ static int list_pieces(Pass *pass, Piece *pieces, size_t *ret_n) {
                         .item = i,
                         .size = tenant->vm->count,
                         .bound = tenant->n_bonds > 0,
+                        .picky = is_picky(pass, i),
                         .vm = tenant->vm,
                 };
                 if (tenant->n_bonds > 0) {
@@ -386,15 +424,15 @@ static int choose_players(Pass *pass, size_t item) {
         return r;
 }
 
-int pass_repack(Pass *pass, size_t item) {
+int pass_repack(Pass *pass, size_t item, bool rare) {
         Roster *roster = pass->roster;
         _cleanup_free_ Choice *choices = calloc(roster->items.n + 1, sizeof(*choices));
         _cleanup_free_ bool *placed = calloc(roster->items.n + 1, sizeof(*placed));
         if (!choices || !placed)
                 return -ENOMEM;
-        if (pass_tenant(pass, item)->n_bonds > 0 && pass->replacements < roster->items.n)
+        if (rare && pass->replacements < roster->items.n)
                 return 0;
-        pass->replacements -= pass_tenant(pass, item)->n_bonds > 0 ? roster->items.n : 0;
+        pass->replacements -= rare ? roster->items.n : 0;
         int r = choose_players(pass, item);
         if (r < 0)
                 return r;

@@ -49,11 +49,72 @@ static void add_victim(const Inventory *inventory, Victims *victims, size_t tena
         victims->tenants[place] = tenant;
 }
 
+static void sum_up(const Inventory *inventory, Victims *victims) {
+        victims->priority = VM_PRIORITY_MIN;
+        victims->n_gpus = 0;
+        for (size_t i = 0; i < victims->n; i++) {
+                const Tenant *tenant = inventory->tenants.items + victims->tenants[i];
+                victims->priority = tenant->vm->priority > victims->priority ? tenant->vm->priority : victims->priority;
+                victims->n_gpus += tenant->n_held;
+        }
+}
+
+/* Of these models, in one room. */
+static size_t count_held(const Inventory *inventory, const Tenant *tenant, size_t room, Models models) {
+        size_t n = 0;
+        for (size_t i = tenant->first_held; i < tenant->first_held + tenant->n_held; i++) {
+                size_t gpu = inventory->held.items[i];
+                n += inventory->gpus.items[gpu].room == room && inventory_gpu_suits(inventory, gpu, models);
+        }
+        return n;
+}
+
+/* What the item would find there, if some were stopped. Sets are left to who tries it. */
+typedef struct Relief {
+        const Inventory *inventory;
+        const Tenant *tenant;
+        size_t room;
+        size_t free;
+        Capacity taken;
+} Relief;
+
+static Relief relief_begin(const Pass *pass, size_t item, size_t index) {
+        const Inventory *inventory = pass->inventory;
+        const Room *room = inventory->rooms.items + index;
+        const Tenant *tenant = pass_tenant(pass, item);
+        return (Relief) {
+                .inventory = inventory,
+                .tenant = tenant,
+                .room = index,
+                .free = choice_count_free(inventory, room, tenant->models),
+                .taken = inventory->taken[room->node],
+        };
+}
+
+static void relief_stop(Relief *relief, size_t tenant) {
+        const Tenant *t = relief->inventory->tenants.items + tenant;
+        relief->free += count_held(relief->inventory, t, relief->room, relief->tenant->models);
+        capacity_take_off(&relief->taken, &t->vm->needs);
+}
+
+static void relief_let_run(Relief *relief, size_t tenant) {
+        const Tenant *t = relief->inventory->tenants.items + tenant;
+        relief->free -= count_held(relief->inventory, t, relief->room, relief->tenant->models);
+        capacity_add(&relief->taken, &t->vm->needs);
+}
+
+static bool relief_is_enough(const Relief *relief) {
+        const Room *room = relief->inventory->rooms.items + relief->room;
+        const NodeFacts *facts = relief->inventory->nodes.items[room->node].facts;
+        return relief->free >= relief->tenant->vm->count &&
+               capacity_judge(&relief->tenant->vm->needs, facts, &relief->taken) == 0;
+}
+
 /* The fewest of the least important that make room enough. */
 static bool find_victims(const Pass *pass, size_t item, size_t index, Victims *ret) {
         const Inventory *inventory = pass->inventory;
         const Room *room = inventory->rooms.items + index;
-        size_t missing = pass_tenant(pass, item)->vm->count - room->free, have = 0;
+        Relief relief = relief_begin(pass, item, index);
         *ret = (Victims) { .room = index, .by_name = inventory->nodes.items[room->node].by_name };
         for (size_t i = room->first_gpu; i < room->first_gpu + room->n_gpus && ret->n < GPUS_PER_NODE_MAX; i++) {
                 size_t tenant = inventory->gpus.items[i].tenant;
@@ -65,23 +126,20 @@ static bool find_victims(const Pass *pass, size_t item, size_t index, Victims *r
         }
 
         size_t n = 0;
-        while (n < ret->n && have < missing)
-                have += inventory->tenants.items[ret->tenants[n++]].n_held;
+        while (n < ret->n && !relief_is_enough(&relief))
+                relief_stop(&relief, ret->tenants[n++]);
         ret->n = n;
+        if (n == 0 || !relief_is_enough(&relief))
+                return false;
         for (size_t i = n; i > 0; i--) {
-                size_t held = inventory->tenants.items[ret->tenants[i - 1]].n_held;
-                if (have < missing + held)
-                        continue;
-                have -= held;
-                array_remove_bytes(ret->tenants, &ret->n, i - 1, sizeof(*ret->tenants));
+                relief_let_run(&relief, ret->tenants[i - 1]);
+                if (relief_is_enough(&relief))
+                        array_remove_bytes(ret->tenants, &ret->n, i - 1, sizeof(*ret->tenants));
+                else
+                        relief_stop(&relief, ret->tenants[i - 1]);
         }
-        ret->n_gpus = have;
-        ret->priority = VM_PRIORITY_MIN;
-        for (size_t i = 0; i < ret->n; i++) {
-                int32_t priority = inventory->tenants.items[ret->tenants[i]].vm->priority;
-                ret->priority = priority > ret->priority ? priority : ret->priority;
-        }
-        return have >= missing && ret->n > 0;
+        sum_up(inventory, ret);
+        return ret->n > 0;
 }
 
 static int stop(Pass *pass, const Victims *victims) {
@@ -107,7 +165,7 @@ static int try_victims(Pass *pass, size_t index, const Victims *victims) {
         if (r > 0 && pass_put(pass, index, victims->room)) {
                 item->first_preempted = before;
                 item->n_preempted = pass->roster->preempted.n - before;
-                pass->refused[pass_tenant(pass, index)->pool] = 0;
+                pass_forget_rejections(pass);
                 for (size_t i = 0; i < pass->inventory->pools.n; i++)
                         pass->ledgers[i].counted = false;
                 return 1;
@@ -129,8 +187,7 @@ int pass_preempt(Pass *pass, size_t item) {
                 const Room *room = inventory->rooms.items + i;
                 Victims victims;
                 if (!inventory_node_takes_vms(inventory, room->node) ||
-                    room->usable < pass_tenant(pass, item)->vm->count ||
-                    room->free >= pass_tenant(pass, item)->vm->count || !find_victims(pass, item, i, &victims))
+                    room->usable < pass_tenant(pass, item)->vm->count || !find_victims(pass, item, i, &victims))
                         continue;
                 r = array_append(&list, &victims);
         }

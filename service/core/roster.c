@@ -6,7 +6,7 @@
 #include "core/placement-internal.h"
 #include "core/roster-internal.h"
 
-/* What one pass may cost at most. Of VMs that are bound to nobody each need is refused once, so for them all is placed
+/* What one pass may cost at most. Of VMs that are bound to nobody each need is rejected once, so for them all is placed
  * anew a few times only; of others each one may be a case of its own. */
 #define MOVES_MAX 20000U
 #define REPLACEMENTS_MAX 50000U
@@ -46,12 +46,11 @@ bool pass_pool_is_content(const Pass *pass, size_t item) {
 /* Lets one in, if there is a place for all that are in and for it. 1, 0 or -ENOMEM. */
 static int admit(Pass *pass, size_t item) {
         const Tenant *tenant = pass_tenant(pass, item);
-        uint64_t *refused = pass->refused + tenant->pool, bit = UINT64_C(1) << (tenant->vm->count - 1);
         size_t room;
-        if (*refused & bit || !pass_pool_allows(pass, item))
+        if (pass_is_rejected(pass, item) || !pass_pool_allows(pass, item))
                 return 0;
         if (!pass_may_fit(pass, item)) {
-                *refused |= bit;
+                pass_reject_count(pass, item);
                 return 0;
         }
         int r = placement_seek(pass->inventory, pass->roster->items.items[item].tenant, tenant->vm->count, &room);
@@ -62,10 +61,10 @@ static int admit(Pass *pass, size_t item) {
                         return 1;
                 pass_lift(pass, item);
         }
-        r = pass_repack(pass, item);
-        /* Who needs more finds none either; but of sets that go whole a small one may be too small. */
-        if (r == 0 && tenant->n_bonds == 0)
-                *refused |= pass->inventory->pools.items[tenant->pool].has_sets ? bit : ~(bit - 1);
+        Prospect prospect = pass_look_out(pass, item);
+        r = prospect.anywhere ? pass_repack(pass, item, !pass_rejection_tells(pass, item)) : 0;
+        if (r == 0)
+                pass_reject(pass, item, &prospect);
         return r;
 }
 
@@ -144,6 +143,41 @@ static size_t find_first_of_need(const Pass *pass, const Group *group, size_t en
         return first;
 }
 
+/* One who is let in, in the order in which that is tried among those who need as many GPUs. */
+typedef struct Applicant {
+        size_t item;
+        uint64_t memory_bytes;
+} Applicant;
+
+static int compare_applicants(const void *a, const void *b) {
+        const Applicant *x = a, *y = b;
+        if (x->memory_bytes != y->memory_bytes)
+                return x->memory_bytes < y->memory_bytes ? -1 : 1;
+        return x->item < y->item ? -1 : x->item > y->item;
+}
+
+/* The smallest first: by GPUs, then by memory. */
+static int admit_group(Pass *pass, const Group *group) {
+        _cleanup_free_ Applicant *applicants = calloc(group->n + 1, sizeof(*applicants));
+        if (!applicants)
+                return -ENOMEM;
+        for (size_t i = 0; i < group->n; i++)
+                applicants[i] = (Applicant) {
+                        .item = group->items[i],
+                        .memory_bytes = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes,
+                };
+        for (size_t end = group->n, first; end > 0; end = first) {
+                first = find_first_of_need(pass, group, end);
+                qsort(applicants + first, end - first, sizeof(*applicants), compare_applicants);
+                for (size_t i = first; i < end; i++) {
+                        int r = admit(pass, applicants[i].item);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
 /* All of them if that can be, else as many as can be: the smallest first. */
 static int run_group(Pass *pass, const Group *group) {
         set_in_play(pass, group, true);
@@ -152,14 +186,9 @@ static int run_group(Pass *pass, const Group *group) {
         if (r != 0)
                 return r < 0 ? r : 0;
         lift_group(pass, group);
-        for (size_t end = group->n, first; end > 0; end = first) {
-                first = find_first_of_need(pass, group, end);
-                for (size_t i = first; i < end; i++) {
-                        r = admit(pass, group->items[i]);
-                        if (r < 0)
-                                return r;
-                }
-        }
+        r = admit_group(pass, group);
+        if (r < 0)
+                return r;
         r = tidy_group(pass, group);
         set_in_play(pass, group, false);
         return r < 0 ? r : preempt_for_group(pass, group);
@@ -236,8 +265,8 @@ static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
         _cleanup_free_ bool *in_play = calloc(roster->items.n + 1, sizeof(*in_play));
         _cleanup_free_ bool *seen = calloc(roster->items.n + 1, sizeof(*seen));
         _cleanup_free_ Ledger *ledgers = calloc(inventory->pools.n + 1, sizeof(*ledgers));
-        _cleanup_free_ uint64_t *refused = calloc(inventory->pools.n + 1, sizeof(*refused));
-        if (!item_of || !in_play || !seen || !ledgers || !refused)
+        _cleanup_free_ Rejections *rejections = calloc(inventory->pools.n + 1, sizeof(*rejections));
+        if (!item_of || !in_play || !seen || !ledgers || !rejections)
                 return -ENOMEM;
         for (size_t i = 0; i < inventory->tenants.n; i++)
                 item_of[i] = NOWHERE;
@@ -251,7 +280,7 @@ static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
                 .in_play = in_play,
                 .seen = seen,
                 .ledgers = ledgers,
-                .refused = refused,
+                .rejections = rejections,
                 .replacements = REPLACEMENTS_MAX,
                 .budget = MOVES_MAX,
         };

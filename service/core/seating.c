@@ -23,7 +23,8 @@ static int seat(Seating *seating, const RosterItem *item) {
         Choice choice;
         int r = placement_pool_allows(inventory, tenant, vm_lost_its_place(vm))
                         ? placement_room_does(inventory, tenant, room) : 0;
-        if (r <= 0 || !choice_make(inventory, inventory->rooms.items + room, vm->count, &choice))
+        if (r <= 0 || !choice_make(inventory, inventory->rooms.items + room,
+                                 inventory->tenants.items[tenant].models, vm->count, &choice))
                 return r < 0 ? r : 0;
         inventory_take(inventory, tenant, choice.gpus, choice.n_gpus);
         forget_waiting(seating, tenant);

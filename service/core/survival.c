@@ -470,11 +470,12 @@ static int list_tenants(Survival *survival) {
 static bool may_come(const Survival *survival, const Vm *vm) {
         const Inventory *inventory = survival->inventory;
         const InventoryPool *pool = pool_of(survival);
+        Models models = inventory_models_of(inventory, vm);
         if (vm->preempt)
                 return true;
         for (size_t i = 0; pool->free >= vm->count && i < pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + pool->first_room + i;
-                if (inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, vm->count))
+                if (inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, models, vm->count))
                         return true;
         }
         return false;

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/domain-internal.h"
-#include "core/entry.h"
 #include "core/names.h"
 
 void vm_needs_clear(VmNeeds *needs) {
@@ -118,8 +117,4 @@ int vm_needs_read(const char *xml, size_t size, VmNeeds *ret) {
         *ret = needs;
         needs = (VmNeeds) {};
         return 0;
-}
-
-uint64_t vm_path_hash(const char *path) {
-        return bytes_fingerprint((const uint8_t *) path, strlen(path));
 }

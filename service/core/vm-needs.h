@@ -29,6 +29,3 @@ void vm_needs_clear(VmNeeds *needs);
 
 /* What is no domain's XML needs nothing: whoever lets XML in refuses it before. 0 or -ENOMEM. */
 int vm_needs_read(const char *xml, size_t size, VmNeeds *ret);
-
-/* What stands for a path where paths would be too long or nobody's business; the same on all nodes, for ever. */
-uint64_t vm_path_hash(const char *path);

@@ -337,6 +337,13 @@ static int complete_view(const World *world, GpuView *view) {
         return r;
 }
 
+int world_refresh_view(const World *world, GpuView *view) {
+        view->group_vm = NULL;
+        view->assignable = false;
+        view->set_missing[0] = '\0';
+        return complete_view(world, view);
+}
+
 static int compare_views(const void *a, const void *b) {
         const GpuView *x = a, *y = b;
         int c = ID_COMPARE(&x->identity.node, &y->identity.node);

@@ -98,6 +98,9 @@ typedef struct GpuViews {
 /* All of them, sorted by node, address, then presence. Near linear in what there is. 0 or -ENOMEM. */
 int world_list_gpus(const World *world, GpuViews *ret);
 void gpu_views_clear(GpuViews *views);
+/* Judges anew what follows from the facts, the VM and the quarantine that the view has; group_vm is left to the caller
+ * where the view has no VM. 0 or -ENOMEM. */
+int world_refresh_view(const World *world, GpuView *view);
 void world_view_gpu(const World *world, const GpuIdentity *identity, GpuView *ret);
 const char *gpu_state_to_text(GpuState state);
 

@@ -326,6 +326,8 @@ static const char *final_word(const char *operation) {
                 return "stopped";
         if (text_equal(operation, "drain"))
                 return "drained";
+        if (text_equal(operation, "defragment"))
+                return "has its place";
         if (text_equal(operation, "join"))
                 return "joined";
         return "done";

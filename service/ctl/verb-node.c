@@ -6,6 +6,7 @@
 #include "ctl/json.h"
 #include "ctl/must.h"
 #include "ctl/table.h"
+#include "ctl/tried.h"
 #include "ctl/verbs.h"
 #include "ctl/words.h"
 
@@ -171,43 +172,6 @@ static Status change(Ctl *ctl, Request *request, const NodeObject *node, const c
         return status;
 }
 
-/* The job has ended when the call returns. */
-static Status show_plan(Ctl *ctl, const Objects *objects, const NodeObject *node, const char *path) {
-        _cleanup_request_ Request request = {};
-        _cleanup_message_ sd_bus_message *answer = NULL;
-        _cleanup_(job_object_clear) JobObject job = { .path = must_copy(path) };
-        request_begin(ctl, &request, REQUEST_READ, path, "org.freedesktop.DBus.Properties", "GetAll");
-        request_append(&request, "s", INTERFACE_JOB);
-        Status status = request_send(ctl, &request, &answer);
-        if (status != STATUS_DONE)
-                return status;
-        int r = job_object_read(&job, answer);
-        if (r < 0)
-                return request_refuse_answer(ctl, &request, r);
-
-        if (ctl->json) {
-                Json *document = json_map(), *jobs = json_list();
-                json_push(jobs, json_of_job(objects, &job));
-                json_put(document, "jobs", jobs);
-                ctl_answer(ctl, document);
-        } else if (job.plan.n == 0)
-                ctl_tell(ctl, "No VM would have to leave %s.", node->name);
-        else
-                planned_moves_print(&job.plan, objects, &ctl->out);
-        return planned_moves_all_run(&job.plan) ? STATUS_DONE : STATUS_WAITS;
-}
-
-static Status try_drain(Ctl *ctl, Request *request, const Objects *objects, const NodeObject *node) {
-        _cleanup_message_ sd_bus_message *answer = NULL;
-        const char *path;
-        request_option(request, "dry-run", "b", 1);
-        Status status = request_send(ctl, request, &answer);
-        if (status != STATUS_DONE)
-                return status;
-        int r = sd_bus_message_read_basic(answer, 'o', &path);
-        return r < 0 ? request_refuse_answer(ctl, request, r) : show_plan(ctl, objects, node, path);
-}
-
 Status verb_node_drain(Ctl *ctl, const Args *args) {
         _cleanup_(objects_freep) Objects *objects = NULL;
         _cleanup_(job_wait_freep) JobWait *wait = NULL;
@@ -224,8 +188,10 @@ Status verb_node_drain(Ctl *ctl, const Args *args) {
 
         request_begin(ctl, &request, REQUEST_CHANGE, node->path, INTERFACE_NODE, "Drain");
         request_explain(&request, ACTION_MANAGE_NODE, "draining node %s", node->name);
-        if (args_has(args, "--dry-run"))
-                return try_drain(ctl, &request, objects, node);
+        if (args_has(args, "--dry-run")) {
+                _cleanup_free_ char *nothing = must_printf("No VM would have to leave %s.", node->name);
+                return tried_show(ctl, &request, objects, nothing);
+        }
         if (timeout_s >= 0)
                 request_option(&request, "timeout", "t", (uint64_t) timeout_s);
         status = job_wait_send(wait, &request, "drain", node->name);

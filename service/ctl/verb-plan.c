@@ -198,6 +198,32 @@ static int read_pools(sd_bus_message *m, Plan *plan) {
         return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
+/* ---- what to do then */
+
+static bool does_more_than_defragment(const Args *args) {
+        ARRAY_EACH(given, &args->options)
+                if (text_equal(given->option->name, "--lose") || text_equal(given->option->name, "--drain") ||
+                    text_equal(given->option->name, "--add") || text_equal(given->option->name, "--add-node") ||
+                    text_equal(given->option->name, "--start") || text_equal(given->option->name, "--reserve"))
+                        return true;
+        return false;
+}
+
+/* Moves that make room, and nothing else is supposed: then that can be done just so. */
+static void tell_how(Ctl *ctl, const Args *args, const Plan *plan) {
+        const char *name = args_value(args, "--defragment");
+        bool moves = false;
+        if (!name || does_more_than_defragment(args))
+                return;
+        ARRAY_EACH(vm, &plan->vms) {
+                moves = moves || text_equal(vm->fate, "moves");
+                if (text_equal(vm->fate, "waits"))
+                        return;
+        }
+        if (moves)
+                ctl_tell(ctl, "To do it: gpupoolctl vm defragment %s", name);
+}
+
 /* ---- on the screen */
 
 /* A fate that is newer than this program counts by where the VM would be. */
@@ -221,7 +247,7 @@ static void print_vms(const Plan *plan, const Objects *objects, const Screen *sc
                 else
                         table_cell(table, would_run(vm) ? STYLE_PLAIN : STYLE_BAD, "%s %s %s", or_dash(vm->from),
                                    screen_arrow(screen), would_run(vm) ? vm->to : fate_words(vm->fate));
-                table_cell(table, STYLE_PLAIN, "%s", vm->why);
+                table_cell(table, STYLE_PLAIN, "%s", reason_without_name(vm->why, objects_name(objects, vm->vm)));
         }
         table_print(table, screen);
 }
@@ -313,6 +339,7 @@ Status verb_plan(Ctl *ctl, const Args *args) {
                 answer_plan(ctl, &plan, objects);
         else
                 print_plan(ctl, &plan, objects);
+        tell_how(ctl, args, &plan);
         ARRAY_EACH(vm, &plan.vms)
                 if (!would_run(vm) && !text_equal(vm->fate, "still-waits"))
                         return STATUS_WAITS;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* gpupoolctl vm start, shutdown, stop, restart, move: each makes a job and waits for it. */
+/* gpupoolctl vm start, shutdown, stop, restart, move, defragment: each makes a job and waits for it. */
 
 #include "core/names.h"
 #include "ctl/job-wait.h"
+#include "ctl/must.h"
+#include "ctl/tried.h"
 #include "ctl/verb-vm.h"
 #include "ctl/verbs.h"
 #include "ctl/words.h"
@@ -95,4 +97,30 @@ Status verb_vm_move(Ctl *ctl, const Args *args) {
                 return ctl_refuse_usage(ctl, "--stop and --timeout do not go together: what is stopped at once is not "
                                         "waited for.");
         return status == STATUS_DONE ? operate(ctl, args->words.items, 1, &move, &wishes) : status;
+}
+
+Status verb_vm_defragment(Ctl *ctl, const Args *args) {
+        _cleanup_(objects_freep) Objects *objects = NULL;
+        _cleanup_(job_wait_freep) JobWait *wait = NULL;
+        _cleanup_request_ Request request = {};
+        const VmObject *vm;
+        int64_t timeout_s = TIMEOUT_NOT_GIVEN;
+        Status status = option_number(ctl, args, "--timeout", 0, INT32_MAX, &timeout_s);
+        if (status == STATUS_DONE)
+                status = vm_load(ctl, args->words.items[0], &objects, &vm);
+        if (status == STATUS_DONE)
+                status = job_wait_new(ctl, &wait);
+        if (status != STATUS_DONE)
+                return status;
+
+        request_begin(ctl, &request, REQUEST_CHANGE, vm->path, INTERFACE_VM, "Defragment");
+        request_explain(&request, ACTION_MANAGE_POOL, "moving VMs of pool %s", vm->pool);
+        if (args_has(args, "--dry-run")) {
+                _cleanup_free_ char *nothing = must_printf("No VM would have to move for %s.", vm->name);
+                return tried_show(ctl, &request, objects, nothing);
+        }
+        if (timeout_s != TIMEOUT_NOT_GIVEN)
+                request_option(&request, "timeout", "t", (uint64_t) timeout_s);
+        status = job_wait_send(wait, &request, "defragment", vm->name);
+        return status == STATUS_DONE ? job_wait_run(wait) : status;
 }

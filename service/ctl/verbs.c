@@ -73,6 +73,9 @@ static const Option vm_move_options[] = {
         { "--timeout", 0, "SECONDS", "stop it hard if it has not shut down by then; 0: never" },
         { "--stop", 0, NULL, "end it at once, as if power were cut" }, OPTIONS_END,
 };
+static const Option vm_defragment_options[] = {
+        OPTION_DRY_RUN, { "--timeout", 0, "SECONDS", "for each clean shutdown, then it is stopped hard" }, OPTIONS_END,
+};
 static const Option node_fence_options[] = {
         { "--parameters", 0, "FILE", "more KEY=VALUE, a line each, - for standard input: for passwords" },
         OPTIONS_END,
@@ -192,6 +195,13 @@ const Verb verbs[] = {
           "(exit status 3).\n\n"
           "  gpupoolctl vm move bert\n"
           "  gpupoolctl vm move bert b --timeout 60", verb_vm_move },
+        { "vm", "defragment", "VM [OPTION]...", 1, 1, vm_defragment_options, "move others to make room for a VM",
+          "For one that waits: the fewest that it takes, and none of a higher priority, are shut down and started on\n"
+          "another node, one after the other, until this one has its place. Where that does not make the room nothing\n"
+          "is moved (exit status 3). Ctrl-C leaves it going on; \"gpupoolctl job cancel\" stops it before the next\n"
+          "move. --dry-run says what would go where.\n\n"
+          "  gpupoolctl vm defragment bert --dry-run\n"
+          "  gpupoolctl vm defragment bert", verb_vm_defragment },
         { "vm", "requirement", "VM [OPTION]...", 1, 1, vm_requirement_options, "set which GPUs a VM needs",
           "Counts from its next start on. What is not given stays.\n\n"
           "  gpupoolctl vm requirement bert --gpus 4 --model 10de:2330", verb_vm_requirement },

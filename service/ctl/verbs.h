@@ -56,6 +56,7 @@ Status verb_vm_shutdown(Ctl *ctl, const Args *args);
 Status verb_vm_stop(Ctl *ctl, const Args *args);
 Status verb_vm_restart(Ctl *ctl, const Args *args);
 Status verb_vm_move(Ctl *ctl, const Args *args);
+Status verb_vm_defragment(Ctl *ctl, const Args *args);
 Status verb_vm_requirement(Ctl *ctl, const Args *args);
 Status verb_vm_policy(Ctl *ctl, const Args *args);
 Status verb_vm_update(Ctl *ctl, const Args *args);

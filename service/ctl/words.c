@@ -75,12 +75,16 @@ double job_progress(const JobObject *job) {
         return job->progress >= 0 && job->progress <= 1 ? job->progress : 0;
 }
 
-const char *vm_reason(const VmObject *vm) {
-        _cleanup_free_ char *begin = must_printf("vm %s ", vm->name);
-        const char *colon = strstr(vm->reason, ": ");
-        if (strncmp(vm->reason, begin, strlen(begin)) != 0 || !colon)
-                return vm->reason;
+const char *reason_without_name(const char *reason, const char *vm) {
+        _cleanup_free_ char *begin = must_printf("vm %s ", vm);
+        const char *colon = strstr(reason, ": ");
+        if (strncmp(reason, begin, strlen(begin)) != 0 || !colon)
+                return reason;
         return colon + strlen(": ");
+}
+
+const char *vm_reason(const VmObject *vm) {
+        return reason_without_name(vm->reason, vm->name);
 }
 
 char *size_to_text(uint64_t bytes) {

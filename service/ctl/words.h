@@ -23,9 +23,9 @@ double job_progress(const JobObject *job);
 /* One word for a table: ready, blocked, in use, quarantined, absent. */
 const char *gpu_condition(const GpuObject *gpu);
 
-/* Why a VM is in its state, without "vm NAME waits: " where it begins so: beside the name that is said already.
- * Borrowed. */
-const char *vm_reason(const VmObject *vm);
+/* Without "vm NAME waits: " where it begins so: for beside the name. Borrowed. */
+const char *reason_without_name(const char *reason, const char *vm);
+const char *vm_reason(const VmObject *vm);              /* why it is in its state; likewise */
 
 /* "64.0 GiB"; "0" for none. Caller frees. */
 char *size_to_text(uint64_t bytes);

@@ -21,6 +21,7 @@ struct ClusterFacts {
         ARRAY(Neighbour) connected;
         ARRAY(NodeFacts *) others;      /* by node */
         ARRAY(const NodeFacts *) listed;
+        uint64_t version;               /* of the facts that were read last */
 };
 
 static int compare_facts(const void *key, const void *item) {
@@ -45,6 +46,7 @@ static int refresh(ClusterFacts *facts, const NodeId *node) {
         bool known = array_find(&facts->others, node, compare_facts, &index);
         int r = facts_collect(facts->gossip, node, fresh, NULL);
         if (r == FACTS_WHOLE || (r == FACTS_PARTIAL && !known)) {
+                fresh->version = ++facts->version;
                 if (known)
                         drop(facts, index);
                 r = array_insert(&facts->others, index, &fresh);

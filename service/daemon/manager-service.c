@@ -49,6 +49,18 @@ static int service_try_drain(void *userdata, const NodeId *node, const Caller *c
         return r == JOB_LIMIT ? -EUSERS : r < 0 ? r : 0;
 }
 
+static int service_defragment(void *userdata, const Defragmentation *wish, const Caller *caller,
+                              const Job **ret_job) {
+        Manager *manager = userdata;
+        int r = operations_defragment(manager->operations, manager_look(manager), wish, caller, ret_job);
+        return r == JOB_LIMIT ? -EUSERS : r < 0 ? r : 0;
+}
+
+static int service_stop_defragment(void *userdata, const Job *job) {
+        Manager *manager = userdata;
+        return operations_stop_defragment(manager->operations, manager_look(manager), job);
+}
+
 static int service_cancel_job(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
                               void *callback_userdata) {
         return operations_cancel(((Manager *) userdata)->operations, entry, job, callback, callback_userdata);
@@ -250,7 +262,8 @@ static const char *service_stage(void *userdata, const Vm *vm) {
 const Service manager_service = {
         .world = service_world, .status = service_status, .jobs = service_jobs, .stage = service_stage,
         .submit = service_submit,
-        .operate = service_operate, .try_drain = service_try_drain, .cancel_job = service_cancel_job,
+        .operate = service_operate, .try_drain = service_try_drain,
+        .defragment = service_defragment, .stop_defragment = service_stop_defragment, .cancel_job = service_cancel_job,
         .check_xml = service_check_xml,
         .invite = service_invite, .join = service_join, .leave = service_leave, .reset = service_reset,
         .import = service_import,

@@ -26,6 +26,7 @@ struct Operations {
         Jobs jobs;
         ARRAY(Operation *) under_way;
         sd_event_source *expiry;
+        sd_event_source *patience;      /* a job is to be looked at again */
 };
 
 static uint64_t now_us(const Operations *operations, clockid_t clock) {
@@ -35,6 +36,7 @@ static uint64_t now_us(const Operations *operations, clockid_t clock) {
 }
 
 static int on_expiry(sd_event_source *source, uint64_t usec, void *userdata);
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata);
 
 int operations_new(Operations **ret, const OperationsConfig *config) {
         _cleanup_(operations_freep) Operations *operations = calloc(1, sizeof(*operations));
@@ -49,6 +51,9 @@ int operations_new(Operations **ret, const OperationsConfig *config) {
         if (r < 0)
                 return r;
         r = sd_event_source_set_enabled(operations->expiry, SD_EVENT_ON);
+        if (r >= 0)
+                r = sd_event_add_time(config->event, &operations->patience, CLOCK_BOOTTIME, UINT64_MAX, 0, on_patience,
+                                      operations);
         if (r < 0)
                 return r;
         *ret = STEAL(operations);
@@ -75,6 +80,7 @@ Operations *operations_free(Operations *operations) {
         array_clear(&operations->under_way);
         jobs_clear(&operations->jobs);
         sd_event_source_disable_unref(operations->expiry);
+        sd_event_source_disable_unref(operations->patience);
         free(operations);
         return NULL;
 }
@@ -245,15 +251,145 @@ static int follow_vm(Operations *operations, Job *job, const World *world, bool 
         return 0;
 }
 
+/* ---- making room */
+
+/* A move that was proposed for a job, which may have ended meanwhile. */
+typedef struct Proposed {
+        Operations *operations;
+        uint64_t job;
+} Proposed;
+
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata) {
+        Operations *operations = userdata;
+        operations->config.changed(operations->config.userdata);
+        return 0;
+}
+
+/* Why it was not done, or may not have been. */
+static void say_refusal(SubmitOutcome outcome, const Result *result, const char **ret_error,
+                        const char **ret_sentence) {
+        switch (outcome) {
+        case SUBMIT_COMMITTED:
+                *ret_error = verdict_to_error(result->verdict);
+                *ret_sentence = result->sentence ?: "the registry refuses it";
+                return;
+        case SUBMIT_NO_QUORUM:
+                *ret_error = ERROR_NO_QUORUM;
+                *ret_sentence = "a majority of the voters cannot be reached";
+                return;
+        case SUBMIT_STORAGE_FULL:
+                *ret_error = ERROR_STORAGE_FULL;
+                *ret_sentence = "the registry's file system is full";
+                return;
+        case SUBMIT_STORAGE_WAITED_FOR:
+        case SUBMIT_OUTCOME_UNKNOWN:
+                *ret_error = ERROR_OUTCOME_UNKNOWN;
+                *ret_sentence = "it was not confirmed in time, and may happen still";
+                return;
+        case SUBMIT_STOPPING:
+                break;
+        }
+        *ret_error = ERROR_UNREACHABLE;
+        *ret_sentence = "gpupoold is going down";
+}
+
+static void refuse_move(Operations *operations, Job *job, const char *error, const char *sentence) {
+        const World world = { .registry = history_registry(operations->config.history) };
+        job_clearance_refused(job, &world, error, sentence, now_us(operations, CLOCK_BOOTTIME));
+}
+
+static void on_proposed(SubmitOutcome outcome, const Result *result, void *userdata) {
+        _cleanup_free_ Proposed *proposed = userdata;
+        Operations *operations = proposed->operations;
+        Job *job = jobs_find(&operations->jobs, proposed->job);
+        const char *error, *sentence;
+        if (outcome == SUBMIT_STOPPING || !job || job->result != JOB_PENDING)
+                return;
+        if (outcome == SUBMIT_COMMITTED && result->verdict == VERDICT_DONE)
+                job_clearance_decided(job);
+        else {
+                say_refusal(outcome, result, &error, &sentence);
+                refuse_move(operations, job, error, sentence);
+        }
+        if (job->result != JOB_PENDING)
+                announce_end(operations, job);
+        operations->config.changed(operations->config.userdata);
+}
+
+/* In the name of who asked for it: by the right that was asked for at the beginning. */
+static int propose_move(Operations *operations, Job *job, const World *world) {
+        const Clearance *clearance = job->clearance;
+        const Vm *vm = registry_find_vm(world->registry, &clearance->now.vm);
+        Gpupool1__MoveVm move = GPUPOOL1__MOVE_VM__INIT;
+        EntryAuthor author = GPUPOOL1__AUTHOR__INIT;
+        Entry entry = GPUPOOL1__ENTRY__INIT;
+        Proposed *proposed = malloc(sizeof(*proposed));
+        if (!proposed)
+                return -ENOMEM;
+        *proposed = (Proposed) { .operations = operations, .job = job->id };
+        move.vm = id_message_borrow((uint8_t *) clearance->now.vm.bytes);
+        move.node = id_message_borrow((uint8_t *) clearance->now.to.bytes);
+        move.epoch = vm ? vm->epoch : 0;
+        move.shutdown = true;
+        move.timeout_ms = clearance->timeout_ms;
+        author.uid = job->uid;
+        author.user = clearance->user;
+        author.action = (char *) ACTION_MANAGE_POOL;
+        entry.author = &author;
+        entry.command_case = GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
+        entry.move_vm = &move;
+        int r = history_submit(operations->config.history, &entry, on_proposed, proposed);
+        if (r >= 0)
+                return 0;
+        free(proposed);
+        if (r == -ENOMEM)
+                return r;
+        refuse_move(operations, job, ERROR_LIMITS_EXCEEDED, "too many changes wait to be committed");
+        return 0;
+}
+
+static int follow_defragment(Operations *operations, Job *job, const World *world, bool settled, uint64_t now,
+                             bool *ret_changed) {
+        int r = job_follow_clearance(job, world, settled, now, ret_changed);
+        if (r == CLEARANCE_MOVES) {
+                r = propose_move(operations, job, world);
+                *ret_changed = *ret_changed || job->result != JOB_PENDING;
+                return r;
+        }
+        if (r != CLEARANCE_WAITS || now >= job->clearance->look_again_us)
+                return r < 0 ? r : 0;
+        r = sd_event_source_set_time(operations->patience, job->clearance->look_again_us);
+        return r < 0 ? r : sd_event_source_set_enabled(operations->patience, SD_EVENT_ONESHOT);
+}
+
+static int follow_one(Operations *operations, Job *job, const World *world, bool settled, uint64_t now,
+                      bool *ret_changed) {
+        switch (job->operation) {
+        case JOB_DRAIN:
+                return follow_drain(job, world, settled, now, ret_changed);
+        case JOB_DEFRAGMENT:
+                return follow_defragment(operations, job, world, settled, now, ret_changed);
+        case JOB_START:
+        case JOB_SHUTDOWN:
+        case JOB_STOP:
+        case JOB_RESTART:
+        case JOB_MOVE:
+                return follow_vm(operations, job, world, settled, now, ret_changed);
+        case JOB_JOIN:
+        case JOB_OPERATION_COUNT:
+                break;
+        }
+        return 0;
+}
+
 int operations_follow(Operations *operations, const World *world, bool settled) {
         uint64_t now = now_us(operations, CLOCK_BOOTTIME);
         for (size_t i = 0; i < operations->jobs.all.n; i++) {
                 Job *job = operations->jobs.all.items[i];
                 bool changed = false;
-                if (job->result != JOB_PENDING || job->operation == JOB_JOIN)
+                if (job->result != JOB_PENDING)
                         continue;
-                int r = job->operation == JOB_DRAIN ? follow_drain(job, world, settled, now, &changed) :
-                                                      follow_vm(operations, job, world, settled, now, &changed);
+                int r = follow_one(operations, job, world, settled, now, &changed);
                 if (r < 0)
                         return r;
                 if (!changed)
@@ -298,6 +434,39 @@ int operations_try_drain(Operations *operations, const World *world, const NodeI
         announce_end(operations, job);
         *ret = job;
         return JOB_MADE;
+}
+
+int operations_defragment(Operations *operations, const World *world, const Defragmentation *wish,
+                          const Caller *caller, const Job **ret) {
+        _cleanup_(clearance_freep) Clearance *clearance = NULL;
+        Job *job = NULL;
+        int r = clearance_new(&clearance, caller->user, &wish->request, wish->pools, wish->timeout_ms, wish->plan);
+        if (r >= 0)
+                r = begin_silently(operations, JOB_DEFRAGMENT, &((JobSubject) { .vm = wish->vm }), caller, &job);
+        if (r != JOB_MADE)
+                return r;
+        if (!wish->dry_run)
+                job->clearance = STEAL(clearance);
+        else
+                r = job_end_with_clearance(job, world, wish->plan, now_us(operations, CLOCK_BOOTTIME));
+        if (r < 0) {
+                jobs_remove(&operations->jobs, job);
+                return r;
+        }
+        announce_beginning(operations, job);
+        if (wish->dry_run)
+                announce_end(operations, job);
+        *ret = job;
+        return JOB_MADE;
+}
+
+int operations_stop_defragment(Operations *operations, const World *world, const Job *job) {
+        Job *own = jobs_find(&operations->jobs, job->id);
+        if (!own || own->result != JOB_PENDING)
+                return -EBUSY;
+        job_cancel_clearance(own, world, now_us(operations, CLOCK_BOOTTIME));
+        announce_end(operations, own);
+        return 0;
 }
 
 int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret) {

@@ -41,6 +41,13 @@ int operations_cancel(Operations *operations, Entry *entry, const Job *job, Subm
 int operations_try_drain(Operations *operations, const World *world, const NodeId *node, const Caller *caller,
                          const Job **ret);
 
+/* Room is made for a VM, in single moves that operations_follow() proposes; or that is only tried, and the job has
+ * ended with its plan. Returns a JobVerdict or -errno. */
+int operations_defragment(Operations *operations, const World *world, const Defragmentation *wish,
+                          const Caller *caller, const Job **ret);
+/* No further VM moves. 0, or -EBUSY: it has ended. */
+int operations_stop_defragment(Operations *operations, const World *world, const Job *job);
+
 /* A job that is not about a VM: joining a cluster. The first makes and announces it: returns a JobVerdict or -errno.
  * The others do nothing where job @id has ended already. */
 int operations_begin_join(Operations *operations, const Caller *caller, const Job **ret);

@@ -226,6 +226,33 @@ static int try_drain(void *userdata, const NodeId *node, const Caller *caller, c
         return 0;
 }
 
+static int defragment(void *userdata, const Defragmentation *wish, const Caller *caller, const Job **ret_job) {
+        Fake *fake = userdata;
+        if (running_jobs(fake, caller->uid) >= fake->jobs.per_user_max)
+                return -EUSERS;
+        Job *job = make_job(fake, JOB_DEFRAGMENT, &(JobSubject) { .vm = wish->vm }, caller);
+        if (!wish->dry_run)
+                g_assert_cmpint(clearance_new(&job->clearance, caller->user, &wish->request, wish->pools,
+                                              wish->timeout_ms, wish->plan), ==, 0);
+        else
+                g_assert_cmpint(job_end_with_clearance(job, &fake->world->world, wish->plan, 1), ==, 0);
+        bus_job_added(fake->bus, job);
+        if (wish->dry_run)
+                bus_job_ended(fake->bus, job);
+        *ret_job = job;
+        return 0;
+}
+
+static int stop_defragment(void *userdata, const Job *job) {
+        Fake *fake = userdata;
+        Job *own = jobs_find(&fake->jobs, job->id);
+        if (own->result != JOB_PENDING)
+                return -EBUSY;
+        job_cancel_clearance(own, &fake->world->world, 1);
+        bus_job_ended(fake->bus, own);
+        return 0;
+}
+
 static const char *get_stage(void *userdata, const Vm *vm) {
         Fake *fake = userdata;
         return fake->ending && g_str_equal(vm->name, fake->ending) ? "stopping" : NULL;
@@ -330,6 +357,8 @@ static const Service service = {
         .submit = submit,
         .operate = operate,
         .try_drain = try_drain,
+        .defragment = defragment,
+        .stop_defragment = stop_defragment,
         .cancel_job = cancel_job,
         .invite = invite,
         .join = join,
@@ -579,6 +608,16 @@ static void command_disown(Fake *fake, const char *argument) {
         bus_invalidate(fake->bus);
 }
 
+/* JOB: how many VMs may move for it, of which pools, and how long each has to shut down. */
+static void command_clearance(Fake *fake, const char *argument) {
+        const Clearance *clearance = find_job(fake, argument)->clearance;
+        (void) printf("%u moves, %" G_GUINT64_FORMAT " ms, by %s:", clearance->n_promised, clearance->timeout_ms,
+                      clearance->user);
+        for (size_t i = 0; i < clearance->pools.n; i++)
+                (void) printf(" %s", clearance->pools.items[i]);
+        (void) puts("");
+}
+
 static void command_forget_job(Fake *fake, const char *argument) {
         Job *job = find_job(fake, argument);
         bus_job_forgotten(fake->bus, job);
@@ -663,6 +702,7 @@ static const struct {
         { "require", command_require },
         { "progress", command_progress },
         { "end-job", command_end_job },
+        { "clearance", command_clearance },
         { "forget-job", command_forget_job },
         { "disown", command_disown },
         { "device-event", command_device_event },

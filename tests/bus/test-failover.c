@@ -169,6 +169,7 @@ static void test_below_its_level_each_says_what_to_do(void) {
                 { NODE_B, "Node.SetFencing", "('fence_x', @a{ss} {}, " NO_OPTIONS ")" },
                 { NODE_B, "Node.ConfirmDown", "(" NO_OPTIONS ",)" },
                 { VM_PATH, "VM.Move", "('b', " NO_OPTIONS ")" },
+                { VM_PATH, "VM.Defragment", "(" NO_OPTIONS ",)" },
         };
         g_autofree char *before = tell(host, "count");
         for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++)
@@ -223,6 +224,113 @@ static void test_a_plan_of_what_is_not_there_is_refused(void) {
         g_string_append(many, "]>},)");
         expect_error(host, ROOT, "Manager.Plan", many->str, "InvalidArgument", "option add has at most 256 items");
         g_string_free(many, TRUE);
+}
+
+/* ---- making room */
+
+#define BIG ROOT "/vm/22222222_2222_4333_8444_555555555555"
+
+static void make_big(Host *host) {
+        g_autofree char *xml = domain_xml("big", "22222222-2222-4333-8444-555555555555");
+        g_autofree char *arguments = g_strdup_printf("('%s', 'training', uint32 2, " NO_OPTIONS ")", xml);
+        expect_reply(host, ROOT, "Manager.DefineVM", arguments, "(objectpath '" BIG "',)");
+}
+
+/* a has two GPUs, and bert runs with one of them; b has one; big waits for two. */
+static void prepare_big(Host *host) {
+        told(host, "admit 3 1");
+        raise_level(host);
+        make_pool(host, "training", "['" GPU("01") "', '" GPU("02") "', '" GPU_B "']");
+        make_vm(host, "bert", "training");
+        make_big(host);
+        expect_reply(host, VM_PATH, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("1"));
+        told(host, "run bert a");
+        told(host, "end-job 1");
+        expect_reply(host, BIG, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("2"));
+        told(host, "end-job 2");
+        g_free(mock_polkit_take(host->polkit));
+}
+
+static void test_room_is_made_as_a_job_of_the_vm(void) {
+        HOST(host);
+        prepare_big(host);
+        expect_reply(host, BIG, "VM.Defragment", "({'timeout': <uint64 60>, " REQUEST "},)", IS_JOB("3"));
+        expect_asked(host, "manage-pool pool=training vm=big verb=defragment");
+        g_autofree char *said = tell(host, "clearance 3");
+        g_assert_true(g_str_has_prefix(said, "1 moves, 60000 ms, by "));
+        g_assert_true(g_str_has_suffix(said, ": training\n"));
+        expect_property(host, JOB("3"), "Job.Operation", "'defragment'");
+        expect_property(host, JOB("3"), "Job.Object", "objectpath '" BIG "'");
+        expect_property(host, JOB("3"), "Job.Stage", "'moving'");
+        expect_property(host, JOB("3"), "Job.Plan", "@a(osos) []");
+        expect_reply(host, BIG, "VM.Defragment", "({'timeout': <uint64 60>, " REQUEST "},)", IS_JOB("3"));
+        expect_error(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", "Busy", "job 3 makes room for vm big");
+        g_free(mock_polkit_take(host->polkit));
+        expect_reply(host, JOB("3"), "Job.Cancel", "(" NO_OPTIONS ",)", "()");
+        expect_asked(host, "");
+        expect_property(host, JOB("3"), "Job.Result", "'canceled'");
+        expect_error(host, JOB("3"), "Job.Cancel", "(" NO_OPTIONS ",)", "Busy", "ended already");
+        expect_reply(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", IS_JOB("4"));
+        told(host, "disown 4");
+        g_free(mock_polkit_take(host->polkit));
+        mock_polkit_set(host->polkit, POLKIT_NO);
+        expect_error(host, JOB("4"), "Job.Cancel", "(" NO_OPTIONS ",)", DENIED, "");
+        expect_asked(host, "manage-pool pool=training vm=big verb=cancel");
+}
+
+/* bert of another pool runs on a, and big must not be with him: so he is the one who moves. */
+static void test_whose_pools_move_is_asked_for_each(void) {
+        HOST(host);
+        told(host, "admit 3 1");
+        told(host, "plug 0000:07:00.0");
+        raise_level(host);
+        make_pool(host, "render", "['" GPU("01") "', '" GPU_B "']");
+        make_pool(host, "training", "['" GPU("02") "', '" GPU("07") "']");
+        make_vm(host, "bert", "render");
+        make_big(host);
+        expect_reply(host, VM_PATH, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("1"));
+        told(host, "run bert a");
+        expect_reply(host, BIG, "VM.SetPolicy", "({'affinity': <[('apart', 'bert')]>}, " NO_OPTIONS ")", "()");
+        expect_reply(host, BIG, "VM.Start", "(" NO_OPTIONS ",)", IS_JOB("2"));
+        g_free(mock_polkit_take(host->polkit));
+        expect_reply(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", IS_JOB("3"));
+        expect_asked(host, "manage-pool pool=training vm=big verb=defragment\n"
+                           "manage-pool pool=render vm=big verb=defragment");
+        g_autofree char *said = tell(host, "clearance 3");
+        g_assert_true(g_str_has_suffix(said, ": training render\n"));
+}
+
+static void test_what_room_would_take_is_said_and_nothing_moves(void) {
+        HOST(host);
+        prepare_big(host);
+        g_autofree char *before = tell(host, "count");
+        expect_reply(host, BIG, "VM.Defragment", "({'dry-run': <true>},)", IS_JOB("3"));
+        expect_property(host, JOB("3"), "Job.Result", "'done'");
+        expect_property(host, JOB("3"), "Job.Plan", "[(objectpath '" VM_PATH "', 'a', objectpath '" NODE_B
+                        "', '1 GPU of training')]");
+        expect_property(host, JOB("3"), "Job.Message", "'1 VM would move for big: bert from a to b'");
+        expect_said(host, "count", before);
+}
+
+static void test_room_that_cannot_be_made_is_refused_and_says_why(void) {
+        HOST(host);
+        prepare_big(host);
+        g_autofree char *before = tell(host, "count");
+        mock_polkit_set(host->polkit, POLKIT_NO);
+        expect_error(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", DENIED, "");
+        mock_polkit_set(host->polkit, POLKIT_YES);
+        expect_error(host, BIG, "VM.Defragment", "({'force': <true>},)", INVALID, "force");
+        expect_error(host, BIG, "VM.Defragment", "({'timeout': <uint64 31536001>},)", INVALID, "at most a year");
+        expect_error(host, VM_PATH, "VM.Defragment", "(" NO_OPTIONS ",)", "Conflict", "it has its place on node a");
+        told(host, "quorate no");
+        expect_error(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", "NoQuorum", "gpupoolctl status");
+        told(host, "quorate yes");
+        expect_said(host, "count", before);
+        expect_reply(host, VM_PATH, "VM.SetPolicy", "({'priority': <99>}, " NO_OPTIONS ")", "()");
+        expect_error(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", "NoCapacity", "nothing was moved");
+        expect_error(host, BIG, "VM.Defragment", "({'dry-run': <true>},)", "NoCapacity", "gpupoolctl vm explain big");
+        expect_reply(host, BIG, "VM.Stop", "(" NO_OPTIONS ",)", IS_JOB("3"));
+        expect_error(host, BIG, "VM.Defragment", "(" NO_OPTIONS ",)", "Conflict", "gpupoolctl vm start big");
 }
 
 /* ---- freezing */
@@ -553,6 +661,12 @@ int main(int argc, char **argv) {
         TEST("plan", "a plan tells what would become of VMs and pools",
              test_a_plan_tells_what_would_become_of_vms_and_pools);
         TEST("plan", "a plan of what is not there is refused", test_a_plan_of_what_is_not_there_is_refused);
+        TEST("room", "room is made as a job of the VM", test_room_is_made_as_a_job_of_the_vm);
+        TEST("room", "whose pools move is asked for each", test_whose_pools_move_is_asked_for_each);
+        TEST("room", "what room would take is said, and nothing moves",
+             test_what_room_would_take_is_said_and_nothing_moves);
+        TEST("room", "room that cannot be made is refused, and says why",
+             test_room_that_cannot_be_made_is_refused_and_says_why);
         TEST("freeze", "a freeze is shown and ends", test_a_freeze_is_shown_and_ends);
         TEST("drain", "a drain is a job of its node", test_a_drain_is_a_job_of_its_node);
         TEST("drain", "a drain that is tried says what would move", test_a_drain_that_is_tried_says_what_would_move);

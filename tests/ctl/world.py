@@ -169,7 +169,7 @@ EXPLANATION_OF_IDLE = [
 PLAN = ([
     (vm('bert'), 'b', 'a', 'moves', '', '2 GPUs'),
     (vm('render'), 'b', '', 'stops', 'gpus-taken', 'no other node has a free one of edge'),
-    (vm('huge'), '', '', 'still-waits', 'no-capacity', 'no node has 4 free of training'),
+    (vm('huge'), '', '', 'still-waits', 'no-capacity', 'vm huge waits: no node has 4 free of training'),
 ], [
     ('edge', [('total', 2, 2), ('running', 1, 1)]),
     ('training', [('total', 5, 5), ('free', 1, 0), ('survives', 1, 0), ('running', 2, 1)]),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "instance.h"
 
@@ -22,6 +23,16 @@ const Shape shapes[SHAPES_COUNT] = {
           .resident = 50 },
         { "uneven VMs, 100 nodes", .nodes = 100, .gpus = 8, .sizes = SIZES_UNEVEN, .classes = 2, .load = 110,
           .resident = 30 },
+        { "up to 8 nodes", .nodes = 8, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3, .load = 160, .resident = 70,
+          .drawn = true },
+        { "up to 8 nodes, cut to fit", .nodes = 8, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3, .load = 130,
+          .resident = 70, .drawn = true, .cut = true },
+        { "up to 8 nodes, uneven VMs cut to fit", .nodes = 8, .gpus = 8, .sizes = SIZES_UNEVEN, .classes = 3,
+          .load = 130, .resident = 40, .drawn = true, .cut = true },
+        { "up to 8 nodes, linked, bound, reserve", .nodes = 8, .gpus = 8, .sizes = SIZES_POWERS, .classes = 3,
+          .load = 160, .resident = 50, .sets = true, .bound = 30, .drawn = true, .reserve = 4 },
+        { "up to 8 nodes, uneven, linked, bound", .nodes = 8, .gpus = 8, .sizes = SIZES_UNEVEN, .classes = 2,
+          .load = 160, .resident = 50, .sets = true, .bound = 40, .drawn = true },
 };
 
 #define FOUR 4U
@@ -47,6 +58,50 @@ static unsigned draw_size(GRand *rand, Sizes sizes) {
                 return 1 + draw(rand, 8);
         }
         return 1;
+}
+
+/* What is asked for, until it is enough. */
+typedef struct Demand {
+        unsigned n, asked;
+} Demand;
+
+static void tell_vm(const Shape *shape, GRand *rand, unsigned size, Demand *demand, GString *text) {
+        g_string_append_printf(text, "vm v%u pool p count %u priority %u", demand->n, size,
+                               10 * (1 + draw(rand, shape->classes)));
+        if (demand->n > 0 && draw(rand, 100) < shape->bound)
+                g_string_append_printf(text, " %s v%u", draw(rand, 2) ? "with" : "apart", draw(rand, demand->n));
+        g_string_append_c(text, '\n');
+        demand->n++;
+        demand->asked += size;
+}
+
+static unsigned count_free(const Node *node) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < node->gpus; i++)
+                n += !(node->taken >> i & 1);
+        return n;
+}
+
+/* All of it can run together. */
+static void tell_cut(const Shape *shape, GRand *rand, const Node *nodes, Demand *demand, GString *text) {
+        for (unsigned i = 0; i < shape->nodes; i++)
+                for (unsigned left = count_free(nodes + i), size; left > 0; left -= size) {
+                        do
+                                size = draw_size(rand, shape->sizes);
+                        while (size > left);
+                        tell_vm(shape, rand, size, demand, text);
+                }
+}
+
+/* Of a shape that leaves it open. */
+static Shape settle_shape(const Shape *shape, GRand *rand) {
+        Shape settled = *shape;
+        if (!shape->drawn)
+                return settled;
+        settled.nodes = 1 + draw(rand, shape->nodes);
+        settled.load = shape->load / 2 + draw(rand, shape->load / 2 + 1);
+        settled.resident = draw(rand, shape->resident + 1);
+        return settled;
 }
 
 static void tell_nodes(const Shape *shape, GRand *rand, Node *nodes, GString *text) {
@@ -94,26 +149,37 @@ static unsigned tell_residents(const Shape *shape, GRand *rand, Node *nodes, uns
         return taken;
 }
 
-char *instance_make(const Shape *shape, uint32_t seed) {
+char *instance_make(const Shape *open, uint32_t seed) {
         GRand *rand = g_rand_new_with_seed(seed);
-        Node *nodes = g_new0(Node, shape->nodes);
+        Shape shape = settle_shape(open, rand);
+        Node *nodes = g_new0(Node, shape.nodes);
         GString *text = g_string_new(NULL);
-        unsigned total = 0, asked = 0;
-        g_string_printf(text, "# %s, seed %u\npool p pack\n", shape->name, seed);
-        tell_nodes(shape, rand, nodes, text);
-        for (unsigned i = 0; i < shape->nodes; i++)
+        Demand demand = {};
+        unsigned total = 0;
+        g_string_printf(text, "# %s, seed %u\npool p pack", shape.name, seed);
+        if (shape.reserve > 0)
+                g_string_append_printf(text, " reserve %u", shape.reserve);
+        g_string_append_c(text, '\n');
+        tell_nodes(&shape, rand, nodes, text);
+        for (unsigned i = 0; i < shape.nodes; i++)
                 total += nodes[i].gpus;
-        unsigned wanted = (total - tell_residents(shape, rand, nodes, total, text)) * shape->load / 100;
-        for (unsigned i = 0; asked < wanted; i++) {
-                unsigned size = draw_size(rand, shape->sizes);
-                g_string_append_printf(text, "vm v%u pool p count %u priority %u", i, size,
-                                       10 * (1 + draw(rand, shape->classes)));
-                if (i > 0 && draw(rand, 100) < shape->bound)
-                        g_string_append_printf(text, " %s v%u", draw(rand, 2) ? "with" : "apart", draw(rand, i));
-                g_string_append_c(text, '\n');
-                asked += size;
-        }
+        unsigned wanted = (total - tell_residents(&shape, rand, nodes, total, text)) * shape.load / 100;
+        if (shape.cut)
+                tell_cut(&shape, rand, nodes, &demand, text);
+        while (demand.asked < wanted)
+                tell_vm(&shape, rand, draw_size(rand, shape.sizes), &demand, text);
         g_free(nodes);
         g_rand_free(rand);
         return g_string_free(text, FALSE);
+}
+
+const char *const instance_more[INSTANCE_MORE_COUNT] = {
+        "node more\ngpus more 1 pool p",
+        "gpu n000 0000:20:00.0 pool p numa 0",
+        "node more\ngpus more 8 pool p",
+};
+
+char *instance_with_more(const char *text, const char *more) {
+        const char *vms = strstr(text, "\nvm ");
+        return g_strdup_printf("%.*s\n%s%s", (int) (vms - text), text, more, vms);
 }

@@ -24,10 +24,22 @@ typedef struct Shape {
         bool mixed;
         bool sets;              /* every other node's GPUs are linked in fours or pairs */
         unsigned bound;         /* per cent of the VMs that are bound to another one, with or apart */
+        bool drawn;             /* nodes: one to @nodes; load: half of @load to @load; residents: none to @resident */
+        bool cut;               /* what is free on each node is cut into VMs that fill it to the last GPU; then come
+                                 * more of them, so that it is not all of one class that fits */
+        unsigned reserve;       /* of the pool */
 } Shape;
 
-#define SHAPES_COUNT 10
+#define SHAPES_COUNT 15
+#define GOAL_FIRST 10           /* up to eight nodes with eight GPUs, docs/placement.md; and from the other on with so */
+#define GOAL_HARDEST 13         /* many rules at once that of them only the mean is held to the goal */
 extern const Shape shapes[SHAPES_COUNT];
 
 /* Never fails; the caller frees it. */
 char *instance_make(const Shape *shape, uint32_t seed);
+
+/* The same instance with more GPUs, as lines of text: a node with one, one on a node that is there, a node with eight.
+ * Likewise. */
+#define INSTANCE_MORE_COUNT 3
+extern const char *const instance_more[INSTANCE_MORE_COUNT];
+char *instance_with_more(const char *text, const char *more);

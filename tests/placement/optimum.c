@@ -115,7 +115,8 @@ static bool room_takes(const Program *program, guint k, size_t index) {
         const Room *room = inventory->rooms.items + index;
         const Kind *kind = KIND(program, k);
         return room->pool == kind->pool && inventory_node_takes_vms(inventory, room->node) &&
-               choice_exists(inventory, room, kind->vm->count) && residents_allow(inventory, kind->vm, room->node);
+               choice_exists(inventory, room, inventory_models_of(inventory, kind->vm), kind->vm->count) &&
+               residents_allow(inventory, kind->vm, room->node);
 }
 
 static bool is_supported(const Program *program, const size_t *tenants, size_t n) {

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "core/roster.h"
+
 const char *rule_name(Rule rule) {
         switch (rule) {
         case RULE_OURS:
@@ -29,10 +31,6 @@ typedef struct Guest {
         size_t tenant, came;
 } Guest;
 
-static int compare_urgency(const void *a, const void *b) {
-        return placement_compare_urgency(((const Guest *) a)->vm, ((const Guest *) b)->vm);
-}
-
 static int compare_priority(const void *a, const void *b) {
         const Guest *x = a, *y = b;
         if (x->vm->priority != y->vm->priority)
@@ -40,20 +38,14 @@ static int compare_priority(const void *a, const void *b) {
         return x->came < y->came ? -1 : x->came > y->came;
 }
 
-/* ---- ours: the one place where the product's own pass is called */
+/* ---- ours: the product's own pass, and nothing beside it */
 
-static int place_all(Inventory *inventory, Guest *guests, size_t n) {
-        if (n > 1)
-                qsort(guests, n, sizeof(*guests), compare_urgency);
-        for (size_t i = 0; i < n; i++) {
-                Choice choice;
-                int r = placement_choose(inventory, guests[i].tenant, vm_lost_its_place(guests[i].vm), &choice);
-                if (r < 0)
-                        return r;
-                if (r == PLACEMENT_FOUND)
-                        inventory_take(inventory, guests[i].tenant, choice.gpus, choice.n_gpus);
-        }
-        return 0;
+static int place_all(Inventory *inventory, const size_t *tenants, size_t n) {
+        Roster roster = {};
+        const RosterRules rules = {};
+        int r = roster_make(inventory, tenants, n, &rules, &roster);
+        roster_clear(&roster);
+        return r;
 }
 
 /* ---- the others */
@@ -86,7 +78,8 @@ static bool pool_allows(const InventoryPool *pool, const Vm *vm) {
 }
 
 static bool room_allows(const Inventory *inventory, const Room *room, const Vm *vm) {
-        return inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, vm->count) &&
+        return inventory_node_takes_vms(inventory, room->node) &&
+               choice_exists(inventory, room, inventory_models_of(inventory, vm), vm->count) &&
                relations_allow(inventory, vm, room->node);
 }
 
@@ -165,18 +158,19 @@ static void place_one(Rule rule, Inventory *inventory, size_t tenant) {
         size_t room = rule == RULE_PROXMOX ? find_room_as_proxmox(inventory, pool, vm)
                                            : find_room(rule, inventory, pool, vm, false, NOWHERE);
         Choice choice;
-        if (room != NOWHERE && choice_make(inventory, inventory->rooms.items + room, vm->count, &choice))
+        if (room != NOWHERE && choice_make(inventory, inventory->rooms.items + room,
+                                           inventory->tenants.items[tenant].models, vm->count, &choice))
                 inventory_take(inventory, tenant, choice.gpus, choice.n_gpus);
 }
 
 int rule_place(Rule rule, Inventory *inventory, const size_t *tenants, size_t n) {
+        if (rule == RULE_OURS)
+                return place_all(inventory, tenants, n);
         _cleanup_free_ Guest *guests = calloc(n + 1, sizeof(*guests));
         if (!guests)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 guests[i] = (Guest) { inventory->tenants.items[tenants[i]].vm, tenants[i], i };
-        if (rule == RULE_OURS)
-                return place_all(inventory, guests, n);
         if (n > 1 && rule != RULE_NOVA && rule != RULE_PROXMOX)
                 qsort(guests, n, sizeof(*guests), compare_priority);
         for (size_t i = 0; i < n; i++)
@@ -228,4 +222,20 @@ size_t count_classes(const Inventory *inventory, const size_t *tenants, size_t n
                 class->gpus += tenant->vm->count;
         }
         return n_classes;
+}
+
+double weigh_classes(const ClassCount *classes, size_t n) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++)
+                sum += (double) classes[i].placed * (double) (n - i);
+        return sum;
+}
+
+double order_classes(const ClassCount *classes, size_t n) {
+        double sum = 0, weight = 1;
+        for (size_t i = n; i > 0; i--) {
+                sum += classes[i - 1].placed * weight;
+                weight *= classes[i - 1].wanted + 1.0;
+        }
+        return sum;
 }

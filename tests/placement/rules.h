@@ -36,3 +36,9 @@ typedef struct ClassCount {
 
 /* The highest priority first. Returns how many there are. */
 size_t count_classes(const Inventory *inventory, const size_t *tenants, size_t n, ClassCount ret[static CLASSES_MAX]);
+
+/* What it is worth that these run, so that two of them can be divided; as in docs/placement.md.
+ * Weighted: a VM of the lowest class counts one, of the next two, and so on.
+ * Ordered: one of a higher class is worth more than all that are wanted of the lower ones. */
+double weigh_classes(const ClassCount *classes, size_t n);
+double order_classes(const ClassCount *classes, size_t n);

@@ -11,23 +11,16 @@
 
 #define SOLVER_SECONDS 60U
 #define SEEDS 6U                        /* of each shape */
+#define SEEDS_GOAL 40U
+#define SEEDS_MORE 100U
 #define NODES_QUICK 20U                 /* what all solvers do in a moment */
 
 static const char *folder;
 
 /* Kept instances of which our rule does not reach the optimum. Whoever makes it better takes them off the list. */
 static const char *const behind[] = {
-        "as-many-as-can.cluster",
-        "drawn-bound.cluster",
-        "drawn-linked.cluster",
-        "drawn-one-class.cluster",
-        "drawn-uneven-mixed.cluster",
-        "preference-costs-a-place.cluster",
-        "small-first-on-the-exact-room.cluster",
-        "spread-leaves-no-whole-node.cluster",
-        "uneven-fill-exactly.cluster",
-        "whole-set-for-the-large.cluster",
-        "with-needs-room-for-both.cluster",
+        "drawn-apart-from-one-below.cluster",
+        "drawn-linked-bound-reserve.cluster",
         NULL,
 };
 
@@ -36,8 +29,8 @@ static const char *const behind[] = {
 static const struct {
         double highest, all;
 } reached[SHAPES_COUNT] = {
-        { 96, 96 }, { 100, 86 }, { 100, 97 }, { 68, 68 }, { 100, 95 }, { 100, 100 }, { 89, 78 }, { 94, 89 },
-        { 100, 92 }, { 100, 96 },
+        { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 },
+        { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 100 }, { 100, 99 }, { 99, 98 },
 };
 
 /* An instance, tried on. */
@@ -260,29 +253,50 @@ static void test_our_rule_reaches_what_it_did(void) {
                 check_share(i);
 }
 
-/* A node with one GPU before the first VM. */
-static Trial try_with_one_more(const Shape *shape, uint32_t seed) {
-        char *text = instance_make(shape, seed), *vms = strstr(text, "\nvm ");
-        char *more = g_strdup_printf("%.*s\nnode more\ngpus more 1 pool p%s", (int) (vms - text), text, vms);
-        Trial trial = try_text(shape->name, more);
-        g_free(text);
-        g_free(more);
-        return trial;
+/* The goal, on a part of its instances; placement-compare --goal has all of them. Of the hardest shapes only the mean
+ * is held to it: docs/placement.md says how often it is missed. */
+static void test_the_goal_is_reached(void) {
+        for (size_t i = GOAL_FIRST; can_solve("cbc") && i < SHAPES_COUNT; i++) {
+                double sum = 0, worst = 1;
+                for (uint32_t seed = 1; seed <= SEEDS_GOAL; seed++) {
+                        _cleanup_(trial_clear) Trial trial = try_shape(shapes + i, 10000 + seed);
+                        Optimum optimum = solve(&trial, "cbc");
+                        ClassCount ours[CLASSES_MAX];
+                        size_t n = place(RULE_OURS, &trial, ours);
+                        double most = weigh_classes(optimum.classes, optimum.n);
+                        double share = most > 0 ? weigh_classes(ours, n) / most : 1;
+                        sum += share;
+                        worst = MIN(worst, share);
+                }
+                g_test_message("%s: %.2f %% on average, %.1f %% in the worst", shapes[i].name,
+                               100 * sum / SEEDS_GOAL, 100 * worst);
+                g_assert_cmpfloat(sum / SEEDS_GOAL, >=, 0.99);
+                if (i < GOAL_HARDEST)
+                        g_assert_cmpfloat(worst, >=, 0.90);
+        }
 }
 
-/* Not so with VMs that are bound to others: with another node's room the first of them may go where the rest cannot. */
-static void test_with_one_gpu_more_not_fewer_of_the_highest_priority_run(void) {
+static void check_with_more(const Shape *shape, uint32_t seed) {
+        char *text = instance_make(shape, seed);
+        _cleanup_(trial_clear) Trial less = try_text(shape->name, text);
+        ClassCount with_less[CLASSES_MAX], with_more[CLASSES_MAX];
+        size_t n = place(RULE_OURS, &less, with_less);
+        for (size_t i = 0; i < INSTANCE_MORE_COUNT; i++) {
+                char *larger = instance_with_more(text, instance_more[i]);
+                _cleanup_(trial_clear) Trial more = try_text(shape->name, larger);
+                g_free(larger);
+                g_assert_cmpuint(place(RULE_OURS, &more, with_more), ==, n);
+                if (with_more[0].placed < with_less[0].placed)
+                        g_error("%s, seed %u: %u VMs, %u with \"%s\"", shape->name, seed, with_less[0].placed,
+                                with_more[0].placed, instance_more[i]);
+        }
+        g_free(text);
+}
+
+static void test_with_more_gpus_not_fewer_of_the_highest_priority_run(void) {
         for (size_t i = 0; i < SHAPES_COUNT; i++)
-                for (uint32_t seed = 1; shapes[i].bound == 0 && seed <= 5 * SEEDS; seed++) {
-                        _cleanup_(trial_clear) Trial less = try_shape(shapes + i, seed);
-                        _cleanup_(trial_clear) Trial more = try_with_one_more(shapes + i, seed);
-                        ClassCount with_less[CLASSES_MAX], with_more[CLASSES_MAX];
-                        size_t n = place(RULE_OURS, &less, with_less);
-                        g_assert_cmpuint(place(RULE_OURS, &more, with_more), ==, n);
-                        if (with_more[0].placed < with_less[0].placed)
-                                g_error("%s, seed %u: %u VMs, %u with a GPU more", shapes[i].name, seed,
-                                        with_less[0].placed, with_more[0].placed);
-                }
+                for (uint32_t seed = 1; seed <= (shapes[i].nodes <= NODES_QUICK ? SEEDS_MORE : SEEDS); seed++)
+                        check_with_more(shapes + i, seed);
 }
 
 static void test_an_instance_is_drawn_the_same_again(void) {
@@ -306,8 +320,9 @@ int main(int argc, char **argv) {
         g_test_add_func("/placement/two solvers find the same", test_two_solvers_find_the_same);
         g_test_add_func("/placement/no rule surpasses the optimum", test_no_rule_surpasses_the_optimum);
         g_test_add_func("/placement/kept instances run as many as can", test_kept_instances_run_as_many_as_can);
-        g_test_add_func("/placement/with one GPU more not fewer of the highest priority run",
-                        test_with_one_gpu_more_not_fewer_of_the_highest_priority_run);
+        g_test_add_func("/placement/with more GPUs not fewer of the highest priority run",
+                        test_with_more_gpus_not_fewer_of_the_highest_priority_run);
+        g_test_add_func("/placement/the goal is reached", test_the_goal_is_reached);
         g_test_add_func("/placement/our rule reaches what it did", test_our_rule_reaches_what_it_did);
         return g_test_run();
 }

@@ -53,9 +53,10 @@ static void tell(const HeartSums *sums) {
         for (unsigned i = 0; i < TROUBLE_COUNT; i++)
                 printf("%s%s %" PRIu64, i > 0 ? ", " : "", heart_trouble_names[i], sums->troubles[i]);
         printf("\nhistory          %" PRIu64 " entries; writes: %" PRIu64 " done, %" PRIu64 " refused, %" PRIu64
-               " unknown; %" PRIu64 " moves, %" PRIu64 " drains, %" PRIu64 " freezes, %" PRIu64 " thaws, %" PRIu64
-               " nodes removed, %" PRIu64 " admitted\n", v->entries, v->writes_done, v->writes_refused,
-               v->writes_unknown, v->conductor_moves, v->drains, v->freezes, v->thaws, v->removed, v->rejoined);
+               " unknown; %" PRIu64 " moves, %" PRIu64 " preempted, %" PRIu64 " drains, %" PRIu64 " freezes, %" PRIu64
+               " thaws, %" PRIu64 " nodes removed, %" PRIu64 " admitted\n", v->entries, v->writes_done,
+               v->writes_refused, v->writes_unknown, v->conductor_moves, v->preemptions, v->drains, v->freezes,
+               v->thaws, v->removed, v->rejoined);
         printf("VMs              %" PRIu64 " starts, %" PRIu64 " failovers; nodes lost %" PRIu64 " (not by lease %"
                PRIu64 "), returned %" PRIu64 "; leases that ended VMs %" PRIu64 ", that stopped them %" PRIu64
                "; watchdog resets %" PRIu64 "; documented windows %" PRIu64 "\n", v->starts, v->failovers, v->losses,

@@ -180,6 +180,9 @@ static void define_vm(HeartAdmin *admin, HeartVm *vm) {
         policy.priority = (int32_t) sim_pick(time, 100);
         policy.set_restart = true;
         policy.restart = GPUPOOL1__RESTART_KIND__RESTART_KIND_ALWAYS;
+        policy.set_preempt = policy.set_preemptible = true;
+        policy.preempt = sim_chance(time, 50);
+        policy.preemptible = sim_chance(time, 70);
         define.vm = id_message_borrow(vm->id.bytes);
         define.name = vm->name;
         define.xml = (char *) xml;

@@ -281,11 +281,20 @@ static bool is_plain(HeartFailure failure) {
         return failure <= FAILURE_FREEZE;
 }
 
+/* What is free may be kept for one that is more important, until all have stopped that make way for it: as long as
+ * their guests take. */
+static bool somebody_makes_way(const HeartJudge *judge) {
+        ARRAY_EACH(vm, &judge->truth->vms)
+                if (vm_makes_way(vm))
+                        return true;
+        return false;
+}
+
 /* True: all that could run again elsewhere does. */
 bool heart_failure_look(Heart *heart) {
         HeartJudge *judge = &heart->judge;
         uint64_t bound_us = failover_bound_us(heart, heart->victim);
-        bool all = true;
+        bool all = true, makes_way = somebody_makes_way(judge);
         if (!heart->old_view_was && sim_chance(&heart->time, 50))
                 heart->old_view_was = heart_echo_old_view(heart, heart->victim);
         for (unsigned i = 0; i < judge->n_vms; i++) {
@@ -308,7 +317,7 @@ bool heart_failure_look(Heart *heart) {
                         continue;
                 const Vm *known = registry_find_vm(judge->truth, &vm->id);
                 bool placed = known && known->assignment.phase != ASSIGNMENT_NONE;
-                if (!placed && !heart_judge_fits_elsewhere(judge, vm, heart->victim)) {
+                if (!placed && (makes_way || !heart_judge_fits_elsewhere(judge, vm, heart->victim))) {
                         vm->fits_since_us = heart->time.now_us;
                         continue;
                 }

@@ -307,7 +307,7 @@ static void count(HeartJudge *judge, const Entry *entry) {
         else if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_DRAIN_NODE)
                 visits->drains++;
         else if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_MOVE_VM)
-                visits->conductor_moves++;
+                entry->move_vm->preemptor.len > 0 ? visits->preemptions++ : visits->conductor_moves++;
         else if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_REMOVE_NODE)
                 visits->removed++;
         else if (entry->command_case == GPUPOOL1__ENTRY__COMMAND_ADMIT_NODE)

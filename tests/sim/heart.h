@@ -304,7 +304,8 @@ typedef struct HeartVm {
 
 /* Where a campaign has been. */
 typedef struct HeartVisits {
-        uint64_t entries, starts, failovers, losses, returns, windows, crashes, conductor_moves, lease_kills, holds;
+        uint64_t entries, starts, failovers, losses, returns, windows, crashes, conductor_moves, preemptions,
+                lease_kills, holds;
         uint64_t watchdog_resets, guard_deaths, writes_done, writes_unknown, writes_refused, freezes, thaws, drains;
         uint64_t fences, confirmed, boots, rejoined, removed, elections, messages, lost_messages, calls_hung;
         uint64_t measured, measured_us, measured_most_us;       /* failovers with nothing else wrong: P4 */

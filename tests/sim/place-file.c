@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/describe.h"
+#include "core/roster.h"
 #include "placement/rules.h"
 
 #define PIECE_SIZE 65536U
@@ -60,11 +61,31 @@ static void tell_place(const Inventory *inventory, const Tenant *tenant, FILE *t
         fprintf(to, "\n");
 }
 
-static int tell_vm(Inventory *inventory, size_t index, FILE *to) {
+/* As the leader has it: who may be stopped for whom. */
+static bool may_preempt(const Vm *vm, const Vm *other) {
+        return vm->preempt && other->preemptible && other->priority < vm->priority && other->run &&
+               other->assignment.phase == ASSIGNMENT_RUNNING;
+}
+
+/* For whom the tenant is stopped, or NULL. */
+static const Vm *find_preemptor(const Inventory *inventory, const Roster *roster, size_t tenant) {
+        ARRAY_EACH(item, &roster->items)
+                for (size_t i = item->first_preempted; i < item->first_preempted + item->n_preempted; i++)
+                        if (roster->preempted.items[i]->tenant == tenant)
+                                return inventory->tenants.items[item->tenant].vm;
+        return NULL;
+}
+
+static int tell_vm(Inventory *inventory, const Roster *roster, size_t index, FILE *to) {
         const Tenant *tenant = inventory->tenants.items + index;
-        const Vm *vm = tenant->vm;
+        const Vm *vm = tenant->vm, *preemptor = find_preemptor(inventory, roster, index);
         if (tenant->node != NOWHERE) {
                 tell_place(inventory, tenant, to);
+                return 0;
+        }
+        if (preemptor) {
+                fprintf(to, "vm %s is stopped for %s, which has priority %" PRId32 " and it %" PRId32
+                        "; then it waits\n", vm->name, preemptor->name, preemptor->priority, vm->priority);
                 return 0;
         }
         if (!vm->run || vm->failed) {
@@ -93,20 +114,14 @@ static void tell_pools(const Inventory *inventory, FILE *to) {
         }
 }
 
-static int place_described(const Described *described, FILE *to) {
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;
-        _cleanup_free_ size_t *waiting = NULL;
+static int tell_all(Inventory *inventory, const Roster *roster, const size_t *waiting, size_t n, FILE *to) {
         ClassCount classes[CLASSES_MAX];
-        size_t n, n_waiting = 0;
-        int r = inventory_new(&described->world, &inventory);
-        if (r >= 0)
-                r = list_waiting(inventory, &waiting, &n);
-        if (r >= 0)
-                r = rule_place(RULE_OURS, inventory, waiting, n);
-        for (size_t i = 0; r >= 0 && i < inventory->tenants.n; i++)
-                r = tell_vm(inventory, i, to);
-        if (r < 0)
-                return r;
+        size_t n_waiting = roster->preempted.n;
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                int r = tell_vm(inventory, roster, i, to);
+                if (r < 0)
+                        return r;
+        }
         size_t n_classes = count_classes(inventory, waiting, n, classes);
         for (size_t i = 0; i < n_classes; i++) {
                 fprintf(to, "priority %" PRId32 ": %" PRIu32 " of %" PRIu32 " that waited start\n", classes[i].priority,
@@ -115,6 +130,23 @@ static int place_described(const Described *described, FILE *to) {
         }
         tell_pools(inventory, to);
         return n_waiting > 0;
+}
+
+static int place_described(const Described *described, FILE *to) {
+        static const RosterRules rules = { .preempts = may_preempt };
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        _cleanup_free_ size_t *waiting = NULL;
+        Roster roster = {};
+        size_t n;
+        int r = inventory_new(&described->world, &inventory);
+        if (r >= 0)
+                r = list_waiting(inventory, &waiting, &n);
+        if (r >= 0)
+                r = roster_make(inventory, waiting, n, &rules, &roster);
+        if (r >= 0)
+                r = tell_all(inventory, &roster, waiting, n, to);
+        roster_clear(&roster);
+        return r;
 }
 
 int place_file(const char *file, FILE *to) {

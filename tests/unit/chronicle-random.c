@@ -131,8 +131,8 @@ static void tell_any_vm_policy(Chronicle *c, GRand *random) {
 static const char *pick_xml(GRand *random) {
         static const char *const texts[] = {
                 "<domain>x</domain>", "no XML at all",
-                "<domain><memory unit='GiB'>64</memory><memoryBacking><hugepages/></memoryBacking><cpu><model>EPYC"
-                "</model></cpu><devices><disk><source file='/srv/a'/></disk></devices></domain>",
+                ("<domain><memory unit='GiB'>64</memory><memoryBacking><hugepages/></memoryBacking><cpu><model>EPYC"
+                 "</model></cpu><devices><disk><source file='/srv/a'/></disk></devices></domain>"),
         };
         return texts[pick(random, ELEMENTS(texts))];
 }
@@ -350,6 +350,9 @@ static void tell_any_of_failover(Chronicle *c, GRand *random) {
                 (void) tell_resumed(c, 1 + pick(random, 5), pick(random, 2));
                 break;
         case 6:
+                if (pick(random, 2))
+                        (void) tell_preempted(c, pick_assigned_vm(c, random), 1 + pick(random, 6), 0);
+                break;
         case 7:
                 (void) tell_moved(c, pick_assigned_vm(c, random), pick(random, 4), pick(random, 3) == 0);
                 break;

@@ -917,6 +917,22 @@ Verdict tell_moved(Chronicle *c, unsigned vm, unsigned target, bool home) {
         return TELL_AT_FAILOVER(c, MOVE_VM, m);
 }
 
+Verdict tell_preempted(Chronicle *c, unsigned vm, unsigned preemptor, unsigned target) {
+        Gpupool1__MoveVm m = GPUPOOL1__MOVE_VM__INIT;
+        VmId id = VM(vm), other = VM(preemptor);
+        NodeId node = NODE(target);
+        m.vm = BORROW(id);
+        m.preemptor = BORROW(other);
+        if (target > 0)
+                m.node = BORROW(node);
+        m.shutdown = true;
+        uint32_t level = c->level;
+        c->level = LEVEL_PLACEMENT;
+        Verdict verdict = TELL(c, MOVE_VM, m);
+        c->level = level;
+        return verdict;
+}
+
 Verdict tell_fencing(Chronicle *c, unsigned node, const char *agent, const char *name, const char *value) {
         Gpupool1__SetFencing m = GPUPOOL1__SET_FENCING__INIT;
         Gpupool1__FenceParameter parameter = GPUPOOL1__FENCE_PARAMETER__INIT, *pointer = &parameter;

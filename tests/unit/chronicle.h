@@ -77,6 +77,8 @@ Verdict tell_drained(Chronicle *c, unsigned node, uint64_t timeout_ms);
 Verdict tell_resumed(Chronicle *c, unsigned node, bool bring_home);
 /* @target 0: wherever there is room. */
 Verdict tell_moved(Chronicle *c, unsigned vm, unsigned target, bool home);
+/* Stopped for another; a target (0: none) makes it one that nobody may ask for. */
+Verdict tell_preempted(Chronicle *c, unsigned vm, unsigned preemptor, unsigned target);
 Verdict tell_fencing(Chronicle *c, unsigned node, const char *agent, const char *name, const char *value);
 Verdict tell_freeze(Chronicle *c, uint64_t duration_ms);
 Verdict tell_thaw(Chronicle *c, uint64_t freezes);

@@ -570,6 +570,7 @@ static void test_a_thousand_that_wait_cost_one_pass(void) {
         }
         g_assert_cmpuint(n, ==, 1000);
         g_assert_cmpuint(c.lineup.passes, ==, 1);
+        g_assert_cmpuint(c.inventories, ==, 1);
 }
 
 static void test_whatever_else_changes_is_looked_at_anew(void) {
@@ -820,6 +821,24 @@ static void test_what_became_free_is_for_whom_it_was_done(void) {
         has_stopped(w, "v2");
         ASSERT_PLACED(&c, w, "w");
         ASSERT_RESTS(&c, w, 0);
+}
+
+/* Two that cannot be in two VMs are of no use to w any more, once another has one of them. */
+static void test_what_is_free_already_is_kept_for_whom_it_is_planned(void) {
+        WORLD w = world_to_preempt(6, 0, 5);
+        CONDUCTOR c = {};
+        gpu_of(w, "a", 1)->iommu_group = gpu_of(w, "a", 0)->iommu_group;
+        runs_preemptible(w, "v", 2, 10, "a", "3 4");
+        vm_of(w, "other", "training", 1);
+        runs(w, "other", "a", "5");
+        ASSERT_TAKES_PLACE(&c, w, "v stops for w");
+        vm_named(w, "other")->run = false;
+        has_stopped(w, "other");
+        vm_of(w, "small", "training", 1);
+        ASSERT_TAKES_PLACE(&c, w, "small on a: pci0000:00/06.0/00.0");
+        ASSERT_RESTS(&c, w, 0);
+        has_stopped(w, "v");
+        ASSERT_PLACED(&c, w, "w");
 }
 
 /* One that is more important than w may have it, and w goes on from there. */
@@ -1137,6 +1156,7 @@ int main(int argc, char **argv) {
         TEST(nobody_makes_way_without_need_or_leave);
         TEST(nobody_makes_way_where_it_would_be_no_use);
         TEST(what_became_free_is_for_whom_it_was_done);
+        TEST(what_is_free_already_is_kept_for_whom_it_is_planned);
         TEST(one_that_is_more_important_may_come_between);
         TEST(who_made_others_stop_keeps_its_place_while_it_rests);
         TEST(who_rests_makes_nobody_stop);

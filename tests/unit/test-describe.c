@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib.h>
 
+#include "core/capacity.h"
 #include "core/describe.h"
 #include "core/placement.h"
+#include "core/roster.h"
 #include "world-builder.h"
 
 static Described *read_good(const char *text) {
@@ -45,6 +47,44 @@ static char *place_of(const World *world, const Vm *vm) {
         return g_string_free(text, FALSE);
 }
 
+static bool may_preempt(const Vm *vm, const Vm *other) {
+        return vm->preempt && other->preemptible && other->assignment.phase == ASSIGNMENT_RUNNING;
+}
+
+/* What one pass over all who wait does: "vm1 a:0000:41:00.0; vm2 waits; stops vm3; ". */
+static char *pass_of(const World *world) {
+        static const RosterRules rules = { .preempts = may_preempt };
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        Roster roster = {};
+        GString *text = g_string_new(NULL);
+        g_assert_cmpint(inventory_new(world, &inventory), ==, 0);
+        g_autofree size_t *tenants = g_new0(size_t, inventory->tenants.n + 1);
+        size_t n = 0;
+        for (size_t i = 0; i < inventory->tenants.n; i++)
+                if (inventory->tenants.items[i].node == NOWHERE && inventory->tenants.items[i].vm->run)
+                        tenants[n++] = i;
+        g_assert_cmpint(roster_make(inventory, tenants, n, &rules, &roster), ==, 0);
+        ARRAY_EACH(item, &roster.items) {
+                const Tenant *tenant = inventory->tenants.items + item->tenant;
+                g_string_append(text, tenant->vm->name);
+                if (tenant->node == NOWHERE)
+                        g_string_append(text, " waits");
+                else
+                        g_string_append_printf(text, " %s:", inventory->nodes.items[tenant->node].record->name);
+                for (size_t i = 0; tenant->node != NOWHERE && i < item->choice.n_gpus; i++) {
+                        char address[PCI_ADDRESS_TEXT_SIZE];
+                        size_t gpu = item->choice.gpus[i];
+                        pci_address_to_text(inventory->gpus.items[gpu].view->identity.address, address);
+                        g_string_append(text, address);
+                }
+                g_string_append(text, "; ");
+        }
+        ARRAY_EACH(belongings, &roster.preempted)
+                g_string_append_printf(text, "stops %s; ", inventory->tenants.items[(*belongings)->tenant].vm->name);
+        roster_clear(&roster);
+        return g_string_free(text, FALSE);
+}
+
 static const char *const example =
         "cluster lab level 4\n"
         "pool training pack reserve 1 max-in-use 7\n"
@@ -83,6 +123,60 @@ static void test_what_is_said_is_so(void) {
         g_assert_cmpint(vm_state(render), ==, VM_STATE_RUNNING);
         g_assert_cmpuint(render->assignment.gpus[0].gpu.address.bus, ==, 2);
         g_assert_false(registry_find_vm_name(registry, "idle")->run);
+}
+
+static const char *const needy =
+        "pool p pack\n"
+        "node a memory 524288 hugepages-default 2048 numa-memory 0 0 262144 numa-memory 1 0 262144 cpu EPYC-Genoa "
+        "cpu EPYC-Milan cpu-vendor AMD lacks image hangs disk\n"
+        "gpus a 2 pool p model 10de:2342\n"
+        "node b memory-kib 1025 cpu -\n"
+        "gpus b 2 pool p\n"
+        "vm v pool p count 2 model 10de:23?2 preempt memory 262144 hugepages 2048 numa 0 numa 2 cpu EPYC-Genoa "
+        "cpu-vendor AMD file image file disk file other rather-with w rather-apart x\n"
+        "vm w pool p preemptible host-cpu memory-kib 1025\n";
+
+static void test_needs_are_read_as_they_are_said(void) {
+        _cleanup_(described_freep) Described *described = read_good(needy);
+        const NodeFacts *a = described->facts.items[0], *b = described->facts.items[1];
+        const Vm *v = registry_find_vm_name(described->registry, "v");
+        const Vm *w = registry_find_vm_name(described->registry, "w");
+        g_assert_cmpuint(a->gpus[0].identity.device, ==, 0x2342);
+        g_assert_cmpuint(b->gpus[0].identity.device, ==, DESCRIBED_DEVICE);
+        g_assert_cmpuint(a->hugepage_default_bytes, ==, 2048 << 10);
+        g_assert_cmpuint(a->n_numa_memory, ==, 2);
+        g_assert_cmpuint(a->cpu_models.n, ==, 2);
+        g_assert_cmpuint(b->memory_total, ==, 1025 << 10);
+        g_assert_true(vm_model_matches(v, 0x10de, 0x2342) && !vm_model_matches(v, 0x10de, 0x2331));
+        g_assert_true(v->preempt && !v->preemptible && w->preemptible && !w->preempt);
+        g_assert_cmpuint(v->needs.memory_bytes, ==, UINT64_C(256) << 30);
+        g_assert_cmpuint(v->needs.hugepage_size_bytes, ==, 2048 << 10);
+        g_assert_cmpuint(v->needs.numa_nodes, ==, 5);
+        g_assert_cmpint(v->affinity[0].kind, ==, AFFINITY_RATHER_WITH);
+        g_assert_cmpint(v->affinity[1].kind, ==, AFFINITY_RATHER_APART);
+        g_assert_true(w->needs.host_cpu);
+        g_assert_cmpuint(w->needs.memory_bytes, ==, 1025 << 10);
+        g_assert_cmpuint(capacity_judge(&v->needs, a, NULL), ==, CAPACITY_STORAGE);
+        g_assert_cmpuint(capacity_judge(&v->needs, b, NULL), ==, CAPACITY_CPU);
+        g_assert_cmpuint(capacity_judge(&w->needs, b, NULL), ==, 0);
+}
+
+/* What nobody needs is not told, and no file's name is. */
+static void test_needs_are_written_without_names_of_files(void) {
+        _cleanup_(described_freep) Described *described = read_good(needy);
+        _cleanup_free_ char *written = write_good(&described->world);
+        _cleanup_(described_freep) Described *again = read_good(written);
+        _cleanup_free_ char *rewritten = write_good(&again->world);
+        g_assert_cmpstr(written, ==, rewritten);
+        g_assert_nonnull(strstr(written, "\nnode a memory 524288 hugepages-default 2048 numa-memory 0 0 262144 "
+                                         "numa-memory 1 0 262144 cpu-vendor AMD cpu EPYC-Genoa hangs f000000 lacks "
+                                         "f000001\n"));
+        g_assert_nonnull(strstr(written, "\nnode b memory-kib 1025 cpu -\n"));
+        g_assert_nonnull(strstr(written, "0000:02:00.0 pool p model 10de:2342\n"));
+        g_assert_nonnull(strstr(written, "\nvm v pool p count 2 priority 50 model 10de:23?2 preempt memory 262144 "
+                                         "hugepages 2048 numa 0 numa 2 cpu EPYC-Genoa cpu-vendor AMD file f000001 file "
+                                         "f000000 rather-with w rather-apart x\n"));
+        g_assert_null(strstr(written, "image"));
 }
 
 static void test_what_is_written_says_the_same(void) {
@@ -142,6 +236,54 @@ static void linked_to_nobody(WorldBuilder *w, const char *node, size_t gpu) {
         g_assert_cmpint(fabric_join(&node_named(w, node)->fabric, &slots), ==, 0);
 }
 
+static void needs(WorldBuilder *w, GRand *rand, const char *name) {
+        static const char *const models[] = { "EPYC-Genoa", "Skylake-Server", "not a name" };
+        Vm *vm = vm_named(w, name);
+        g_autofree char *path = g_strdup_printf("/images/%u", draw(rand, 4));
+        if (draw(rand, 4) == 0)
+                g_assert_cmpint(text_set(&vm->model, draw(rand, 2) ? "10de:2331" : "10de:23*"), ==, 0);
+        vm->preempt = draw(rand, 3) == 0;
+        vm->preemptible = draw(rand, 2) == 0;
+        vm->needs.memory_bytes = draw(rand, 3) ? draw(rand, 6) * (UINT64_C(100) << 30) + draw(rand, 3000) : 0;
+        vm->needs.hugepages = draw(rand, 5) == 0;
+        vm->needs.hugepage_size_bytes = vm->needs.hugepages && draw(rand, 2) ? UINT64_C(1) << 30 : 0;
+        vm->needs.numa_nodes = draw(rand, 6) == 0 ? 1 + draw(rand, 3) : 0;
+        vm->needs.host_cpu = draw(rand, 4) == 0;
+        if (draw(rand, 4) == 0)
+                g_assert_cmpint(text_set(&vm->needs.cpu_model, models[draw(rand, G_N_ELEMENTS(models))]), ==, 0);
+        if (draw(rand, 8) == 0)
+                g_assert_cmpint(text_set(&vm->needs.cpu_vendor, draw(rand, 2) ? "AMD" : "a b"), ==, 0);
+        if (draw(rand, 3) == 0)
+                g_assert_cmpint(text_list_add(&vm->needs.paths, path), ==, 0);
+}
+
+static void lacks(GRand *rand, PathSet *set) {
+        uint32_t more;
+        g_autofree char *path = g_strdup_printf("/images/%u", draw(rand, 4));
+        const SeenPath paths[] = { { .path = draw(rand, 6) ? path : "/images", .sight = PATH_MISSING } };
+        g_assert_cmpint(path_set_gather(paths, 1, PATH_MISSING, 1, set, &more), ==, 0);
+}
+
+static void has(WorldBuilder *w, GRand *rand, const char *node) {
+        NodeFacts *facts = facts_of(w, node);
+        facts->memory_total = (UINT64_C(300) << 30) + draw(rand, 3) * (UINT64_C(100) << 30) + (draw(rand, 2) << 10);
+        facts->hugepage_default_bytes = draw(rand, 2) ? UINT64_C(2) << 20 : 0;
+        if (draw(rand, 3) == 0)
+                g_assert_cmpint(text_list_add(&facts->cpu_models, draw(rand, 2) ? "EPYC-Genoa" : "Opteron_G1"), ==, 0);
+        if (draw(rand, 3) == 0)
+                g_assert_cmpint(text_set(&facts->cpu_vendor, draw(rand, 2) ? "AMD" : "Intel"), ==, 0);
+        if (draw(rand, 3) == 0)
+                lacks(rand, &facts->missing_paths);
+        if (draw(rand, 5) == 0)
+                lacks(rand, &facts->hanging_paths);
+        if (draw(rand, 3) == 0) {
+                facts->numa_memory = calloc(2, sizeof(*facts->numa_memory));
+                facts->numa_memory[0] = (NumaMemory) { .node = 0, .total_bytes = UINT64_C(150) << 30 };
+                facts->numa_memory[1] = (NumaMemory) { .node = 1, .total_bytes = UINT64_C(250) << 30 };
+                facts->n_numa_memory = 2;
+        }
+}
+
 static void add_node_gpus(WorldBuilder *w, GRand *rand, const char *node) {
         unsigned n = 1 + draw(rand, 8);
         with_gpus(w, node, n);
@@ -160,10 +302,15 @@ static void add_node_gpus(WorldBuilder *w, GRand *rand, const char *node) {
                 quarantined(w, node, draw(rand, n));
         if (draw(rand, 5) == 0)
                 gpu_of(w, node, draw(rand, n))->sriov_vfs = 4;
+        for (unsigned i = 0; i < n; i++)
+                if (draw(rand, 4) == 0)
+                        gpu_of(w, node, i)->identity.device = 0x2342;
+        has(w, rand, node);
 }
 
 static WorldBuilder *random_world(GRand *rand) {
         static const char *const nodes[] = { "a", "b", "c", "d", "e" };
+        static const char *const bonds[] = { "with", "apart", "rather-with", "rather-apart" };
         unsigned n_nodes = 1 + draw(rand, G_N_ELEMENTS(nodes));
         WorldBuilder *w = world_of(n_nodes);
         GString *pooled = g_string_new(NULL);
@@ -185,8 +332,9 @@ static WorldBuilder *random_world(GRand *rand) {
                 g_snprintf(other, sizeof(other), "vm%u", draw(rand, 8));
                 const char *node = nodes[draw(rand, n_nodes)];
                 vm_of(w, name, draw(rand, 10) ? "p" : "none", 1 + draw(rand, 4))->priority = (int) draw(rand, 3);
+                needs(w, rand, name);
                 if (draw(rand, 3) == 0)
-                        must_be(w, name, draw(rand, 2) ? "with" : "apart", other);
+                        must_be(w, name, bonds[draw(rand, G_N_ELEMENTS(bonds))], other);
                 if (draw(rand, 3) == 0)
                         prefers(w, name, node);
                 if (draw(rand, 4) == 0)
@@ -205,6 +353,24 @@ static WorldBuilder *random_world(GRand *rand) {
         return w;
 }
 
+static void check_needs(const World *a, const World *b, unsigned seed) {
+        ARRAY_EACH(vm, &a->registry->vms) {
+                const Vm *same = registry_find_vm_name(b->registry, vm->name);
+                g_assert_cmpint(vm->preempt, ==, same->preempt);
+                g_assert_cmpint(vm->preemptible, ==, same->preemptible);
+                g_assert_cmpint(vm->needs.host_cpu, ==, same->needs.host_cpu);
+                g_assert_cmpstr(vm->model, ==, same->model);
+                ARRAY_EACH(node, &a->registry->nodes) {
+                        const NodeRecord *same_node = registry_find_node_name(b->registry, node->name);
+                        unsigned before = capacity_judge(&vm->needs, world_find_facts(a, &node->id), NULL);
+                        unsigned after = capacity_judge(&same->needs, world_find_facts(b, &same_node->id), NULL);
+                        if (before != after)
+                                g_test_message("seed %u, VM %s on %s", seed, vm->name, node->name);
+                        g_assert_cmpuint(before, ==, after);
+                }
+        }
+}
+
 static void test_what_is_read_again_gets_the_same_places(void) {
         for (unsigned seed = 1; seed <= 3000; seed++) {
                 GRand *rand = g_rand_new_with_seed(seed);
@@ -215,6 +381,7 @@ static void test_what_is_read_again_gets_the_same_places(void) {
                 if (!text_equal(text, again))
                         g_test_message("seed %u", seed);
                 g_assert_cmpstr(text, ==, again);
+                check_needs(world_now(w), &described->world, seed);
                 ARRAY_EACH(vm, &w->registry->vms) {
                         char *before = place_of(world_now(w), vm);
                         char *after = place_of(&described->world,
@@ -225,6 +392,10 @@ static void test_what_is_read_again_gets_the_same_places(void) {
                         g_free(before);
                         g_free(after);
                 }
+                g_autofree char *pass = pass_of(world_now(w)), *pass_again = pass_of(&described->world);
+                if (!text_equal(pass, pass_again))
+                        g_test_message("seed %u\n%s", seed, text);
+                g_assert_cmpstr(pass, ==, pass_again);
                 g_rand_free(rand);
         }
 }
@@ -255,6 +426,18 @@ static void test_bad_input_is_told_with_its_line(void) {
                 { "vm v pool p priority -1001\n",
                   "line 1: \"priority\" takes a whole number from -1000 to 1000, not \"-1001\"" },
                 { "vm v pool p\nvm v pool p\n", "line 2: there is a VM v already" },
+                { "vm v pool p model 10de\n",
+                  "line 1: \"model\" takes VENDOR:DEVICE in hexadecimal digits, ? and *, as 10de:23*, not \"10de\"" },
+                { "node a\ngpus a 1 model 10de:23*\n",
+                  "line 2: a GPU's \"model\" is VENDOR:DEVICE, each four of the digits 0 to 9 and a to f, as "
+                  "10de:2331, not \"10de:23*\"" },
+                { "node a cpu a/b\n",
+                  "line 1: \"cpu\" takes the name of a CPU model, or - where there is none to tell, not \"a/b\"" },
+                { "node a numa-memory 0 0 1024 numa-memory 0 0 1024\n",
+                  "line 1: NUMA node 0 has this kind of memory twice" },
+                { "vm v pool p memory 1G\n",
+                  "line 1: \"memory\" takes a whole number from 0 to 1099511627776, not \"1G\"" },
+                { "vm v pool p numa 64\n", "line 1: \"numa\" takes a whole number from 0 to 63, not \"64\"" },
                 { "node a\nvm v pool p on a\n", "line 2: something must follow \"on NODE\"" },
                 { "node a\nvm v pool p on a walking\n",
                   "line 2: behind \"on\" and the node stands starting, running or stopping" },
@@ -298,6 +481,9 @@ int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
         g_test_add_func("/describe/what is said is so", test_what_is_said_is_so);
         g_test_add_func("/describe/what is written says the same", test_what_is_written_says_the_same);
+        g_test_add_func("/describe/needs are read as they are said", test_needs_are_read_as_they_are_said);
+        g_test_add_func("/describe/needs are written without names of files",
+                        test_needs_are_written_without_names_of_files);
         g_test_add_func("/describe/what is read again gets the same places",
                         test_what_is_read_again_gets_the_same_places);
         g_test_add_func("/describe/bad input is told with its line", test_bad_input_is_told_with_its_line);

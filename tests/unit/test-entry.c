@@ -232,6 +232,17 @@ static void test_another_request_has_another_fingerprint(void) {
 
 /* ---- levels */
 
+static void test_a_move_for_another_vm_needs_the_level_of_placement(void) {
+        g_autofree Draft *d = draft_new();
+        Gpupool1__MoveVm move = GPUPOOL1__MOVE_VM__INIT;
+        uint8_t id[ID_SIZE] = { 1 };
+        d->entry.command_case = GPUPOOL1__ENTRY__COMMAND_MOVE_VM;
+        d->entry.move_vm = &move;
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_FAILOVER);
+        move.preemptor = id_message_borrow(id);
+        g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_PLACEMENT);
+}
+
 static void test_every_command_of_failover_needs_its_level(void) {
         g_autofree Draft *d = draft_new();
         static const Gpupool1__Entry__CommandCase commands[] = {
@@ -240,6 +251,8 @@ static void test_every_command_of_failover_needs_its_level(void) {
                 GPUPOOL1__ENTRY__COMMAND_SET_FENCING, GPUPOOL1__ENTRY__COMMAND_FREEZE,
                 GPUPOOL1__ENTRY__COMMAND_THAW,        GPUPOOL1__ENTRY__COMMAND_REPORT_THAWED,
         };
+        Gpupool1__MoveVm move = GPUPOOL1__MOVE_VM__INIT;       /* the only one of them that is looked into */
+        d->entry.move_vm = &move;
         for (size_t i = 0; i < ELEMENTS(commands); i++) {
                 d->entry.command_case = commands[i];
                 g_assert_cmpuint(entry_level(&d->entry), ==, LEVEL_FAILOVER);
@@ -387,6 +400,7 @@ int main(int argc, char **argv) {
         TEST(as_many_gpus_as_one_call_may_name_fit_an_entry);
         TEST(a_request_sent_again_has_the_same_fingerprint);
         TEST(another_request_has_another_fingerprint);
+        TEST(a_move_for_another_vm_needs_the_level_of_placement);
         TEST(every_command_of_failover_needs_its_level);
         TEST(a_lease_or_what_it_ends_needs_the_level_of_failover);
         TEST(what_placement_was_given_later_needs_its_level);

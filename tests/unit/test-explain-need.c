@@ -17,6 +17,7 @@ static char *said(WorldBuilder *w, const char *vm, Hindrance hindrance) {
                 .inventory = inventory,
                 .vm = vm_named(w, vm),
                 .pool = inventory->pools.items + inventory_find_pool(inventory, "training"),
+                .models = inventory_models_of(inventory, vm_named(w, vm)),
         };
         PlacementReason reason = {};
         g_assert_cmpint(explain_need(&request, hindrance, 0, &reason), ==, 0);

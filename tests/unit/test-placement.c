@@ -811,6 +811,12 @@ static void test_a_vm_that_moves_or_whose_node_is_silent_says_so(void) {
         assert_reason(w, "bert", "vm bert moves to another node and stops on a first");
         vm->target = node_named(w, "b")->id;
         assert_reason(w, "bert", "vm bert moves to b and stops on a first");
+        vm->home = vm->target = (NodeId) {};
+        g_assert_cmpint(text_set(&vm->reason_code, REASON_PREEMPTED), ==, 0);
+        g_assert_cmpint(text_set(&vm->reason, "preempted for vm ernie, which has a higher priority"), ==, 0);
+        ASSERT_REASON_CODE(w, "bert", "preempted");
+        assert_reason(w, "bert", "vm bert stops: preempted for vm ernie, which has a higher priority. It runs again as "
+                      "soon as there is room");
         vm->run = false;
         ASSERT_REASON_CODE(w, "bert", "");
 

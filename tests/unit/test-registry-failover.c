@@ -666,6 +666,68 @@ static void test_who_is_stopped_is_not_moved_any_more(void) {
         g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_STOPPED);
 }
 
+/* ---- stopped for another */
+
+/* bert runs, ernie waits and may preempt it. */
+static Chronicle chronicle_to_preempt(void) {
+        Chronicle c = chronicle_of_a_pair();
+        ASSERT_DONE(tell_level(&c, LEVEL_PLACEMENT));
+        ASSERT_DONE(tell_vm(&c, 2, "ernie", "training", 2));
+        ASSERT_DONE(tell_vm_priority(&c, 2, 60));
+        ASSERT_DONE(tell_vm_preemption(&c, 2, true, false));
+        ASSERT_DONE(tell_vm_preemption(&c, 1, false, true));
+        ASSERT_DONE(tell_desired(&c, 2, VM_RUN, 0));
+        return c;
+}
+
+static void test_a_vm_stops_for_a_more_important_one_and_says_so(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_to_preempt();
+        ASSERT_DONE(tell_preempted(&c, 1, 2, 0));
+        assert_said(&c, "vm-preempted",
+                    "VM bert stops on a: preempted for VM ernie, which has a higher priority");
+        g_assert_true(vm_makes_way(vm_told(&c, 1)));
+        g_assert_cmpint(vm_told(&c, 1)->stop_kind, ==, VM_SHUTDOWN);
+        g_assert_cmpstr(vm_told(&c, 1)->reason, ==, "preempted for vm ernie, which has a higher priority");
+
+        _cleanup_free_ uint8_t *bytes = NULL;   /* a leader that begins with a snapshot knows it, too */
+        size_t size;
+        _cleanup_(registry_freep) Registry *read = NULL;
+        g_assert_cmpint(registry_encode(c.registry, &bytes, &size), ==, 0);
+        g_assert_cmpint(registry_decode(bytes, size, &read), ==, SNAPSHOT_GOOD);
+        g_assert_true(vm_makes_way(registry_find_vm(read, &vm_told(&c, 1)->id)));
+
+        ASSERT_REFUSED(CONFLICT, tell_preempted(&c, 1, 2, 0));          /* on its way */
+        ASSERT_DONE(tell_ended(&c, 1, END_REQUESTED, 0));
+        g_assert_cmpint(vm_state(vm_told(&c, 1)), ==, VM_STATE_WAITING);
+        g_assert_cmpuint(vm_told(&c, 1)->attempts, ==, 0);
+        g_assert_null(vm_told(&c, 1)->reason_code);
+}
+
+static void test_nobody_stops_for_one_that_may_not_ask_for_it(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_to_preempt();
+        ASSERT_REFUSED(NOT_FOUND, tell_preempted(&c, 1, 9, 0));
+        ASSERT_REFUSED(INVALID_ARGUMENT, tell_preempted(&c, 1, 2, 2));  /* not both at the same time */
+        ASSERT_DONE(tell_vm_priority(&c, 2, vm_told(&c, 1)->priority));
+        ASSERT_REFUSED(CONFLICT, tell_preempted(&c, 1, 2, 0));
+        ASSERT_DONE(tell_vm_priority(&c, 2, 60));
+        ASSERT_DONE(tell_vm_preemption(&c, 2, false, false));
+        ASSERT_REFUSED(CONFLICT, tell_preempted(&c, 1, 2, 0));
+        ASSERT_DONE(tell_vm_preemption(&c, 2, true, false));
+        ASSERT_DONE(tell_vm_preemption(&c, 1, false, false));
+        ASSERT_REFUSED(CONFLICT, tell_preempted(&c, 1, 2, 0));
+        ASSERT_DONE(tell_vm_preemption(&c, 1, false, true));
+        ASSERT_DONE(tell_desired(&c, 2, VM_STOP, 0));
+        ASSERT_REFUSED(CONFLICT, tell_preempted(&c, 1, 2, 0));          /* it does not wait any more */
+        ASSERT_DONE(tell_desired(&c, 2, VM_RUN, 0));
+        ASSERT_DONE(tell_preempted(&c, 1, 2, 0));
+}
+
+static void test_nobody_stops_for_another_below_the_level_of_placement(void) {
+        _cleanup_(chronicle_clear) Chronicle c = chronicle_of_a_pair();
+        ASSERT_DONE(tell_vm(&c, 2, "ernie", "training", 2));
+        ASSERT_REFUSED(LEVEL_TOO_LOW, tell_preempted(&c, 1, 2, 0));
+}
+
 /* ---- fencing */
 
 static void test_a_node_has_a_fence_agent_or_none(void) {
@@ -907,6 +969,9 @@ int main(int argc, char **argv) {
         TEST(only_what_runs_is_moved_and_only_to_where_it_could_run);
         TEST(a_move_may_be_of_one_epoch);
         TEST(who_is_stopped_is_not_moved_any_more);
+        TEST(a_vm_stops_for_a_more_important_one_and_says_so);
+        TEST(nobody_stops_for_one_that_may_not_ask_for_it);
+        TEST(nobody_stops_for_another_below_the_level_of_placement);
         TEST(a_node_has_a_fence_agent_or_none);
         TEST(a_fence_agent_is_a_programs_name_and_its_parameters_are_words);
         TEST(a_fence_agent_has_so_many_parameters_each_once);

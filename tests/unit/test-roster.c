@@ -268,6 +268,162 @@ static void test_no_pool_no_place(void) {
         ASSERT_PASS(w, "x=-");
 }
 
+/* ---- what VMs need beside GPUs */
+
+static void test_memory_is_never_promised_twice(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 4");
+        with_memory(w, "a", 100);
+        with_memory(w, "b", 60);
+        for (const char *name = "xyz"; *name; name++) {
+                vm_with(w, (char[]) { *name, 0 }, 1, 50);
+                needs_memory(w, (char[]) { *name, 0 }, 50);
+        }
+        vm_with(w, "zz", 1, 50);        /* there are GPUs enough, and memory for three */
+        needs_memory(w, "zz", 50);
+        ASSERT_PASS(w, "x=a y=a z=b zz=-");
+}
+
+static void test_one_that_lacks_memory_turns_nobody_away(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        with_memory(w, "a", 64);
+        vm_with(w, "greedy", 1, 50);
+        needs_memory(w, "greedy", 100);
+        vm_with(w, "modest", 2, 50);
+        vm_with(w, "small", 1, 50);
+        needs_memory(w, "small", 64);
+        ASSERT_PASS(w, "greedy=- modest=a small=a");
+}
+
+static void test_one_that_lacks_a_model_turns_nobody_away(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        vm_with(w, "picky", 1, 50);
+        needs_model(w, "picky", "10de:20b0");
+        vm_with(w, "other", 2, 50);
+        ASSERT_PASS(w, "other=a picky=-");
+}
+
+static void test_one_that_lacks_a_cpu_turns_nobody_away(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        g_assert_cmpint(text_set(&facts_of(w, "a")->cpu_vendor, "AMD"), ==, 0);
+        vm_with(w, "intel", 1, 50);
+        g_assert_cmpint(text_set(&vm_named(w, "intel")->needs.cpu_vendor, "Intel"), ==, 0);
+        vm_with(w, "other", 2, 50);
+        ASSERT_PASS(w, "intel=- other=a");
+}
+
+static void test_one_that_lacks_a_file_turns_nobody_away(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        lacks_file(w, "a", "/gone.qcow2");
+        vm_with(w, "lost", 1, 50);
+        needs_file(w, "lost", "/gone.qcow2");
+        vm_with(w, "other", 2, 50);
+        ASSERT_PASS(w, "lost=- other=a");
+}
+
+static void test_of_those_who_need_as_many_gpus_those_who_need_less_memory_run(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        with_memory(w, "a", 100);
+        vm_with(w, "a", 1, 50);
+        needs_memory(w, "a", 100);
+        vm_with(w, "b", 1, 50);
+        needs_memory(w, "b", 50);
+        vm_with(w, "c", 1, 50);
+        needs_memory(w, "c", 50);
+        ASSERT_PASS(w, "a=- b=a c=a");
+}
+
+static void test_a_node_without_memory_does_not_hide_others_of_its_kind(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 4 4");
+        with_memory(w, "a", 10);
+        with_memory(w, "b", 10);
+        with_memory(w, "c", 100);
+        vm_with(w, "x", 4, 50);
+        needs_memory(w, "x", 50);
+        ASSERT_PASS(w, "x=c");
+}
+
+static void test_who_takes_any_model_leaves_the_one_that_another_needs(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("2 2");
+        of_model(w, "b", 0, 2, 0x20b0);
+        vm_with(w, "any", 2, 50);
+        vm_with(w, "picky", 2, 50);
+        needs_model(w, "picky", "10de:2331");
+        ASSERT_PASS(w, "any=b picky=a");
+        vm_named(w, "any")->priority = 90;      /* it may not choose, and still another runs less badly */
+        ASSERT_PASS(w, "any=b picky=a");
+}
+
+static void test_who_needs_little_memory_leaves_the_node_that_another_needs(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("2 2");
+        with_memory(w, "a", 100);
+        with_memory(w, "b", 10);
+        vm_with(w, "little", 2, 90);
+        needs_memory(w, "little", 10);
+        vm_with(w, "much", 2, 50);
+        needs_memory(w, "much", 100);
+        ASSERT_PASS(w, "little=b much=a");
+}
+
+static void test_gpus_of_one_node_are_told_apart_by_their_model(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        of_model(w, "a", 2, 2, 0x20b0);
+        vm_with(w, "any", 2, 50);
+        vm_with(w, "first", 1, 50);
+        needs_model(w, "first", "10de:2331");
+        vm_with(w, "second", 1, 50);
+        needs_model(w, "second", "10de:20b0");
+        ASSERT_PASS(w, "any=a first=a second=a");
+}
+
+static void test_those_who_must_be_together_may_take_different_models(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 2");
+        of_model(w, "b", 1, 1, 0x20b0);
+        vm_with(w, "x", 1, 50);
+        needs_model(w, "x", "10de:2331");
+        vm_with(w, "y", 1, 50);
+        needs_model(w, "y", "10de:20b0");
+        must_be(w, "x", "with", "y");
+        ASSERT_PASS(w, "x=b y=b");
+}
+
+static void test_one_is_stopped_whose_memory_is_needed(void) {
+        const RosterRules rules = { .preempts = lower_may_be_stopped };
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        with_memory(w, "a", 100);
+        vm_with(w, "spare", 1, 10);
+        needs_memory(w, "spare", 80);
+        vm_with(w, "spare2", 1, 10);
+        needs_memory(w, "spare2", 10);
+        runs(w, "spare", "a", "0");
+        runs(w, "spare2", "a", "1");
+        vm_with(w, "high", 2, 90);
+        needs_memory(w, "high", 90);
+        Pass pass = pass_of(w, &rules);
+        g_autofree char *told = tell(&pass);
+        g_assert_cmpstr(told, ==, "high=a");
+        g_assert_cmpuint(pass.roster.preempted.n, ==, 1);
+        g_assert_cmpstr(pass.inventory->tenants.items[pass.roster.preempted.items[0]->tenant].vm->name, ==, "spare");
+        pass_clear(&pass);
+}
+
+static void test_those_are_stopped_that_have_the_model(void) {
+        const RosterRules rules = { .preempts = lower_may_be_stopped };
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        of_model(w, "a", 2, 2, 0x20b0);
+        vm_with(w, "spare", 2, 10);
+        runs(w, "spare", "a", "0 1");
+        vm_with(w, "spare2", 2, 20);
+        runs(w, "spare2", "a", "2 3");
+        vm_with(w, "high", 2, 90);
+        needs_model(w, "high", "10de:20b0");
+        Pass pass = pass_of(w, &rules);
+        g_autofree char *told = tell(&pass);
+        g_assert_cmpstr(told, ==, "high=a");
+        g_assert_cmpuint(pass.roster.preempted.n, ==, 1);
+        g_assert_cmpstr(pass.inventory->tenants.items[pass.roster.preempted.items[0]->tenant].vm->name, ==, "spare2");
+        pass_clear(&pass);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/roster/" #name, test_##name)
@@ -287,5 +443,18 @@ int main(int argc, char **argv) {
         TEST(apart_is_kept);
         TEST(what_was_planned_is_told);
         TEST(no_pool_no_place);
+        TEST(memory_is_never_promised_twice);
+        TEST(one_that_lacks_memory_turns_nobody_away);
+        TEST(one_that_lacks_a_model_turns_nobody_away);
+        TEST(one_that_lacks_a_cpu_turns_nobody_away);
+        TEST(one_that_lacks_a_file_turns_nobody_away);
+        TEST(of_those_who_need_as_many_gpus_those_who_need_less_memory_run);
+        TEST(a_node_without_memory_does_not_hide_others_of_its_kind);
+        TEST(who_takes_any_model_leaves_the_one_that_another_needs);
+        TEST(who_needs_little_memory_leaves_the_node_that_another_needs);
+        TEST(gpus_of_one_node_are_told_apart_by_their_model);
+        TEST(those_who_must_be_together_may_take_different_models);
+        TEST(one_is_stopped_whose_memory_is_needed);
+        TEST(those_are_stopped_that_have_the_model);
         return g_test_run();
 }

@@ -130,12 +130,6 @@ static void test_what_is_no_domain_needs_nothing(void) {
         }
 }
 
-/* What nodes of all versions tell each other. */
-static void test_the_hash_of_a_path_is_the_same_for_ever(void) {
-        g_assert_cmphex(vm_path_hash("/srv/bert.qcow2"), ==, 0xfe9320d6a96169c9);
-        g_assert_cmphex(vm_path_hash(""), ==, 0xcbf29ce484222325);
-}
-
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/vm-needs/" #name, test_##name)
@@ -146,6 +140,5 @@ int main(int argc, char **argv) {
         TEST(a_file_counts_once_and_only_if_the_start_fails_without_it);
         TEST(files_are_judged_up_to_so_many);
         TEST(what_is_no_domain_needs_nothing);
-        TEST(the_hash_of_a_path_is_the_same_for_ever);
         return g_test_run();
 }

@@ -283,3 +283,41 @@ void ran_on(WorldBuilder *w, const char *name, const char *node) {
         g_assert_nonnull(vm->notes);
         vm->notes[vm->n_notes++] = note;
 }
+
+void of_model(WorldBuilder *w, const char *node, size_t first_gpu, size_t n_gpus, uint16_t device) {
+        for (size_t i = first_gpu; i < first_gpu + n_gpus; i++) {
+                GpuFacts *gpu = gpu_of(w, node, i);
+                gpu->identity.device = device;
+                ARRAY_EACH(pool, &w->registry->pools)
+                        ARRAY_EACH(member, &pool->gpus)
+                                if (ID_EQUAL(&member->node, &gpu->identity.node) &&
+                                    text_equal(member->slot, gpu->identity.slot))
+                                        member->device = device;
+        }
+}
+
+void needs_memory(WorldBuilder *w, const char *vm, uint64_t gib) {
+        vm_named(w, vm)->needs.memory_bytes = gib << 30;
+}
+
+void needs_model(WorldBuilder *w, const char *vm, const char *model) {
+        g_assert_cmpint(text_set(&vm_named(w, vm)->model, model), ==, 0);
+}
+
+void with_memory(WorldBuilder *w, const char *node, uint64_t gib) {
+        facts_of(w, node)->memory_total = gib << 30;
+}
+
+void lacks_file(WorldBuilder *w, const char *node, const char *path) {
+        const SeenPath seen = { .path = path, .sight = PATH_MISSING };
+        uint32_t more;
+        path_set_clear(&facts_of(w, node)->missing_paths);
+        g_assert_cmpint(path_set_gather(&seen, 1, PATH_MISSING, 1, &facts_of(w, node)->missing_paths, &more), ==, 0);
+}
+
+void needs_file(WorldBuilder *w, const char *vm, const char *path) {
+        char *copy = NULL;
+        g_assert_cmpint(text_set(&copy, path), ==, 0);
+        g_assert_cmpint(text_list_add(&vm_named(w, vm)->needs.paths, copy), ==, 0);
+        free(copy);
+}

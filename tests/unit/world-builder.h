@@ -47,11 +47,20 @@ void linked(WorldBuilder *w, const char *node, size_t first_gpu, size_t n_gpus);
 void unplugged(WorldBuilder *w, const char *node, size_t gpu);
 void quarantined(WorldBuilder *w, const char *node, size_t gpu);
 
+/* Of another model than the H100s, also in the pools where it is already. */
+void of_model(WorldBuilder *w, const char *node, size_t first_gpu, size_t n_gpus, uint16_t device);
+
 /* A pool of all GPUs of the nodes, "a b c"; or of one: "a:0 a:1 b:3". */
 Pool *pool_of(WorldBuilder *w, const char *pool, const char *nodes_or_gpus);
 /* Wants to run, and has no place yet. */
 Vm *vm_of(WorldBuilder *w, const char *vm, const char *pool, uint32_t count);
 void runs(WorldBuilder *w, const char *vm, const char *node, const char *gpus);
+void with_memory(WorldBuilder *w, const char *node, uint64_t gib);
+/* The only file that is not there. */
+void lacks_file(WorldBuilder *w, const char *node, const char *path);
+void needs_file(WorldBuilder *w, const char *vm, const char *path);
+void needs_memory(WorldBuilder *w, const char *vm, uint64_t gib);
+void needs_model(WorldBuilder *w, const char *vm, const char *model);
 void must_be(WorldBuilder *w, const char *vm, const char *with_or_apart, const char *other);
 void prefers(WorldBuilder *w, const char *vm, const char *node);
 /* Its last placement was there. */

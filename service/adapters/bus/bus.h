@@ -21,6 +21,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "core/clearance.h"
 #include "core/entry.h"
 #include "core/job.h"
 #include "core/world.h"
@@ -63,6 +64,16 @@ typedef struct Caller {
         char *sender;                   /* unique bus name */
 } Caller;
 
+/* What VM.Defragment asks for, by a caller who may. */
+typedef struct Defragmentation {
+        VmId vm;
+        RequestId request;              /* null: none */
+        const TextList *pools;          /* whose VMs may move */
+        uint64_t timeout_ms;
+        Moves *plan;                    /* clearance_plan(); taken over by what is only tried */
+        bool dry_run;
+} Defragmentation;
+
 /* What the bus asks of the daemon. All pointers given are borrowed for the call. */
 typedef struct Service {
         const World *(*world)(void *userdata);
@@ -81,6 +92,10 @@ typedef struct Service {
         /* A drain's dry run: *ret_job has ended with its plan, and both was announced. -EUSERS: the caller has too many
          * jobs. */
         int (*try_drain)(void *userdata, const NodeId *node, const Caller *caller, const Job **ret_job);
+        /* Makes room for a VM as a job, or only says how; it was announced before this returns. -EUSERS as above. */
+        int (*defragment)(void *userdata, const Defragmentation *wish, const Caller *caller, const Job **ret_job);
+        /* Nothing further is done for a JOB_DEFRAGMENT. -EBUSY: it has ended. */
+        int (*stop_defragment)(void *userdata, const Job *job);
         /* Commits @entry, which undoes what @job has begun, and then ends the job. -EBUSY: it is too late. */
         int (*cancel_job)(void *userdata, Entry *entry, const Job *job, SubmitCallback callback,
                           void *callback_userdata);

@@ -25,6 +25,7 @@ static int put_object(Sink *sink, Object *object) {
         case JOB_STOP:
         case JOB_RESTART:
         case JOB_MOVE:
+        case JOB_DEFRAGMENT:
                 return sink_put(sink, "o", path_of_vm(&job->about.vm).text);
         case JOB_DRAIN:
                 return sink_put(sink, "o", path_of_node(&job->about.node).text);
@@ -91,6 +92,9 @@ static Right right_to_cancel(const World *world, const Job *job) {
         case JOB_MOVE:
                 return (Right) { .action = ACTION_OPERATE_VM, .vm = vm ? vm->name : NULL, .pool = vm ? vm->pool : NULL,
                                  .verb = "cancel", .owner = vm ? vm->owner_user : NULL };
+        case JOB_DEFRAGMENT:
+                return (Right) { .action = ACTION_MANAGE_POOL, .pool = vm ? vm->pool : NULL, .vm = vm ? vm->name : NULL,
+                                 .verb = "cancel" };
         case JOB_DRAIN:
                 return (Right) { .action = ACTION_MANAGE_NODE, .node = node ? node->name : NULL, .verb = "cancel" };
         case JOB_JOIN:
@@ -137,6 +141,18 @@ static int cancel_start(sd_bus_message *m, const Job *job, Bus *bus, const Calle
         return request_cancel(bus, m, caller, ACTION_OPERATE_VM, request, &entry, job, error);
 }
 
+/* Nothing is undone, so nothing is to be committed. */
+static int cancel_defragment(sd_bus_message *m, const Job *job, Bus *bus, sd_bus_error *error) {
+        int r = bus->service->stop_defragment(bus->service_userdata, job);
+        ask_done(bus, m);
+        if (r == -EBUSY)
+                return sd_bus_error_set(error, ERROR_BUSY, "the job has ended already: see gpupoolctl job show");
+        if (r < 0)
+                return r;
+        bus_flush(bus);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
 static METHOD(method_cancel) {
         Object *object = userdata;
         Bus *bus = object->bus;
@@ -156,6 +172,8 @@ static METHOD(method_cancel) {
                 return cancel_start(m, object->job, bus, caller, &request, error);
         case JOB_DRAIN:
                 return cancel_drain(m, object->job, bus, caller, &request, error);
+        case JOB_DEFRAGMENT:
+                return cancel_defragment(m, object->job, bus, error);
         case JOB_MOVE:
                 ask_done(bus, m);
                 return sd_bus_error_set(error, ERROR_BUSY,

@@ -38,7 +38,6 @@ METHOD(method_confirm_down);
 
 METHOD(method_plan);
 
-/* What later versions carry out. */
 METHOD(method_defragment);
 
 /* 0, or a refusal because the cluster works at a lower level. */

@@ -167,7 +167,7 @@ static int append_pool(sd_bus_message *reply, const PlanPool *pool) {
                 { "usable", before->usable, after->usable },
                 { "free", before->free, after->free },
                 { "largest-free", before->largest_free, after->largest_free },
-                { "in-use", before->in_use, after->in_use },
+                { "used", before->in_use, after->in_use },
                 { "survives", before->survives, after->survives },
                 { "running", pool->running_before, pool->running_after },
                 { "waiting", pool->waiting_before, pool->waiting_after },

@@ -156,6 +156,7 @@ static Gpupool1__DesireKind desire_of(JobOperation operation) {
         case JOB_STOP:
         case JOB_MOVE:
         case JOB_DRAIN:
+        case JOB_DEFRAGMENT:
         case JOB_JOIN:
         case JOB_OPERATION_COUNT:
                 break;
