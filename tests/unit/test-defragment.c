@@ -221,7 +221,7 @@ static Assignment *remember(WorldBuilder *w) {
         Assignment *all = g_new0(Assignment, w->registry->vms.n + 1);
         for (size_t i = 0; i < w->registry->vms.n; i++) {
                 all[i] = w->registry->vms.items[i].assignment;
-                all[i].gpus = calloc(all[i].n_gpus + 1, sizeof(AssignedGpu));
+                all[i].gpus = all[i].n_gpus > 0 ? calloc(all[i].n_gpus, sizeof(AssignedGpu)) : NULL;
                 for (size_t j = 0; j < all[i].n_gpus; j++)
                         all[i].gpus[j] = w->registry->vms.items[i].assignment.gpus[j];
         }
