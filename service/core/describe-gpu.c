@@ -149,7 +149,8 @@ static int add_gpu(Reader *reader, size_t node, PciAddress address, const GpuWor
         DraftGpu gpu = {
                 .identity = {
                         .node = described_node_id(node),
-                        .vendor = words->vendor, .device = words->device, .subsystem_vendor = 0x10de, .subsystem_device = 0x1626,
+                        .vendor = words->vendor, .device = words->device,
+                        .subsystem_vendor = 0x10de, .subsystem_device = 0x1626,
                         .address = address,
                 },
                 .pool = words->pool,

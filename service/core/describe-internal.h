@@ -2,7 +2,8 @@
 #pragma once
 
 /* What the parts of describe-read.c share and nobody else sees: words (describe-words.c), the lines of GPUs
- * (describe-gpu.c), those of VMs (describe-vm.c), and what these need beside GPUs (describe-needs.c). All that return an int return a DescribeVerdict or -ENOMEM. */
+ * (describe-gpu.c), those of VMs (describe-vm.c), and what these need beside GPUs (describe-needs.c). All that return
+ * an int return a DescribeVerdict or -ENOMEM. */
 
 #include "core/describe.h"
 

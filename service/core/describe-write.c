@@ -247,7 +247,8 @@ static void put_assignment(Page *page, const World *world, const GpuViews *views
 
 static void put_vm(Page *page, const World *world, const Wanted *wanted, const GpuViews *views, const Vm *vm) {
         const NodeRecord *target = registry_find_node(world->registry, &vm->target);
-        page_put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count, vm->priority);
+        page_put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count,
+                 vm->priority);
         if (vm->model)
                 page_put(page, " model %s", vm->model);
         page_put_flag(page, vm->preempt, "preempt");
@@ -277,8 +278,9 @@ int describe_write(const World *world, char **ret) {
         if (r >= 0)
                 r = world_list_gpus(world, &views);
         if (r >= 0) {
-                page_put(&page, "cluster %s level %" PRIu32 "\n", world->registry->name ? world->registry->name : "cluster",
-                    world->registry->level);
+                page_put(&page, "cluster %s level %" PRIu32 "\n",
+                         world->registry->name ? world->registry->name : "cluster",
+                         world->registry->level);
                 put_pools(&page, world->registry);
                 r = put_nodes(&page, world, &wanted, &views);
         }
