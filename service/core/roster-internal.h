@@ -24,7 +24,7 @@ typedef struct Rejection {
 
 /* Of one pool. */
 typedef struct Rejections {
-        uint64_t needs;                 /* so many GPUs nobody finds any more, whatever else it needs: bit i for i + 1 */
+        uint64_t needs;                 /* so many GPUs nobody finds any more, whatever else: bit i for i + 1 */
         Rejection items[REJECTIONS_MAX];
         size_t n;
 } Rejections;

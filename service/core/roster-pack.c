@@ -298,7 +298,8 @@ static int make_way_in(Pass *pass, size_t index, size_t item, unsigned chain, un
                 for (size_t j = i; j < movers.n; j++) {
                         uint32_t freed = need_of(pass, movers.items[i]);
                         freed += j > i ? need_of(pass, movers.items[j]) : 0;
-                        if (room->free + freed < need || (freed == need && !trades) || same_need_before(pass, &movers, i) ||
+                        if (room->free + freed < need || (freed == need && !trades) ||
+                            same_need_before(pass, &movers, i) ||
                             *moves == 0 || pass->budget == 0)
                                 continue;
                         --*moves;

@@ -475,7 +475,8 @@ static bool may_come(const Survival *survival, const Vm *vm) {
                 return true;
         for (size_t i = 0; pool->free >= vm->count && i < pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + pool->first_room + i;
-                if (inventory_node_takes_vms(inventory, room->node) && choice_exists(inventory, room, models, vm->count))
+                if (inventory_node_takes_vms(inventory, room->node) &&
+                    choice_exists(inventory, room, models, vm->count))
                         return true;
         }
         return false;

@@ -2,17 +2,17 @@
 
 /* What placement costs: with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free; and with 4,000 VMs that all wait for an empty cluster of the largest size. The inventory, a whole pass
- * over all who wait, one VM alone, and one VM with its reasons; what it costs when one VM stops or comes back, where the
- * inventory is kept and follows; what the pool survives; then a pass where all VMs need memory and a file, which nodes
+ * over all who wait, one VM alone, and one VM with its reasons; what it costs when one VM stops or comes back, where
+ * the inventory is kept and follows; what the pool survives; then a pass where all VMs need memory and a file, which nodes
  * have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow: the
  * exponent of the size.
  *
- * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that the
- * world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking whose
- * is whose; and the list that says of each GPU what it is, from which the product counts them. All in time of the
+ * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that
+ * the world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking
+ * whose is whose; and the list that says of each GPU what it is, from which the product counts them. All in time of the
  * processor, but for the exact solver.
  *
- * bench-placement [LARGEST [SECONDS]]: so long the exact solver may take for each priority; without it, it is not asked */
+ * bench-placement [LARGEST [SECONDS]]: so long the exact solver may take for each priority; else it is not asked */
 
 #include <glib.h>
 #include <math.h>
@@ -233,7 +233,8 @@ static double measure_survival(Shape shape, unsigned load, unsigned bound) {
 
 /* µs */
 typedef struct Costs {
-        double array, walk, list, inventory, pass, each, one, reasons, follow, roomy, full, roomy_bound, full_bound, needy, scarce;
+        double array, walk, list, inventory, pass, each, one, reasons, follow, roomy, full, roomy_bound, full_bound;
+        double needy, scarce;
 } Costs;
 
 static Costs measure_all(Bench *bench, const Shape *shape) {
@@ -262,7 +263,8 @@ static Costs measure_all(Bench *bench, const Shape *shape) {
 
 /* @smaller: of a tenth of the nodes; 0: there is none. */
 static void tell(const char *what, double us, double smaller, const Costs *costs) {
-        printf("  %-37s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk, us / costs->list);
+        printf("  %-37s %12.1f us %10.1f %10.1f %10.1f", what, us, us / costs->array, us / costs->walk,
+               us / costs->list);
         if (smaller > 0)
                 printf("   n^%.2f", log10(us / smaller));
         printf("\n");
@@ -336,7 +338,8 @@ static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solv
 }
 
 int main(int argc, char **argv) {
-        unsigned largest = argc > 1 ? (unsigned) atoi(argv[1]) : 1000, seconds = argc > 2 ? (unsigned) atoi(argv[2]) : 0;
+        unsigned largest = argc > 1 ? (unsigned) atoi(argv[1]) : 1000;
+        unsigned seconds = argc > 2 ? (unsigned) atoi(argv[2]) : 0;
         Shape shape = { .name = "half full", .gpus = 8, .sizes = SIZES_POWERS, .classes = 3, .load = 110,
                         .resident = 50 };
         Costs costs = {};
