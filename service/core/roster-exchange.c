@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Exchange: the pass again, with others first. Who is let in, of several that may be, decides who else can run where VMs
- * are bound to each other or GPUs go in sets: others of its priority, of a lower one, of another pool. So as long as
- * somebody waits, each who waits is tried before all others of its priority, and each who runs behind them:
+/* Exchange: the pass again, with others first. Who is let in, of several that may be, decides who else can run, where
+ * VMs are bound to each other or GPUs go in sets: others of its priority, of a lower one, of another pool. So as long
+ * as somebody waits, each who runs while another of its priority does not is tried behind all of that priority:
  *
- *      pass -> somebody waits -> undone -> pass with one turn changed -> more run?  yes: that one counts, and again
- *                                  ^                                     no: undone, and as it was
- *                                  '---- the next turn ------------------------'
+ *      pass -> somebody waits -> undone -> pass with one behind -> more run?  yes: that one counts, and again
+ *                                  ^                                |  no
+ *                                  '---- the next one <- as before -'
  *
  * More is: of the highest priority in which it makes a difference. Nobody more may be stopped for it. */
 
@@ -24,7 +24,8 @@ typedef struct Exchange {
         Inventory *inventory;
         const RosterRules *rules;
         Roster *best;
-        int8_t *turns;                  /* by item, as in the Pass */
+        bool *behind;                   /* by item, as in the Pass */
+        bool *has_waiters;              /* by pool */
         size_t effort;                  /* that is left */
         size_t of_one;                  /* what a pass took */
 } Exchange;
@@ -81,14 +82,14 @@ static bool runs_more(const Inventory *inventory, const Roster *roster, const Ro
         return n > n_than;
 }
 
-/* 1: more run with these turns, and now they do; 0: all is as it was; or -ENOMEM: all is undone, and the roster empty. */
-static int try_turns(Exchange *exchange) {
+/* 1: more run with these behind, and now they do; 0: all is as it was; or -ENOMEM: all is undone, the roster empty. */
+static int try_pass(Exchange *exchange) {
         Roster trial = {};
         roster_undo(exchange->inventory, exchange->best);
         exchange->effort -= exchange->best->items.n / ITEMS_PER_EFFORT;
         int r = copy_items(exchange->best, &trial);
         if (r >= 0)
-                r = roster_run(exchange->inventory, exchange->rules, exchange->turns, &exchange->effort, &trial);
+                r = roster_run(exchange->inventory, exchange->rules, exchange->behind, &exchange->effort, &trial);
         if (r >= 0 && runs_more(exchange->inventory, &trial, exchange->best)) {
                 Roster before = *exchange->best;
                 *exchange->best = trial;
@@ -123,53 +124,46 @@ static bool may_still_try(const Exchange *exchange) {
 static bool are_alike(const Exchange *exchange, size_t a, size_t b) {
         const Tenant *x = tenant_of(exchange, a), *y = tenant_of(exchange, b);
         return x->n_bonds + y->n_bonds == 0 && x->pool == y->pool && x->models == y->models &&
-               x->vm->priority == y->vm->priority && x->vm->count == y->vm->count &&
-               x->vm->needs.memory_bytes == y->vm->needs.memory_bytes && waits(exchange, a) == waits(exchange, b) &&
-               exchange->turns[a] == exchange->turns[b];
+               x->vm->count == y->vm->count && x->vm->needs.memory_bytes == y->vm->needs.memory_bytes;
 }
 
 /* 1: more run; 0: as before; or an error. */
-static int try_turn(Exchange *exchange, size_t item, int8_t turn) {
-        int8_t before = exchange->turns[item];
-        if (before == turn)
-                return 0;
-        exchange->turns[item] = turn;
-        int r = try_turns(exchange);
-        if (r <= 0)
-                exchange->turns[item] = before;
+static int try_behind(Exchange *exchange, size_t item) {
+        exchange->behind[item] = true;
+        int r = try_pass(exchange);
+        exchange->behind[item] = r > 0;
         return r;
 }
 
-/* Of the items of one priority, those whose pool has somebody who waits: those who wait come first, or those who run
- * come last. One stands for those behind it that are like it. */
-static int try_priority(Exchange *exchange, size_t first, size_t end, bool waiting, bool *has_waiters) {
+/* Of the items of one priority, those that run while others of their pool wait. One stands for those behind it that
+ * are like it. */
+static int try_priority(Exchange *exchange, size_t first, size_t end) {
         size_t last = NOWHERE;
-        memset(has_waiters, 0, exchange->inventory->pools.n * sizeof(*has_waiters));
+        int r = 0;
+        memset(exchange->has_waiters, 0, exchange->inventory->pools.n * sizeof(*exchange->has_waiters));
         for (size_t i = first; i < end; i++)
                 if (waits(exchange, i))
-                        has_waiters[tenant_of(exchange, i)->pool] = true;
-        for (size_t i = first; i < end && may_still_try(exchange); i++) {
-                size_t pool = tenant_of(exchange, i)->pool;
-                if (pool == NOWHERE || !has_waiters[pool] || waits(exchange, i) != waiting ||
+                        exchange->has_waiters[tenant_of(exchange, i)->pool] = true;
+        for (size_t i = first; r == 0 && i < end && may_still_try(exchange); i++) {
+                if (exchange->best->items.items[i].verdict != PLACEMENT_FOUND || exchange->behind[i] ||
+                    !exchange->has_waiters[tenant_of(exchange, i)->pool] ||
                     (last != NOWHERE && are_alike(exchange, last, i)))
                         continue;
-                int r = try_turn(exchange, i, waiting ? -1 : 1);
-                if (r != 0)
-                        return r;
+                r = try_behind(exchange, i);
                 last = tenant_of(exchange, i)->n_bonds == 0 ? i : last;
         }
-        return 0;
+        return r;
 }
 
 /* From the highest priority down, until one brings something. */
-static int try_each(Exchange *exchange, bool waiting, bool *has_waiters) {
+static int try_each(Exchange *exchange) {
         size_t n = exchange->best->items.n;
         int r = 0;
         for (size_t first = 0, end; r == 0 && first < n; first = end) {
                 for (end = first; end < n; end++)
                         if (tenant_of(exchange, end)->vm->priority != tenant_of(exchange, first)->vm->priority)
                                 break;
-                r = try_priority(exchange, first, end, waiting, has_waiters);
+                r = try_priority(exchange, first, end);
         }
         return r;
 }
@@ -195,17 +189,18 @@ static bool may_gain(const Exchange *exchange) {
 }
 
 int roster_exchange(Inventory *inventory, const RosterRules *rules, size_t spent, Roster *roster) {
-        _cleanup_free_ int8_t *turns = calloc(roster->items.n + 1, sizeof(*turns));
+        _cleanup_free_ bool *behind = calloc(roster->items.n + 1, sizeof(*behind));
         _cleanup_free_ bool *has_waiters = calloc(inventory->pools.n + 1, sizeof(*has_waiters));
         Exchange exchange = {
                 .inventory = inventory,
                 .rules = rules,
                 .best = roster,
-                .turns = turns,
+                .behind = behind,
+                .has_waiters = has_waiters,
                 .effort = EFFORT_MAX,
                 .of_one = spent + roster->items.n / ITEMS_PER_EFFORT,
         };
-        if (!turns || !has_waiters) {
+        if (!behind || !has_waiters) {
                 roster_undo(inventory, roster);
                 roster_clear(roster);
                 return -ENOMEM;
@@ -213,11 +208,9 @@ int roster_exchange(Inventory *inventory, const RosterRules *rules, size_t spent
         if (!may_gain(&exchange))
                 return 0;
         int r;
-        do {
-                r = try_each(&exchange, true, has_waiters);
-                if (r == 0)
-                        r = try_each(&exchange, false, has_waiters);
-        } while (r > 0);
+        do
+                r = try_each(&exchange);
+        while (r > 0);
         roster->exchanged = EFFORT_MAX - exchange.effort;
         return r;
 }

@@ -46,7 +46,7 @@ typedef struct Pass {
         bool *seen;                     /* by item, for who walks bonds */
         Ledger *ledgers;                /* by pool */
         Rejections *rejections;         /* by pool */
-        const int8_t *turns;            /* by item: < 0: let in before others of its priority, > 0: behind; or NULL */
+        const bool *behind;             /* by item: let in behind all others of its priority; NULL: nobody is */
         bool limited;                   /* each who is placed must be let in by its pool too */
         size_t replacements;            /* so many more may be placed anew for VMs that are bound to others */
         unsigned budget;                /* so many more times a VM may be moved to make room for another */
@@ -103,7 +103,7 @@ int pass_preempt(Pass *pass, size_t item);
 
 /* Who of the roster, whose items have nothing, gets a place. 0; -ENOMEM or -ECANCELED, some have places then. Takes off
  * @effort what it took. */
-int roster_run(Inventory *inventory, const RosterRules *rules, const int8_t *turns, size_t *effort, Roster *roster);
+int roster_run(Inventory *inventory, const RosterRules *rules, const bool *behind, size_t *effort, Roster *roster);
 /* Tries whether more of them run if others come first; @spent is what the pass took. 0; or -ENOMEM, all is undone then
  * and the roster empty. */
 int roster_exchange(Inventory *inventory, const RosterRules *rules, size_t spent, Roster *roster);

@@ -136,15 +136,15 @@ static int preempt_for_group(Pass *pass, const Group *group) {
 /* One who is let in, in the order in which that is tried. */
 typedef struct Applicant {
         size_t item;
-        int turn;
+        bool behind;
         uint32_t count;
         uint64_t memory_bytes;
 } Applicant;
 
 static int compare_applicants(const void *a, const void *b) {
         const Applicant *x = a, *y = b;
-        if (x->turn != y->turn)
-                return x->turn < y->turn ? -1 : 1;
+        if (x->behind != y->behind)
+                return x->behind ? 1 : -1;
         if (x->count != y->count)
                 return x->count < y->count ? -1 : 1;
         if (x->memory_bytes != y->memory_bytes)
@@ -160,7 +160,7 @@ static int admit_group(Pass *pass, const Group *group) {
         for (size_t i = 0; i < group->n; i++)
                 applicants[i] = (Applicant) {
                         .item = group->items[i],
-                        .turn = pass->turns ? pass->turns[group->items[i]] : 0,
+                        .behind = pass->behind && pass->behind[group->items[i]],
                         .count = pass_tenant(pass, group->items[i])->vm->count,
                         .memory_bytes = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes,
                 };
@@ -255,7 +255,7 @@ static int list_items(const Inventory *inventory, const size_t *tenants, size_t 
         return 0;
 }
 
-int roster_run(Inventory *inventory, const RosterRules *rules, const int8_t *turns, size_t *effort, Roster *roster) {
+int roster_run(Inventory *inventory, const RosterRules *rules, const bool *behind, size_t *effort, Roster *roster) {
         _cleanup_free_ size_t *item_of = calloc(inventory->tenants.n + 1, sizeof(*item_of));
         _cleanup_free_ bool *in_play = calloc(roster->items.n + 1, sizeof(*in_play));
         _cleanup_free_ bool *seen = calloc(roster->items.n + 1, sizeof(*seen));
@@ -276,7 +276,7 @@ int roster_run(Inventory *inventory, const RosterRules *rules, const int8_t *tur
                 .seen = seen,
                 .ledgers = ledgers,
                 .rejections = rejections,
-                .turns = turns,
+                .behind = behind,
                 .replacements = REPLACEMENTS_MAX,
                 .budget = MOVES_MAX,
                 .effort = effort,

@@ -267,8 +267,12 @@ static void test_one_goes_so_that_two_of_its_priority_run(void) {
         must_be(w, "x", "apart", "y");
         must_be(w, "x", "apart", "z");
         ASSERT_PASS(w, "x=- y=a z=a");
+        vm_with(w, "low1", 1, 10);              /* three of them count less than one of the others */
+        vm_with(w, "low2", 1, 10);
+        vm_with(w, "low3", 1, 10);
+        ASSERT_PASS(w, "low1=- low2=- low3=- x=- y=a z=a");
         vm_named(w, "x")->priority = 60;
-        ASSERT_PASS(w, "x=a y=- z=-");
+        ASSERT_PASS(w, "low1=a low2=a low3=a x=a y=- z=-");
 }
 
 static void test_nobody_more_is_stopped_for_an_exchange(void) {
