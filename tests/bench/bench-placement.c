@@ -249,8 +249,8 @@ static double measure_bound(Shape shape) {
 
 /* µs */
 typedef struct Costs {
-        double array, walk, list, inventory, pass, each, bound, one, reasons, follow, roomy, full, roomy_bound, full_bound;
-        double needy, scarce;
+        double array, walk, list, inventory, pass, each, bound, one, reasons, follow, needy, scarce;
+        double roomy, full, roomy_bound, full_bound;
 } Costs;
 
 static Costs measure_all(Bench *bench, const Shape *shape) {
