@@ -473,7 +473,8 @@ static void check_index(const Inventory *inventory) {
                         n += room->free >= count;
                 for (size_t i = room_index_first(inventory, 0, count); i != NOWHERE;
                      i = room_index_next(inventory, i)) {
-                        const Room *room = inventory->rooms.items + i, *last = inventory->rooms.items + before;
+                        const Room *room = inventory->rooms.items + i;
+                        const Room *last = before == NOWHERE ? room : inventory->rooms.items + before;
                         g_assert_cmpuint(room->free, >=, before == NOWHERE ? count : last->free);
                         kinds += before == NOWHERE || room->free != last->free || room->shape != last->shape;
                         before = i;
