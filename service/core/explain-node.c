@@ -261,8 +261,8 @@ static const char *criterion_words(Criterion criterion, const Request *request) 
         return "first by name";
 }
 
-/* By what the first comes before the other. Where all who wait are placed together, that is often the same as each would
- * have by itself, and then it is for that. */
+/* By what the first comes before the other. Where all who wait are placed together, that is often the same as each
+ * would have by itself, and then it is for that. */
 static const char *words_of_difference(const Request *request, const Rank *first, const Rank *other) {
         Rank by_itself = *first;
         int order, order_by_itself;
