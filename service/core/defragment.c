@@ -538,7 +538,7 @@ static int prepare(Search *search) {
                 return -ENOMEM;
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 const Tenant *tenant = inventory->tenants.items + i;
-                if (tenant->node == NOWHERE && (i == search->tenant || (tenant->vm->run && !tenant->vm->failed &&
+                if (tenant->node == NOWHERE && (i == search->tenant || (vm_is_to_run(tenant->vm) &&
                     (search->entangled || text_equal(tenant->vm->pool, search->pool->pool->name)))))
                         sorted[search->n_waiting++] = tenant;
         }

@@ -117,10 +117,6 @@ static bool is_defragmented(const Making *making, const VmId *vm) {
         return making->defragment && ID_EQUAL(making->defragment, vm);
 }
 
-static bool is_to_run(const Vm *vm) {
-        return vm->run && !vm->failed;
-}
-
 /* Whether there is something to tell of it. */
 static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         const Vm *before = making->world->registry->vms.items + tenant;
@@ -141,8 +137,8 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
                 item.fate = had ? PLAN_MOVES : PLAN_STARTS;
         else if (had && before->run)
                 item.fate = PLAN_STOPS;
-        else if (is_to_run(after->vm)) {
-                bool is_new = !is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
+        else if (vm_is_to_run(after->vm)) {
+                bool is_new = !vm_is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
                               is_defragmented(making, &before->id);
                 item.fate = is_new ? PLAN_WAITS : PLAN_STILL_WAITS;
         } else

@@ -258,7 +258,7 @@ static int lose(Survival *survival, size_t tenant) {
         vm->run = vm->run && vm->restart != RESTART_NEVER;
         vm->reason_code = lost;
         int r = take_away(survival, tenant);
-        if (r >= 0 && vm->run && !vm->failed)
+        if (r >= 0 && vm_is_to_run(vm))
                 survival->seating.waiting[survival->seating.n_waiting++] = tenant;
         return r;
 }
@@ -450,7 +450,7 @@ static int list_tenants(Survival *survival) {
                         continue;
                 if (tenant->node != NOWHERE)
                         next[tenant->node + 1]++;
-                else if (tenant->vm->run && !tenant->vm->failed)
+                else if (vm_is_to_run(tenant->vm))
                         survival->waits[survival->n_waits++] = i;
         }
         for (size_t i = 0; i < inventory->nodes.n; i++)
