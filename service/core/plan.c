@@ -47,13 +47,6 @@ void plan_clear(Plan *plan) {
         *plan = (Plan) {};
 }
 
-bool plan_is_good(const Plan *plan) {
-        ARRAY_EACH(item, &plan->items)
-                if (item->fate != PLAN_MOVES && item->fate != PLAN_STARTS && item->fate != PLAN_STILL_WAITS)
-                        return false;
-        return true;
-}
-
 /* ---- is a majority left? */
 
 static bool is_lost_now(const World *supposed, const NodeId *node) {
