@@ -115,10 +115,6 @@ static uint64_t stamp_place(const Assignment *assignment) {
         return stamp;
 }
 
-static bool is_to_run(const Vm *vm) {
-        return vm->run && !vm->failed;
-}
-
 /* ---- the beginning */
 
 static struct Trail *trail_new(const Inventory *inventory) {
@@ -182,7 +178,7 @@ int inventory_keep(Inventory *inventory) {
                 trail->links[inventory->gpus.items[i].view - inventory->views.items].room_gpu = i;
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 trail->places[i] = stamp_place(&inventory->tenants.items[i].vm->assignment);
-                trail->to_run[i] = is_to_run(inventory->tenants.items[i].vm);
+                trail->to_run[i] = vm_is_to_run(inventory->tenants.items[i].vm);
         }
         for (size_t i = 0; i < inventory->views.n; i++)
                 if (trail->links[i].vm != NOWHERE && trail->links[i].room_gpu == NOWHERE)
@@ -336,7 +332,7 @@ static bool occupy(Inventory *inventory, size_t tenant) {
 
 static void follow_wish(Inventory *inventory, size_t tenant) {
         const Tenant *t = inventory->tenants.items + tenant;
-        bool now = is_to_run(t->vm);
+        bool now = vm_is_to_run(t->vm);
         if (now == inventory->trail->to_run[tenant])
                 return;
         inventory->trail->to_run[tenant] = now;

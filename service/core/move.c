@@ -315,7 +315,7 @@ int moves_say(const World *world, const NodeId *node, const Moves *moves, char *
 static int find_in_between(const World *world, const NodeId *node, char **ret) {
         ARRAY_EACH(vm, &world->registry->vms) {
                 bool here = vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node);
-                if (!vm->run || vm->failed || vm->assignment.phase == ASSIGNMENT_RUNNING ||
+                if (!vm_is_to_run(vm) || vm->assignment.phase == ASSIGNMENT_RUNNING ||
                     (!here && !ID_EQUAL(&vm->home, node)))
                         continue;
                 if (vm_state(vm) != VM_STATE_WAITING)

@@ -47,13 +47,6 @@ void plan_clear(Plan *plan) {
         *plan = (Plan) {};
 }
 
-bool plan_is_good(const Plan *plan) {
-        ARRAY_EACH(item, &plan->items)
-                if (item->fate != PLAN_MOVES && item->fate != PLAN_STARTS && item->fate != PLAN_STILL_WAITS)
-                        return false;
-        return true;
-}
-
 /* ---- is a majority left? */
 
 static bool is_lost_now(const World *supposed, const NodeId *node) {
@@ -117,10 +110,6 @@ static bool is_defragmented(const Making *making, const VmId *vm) {
         return making->defragment && ID_EQUAL(making->defragment, vm);
 }
 
-static bool is_to_run(const Vm *vm) {
-        return vm->run && !vm->failed;
-}
-
 /* Whether there is something to tell of it. */
 static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         const Vm *before = making->world->registry->vms.items + tenant;
@@ -141,8 +130,8 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
                 item.fate = had ? PLAN_MOVES : PLAN_STARTS;
         else if (had && before->run)
                 item.fate = PLAN_STOPS;
-        else if (is_to_run(after->vm)) {
-                bool is_new = !is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
+        else if (vm_is_to_run(after->vm)) {
+                bool is_new = !vm_is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
                               is_defragmented(making, &before->id);
                 item.fate = is_new ? PLAN_WAITS : PLAN_STILL_WAITS;
         } else

@@ -57,7 +57,7 @@ static int prepare(Rehearsal *rehearsal) {
                 size_t tenant = (size_t) (sorted[i] - inventory->tenants.items);
                 const Vm *vm = sorted[i]->vm;
                 rehearsal->order[i] = tenant;
-                if (vm->run && !vm->failed && sorted[i]->node == NOWHERE)
+                if (vm_is_to_run(vm) && sorted[i]->node == NOWHERE)
                         rehearsal->seating.waiting[rehearsal->seating.n_waiting++] = tenant;
         }
         rehearsal->generation = 1;
