@@ -3,9 +3,9 @@
 /* What placement costs: with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free; and with 4,000 VMs that all wait for an empty cluster of the largest size. The inventory, a whole pass
  * over all who wait, one VM alone, and one VM with its reasons; what it costs when one VM stops or comes back, where
- * the inventory is kept and follows; what the pool survives; then a pass where all VMs need memory and a file, which nodes
- * have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow: the
- * exponent of the size.
+ * the inventory is kept and follows; what the pool survives; then a pass where all VMs need memory and a file, which
+ * nodes have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow:
+ * the exponent of the size.
  *
  * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that
  * the world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking
