@@ -102,6 +102,8 @@ typedef struct Host {
 
 static void join(Host *host, size_t a, size_t b) {
         size_t keep = host->links[a].root, drop = host->links[b].root;
+        if (drop == keep)
+                return;
         if (drop < keep) {
                 size_t other = keep;
                 keep = drop;
@@ -122,8 +124,8 @@ static int link_gpu(Host *host, const World *world, size_t gpu) {
         for (size_t i = 0; i < slots.n; i++) {
                 bool seen = false;
                 for (size_t j = 0; j < host->n; j++) {
-                        if (!is_told(host->views, host->first + j) ||
-                            !text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]))
+                        if (!text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]) ||
+                            !is_told(host->views, host->first + j))
                                 continue;
                         seen = true;
                         host->links[j].in_set = true;
