@@ -56,23 +56,23 @@ static void put_node(Page *page, const World *world, const Wanted *wanted, const
         page_put(page, "\n");
 }
 
-/* An absent GPU is left out where its address is another one's now: nobody could tell them apart. */
+static int rank(const GpuView *view) {
+        return view->facts ? 2 : view->pool ? 1 : 0;
+}
+
+/* Of GPUs at one address nobody could tell which is meant. One is told: that which is there, else one of a pool. */
 static bool is_told(const GpuViews *views, size_t index) {
         const GpuView *view = views->items + index;
-        for (size_t i = index; i > 0; i--) {
-                const GpuView *before = views->items + i - 1;
-                if (!ID_EQUAL(&before->identity.node, &view->identity.node) ||
-                    !pci_address_equal(before->identity.address, view->identity.address))
+        size_t first = index;
+        while (first > 0 && ID_EQUAL(&views->items[first - 1].identity.node, &view->identity.node) &&
+               pci_address_equal(views->items[first - 1].identity.address, view->identity.address))
+                first--;
+        for (size_t i = first; i < views->n; i++) {
+                const GpuView *other = views->items + i;
+                if (!ID_EQUAL(&other->identity.node, &view->identity.node) ||
+                    !pci_address_equal(other->identity.address, view->identity.address))
                         break;
-                if (!view->facts)
-                        return false;
-        }
-        for (size_t i = index + 1; i < views->n && !view->facts; i++) {
-                const GpuView *after = views->items + i;
-                if (!ID_EQUAL(&after->identity.node, &view->identity.node) ||
-                    !pci_address_equal(after->identity.address, view->identity.address))
-                        break;
-                if (after->facts)
+                if (rank(other) > rank(view) || (rank(other) == rank(view) && i < index))
                         return false;
         }
         return true;
@@ -102,6 +102,8 @@ typedef struct Host {
 
 static void join(Host *host, size_t a, size_t b) {
         size_t keep = host->links[a].root, drop = host->links[b].root;
+        if (drop == keep)
+                return;
         if (drop < keep) {
                 size_t other = keep;
                 keep = drop;
@@ -122,8 +124,8 @@ static int link_gpu(Host *host, const World *world, size_t gpu) {
         for (size_t i = 0; i < slots.n; i++) {
                 bool seen = false;
                 for (size_t j = 0; j < host->n; j++) {
-                        if (!is_told(host->views, host->first + j) ||
-                            !text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]))
+                        if (!text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]) ||
+                            !is_told(host->views, host->first + j))
                                 continue;
                         seen = true;
                         host->links[j].in_set = true;

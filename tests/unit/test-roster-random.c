@@ -473,9 +473,10 @@ static void check_index(const Inventory *inventory) {
                         n += room->free >= count;
                 for (size_t i = room_index_first(inventory, 0, count); i != NOWHERE;
                      i = room_index_next(inventory, i)) {
-                        const Room *room = inventory->rooms.items + i, *last = inventory->rooms.items + before;
-                        g_assert_cmpuint(room->free, >=, before == NOWHERE ? count : last->free);
-                        kinds += before == NOWHERE || room->free != last->free || room->shape != last->shape;
+                        const Room *room = inventory->rooms.items + i;
+                        const Room *last = before == NOWHERE ? NULL : inventory->rooms.items + before;
+                        g_assert_cmpuint(room->free, >=, last ? last->free : count);
+                        kinds += !last || room->free != last->free || room->shape != last->shape;
                         before = i;
                         n--;
                 }
