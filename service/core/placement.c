@@ -32,6 +32,10 @@ int placement_compare_urgency(const Vm *a, const Vm *b) {
         return strcmp(a->name, b->name);
 }
 
+int placement_compare_tenants(const void *a, const void *b) {
+        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
+}
+
 static int add_relation(Request *request, const Bond *bond) {
         const Inventory *inventory = request->inventory;
         const Tenant *other = inventory->tenants.items + bond->other;

@@ -11,6 +11,10 @@
 #define MOVES_MAX 20000U
 #define REPLACEMENTS_MAX 50000U
 
+RosterRules roster_rules(const Registry *registry) {
+        return (RosterRules) { .preempts = registry->level >= LEVEL_PLACEMENT ? vm_may_preempt : NULL };
+}
+
 void roster_clear(Roster *roster) {
         ARRAY_EACH(preempted, &roster->preempted)
                 free(*preempted);
