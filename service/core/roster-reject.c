@@ -5,13 +5,9 @@
 #include "core/placement-internal.h"
 #include "core/roster-internal.h"
 
-static bool needs_nothing_else(const VmNeeds *needs) {
-        return needs->memory_bytes == 0 && needs->paths.n == 0 && !needs->cpu_model && !needs->cpu_vendor;
-}
-
 bool pass_is_choosy(const Pass *pass, size_t item) {
         const Tenant *tenant = pass_tenant(pass, item);
-        return !needs_nothing_else(&tenant->vm->needs) || inventory_is_picky(pass->inventory, tenant);
+        return capacity_is_asked_for(&tenant->vm->needs) || inventory_is_picky(pass->inventory, tenant);
 }
 
 /* As much memory, and of the same kind: of another one there may be more. */
