@@ -44,6 +44,7 @@ static void put_node(Page *page, const World *world, const Wanted *wanted, const
         page_put_flag(page, node->witness, "witness");
         page_put_flag(page, node->lost, "lost");
         page_put_flag(page, node->drain != DRAIN_NONE, "drained");
+        page_put_flag(page, node->bring_home, "brings-home");
         page_put_flag(page, life && life->silent, "silent");
         page_put_flag(page, registry->level >= LEVEL_FAILOVER && !node->witness && node->lease_ms == 0, "joining");
         page_put_flag(page, !facts, "unknown");
@@ -247,6 +248,7 @@ static void put_assignment(Page *page, const World *world, const GpuViews *views
 
 static void put_vm(Page *page, const World *world, const Wanted *wanted, const GpuViews *views, const Vm *vm) {
         const NodeRecord *target = registry_find_node(world->registry, &vm->target);
+        const NodeRecord *home = registry_find_node(world->registry, &vm->home);
         page_put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count,
                  vm->priority);
         if (vm->model)
@@ -266,6 +268,8 @@ static void put_vm(Page *page, const World *world, const Wanted *wanted, const G
                         page_put(page, " ran %s", vm->notes[i].node);
         if (target)
                 page_put(page, " target %s", target->name);
+        if (home)
+                page_put(page, " home %s", home->name);
         put_assignment(page, world, views, vm);
         page_put(page, "\n");
 }

@@ -93,9 +93,9 @@ static const char *const example =
         "node a memory 524288 hugepages 1048576 64\n"
         "gpu a 0000:41:00.0 pool training numa 0 switch 0000:40:00.0 set board\n"
         "gpu a 0000:42:00.0 pool training numa 0 switch 0000:40:00.0 set board quarantined\n"
-        "node b drained\n"
+        "node b drained brings-home\n"
         "gpus b 3 pool training          # alike\n"
-        "vm bert pool training count 2 priority -7 prefers a prefers b apart render ran b target b\n"
+        "vm bert pool training count 2 priority -7 prefers a prefers b apart render ran b target b home b\n"
         "vm render pool training count 1 on b running 0000:02:00.0\n"
         "vm idle pool nowhere count 64 stopped failed\n";
 
@@ -120,6 +120,7 @@ static void test_what_is_said_is_so(void) {
         g_assert_cmpuint(bert->preferred_nodes.n, ==, 2);
         g_assert_cmpstr(bert->affinity[0].vm, ==, "render");
         g_assert_true(ID_EQUAL(&bert->target, &b->id));
+        g_assert_true(ID_EQUAL(&bert->home, &b->id) && b->bring_home);
         g_assert_cmpint(vm_state(render), ==, VM_STATE_RUNNING);
         g_assert_cmpuint(render->assignment.gpus[0].gpu.address.bus, ==, 2);
         g_assert_false(registry_find_vm_name(registry, "idle")->run);
@@ -198,6 +199,7 @@ static void bend_node(WorldBuilder *w, GRand *rand, const char *node) {
         NodeRecord *record = node_named(w, node);
         NodeFacts *facts = facts_of(w, node);
         record->level = w->registry->level;
+        record->bring_home = draw(rand, 3) == 0;
         switch (draw(rand, 12)) {
         case 0:
                 record->drain = DRAIN_BY_HAND;
@@ -244,7 +246,7 @@ static void needs(WorldBuilder *w, GRand *rand, const char *name) {
                 g_assert_cmpint(text_set(&vm->model, draw(rand, 2) ? "10de:2331" : "10de:23*"), ==, 0);
         vm->preempt = draw(rand, 3) == 0;
         vm->preemptible = draw(rand, 2) == 0;
-        vm->needs.memory_bytes = draw(rand, 3) ? draw(rand, 6) * (UINT64_C(100) << 30) + draw(rand, 3000) : 0;
+        vm->needs.memory_bytes = draw(rand, 3) ? draw(rand, 6) * (UINT64_C(100) << 30) + draw(rand, 3) * 1024 : 0;
         vm->needs.hugepages = draw(rand, 5) == 0;
         vm->needs.hugepage_size_bytes = vm->needs.hugepages && draw(rand, 2) ? UINT64_C(1) << 30 : 0;
         vm->needs.numa_nodes = draw(rand, 6) == 0 ? 1 + draw(rand, 3) : 0;
@@ -339,6 +341,8 @@ static WorldBuilder *random_world(GRand *rand) {
                         prefers(w, name, node);
                 if (draw(rand, 4) == 0)
                         ran_on(w, name, node);
+                if (draw(rand, 4) == 0)
+                        vm_named(w, name)->home = node_named(w, nodes[draw(rand, n_nodes)])->id;
                 if (draw(rand, 4) == 0)
                         g_assert_cmpint(text_set(&vm_named(w, name)->reason_code, end_cause_to_text(END_NODE_LOST)), ==,
                                         0);
