@@ -526,10 +526,6 @@ static int search_from(Search *search, unsigned moves_left) {
 
 /* ---- all of it */
 
-static int compare_tenants(const void *a, const void *b) {
-        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
-}
-
 static int prepare(Search *search) {
         const Inventory *inventory = search->inventory;
         _cleanup_free_ const Tenant **sorted = calloc(inventory->tenants.n + 1, sizeof(*sorted));
@@ -544,7 +540,7 @@ static int prepare(Search *search) {
                     (search->entangled || text_equal(tenant->vm->pool, search->pool->pool->name)))))
                         sorted[search->n_waiting++] = tenant;
         }
-        qsort(sorted, search->n_waiting, sizeof(*sorted), compare_tenants);
+        qsort(sorted, search->n_waiting, sizeof(*sorted), placement_compare_tenants);
         for (size_t i = 0; i < search->n_waiting; i++)
                 search->waiting[i] = (size_t) (sorted[i] - inventory->tenants.items);
         search->exact = search->entangled || search->n_waiting > 1;

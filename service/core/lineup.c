@@ -125,10 +125,6 @@ static uint64_t stamp_running(const Inventory *inventory) {
 
 /* ---- the pass */
 
-static bool allows_preemption(const Inventory *inventory) {
-        return inventory->world->registry->level >= LEVEL_PLACEMENT;
-}
-
 typedef ARRAY(Belongings *) Leavings;
 
 static void give_all_back(Inventory *inventory, Leavings *leavings) {
@@ -158,7 +154,7 @@ static int set_leavers_aside(Inventory *inventory, Leavings *ret) {
 }
 
 static int make_roster(Inventory *inventory, const Waiter *waiters, size_t n, Roster *ret) {
-        RosterRules rules = { .preempts = allows_preemption(inventory) ? vm_may_preempt : NULL };
+        const RosterRules rules = roster_rules(inventory->world->registry);
         Leavings leavings = {};
         size_t n_tenants = 0;
         _cleanup_free_ size_t *tenants = calloc(n + 1, sizeof(*tenants));

@@ -32,6 +32,10 @@ int placement_compare_urgency(const Vm *a, const Vm *b) {
         return strcmp(a->name, b->name);
 }
 
+int placement_compare_tenants(const void *a, const void *b) {
+        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
+}
+
 static int add_relation(Request *request, const Bond *bond) {
         const Inventory *inventory = request->inventory;
         const Tenant *other = inventory->tenants.items + bond->other;
@@ -88,10 +92,6 @@ static int collect_relations(Request *request) {
         return 0;
 }
 
-static bool has_needs(const VmNeeds *needs) {
-        return needs->memory_bytes > 0 || needs->paths.n > 0 || needs->cpu_model || needs->cpu_vendor;
-}
-
 static void request_clear(Request *request) {
         array_clear(&request->relations);
         array_clear(&request->wishes);
@@ -105,7 +105,7 @@ static Request request_of(Inventory *inventory, size_t tenant) {
                 .vm = t->vm,
                 .pool = inventory->pools.items + t->pool,
                 .models = t->models,
-                .has_needs = has_needs(&t->vm->needs),
+                .has_needs = capacity_is_asked_for(&t->vm->needs),
                 .count = t->vm->count,
                 .planned = NOWHERE,
         };
@@ -571,7 +571,7 @@ int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *nod
                 .pool = inventory->pools.items + pool,
                 .failover = vm_lost_its_place(vm),
                 .models = inventory_models_of(inventory, vm),
-                .has_needs = has_needs(&vm->needs),
+                .has_needs = capacity_is_asked_for(&vm->needs),
                 .count = vm->count,
                 .planned = node ? inventory_find_node(inventory, node) : NOWHERE,
         };

@@ -57,3 +57,5 @@ int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice 
 
 /* Who is placed first: higher priority, then the hardest to place, then by name. */
 int placement_compare_urgency(const Vm *a, const Vm *b);
+/* The same for qsort(), of a row of pointers to tenants. */
+int placement_compare_tenants(const void *a, const void *b);

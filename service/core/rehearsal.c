@@ -35,10 +35,6 @@ static int spend(Rehearsal *rehearsal, uint64_t work) {
         return 0;
 }
 
-static int compare_tenants(const void *a, const void *b) {
-        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
-}
-
 static int prepare(Rehearsal *rehearsal) {
         const Inventory *inventory = rehearsal->inventory;
         size_t n = inventory->tenants.n;
@@ -52,7 +48,7 @@ static int prepare(Rehearsal *rehearsal) {
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 sorted[i] = inventory->tenants.items + i;
-        qsort(sorted, n, sizeof(*sorted), compare_tenants);
+        qsort(sorted, n, sizeof(*sorted), placement_compare_tenants);
         for (size_t i = 0; i < n; i++) {
                 size_t tenant = (size_t) (sorted[i] - inventory->tenants.items);
                 const Vm *vm = sorted[i]->vm;

@@ -17,6 +17,7 @@ typedef struct Rejection {
         const Vm *vm;
         Models models;                  /* of those that its pool has */
         bool by_cpu;                    /* a node of the pool has not its CPU */
+        bool without_reserve;           /* it may not have what its pool keeps: who may is not turned away by it */
         uint64_t where_lost;            /* as in its prospect */
 } Rejection;
 
@@ -64,6 +65,8 @@ void pass_lift(Pass *pass, size_t item);
 /* The very ones that it had before. */
 void pass_put_back(Pass *pass, size_t item, const Choice *choice);
 
+/* May it have what its pool keeps in reserve? */
+bool pass_has_failover(const Pass *pass, size_t item);
 /* Does the pool, as a whole, let it in now? And was there enough left when it had been let in? */
 bool pass_pool_allows(const Pass *pass, size_t item);
 bool pass_pool_is_content(const Pass *pass, size_t item);

@@ -11,6 +11,10 @@
 #define MOVES_MAX 20000U
 #define REPLACEMENTS_MAX 50000U
 
+RosterRules roster_rules(const Registry *registry) {
+        return (RosterRules) { .preempts = registry->level >= LEVEL_PLACEMENT ? vm_may_preempt : NULL };
+}
+
 void roster_clear(Roster *roster) {
         ARRAY_EACH(preempted, &roster->preempted)
                 free(*preempted);
@@ -29,18 +33,19 @@ void roster_undo(Inventory *inventory, const Roster *roster) {
 
 /* ---- who gets in */
 
-static bool has_failover(const Pass *pass, size_t item) {
+bool pass_has_failover(const Pass *pass, size_t item) {
         return pass->rules->failover || vm_lost_its_place(pass_tenant(pass, item)->vm);
 }
 
 bool pass_pool_allows(const Pass *pass, size_t item) {
-        return placement_pool_allows(pass->inventory, pass->roster->items.items[item].tenant, has_failover(pass, item));
+        return placement_pool_allows(pass->inventory, pass->roster->items.items[item].tenant,
+                                     pass_has_failover(pass, item));
 }
 
 /* Not a matter of course: of an IOMMU group that it breaks into, the rest is lost for others. */
 bool pass_pool_is_content(const Pass *pass, size_t item) {
         const InventoryPool *pool = pass->inventory->pools.items + pass_tenant(pass, item)->pool;
-        return has_failover(pass, item) || pool->free >= pool->pool->reserve;
+        return pass_has_failover(pass, item) || pool->free >= pool->pool->reserve;
 }
 
 /* Lets one in, if there is a place for all that are in and for it. 1, 0 or -ENOMEM. */

@@ -16,6 +16,9 @@ typedef struct RosterRules {
         bool (*preempts)(const Vm *vm, const Vm *other);
 } RosterRules;
 
+/* Of those who wait in this cluster, at its level. */
+RosterRules roster_rules(const Registry *registry);
+
 typedef struct RosterItem {
         size_t tenant;
         int verdict;                    /* a PlacementVerdict */

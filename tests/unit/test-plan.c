@@ -60,7 +60,7 @@ static char *write_plan(WorldBuilder *w, const Plan *plan) {
         return g_string_free(text, FALSE);
 }
 
-/* Everybody runs whom the supposal touches, as the exit status of gpupoolctl has it: who waits already does not count. */
+/* Everybody runs whom the supposal touches, as gpupoolctl's exit status has it: who waits already does not count. */
 static bool is_good(const Plan *plan) {
         ARRAY_EACH(item, &plan->items)
                 if (item->fate != PLAN_MOVES && item->fate != PLAN_STARTS && item->fate != PLAN_STILL_WAITS)

@@ -199,6 +199,17 @@ static void test_what_is_kept_in_reserve_is_for_failover(void) {
         ASSERT_PASS_UNDER(w, &((RosterRules) { .failover = true }), "x=a y=-");
 }
 
+/* "x" alone would leave too little, as what is left of the IOMMU group is of no use to others. */
+static void test_one_that_may_not_have_the_reserve_turns_nobody_away_who_may(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("2");
+        pool_named(w, "training")->reserve = 1;
+        gpu_of(w, "a", 1)->iommu_group = gpu_of(w, "a", 0)->iommu_group;
+        vm_with(w, "x", 1, 50);
+        ASSERT_PASS(w, "x=-");
+        g_assert_cmpint(text_set(&vm_with(w, "y", 1, 50)->reason_code, "node-lost"), ==, 0);
+        ASSERT_PASS(w, "x=- y=a");
+}
+
 static void test_only_who_may_be_stopped_makes_way(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 4");
         const RosterRules rules = { .preempts = lower_may_be_stopped };
@@ -444,6 +455,7 @@ int main(int argc, char **argv) {
         TEST(the_largest_keeps_room_elsewhere);
         TEST(uneven_needs_are_moved_about);
         TEST(what_is_kept_in_reserve_is_for_failover);
+        TEST(one_that_may_not_have_the_reserve_turns_nobody_away_who_may);
         TEST(only_who_may_be_stopped_makes_way);
         TEST(a_wish_is_kept_where_it_costs_nobody_a_place);
         TEST(apart_is_kept);
