@@ -296,6 +296,25 @@ static int walk_items(Walk *walk, LineupStep *ret) {
         return r;
 }
 
+/* Whatever the stamp says: all indexes of the plan are good in this inventory, and nobody gets more than there is room
+ * for. Two worlds of one stamp can be made up (core/inventory-follow.c). */
+static bool plan_is_within(const Lineup *lineup, const Inventory *inventory) {
+        ARRAY_EACH(item, &lineup->roster.items) {
+                if (item->tenant >= inventory->tenants.n)
+                        return false;
+                if (item->verdict == PLACEMENT_FOUND &&
+                    item->choice.n_gpus > inventory->tenants.items[item->tenant].vm->count)
+                        return false;
+                for (size_t i = 0; item->verdict == PLACEMENT_FOUND && i < item->choice.n_gpus; i++)
+                        if (item->choice.gpus[i] >= inventory->gpus.n)
+                                return false;
+        }
+        ARRAY_EACH(preempted, &lineup->roster.preempted)
+                if ((*preempted)->tenant >= inventory->tenants.n)
+                        return false;
+        return true;
+}
+
 int lineup_next(Lineup *lineup, Inventory *inventory, const Waiter *waiters, size_t n, LineupStep *ret) {
         if (n == 0)
                 return LINEUP_NOTHING;
@@ -306,7 +325,8 @@ int lineup_next(Lineup *lineup, Inventory *inventory, const Waiter *waiters, siz
                 rests[inventory_find_tenant(inventory, &waiters[i].vm->id)] = waiters[i].rests;
 
         Walk walk = { .lineup = lineup, .inventory = inventory, .rests = rests };
-        if (lineup->made && lineup->stamp == stamp_world(lineup, inventory, waiters, n)) {
+        if (lineup->made && plan_is_within(lineup, inventory) &&
+            lineup->stamp == stamp_world(lineup, inventory, waiters, n)) {
                 int r = walk_items(&walk, ret);
                 if (r != LINEUP_NOTHING)
                         return r;

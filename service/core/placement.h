@@ -49,6 +49,9 @@ int placement_find(const World *world, const Vm *vm, Placement *ret);
 int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret);
 /* The same, where the pass (core/roster.h) gave it @node: that comes before all other soft rules. */
 int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *node, Placement *ret);
+/* The same for many who wait, in clusters of many nodes: the summary is whole, but of the answers only those of nodes
+ * that somebody named, or that are the nearest to taking it, have reasons; where it fits nothing has words. */
+int placement_find_briefly(Inventory *inventory, const Vm *vm, Placement *ret);
 void placement_clear(Placement *placement);
 
 /* The same decision without the words, for what-ifs: the tenant must have nothing, and takes nothing by this. With

@@ -10,8 +10,9 @@
 #include "core/placement.h"
 #include "core/rehearsal.h"
 
-/* Rooms and VMs that one plan looks at, at most: it is worked out at once, by a service that has other things to do. */
-#define WORK_MAX (8U * 1024U * 1024U)
+/* Rooms and VMs that one plan looks at, at most: it is worked out at once, by a service that has leases to renew, and
+ * anybody may ask again and again. Half a second at worst. */
+#define WORK_MAX (2U * 1024U * 1024U)
 #define DEFRAGMENT_WORK_MAX (2U * 1024U * 1024U)
 #define SURVIVES_WORK_MAX (2U * 1024U * 1024U)    /* of all pools, before and after */
 /* So many VMs without a place are told why, each asking every node; the others are told to ask again. */

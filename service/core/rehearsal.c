@@ -211,7 +211,7 @@ static int next_leaves(Rehearsal *rehearsal, size_t index, size_t *ret) {
         const Inventory *inventory = rehearsal->inventory;
         const NodeRecord *node = inventory->nodes.items[index].record;
         bool leaves = node->drain != DRAIN_NONE;
-        int r = spend(rehearsal, inventory->tenants.n + rehearsal->seating.n_waiting);
+        int r = spend(rehearsal, (inventory->tenants.n + rehearsal->seating.n_waiting) / 16);
         if (r < 0)
                 return r;
         if (somebody_is_on_its_way(rehearsal, node))

@@ -49,6 +49,7 @@ typedef struct Pass {
         bool limited;                   /* each who is placed must be let in by its pool too */
         size_t replacements;            /* so many more may be placed anew for VMs that are bound to others */
         unsigned budget;                /* so many more times a VM may be moved to make room for another */
+        const Tenant *hopeless;         /* the last for which nobody could be stopped; NULL: none yet */
 } Pass;
 
 static inline const Tenant *pass_tenant(const Pass *pass, size_t item) {

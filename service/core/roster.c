@@ -151,13 +151,13 @@ static size_t find_first_of_need(const Pass *pass, const Group *group, size_t en
 /* One who is let in, in the order in which that is tried among those who need as many GPUs. */
 typedef struct Applicant {
         size_t item;
-        uint64_t memory_bytes;
+        uint64_t memory_kib;            /* as libvirt goes by it, and as it is told in words */
 } Applicant;
 
 static int compare_applicants(const void *a, const void *b) {
         const Applicant *x = a, *y = b;
-        if (x->memory_bytes != y->memory_bytes)
-                return x->memory_bytes < y->memory_bytes ? -1 : 1;
+        if (x->memory_kib != y->memory_kib)
+                return x->memory_kib < y->memory_kib ? -1 : 1;
         return x->item < y->item ? -1 : x->item > y->item;
 }
 
@@ -169,7 +169,8 @@ static int admit_group(Pass *pass, const Group *group) {
         for (size_t i = 0; i < group->n; i++)
                 applicants[i] = (Applicant) {
                         .item = group->items[i],
-                        .memory_bytes = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes,
+                        .memory_kib = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes / 1024 +
+                                      (pass_tenant(pass, group->items[i])->vm->needs.memory_bytes % 1024 > 0),
                 };
         for (size_t end = group->n, first; end > 0; end = first) {
                 first = find_first_of_need(pass, group, end);

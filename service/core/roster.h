@@ -12,7 +12,8 @@
 
 typedef struct RosterRules {
         bool failover;                  /* all may have what pools keep in reserve, not only who lost its place */
-        /* May @vm take the place of @other, which runs and has a lower priority? NULL: nobody may. */
+        /* May @vm take the place of @other, which runs and has a lower priority? NULL: nobody may. Asked only of those
+         * that may preempt at all. */
         bool (*preempts)(const Vm *vm, const Vm *other);
 } RosterRules;
 
@@ -29,6 +30,7 @@ typedef struct RosterItem {
 typedef struct Roster {
         ARRAY(RosterItem) items;        /* one per tenant, by placement_compare_urgency() */
         ARRAY(Belongings *) preempted;  /* owned: who, and what they had */
+        uint64_t sought;                /* rooms in which it was looked who may be stopped */
 } Roster;
 
 /* Places the @n tenants, who must have nothing. The inventory is then as if all of it were done: those placed have

@@ -3,6 +3,7 @@
 /* Plans: what would become of whom, and that the conductor would come to the same, step by step. */
 
 #include <glib.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/conductor.h"
@@ -507,6 +508,33 @@ static void test_the_conductor_comes_to_the_same(void) {
                 check_one(seed);
 }
 
+/* Each who is stopped costs a pass over all who wait: what anybody may ask must not keep leases from being renewed. */
+static void test_more_preemptions_than_can_be_worked_out_at_once_are_refused(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = cluster_of(64);
+        _cleanup_(result_clear) Result result = {};
+        GString *names = g_string_new(NULL);
+        Plan plan = {};
+        at_level(w, LEVEL_PLACEMENT);
+        for (size_t i = 0; i < 64; i++) {
+                const char *name = w->registry->nodes.items[i].name;
+                with_gpus(w, name, 8);
+                g_string_append_printf(names, "%s%s", i > 0 ? " " : "", name);
+        }
+        pool_of(w, "training", names->str);
+        for (unsigned i = 0; i < 512; i++) {
+                char low[16], high[16], gpu[2] = { (char) ('0' + i % 8), 0 };
+                (void) snprintf(low, sizeof(low), "low%u", i);
+                (void) snprintf(high, sizeof(high), "high%u", i);
+                vm_of(w, low, "training", 1)->preemptible = true;
+                runs(w, low, w->registry->nodes.items[i / 8].name, gpu);
+                vm_of(w, high, "training", 1)->preempt = true;
+                vm_named(w, high)->priority = 90;
+        }
+        g_assert_cmpint(plan_make(world_now(w), &(Supposal) {}, NULL, &plan, &result), ==, 0);
+        g_assert_cmpint(result.verdict, ==, VERDICT_LIMITS_EXCEEDED);
+        g_string_free(names, TRUE);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/plan/" #name, test_##name)
@@ -526,6 +554,7 @@ int main(int argc, char **argv) {
         TEST(who_cannot_be_placed_is_in_nobodys_way);
         TEST(the_numbers_of_the_pools_are_told);
         TEST(below_the_level_of_failover_it_is_refused);
+        TEST(more_preemptions_than_can_be_worked_out_at_once_are_refused);
         TEST(the_conductor_comes_to_the_same);
 #undef TEST
         return g_test_run();

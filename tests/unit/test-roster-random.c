@@ -147,6 +147,7 @@ static WorldBuilder *random_world(guint32 seed, const Kind *kind, bool reversed)
                 g_autofree char *name = g_strdup_printf("vm%zu", i);
                 size_t need = (size_t) g_rand_int_range(random, 0, (gint32) strlen(kind->needs));
                 Vm *vm = vm_of(w, name, "training", (uint32_t) (kind->needs[need] - '0'));
+                vm->preempt = true;     /* where the rules let anybody */
                 vm->priority = g_rand_int_range(random, 0, CLASSES);
                 if (g_rand_int_range(random, 0, 4) == 0)
                         prefers(w, name, (char[]) { (char) g_rand_int_range(random, 'a', 'a' + (gint32) n_nodes), 0 });
