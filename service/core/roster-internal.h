@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-/* What roster.c decides, roster-pack.c places, and roster-preempt.c makes way for. Nobody else sees this. */
+/* What roster.c decides, roster-pack.c places, roster-preempt.c makes way for, and roster-exchange.c asks once more.
+ * Nobody else sees this. */
 
 #include "core/roster.h"
 
@@ -46,10 +47,12 @@ typedef struct Pass {
         bool *seen;                     /* by item, for who walks bonds */
         Ledger *ledgers;                /* by pool */
         Rejections *rejections;         /* by pool */
+        const bool *behind;             /* by item: let in behind all others of its priority; NULL: nobody is */
         bool limited;                   /* each who is placed must be let in by its pool too */
         size_t replacements;            /* so many more may be placed anew for VMs that are bound to others */
         unsigned budget;                /* so many more times a VM may be moved to make room for another */
         const Tenant *hopeless;         /* the last for which nobody could be stopped; NULL: none yet */
+        size_t *effort;                 /* so many more times a place may be sought; 0: the pass is given up */
 } Pass;
 
 static inline const Tenant *pass_tenant(const Pass *pass, size_t item) {
@@ -60,6 +63,8 @@ static inline bool pass_has_placed(const Pass *pass, size_t item) {
         return pass->roster->items.items[item].verdict == PLACEMENT_FOUND;
 }
 
+/* The best room for the item with so many GPUs. A PlacementVerdict, -ENOMEM, or -ECANCELED: the effort is spent. */
+int pass_seek(Pass *pass, size_t item, uint32_t count, size_t *ret_room);
 /* Gives the item its GPUs in this room. False: it does not have them. */
 bool pass_put(Pass *pass, size_t item, size_t room);
 void pass_lift(Pass *pass, size_t item);
@@ -99,3 +104,10 @@ int pass_repack(Pass *pass, size_t item, bool rare);
 
 /* Stops others for the item, if they may be. 1; 0: nothing has changed; or -ENOMEM. */
 int pass_preempt(Pass *pass, size_t item);
+
+/* Who of the roster, whose items have nothing, gets a place. 0; -ENOMEM or -ECANCELED, some have places then. Takes off
+ * @effort what it took. */
+int roster_run(Inventory *inventory, const RosterRules *rules, const bool *behind, size_t *effort, Roster *roster);
+/* Tries whether more of them run if others come first; @spent is what the pass took. 0; or -ENOMEM, all is undone then
+ * and the roster empty. */
+int roster_exchange(Inventory *inventory, const RosterRules *rules, size_t spent, Roster *roster);

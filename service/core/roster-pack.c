@@ -11,6 +11,13 @@
 
 typedef ARRAY(size_t) ItemList;
 
+int pass_seek(Pass *pass, size_t item, uint32_t count, size_t *ret_room) {
+        if (*pass->effort == 0)
+                return -ECANCELED;
+        --*pass->effort;
+        return placement_seek(pass->inventory, pass->roster->items.items[item].tenant, count, ret_room);
+}
+
 bool pass_put(Pass *pass, size_t index, size_t room) {
         RosterItem *item = pass->roster->items.items + index;
         const Tenant *tenant = pass_tenant(pass, index);
@@ -83,8 +90,7 @@ bool pass_may_fit(Pass *pass, size_t item) {
 
 static int place_alone(Pass *pass, size_t item) {
         size_t room;
-        int r = placement_seek(pass->inventory, pass->roster->items.items[item].tenant,
-                               pass_tenant(pass, item)->vm->count, &room);
+        int r = pass_seek(pass, item, pass_tenant(pass, item)->vm->count, &room);
         return r < 0 ? r : r == PLACEMENT_FOUND && pass_put(pass, item, room);
 }
 
@@ -178,7 +184,7 @@ static int place_together(Pass *pass, const ItemList *list) {
                         return 0;
         if (count > GPUS_PER_VM_MAX)
                 count = inventory->tenants.items[first].vm->count;
-        int r = placement_seek(inventory, first, count, &room);
+        int r = pass_seek(pass, list->items[0], count, &room);
         if (r < 0 || r != PLACEMENT_FOUND)
                 return r < 0 ? r : 0;
         r = put_all(pass, list, inventory->rooms.items[room].node);

@@ -50,7 +50,6 @@ bool pass_pool_is_content(const Pass *pass, size_t item) {
 
 /* Lets one in, if there is a place for all that are in and for it. 1, 0 or -ENOMEM. */
 static int admit(Pass *pass, size_t item) {
-        const Tenant *tenant = pass_tenant(pass, item);
         size_t room;
         if (pass_is_rejected(pass, item) || !pass_pool_allows(pass, item))
                 return 0;
@@ -58,7 +57,7 @@ static int admit(Pass *pass, size_t item) {
                 pass_reject_count(pass, item);
                 return 0;
         }
-        int r = placement_seek(pass->inventory, pass->roster->items.items[item].tenant, tenant->vm->count, &room);
+        int r = pass_seek(pass, item, pass_tenant(pass, item)->vm->count, &room);
         if (r < 0)
                 return r;
         if (r == PLACEMENT_FOUND && pass_put(pass, item, room)) {
@@ -139,23 +138,20 @@ static int preempt_for_group(Pass *pass, const Group *group) {
         return 0;
 }
 
-/* Of those with the need of the last one before @end. */
-static size_t find_first_of_need(const Pass *pass, const Group *group, size_t end) {
-        size_t first = end - 1;
-        while (first > 0 && pass_tenant(pass, group->items[first - 1])->vm->count ==
-                            pass_tenant(pass, group->items[end - 1])->vm->count)
-                first--;
-        return first;
-}
-
-/* One who is let in, in the order in which that is tried among those who need as many GPUs. */
+/* One who is let in, in the order in which that is tried. */
 typedef struct Applicant {
         size_t item;
+        bool behind;
+        uint32_t count;
         uint64_t memory_kib;            /* as libvirt goes by it, and as it is told in words */
 } Applicant;
 
 static int compare_applicants(const void *a, const void *b) {
         const Applicant *x = a, *y = b;
+        if (x->behind != y->behind)
+                return x->behind ? 1 : -1;
+        if (x->count != y->count)
+                return x->count < y->count ? -1 : 1;
         if (x->memory_kib != y->memory_kib)
                 return x->memory_kib < y->memory_kib ? -1 : 1;
         return x->item < y->item ? -1 : x->item > y->item;
@@ -169,17 +165,16 @@ static int admit_group(Pass *pass, const Group *group) {
         for (size_t i = 0; i < group->n; i++)
                 applicants[i] = (Applicant) {
                         .item = group->items[i],
+                        .behind = pass->behind && pass->behind[group->items[i]],
+                        .count = pass_tenant(pass, group->items[i])->vm->count,
                         .memory_kib = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes / 1024 +
                                       (pass_tenant(pass, group->items[i])->vm->needs.memory_bytes % 1024 > 0),
                 };
-        for (size_t end = group->n, first; end > 0; end = first) {
-                first = find_first_of_need(pass, group, end);
-                qsort(applicants + first, end - first, sizeof(*applicants), compare_applicants);
-                for (size_t i = first; i < end; i++) {
-                        int r = admit(pass, applicants[i].item);
-                        if (r < 0)
-                                return r;
-                }
+        qsort(applicants, group->n, sizeof(*applicants), compare_applicants);
+        for (size_t i = 0; i < group->n; i++) {
+                int r = admit(pass, applicants[i].item);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -266,7 +261,7 @@ static int list_items(const Inventory *inventory, const size_t *tenants, size_t 
         return 0;
 }
 
-static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
+int roster_run(Inventory *inventory, const RosterRules *rules, const bool *behind, size_t *effort, Roster *roster) {
         _cleanup_free_ size_t *item_of = calloc(inventory->tenants.n + 1, sizeof(*item_of));
         _cleanup_free_ bool *in_play = calloc(roster->items.n + 1, sizeof(*in_play));
         _cleanup_free_ bool *seen = calloc(roster->items.n + 1, sizeof(*seen));
@@ -287,17 +282,22 @@ static int run(Inventory *inventory, const RosterRules *rules, Roster *roster) {
                 .seen = seen,
                 .ledgers = ledgers,
                 .rejections = rejections,
+                .behind = behind,
                 .replacements = REPLACEMENTS_MAX,
                 .budget = MOVES_MAX,
+                .effort = effort,
         };
         return run_groups(&pass);
 }
 
 int roster_make(Inventory *inventory, const size_t *tenants, size_t n, const RosterRules *rules, Roster *ret) {
         Roster roster = {};
+        size_t effort = SIZE_MAX;
         int r = list_items(inventory, tenants, n, &roster);
         if (r >= 0)
-                r = run(inventory, rules, &roster);
+                r = roster_run(inventory, rules, NULL, &effort, &roster);
+        if (r >= 0)
+                r = roster_exchange(inventory, rules, SIZE_MAX - effort, &roster);
         if (r < 0) {
                 roster_undo(inventory, &roster);
                 roster_clear(&roster);

@@ -6,7 +6,8 @@
  *
  * What counts is, from the highest priority down, how many VMs of it run. So of one priority the smallest are let in
  * first, as long as all that are let in can be placed; they are placed the largest first. VMs that must be together are
- * placed together. Who of a lower priority may be stopped for one that finds no place is asked last. */
+ * placed together. Who of a lower priority may be stopped for one that finds no place is asked last. If somebody still
+ * waits, and VMs are bound or GPUs go in sets, it is tried whether more run with others first (roster-exchange.c). */
 
 #include "core/placement.h"
 
@@ -31,6 +32,7 @@ typedef struct Roster {
         ARRAY(RosterItem) items;        /* one per tenant, by placement_compare_urgency() */
         ARRAY(Belongings *) preempted;  /* owned: who, and what they had */
         uint64_t sought;                /* rooms in which it was looked who may be stopped */
+        size_t exchanged;               /* so often a place was sought only to see whether more can run; in some µs */
 } Roster;
 
 /* Places the @n tenants, who must have nothing. The inventory is then as if all of it were done: those placed have

@@ -74,7 +74,8 @@ static int run_pass(Seating *seating) {
         int r = roster_make(seating->inventory, seating->waiting, seating->n_waiting, &rules, &roster);
         if (r < 0)
                 return r;
-        seating->work_left -= roster.sought < seating->work_left ? roster.sought : seating->work_left;
+        work = roster.sought + EXCHANGE_WORK * roster.exchanged;
+        seating->work_left -= work < seating->work_left ? work : seating->work_left;
         roster_undo(seating->inventory, &roster);
         r = carry_out(seating, &roster);
         roster_clear(&roster);

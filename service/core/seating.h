@@ -19,6 +19,7 @@ typedef struct Seating {
 } Seating;
 
 #define SEATING_WORK 32U
+#define EXCHANGE_WORK 64U               /* for each time that a pass sought a place only to exchange somebody */
 
 /* Until nobody gets a place any more. 0, -ENOMEM, -E2BIG when it was too much, or what the functions said; then some
  * may have come or gone already. */

@@ -2,10 +2,10 @@
 
 /* What placement costs: with 10, 100 and 1000 nodes of eight GPUs, half of them taken, and VMs waiting for a tenth more
  * than is free; and with 4,000 VMs that all wait for an empty cluster of the largest size. The inventory, a whole pass
- * over all who wait, one VM alone, and one VM with its reasons; what it costs when one VM stops or comes back, where
- * the inventory is kept and follows; what the pool survives; then a pass where all VMs need memory and a file, which
- * nodes have, and one where there is not memory for all, and not each node has each file. Medians, and how they grow:
- * the exponent of the size.
+ * over all who wait, the same with one of a hundred VMs bound to another, one VM alone, and one VM with its reasons;
+ * what it costs when one VM stops or comes back, where the inventory is kept and follows; what the pool survives; then
+ * a pass where all VMs need memory and a file, which nodes have, and one where there is not memory for all, and not
+ * each node has each file. Medians, and how they grow: the exponent of the size.
  *
  * Beside them three floors that only count free GPUs: one walk over the inventory's array of GPUs; one over all that
  * the world holds, every GPU that nodes tell of, every GPU of the pools and every one that a VM has, without looking
@@ -209,32 +209,48 @@ static void count_pool(Bench *bench) {
         pool_counts_clear(&counts);
 }
 
-/* What a pool survives, once everybody has a place who gets one; @load is asked for of what is free, and of a hundred
- * VMs so many must be with another one or apart. */
-static double measure_survival(Shape shape, unsigned load, unsigned bound) {
+static Bench bench_open(const Shape *shape) {
         Bench bench = {};
-        char *sentence = NULL;
-        shape.load = load;
-        shape.bound = bound;
-        char *text = instance_make(&shape, 1);
+        char *text = instance_make(shape, 1), *sentence = NULL;
         g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
         make_inventory(&bench);
         g_assert_cmpint(list_waiting(bench.inventory, &bench.waiting, &bench.n), ==, 0);
+        g_free(text);
+        return bench;
+}
+
+static void bench_close(Bench *bench) {
+        free(bench->waiting);
+        inventory_free(bench->inventory);
+        described_free(bench->described);
+}
+
+/* What a pool survives, once everybody has a place who gets one; @load is asked for of what is free, and of a hundred
+ * VMs so many must be with another one or apart. */
+static double measure_survival(Shape shape, unsigned load, unsigned bound) {
+        shape.load = load;
+        shape.bound = bound;
+        Bench bench = bench_open(&shape);
         Seating seating = { .inventory = bench.inventory, .waiting = bench.waiting, .n_waiting = bench.n,
                             .work_left = UINT64_MAX, .comes = come, .goes = give_way };
         g_assert_cmpint(seating_run(&seating), ==, 0);
         double us = measure(&bench, count_pool, NULL);
-        free(bench.waiting);
-        inventory_free(bench.inventory);
-        described_free(bench.described);
-        g_free(text);
+        bench_close(&bench);
+        return us;
+}
+
+static double measure_bound(Shape shape) {
+        shape.bound = 1;
+        Bench bench = bench_open(&shape);
+        double us = measure(&bench, place_everybody, vacate_everybody);
+        bench_close(&bench);
         return us;
 }
 
 /* µs */
 typedef struct Costs {
-        double array, walk, list, inventory, pass, each, one, reasons, follow, roomy, full, roomy_bound, full_bound;
-        double needy, scarce;
+        double array, walk, list, inventory, pass, each, bound, one, reasons, follow, needy, scarce;
+        double roomy, full, roomy_bound, full_bound;
 } Costs;
 
 static Costs measure_all(Bench *bench, const Shape *shape) {
@@ -244,6 +260,7 @@ static Costs measure_all(Bench *bench, const Shape *shape) {
                 .list = measure(bench, list_gpus, NULL),
                 .inventory = measure(bench, make_inventory, NULL),
                 .pass = measure(bench, place_everybody, vacate_everybody),
+                .bound = measure_bound(*shape),
                 .one = measure(bench, place_one, vacate_one),
                 .reasons = measure(bench, explain_one, NULL),
                 .roomy = measure_survival(*shape, 60, 0),
@@ -293,11 +310,7 @@ static void tell_solver(const Bench *bench, unsigned seconds, const Costs *costs
 }
 
 static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solver_seconds) {
-        Bench bench = {};
-        char *text = instance_make(shape, 1), *sentence = NULL;
-        g_assert_cmpint(describe_read(text, &bench.described, &sentence), ==, DESCRIBE_READ);
-        make_inventory(&bench);
-        g_assert_cmpint(list_waiting(bench.inventory, &bench.waiting, &bench.n), ==, 0);
+        Bench bench = bench_open(shape);
         for (size_t i = 0; i < bench.n; i++)
                 if (bench.inventory->tenants.items[bench.waiting[i]].vm->count == 1)
                         bench.one = bench.waiting[i];
@@ -313,6 +326,7 @@ static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solv
         tell("the inventory is made", costs.inventory, smaller->inventory, &costs);
         tell("a pass over all who wait", costs.pass, smaller->pass, &costs);
         tell("of it, for each of them", costs.each, smaller->each, &costs);
+        tell("a pass, one of 100 VMs bound", costs.bound, smaller->bound, &costs);
         if (costs.follow > 0)
                 tell("a change followed, and one VM placed", costs.follow, smaller->follow, &costs);
         tell("one VM alone", costs.one, smaller->one, &costs);
@@ -329,11 +343,7 @@ static Costs bench_shape(const Shape *shape, const Costs *smaller, unsigned solv
         give_needs(&bench, true);
         costs.scarce = measure(&bench, place_everybody, vacate_everybody);
         tell("a pass, both are scarce", costs.scarce, smaller->scarce, &costs);
-
-        free(bench.waiting);
-        inventory_free(bench.inventory);
-        described_free(bench.described);
-        g_free(text);
+        bench_close(&bench);
         return costs;
 }
 

@@ -32,7 +32,6 @@ typedef struct Shape {
 
 #define SHAPES_COUNT 15
 #define GOAL_FIRST 10           /* from here on up to eight nodes with eight GPUs, docs/placement.md */
-#define GOAL_HARDEST 13         /* from here on with so many rules at once that only the mean is held to the goal */
 extern const Shape shapes[SHAPES_COUNT];
 
 /* Never fails; the caller frees it. */

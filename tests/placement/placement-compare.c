@@ -180,7 +180,7 @@ static int compare_with_goal(unsigned seeds) {
                 bool missed = status == 0 && (ours.weighted < GOAL_MEAN * ours.instances || ours.below > 0);
                 if (missed)
                         printf("The goal is missed: %s.\n", shapes[i].name);
-                status = status || (missed && i < GOAL_HARDEST);
+                status = status || missed;
         }
         return status;
 }

@@ -314,6 +314,77 @@ static void test_apart_is_kept(void) {
         ASSERT_PASS(w, "x=a y=b z=-");
 }
 
+static void test_of_two_alike_the_one_runs_that_costs_a_lower_one_nothing(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        vm_with(w, "x", 3, 50);
+        vm_with(w, "y", 3, 50);
+        vm_with(w, "z", 1, 10);
+        ASSERT_PASS(w, "x=a y=- z=a");
+        must_be(w, "z", "apart", "x");
+        ASSERT_PASS(w, "x=- y=a z=a");
+        vm_named(w, "y")->priority = 40;
+        ASSERT_PASS(w, "x=a y=- z=-");
+}
+
+static void test_one_goes_so_that_two_of_its_priority_run(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        vm_with(w, "x", 1, 50);
+        vm_with(w, "y", 2, 50);
+        vm_with(w, "z", 2, 50);
+        must_be(w, "x", "apart", "y");
+        must_be(w, "x", "apart", "z");
+        ASSERT_PASS(w, "x=- y=a z=a");
+        vm_with(w, "low1", 1, 10);              /* three of them count less than one of the others */
+        vm_with(w, "low2", 1, 10);
+        vm_with(w, "low3", 1, 10);
+        ASSERT_PASS(w, "low1=- low2=- low3=- x=- y=a z=a");
+        vm_named(w, "x")->priority = 60;
+        ASSERT_PASS(w, "low1=a low2=a low3=a x=a y=- z=-");
+}
+
+static void test_nobody_more_is_stopped_for_an_exchange(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        const RosterRules rules = { .preempts = lower_may_be_stopped };
+        vm_with(w, "spare", 1, 5);
+        vm_with(w, "x", 3, 50);
+        vm_with(w, "y", 3, 50);
+        vm_with(w, "z", 1, 10);
+        must_be(w, "z", "apart", "x");
+        runs(w, "spare", "a", "0");
+        ASSERT_PASS_UNDER(w, &rules, "x=a y=- z=-");
+}
+
+static void test_what_is_exchanged_in_vain_is_as_before(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 2");
+        const RosterRules rules = { .preempts = lower_may_be_stopped };
+        vm_with(w, "spare", 2, 5);
+        vm_with(w, "x", 4, 50);
+        vm_with(w, "y", 4, 50);
+        vm_with(w, "z", 4, 10);
+        must_be(w, "z", "apart", "x");
+        runs(w, "spare", "a", "1 2");
+        Pass pass = pass_of(w, &rules);
+        g_autofree char *told = tell(&pass);
+        g_assert_cmpstr(told, ==, "x=a y=- z=-");
+        g_assert_cmpuint(pass.roster.exchanged, >, 0);
+        g_assert_cmpuint(pass.roster.preempted.n, ==, 1);
+        g_assert_cmpuint(pass.inventory->pools.items[0].free, ==, 2);
+        roster_undo(pass.inventory, &pass.roster);
+        g_assert_cmpuint(pass.inventory->pools.items[0].free, ==, 4);
+        g_assert_cmpuint(pass.inventory->tenants.items[0].n_held, ==, 2);
+        pass_clear(&pass);
+}
+
+static void test_where_nobody_is_bound_nothing_is_exchanged(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4");
+        vm_with(w, "x", 3, 50);
+        vm_with(w, "y", 3, 50);
+        must_be(w, "x", "rather-apart", "y");
+        Pass pass = pass_of(w, NULL);
+        g_assert_cmpuint(pass.roster.exchanged, ==, 0);
+        pass_clear(&pass);
+}
+
 static void test_what_was_planned_is_told(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 4");
         vm_with(w, "x", 1, 50);
@@ -532,5 +603,10 @@ int main(int argc, char **argv) {
         TEST(those_who_must_be_together_may_take_different_models);
         TEST(one_is_stopped_whose_memory_is_needed);
         TEST(those_are_stopped_that_have_the_model);
+        TEST(of_two_alike_the_one_runs_that_costs_a_lower_one_nothing);
+        TEST(one_goes_so_that_two_of_its_priority_run);
+        TEST(nobody_more_is_stopped_for_an_exchange);
+        TEST(what_is_exchanged_in_vain_is_as_before);
+        TEST(where_nobody_is_bound_nothing_is_exchanged);
         return g_test_run();
 }
