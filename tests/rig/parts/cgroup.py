@@ -7,6 +7,8 @@ import os
 import select
 import time
 
+FREEZE_TRY_S = 2
+
 
 def mount_point():
     with open("/proc/self/mounts") as file:
@@ -16,9 +18,6 @@ def mount_point():
                 return where
     raise RuntimeError("No cgroup v2 is mounted here, and the rig needs one to freeze and to end its hosts. "
                        "Mount it: mount -t cgroup2 none /sys/fs/cgroup/unified")
-
-
-FREEZE_TRY_S = 2
 
 
 class Cgroup:
@@ -33,8 +32,8 @@ class Cgroup:
         self._write("cgroup.procs", "0")
 
     def freeze(self, timeout_s=60):
-        """Who waits for an answer from the host's own file system cannot stop, and gets none once the server of that has
-        stopped. So all go on for a moment, and it is tried again."""
+        """Who waits for an answer from the host's own file system cannot stop, and gets none once the server of that
+        has stopped. So all go on for a moment, and it is tried again."""
         deadline = time.monotonic() + timeout_s
         while True:
             self._write("cgroup.freeze", "1")
