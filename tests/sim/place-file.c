@@ -61,12 +61,6 @@ static void tell_place(const Inventory *inventory, const Tenant *tenant, FILE *t
         fprintf(to, "\n");
 }
 
-/* As the leader has it: who may be stopped for whom. */
-static bool may_preempt(const Vm *vm, const Vm *other) {
-        return vm->preempt && other->preemptible && other->priority < vm->priority && other->run &&
-               other->assignment.phase == ASSIGNMENT_RUNNING;
-}
-
 /* For whom the tenant is stopped, or NULL. */
 static const Vm *find_preemptor(const Inventory *inventory, const Roster *roster, size_t tenant) {
         ARRAY_EACH(item, &roster->items)
@@ -133,7 +127,7 @@ static int tell_all(Inventory *inventory, const Roster *roster, const size_t *wa
 }
 
 static int place_described(const Described *described, FILE *to) {
-        static const RosterRules rules = { .preempts = may_preempt };
+        const RosterRules rules = roster_rules(described->world.registry);
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
         _cleanup_free_ size_t *waiting = NULL;
         Roster roster = {};
