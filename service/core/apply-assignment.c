@@ -148,7 +148,7 @@ static int check_assign(Apply *apply, const Vm *vm, const Gpupool1__Assign *comm
         if (vm->assignment.phase != ASSIGNMENT_NONE && !MUTANT(ASSIGN_TWICE))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is assigned to %s already", vm->name,
                                  apply_node_name(apply, &vm->assignment.node));
-        else if (!vm->run || vm->failed)
+        else if (!vm_is_to_run(vm))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is not to run", vm->name);
         else if (command->epoch != vm->epoch + 1 && !MUTANT(ASSIGN_TWICE))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s is past epoch %llu", vm->name,

@@ -452,7 +452,7 @@ static int check_preemptor(Apply *apply, const Vm *vm, const Gpupool1__MoveVm *c
                 r = apply_refuse(apply, VERDICT_INVALID_ARGUMENT,
                                  "VM %s cannot be stopped for VM %s and be moved at the same time", vm->name,
                                  preemptor->name);
-        else if (!preemptor->run || preemptor->failed || preemptor->assignment.phase != ASSIGNMENT_NONE)
+        else if (!vm_waits(preemptor))
                 r = apply_refuse(apply, VERDICT_CONFLICT, "VM %s does not wait for a place (any more)",
                                  preemptor->name);
         else if (!vm_may_preempt(preemptor, vm))

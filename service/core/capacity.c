@@ -15,6 +15,10 @@ static uint64_t needed_mib(const VmNeeds *needs) {
         return mib < MIB_MAX ? mib : MIB_MAX;
 }
 
+bool capacity_is_asked_for(const VmNeeds *needs) {
+        return needs->memory_bytes > 0 || needs->paths.n > 0 || needs->cpu_model || needs->cpu_vendor;
+}
+
 /* ---- what is taken */
 
 static CapacityKind *find_kind(Capacity *taken, const VmNeeds *needs) {

@@ -36,6 +36,9 @@ typedef enum CapacityLack {
         CAPACITY_STORAGE = 1 << 3,
 } CapacityLack;
 
+/* Does it need any of this? Where not, no host lacks anything. */
+bool capacity_is_asked_for(const VmNeeds *needs);
+
 /* @host: NULL, nothing is known of it. @taken: of the others there, without this VM; NULL: nothing. 0: it can have the
  * VM. Costs a few compares, and for each path one hash where the host lacks any. */
 unsigned capacity_judge(const VmNeeds *needs, const NodeFacts *host, const Capacity *taken);

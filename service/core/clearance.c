@@ -356,7 +356,7 @@ static int follow(Job *job, const World *world, bool settled, uint64_t now_boott
         }
         if (has_place(vm))
                 return end_placed(job, world, vm, now_boottime_us);
-        if (!vm->run || vm->failed) {
+        if (!vm_is_to_run(vm)) {
                 char *sentence = NULL;
                 (void) text_printf(&sentence, "vm %s is not to run any more", vm->name);
                 return end(job, world, JOB_SUPERSEDED, NULL, sentence, now_boottime_us);

@@ -63,16 +63,12 @@ static int resting_until(Conductor *conductor, const Vm *vm, uint64_t now_us, ui
         return 0;
 }
 
-static bool is_waiting(const Vm *vm) {
-        return vm->run && !vm->failed && vm->assignment.phase == ASSIGNMENT_NONE;
-}
-
 /* Forgets pauses of VMs that are gone or got what they waited for. */
 static void tidy(Conductor *conductor, const Registry *registry) {
         for (size_t i = conductor->pauses.n; i > 0; i--) {
                 ConductorPause *pause = conductor->pauses.items + i - 1;
                 const Vm *vm = registry_find_vm(registry, &pause->vm);
-                if (vm && !is_waiting(vm)) {
+                if (vm && !vm_waits(vm)) {
                         pause->refusals = 0;
                         pause->refused_until_us = 0;
                 }
@@ -98,7 +94,7 @@ static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n
                 return -ENOMEM;
         size_t n = 0;
         ARRAY_EACH(vm, &registry->vms)
-                if (is_waiting(vm))
+                if (vm_waits(vm))
                         list[n++] = vm;
         qsort(list, n, sizeof(*list), compare_urgency);
         *ret = list;
@@ -129,7 +125,7 @@ static int would_fit(Inventory *inventory, const Vm *vm, const NodeId *target, N
 }
 
 static bool is_on_its_way(const Vm *vm) {
-        return vm->run && !vm->failed && vm->assignment.phase != ASSIGNMENT_RUNNING;
+        return vm_is_to_run(vm) && vm->assignment.phase != ASSIGNMENT_RUNNING;
 }
 
 /* One after the other: while somebody that left @node, or comes home to it, does not run again, nobody else moves. Who

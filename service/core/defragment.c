@@ -11,7 +11,8 @@
  * - A room needs at least so many of its VMs gone before the one that waits fits in; where that is more than the moves
  *   that are left, the way ends.
  * - A move either leaves such a room, or, where moves are left over, makes room for one that leaves such a room.
- * - Rooms that have as much free and VMs of the same sizes are one as good as the other: one of them is tried.
+ * - Rooms that have as much free and VMs of the same sizes, and on nodes that both take VMs or both do not, are one as
+ *   good as the other: one of them is tried.
  * - Different ways lead to the same: what led nowhere before is not gone again. */
 
 #define NEVER UINT32_MAX
@@ -154,6 +155,7 @@ static Outlook look_at(const Search *search, size_t index) {
         qsort(occupants, n, sizeof(*occupants), compare_occupants);
 
         outlook.likeness = mix(mix(0, room->free), room->usable);
+        outlook.likeness = mix(outlook.likeness, inventory_node_takes_vms(inventory, room->node));
         for (size_t i = 0; i < n; i++)
                 outlook.likeness = mix(outlook.likeness, occupants[i].gain * 2U + occupants[i].movable);
         outlook.likeness = mix(outlook.likeness, describe_hardware(inventory, room));
@@ -524,10 +526,6 @@ static int search_from(Search *search, unsigned moves_left) {
 
 /* ---- all of it */
 
-static int compare_tenants(const void *a, const void *b) {
-        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
-}
-
 static int prepare(Search *search) {
         const Inventory *inventory = search->inventory;
         _cleanup_free_ const Tenant **sorted = calloc(inventory->tenants.n + 1, sizeof(*sorted));
@@ -538,11 +536,11 @@ static int prepare(Search *search) {
                 return -ENOMEM;
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 const Tenant *tenant = inventory->tenants.items + i;
-                if (tenant->node == NOWHERE && (i == search->tenant || (tenant->vm->run && !tenant->vm->failed &&
+                if (tenant->node == NOWHERE && (i == search->tenant || (vm_is_to_run(tenant->vm) &&
                     (search->entangled || text_equal(tenant->vm->pool, search->pool->pool->name)))))
                         sorted[search->n_waiting++] = tenant;
         }
-        qsort(sorted, search->n_waiting, sizeof(*sorted), compare_tenants);
+        qsort(sorted, search->n_waiting, sizeof(*sorted), placement_compare_tenants);
         for (size_t i = 0; i < search->n_waiting; i++)
                 search->waiting[i] = (size_t) (sorted[i] - inventory->tenants.items);
         search->exact = search->entangled || search->n_waiting > 1;

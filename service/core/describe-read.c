@@ -151,6 +151,8 @@ static int read_node_word(Reader *reader, NodeRecord *node, Draft *draft, bool *
                 return set_flag(&node->witness);
         if (text_equal(word, "lost"))
                 return set_flag(&node->lost);
+        if (text_equal(word, "brings-home"))
+                return set_flag(&node->bring_home);
         if (text_equal(word, "silent"))
                 return set_flag(silent);
         if (text_equal(word, "unknown"))

@@ -8,6 +8,8 @@
 /* No host has these. */
 #define NO_SUCH_CPU "no-such-cpu"
 #define NO_SUCH_VENDOR "no-such-vendor"
+/* For all files of a VM that no node lacks: the pass tries more for who needs files. */
+#define FILE_PRESENT "present"
 
 static int compare_texts(const void *a, const void *b) {
         return strcmp(*(const char *const *) a, *(const char *const *) b);
@@ -149,7 +151,11 @@ void put_needs(Page *page, const Wanted *wanted, const VmNeeds *needs) {
         if (needs->cpu_vendor)
                 page_put(page, " cpu-vendor %s", name_is_valid(needs->cpu_vendor) ? needs->cpu_vendor : NO_SUCH_VENDOR);
         page_put_flag(page, needs->host_cpu, "host-cpu");
+        bool lost = false;
         for (size_t i = 0; wanted->lost_paths.n > 0 && i < needs->paths.n; i++)
-                if (find_text(&wanted->lost_paths, needs->paths.items[i], &place))
+                if (find_text(&wanted->lost_paths, needs->paths.items[i], &place)) {
                         put_file(page, "file", place);
+                        lost = true;
+                }
+        page_put_flag(page, needs->paths.n > 0 && !lost, "file " FILE_PRESENT);
 }

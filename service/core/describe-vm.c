@@ -53,11 +53,11 @@ static int add_note(Reader *reader, Vm *vm) {
         return r < 0 ? r : DESCRIBE_READ;
 }
 
-static int read_target(Reader *reader, Vm *vm) {
+static int read_node_id(Reader *reader, const char *after, NodeId *ret) {
         size_t node;
-        int r = read_node_name(reader, "target", &node);
+        int r = read_node_name(reader, after, &node);
         if (r == DESCRIBE_READ)
-                vm->target = described_node_id(node);
+                *ret = described_node_id(node);
         return r;
 }
 
@@ -155,7 +155,9 @@ static int read_vm_word(Reader *reader, Vm *vm, const char *word) {
         if (text_equal(word, "ran"))
                 return add_note(reader, vm);
         if (text_equal(word, "target"))
-                return read_target(reader, vm);
+                return read_node_id(reader, word, &vm->target);
+        if (text_equal(word, "home"))
+                return read_node_id(reader, word, &vm->home);
         if (text_equal(word, "on"))
                 return read_assignment(reader, vm);
         if (text_equal(word, "model"))

@@ -44,6 +44,7 @@ static void put_node(Page *page, const World *world, const Wanted *wanted, const
         page_put_flag(page, node->witness, "witness");
         page_put_flag(page, node->lost, "lost");
         page_put_flag(page, node->drain != DRAIN_NONE, "drained");
+        page_put_flag(page, node->bring_home, "brings-home");
         page_put_flag(page, life && life->silent, "silent");
         page_put_flag(page, registry->level >= LEVEL_FAILOVER && !node->witness && node->lease_ms == 0, "joining");
         page_put_flag(page, !facts, "unknown");
@@ -55,23 +56,23 @@ static void put_node(Page *page, const World *world, const Wanted *wanted, const
         page_put(page, "\n");
 }
 
-/* An absent GPU is left out where its address is another one's now: nobody could tell them apart. */
+static int rank(const GpuView *view) {
+        return view->facts ? 2 : view->pool ? 1 : 0;
+}
+
+/* Of GPUs at one address nobody could tell which is meant. One is told: that which is there, else one of a pool. */
 static bool is_told(const GpuViews *views, size_t index) {
         const GpuView *view = views->items + index;
-        for (size_t i = index; i > 0; i--) {
-                const GpuView *before = views->items + i - 1;
-                if (!ID_EQUAL(&before->identity.node, &view->identity.node) ||
-                    !pci_address_equal(before->identity.address, view->identity.address))
+        size_t first = index;
+        while (first > 0 && ID_EQUAL(&views->items[first - 1].identity.node, &view->identity.node) &&
+               pci_address_equal(views->items[first - 1].identity.address, view->identity.address))
+                first--;
+        for (size_t i = first; i < views->n; i++) {
+                const GpuView *other = views->items + i;
+                if (!ID_EQUAL(&other->identity.node, &view->identity.node) ||
+                    !pci_address_equal(other->identity.address, view->identity.address))
                         break;
-                if (!view->facts)
-                        return false;
-        }
-        for (size_t i = index + 1; i < views->n && !view->facts; i++) {
-                const GpuView *after = views->items + i;
-                if (!ID_EQUAL(&after->identity.node, &view->identity.node) ||
-                    !pci_address_equal(after->identity.address, view->identity.address))
-                        break;
-                if (after->facts)
+                if (rank(other) > rank(view) || (rank(other) == rank(view) && i < index))
                         return false;
         }
         return true;
@@ -101,6 +102,8 @@ typedef struct Host {
 
 static void join(Host *host, size_t a, size_t b) {
         size_t keep = host->links[a].root, drop = host->links[b].root;
+        if (drop == keep)
+                return;
         if (drop < keep) {
                 size_t other = keep;
                 keep = drop;
@@ -121,8 +124,8 @@ static int link_gpu(Host *host, const World *world, size_t gpu) {
         for (size_t i = 0; i < slots.n; i++) {
                 bool seen = false;
                 for (size_t j = 0; j < host->n; j++) {
-                        if (!is_told(host->views, host->first + j) ||
-                            !text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]))
+                        if (!text_equal(host->views->items[host->first + j].identity.slot, slots.items[i]) ||
+                            !is_told(host->views, host->first + j))
                                 continue;
                         seen = true;
                         host->links[j].in_set = true;
@@ -247,6 +250,7 @@ static void put_assignment(Page *page, const World *world, const GpuViews *views
 
 static void put_vm(Page *page, const World *world, const Wanted *wanted, const GpuViews *views, const Vm *vm) {
         const NodeRecord *target = registry_find_node(world->registry, &vm->target);
+        const NodeRecord *home = registry_find_node(world->registry, &vm->home);
         page_put(page, "vm %s pool %s count %" PRIu32 " priority %" PRId32, vm->name, vm->pool, vm->count,
                  vm->priority);
         if (vm->model)
@@ -266,6 +270,8 @@ static void put_vm(Page *page, const World *world, const Wanted *wanted, const G
                         page_put(page, " ran %s", vm->notes[i].node);
         if (target)
                 page_put(page, " target %s", target->name);
+        if (home)
+                page_put(page, " home %s", home->name);
         put_assignment(page, world, views, vm);
         page_put(page, "\n");
 }

@@ -10,7 +10,8 @@
 
 /* libvirt's way to write a size; where @unit is NULL, KiB. 0, -EINVAL or -ERANGE. */
 int domain_size_to_bytes(const char *number, const char *unit, uint64_t *ret);
-/* <memory>, or what the guest's NUMA cells add up to; 0 where neither says. 0, -EINVAL, -ERANGE or -ENOMEM. */
+/* <memory>, or what the guest's NUMA cells add up to, in whole KiB; 0 where neither says. 0, -EINVAL, -ERANGE or
+ * -ENOMEM. */
 int domain_read_memory(const xmlNode *root, uint64_t *ret_bytes);
 /* Whether it wants its memory in hugepages, and of which size; 0: the host's default. 0, -EINVAL or -ERANGE. */
 int domain_read_pages(const xmlNode *root, bool *ret_hugepages, uint64_t *ret_size_bytes);

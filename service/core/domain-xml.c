@@ -166,6 +166,18 @@ int domain_size_to_bytes(const char *number, const char *unit, uint64_t *ret) {
         return __builtin_mul_overflow(value, scale, ret) ? -ERANGE : 0;
 }
 
+/* libvirt gives the VM whole KiB: what is more than these counts as one. */
+static int read_kib(const char *number, const char *unit, uint64_t *ret_bytes) {
+        uint64_t bytes;
+        int r = domain_size_to_bytes(number, unit, &bytes);
+        if (r < 0)
+                return r;
+        if (__builtin_add_overflow(bytes, 1023, &bytes))
+                return -ERANGE;
+        *ret_bytes = bytes & ~UINT64_C(1023);
+        return 0;
+}
+
 /* Where <memory> is missing libvirt adds up the guest's NUMA cells. */
 static int sum_cells(const xmlNode *root, uint64_t *ret) {
         uint64_t sum = 0;
@@ -173,7 +185,7 @@ static int sum_cells(const xmlNode *root, uint64_t *ret) {
         for (const xmlNode *cell = element_child(numa, "cell"); cell; cell = element_next(cell, "cell")) {
                 uint64_t bytes;
                 const char *memory = element_attribute(cell, "memory");
-                int r = domain_size_to_bytes(memory ? memory : "0", element_attribute(cell, "unit"), &bytes);
+                int r = read_kib(memory ? memory : "0", element_attribute(cell, "unit"), &bytes);
                 if (r < 0)
                         return r;
                 if (__builtin_add_overflow(sum, bytes, &sum))
@@ -190,7 +202,7 @@ int domain_read_memory(const xmlNode *root, uint64_t *ret_bytes) {
                 _cleanup_(free_contentp) xmlChar *number = NULL;
                 int r = element_content(node, &number);
                 if (r == 0)
-                        r = domain_size_to_bytes((const char *) number, element_attribute(node, "unit"), &bytes);
+                        r = read_kib((const char *) number, element_attribute(node, "unit"), &bytes);
                 if (r < 0)
                         return r;
         }

@@ -18,6 +18,7 @@ typedef struct Link {
 /* How the world was when the inventory was made or followed it last. */
 struct Trail {
         uint64_t structure;             /* what cannot be followed */
+        size_t n_quarantines;
         Link *links;                    /* of the views */
         uint64_t *places;               /* of the tenants: where they are, as a number */
         bool *to_run;                   /* ... and whether they are to run */
@@ -95,6 +96,32 @@ static uint64_t stamp_vms(uint64_t stamp, const Registry *registry) {
         return stamp_add(stamp, registry->vms.n);
 }
 
+/* What indexes must stay below, told apart from the stamp: who may define VMs could find two that have the same stamp,
+ * and may deceive himself by it, but nobody is to read beyond the end of a row. */
+static bool has_same_sizes(const Inventory *inventory, const World *world) {
+        const Registry *registry = world->registry;
+        const struct Trail *trail = inventory->trail;
+        if (registry->nodes.n != inventory->nodes.n || registry->pools.n != inventory->pools.n ||
+            registry->vms.n != inventory->tenants.n || registry->quarantines.n != trail->n_quarantines)
+                return false;
+        for (size_t i = 0; i < inventory->tenants.n; i++) {
+                const Tenant *tenant = inventory->tenants.items + i;
+                size_t end = i + 1 < inventory->tenants.n ? tenant[1].first_held : inventory->held.n;
+                if (tenant->pool != NOWHERE && registry->vms.items[i].count > end - tenant->first_held)
+                        return false;
+        }
+        for (size_t i = 0; i < inventory->views.n; i++) {
+                const Link *link = trail->links + i;
+                if (link->host != NOWHERE && (link->host >= world->n_nodes ||
+                                              (link->gpu != NOWHERE && link->gpu >= world->nodes[link->host]->n_gpus)))
+                        return false;
+        }
+        for (size_t i = 0; i < inventory->nodes.n; i++)
+                if (trail->hosts[i] != NOWHERE && trail->hosts[i] >= world->n_nodes)
+                        return false;
+        return true;
+}
+
 static uint64_t stamp_structure(const World *world) {
         return stamp_vms(stamp_pools(stamp_nodes(1, world), world->registry), world->registry);
 }
@@ -113,10 +140,6 @@ static uint64_t stamp_place(const Assignment *assignment) {
                 stamp = stamp_add(stamp_identity(stamp, &assignment->gpus[i].gpu),
                                   (uint32_t) assignment->gpus[i].iommu_group);
         return stamp;
-}
-
-static bool is_to_run(const Vm *vm) {
-        return vm->run && !vm->failed;
 }
 
 /* ---- the beginning */
@@ -176,13 +199,14 @@ int inventory_keep(Inventory *inventory) {
                 return -ENOMEM;
         inventory->trail = trail;
         trail->structure = stamp_structure(world);
+        trail->n_quarantines = world->registry->quarantines.n;
         for (size_t i = 0; i < inventory->views.n; i++)
                 trail->links[i] = link_view(world, inventory->views.items + i);
         for (size_t i = 0; i < inventory->gpus.n; i++)
                 trail->links[inventory->gpus.items[i].view - inventory->views.items].room_gpu = i;
         for (size_t i = 0; i < inventory->tenants.n; i++) {
                 trail->places[i] = stamp_place(&inventory->tenants.items[i].vm->assignment);
-                trail->to_run[i] = is_to_run(inventory->tenants.items[i].vm);
+                trail->to_run[i] = vm_is_to_run(inventory->tenants.items[i].vm);
         }
         for (size_t i = 0; i < inventory->views.n; i++)
                 if (trail->links[i].vm != NOWHERE && trail->links[i].room_gpu == NOWHERE)
@@ -336,7 +360,7 @@ static bool occupy(Inventory *inventory, size_t tenant) {
 
 static void follow_wish(Inventory *inventory, size_t tenant) {
         const Tenant *t = inventory->tenants.items + tenant;
-        bool now = is_to_run(t->vm);
+        bool now = vm_is_to_run(t->vm);
         if (now == inventory->trail->to_run[tenant])
                 return;
         inventory->trail->to_run[tenant] = now;
@@ -418,7 +442,8 @@ static int follow_nodes(Inventory *inventory) {
 }
 
 int inventory_follow(Inventory *inventory, const World *world) {
-        if (!inventory->trail || stamp_structure(world) != inventory->trail->structure)
+        if (!inventory->trail || !has_same_sizes(inventory, world) ||
+            stamp_structure(world) != inventory->trail->structure)
                 return 0;
         _cleanup_free_ bool *changed = calloc(inventory->tenants.n + 1, sizeof(*changed));
         if (!changed)

@@ -503,15 +503,11 @@ static void recount_around(Inventory *inventory, const size_t *gpus, size_t n_gp
         }
 }
 
-static bool is_to_run(const Vm *vm) {
-        return vm->run && !vm->failed;
-}
-
 /* Where the tenant is, noted also with its pool and the nodes. */
 void inventory_move_to(Inventory *inventory, Tenant *tenant, size_t node) {
         if (tenant->pool != NOWHERE && tenant->vm->count <= GPUS_PER_VM_MAX) {
                 InventoryPool *pool = inventory->pools.items + tenant->pool;
-                if (is_to_run(tenant->vm))
+                if (vm_is_to_run(tenant->vm))
                         pool->waiting[tenant->vm->count] +=
                                 (uint32_t) (node == NOWHERE) - (uint32_t) (tenant->node == NOWHERE);
                 if (tenant->node != NOWHERE) {
@@ -561,7 +557,7 @@ static int add_tenants(Inventory *inventory) {
                         inventory->held.items[inventory->held.n++] = NOWHERE;
                 if (tenant.pool != NOWHERE && vm->count >= 1 && vm->count <= GPUS_PER_VM_MAX)
                         inventory->pools.items[tenant.pool].sizes |= UINT64_C(1) << (vm->count - 1);
-                if (tenant.pool != NOWHERE && vm->count <= GPUS_PER_VM_MAX && is_to_run(vm))
+                if (tenant.pool != NOWHERE && vm->count <= GPUS_PER_VM_MAX && vm_is_to_run(vm))
                         inventory->pools.items[tenant.pool].waiting[vm->count]++;
                 if (placed)
                         inventory_move_to(inventory, inventory->tenants.items + inventory->tenants.n - 1,

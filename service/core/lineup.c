@@ -125,10 +125,6 @@ static uint64_t stamp_running(const Inventory *inventory) {
 
 /* ---- the pass */
 
-static bool allows_preemption(const Inventory *inventory) {
-        return inventory->world->registry->level >= LEVEL_PLACEMENT;
-}
-
 typedef ARRAY(Belongings *) Leavings;
 
 static void give_all_back(Inventory *inventory, Leavings *leavings) {
@@ -158,7 +154,7 @@ static int set_leavers_aside(Inventory *inventory, Leavings *ret) {
 }
 
 static int make_roster(Inventory *inventory, const Waiter *waiters, size_t n, Roster *ret) {
-        RosterRules rules = { .preempts = allows_preemption(inventory) ? vm_may_preempt : NULL };
+        const RosterRules rules = roster_rules(inventory->world->registry);
         Leavings leavings = {};
         size_t n_tenants = 0;
         _cleanup_free_ size_t *tenants = calloc(n + 1, sizeof(*tenants));
@@ -300,6 +296,25 @@ static int walk_items(Walk *walk, LineupStep *ret) {
         return r;
 }
 
+/* Whatever the stamp says: all indexes of the plan are good in this inventory, and nobody gets more than there is room
+ * for. Two worlds of one stamp can be made up (core/inventory-follow.c). */
+static bool plan_is_within(const Lineup *lineup, const Inventory *inventory) {
+        ARRAY_EACH(item, &lineup->roster.items) {
+                if (item->tenant >= inventory->tenants.n)
+                        return false;
+                if (item->verdict == PLACEMENT_FOUND &&
+                    item->choice.n_gpus > inventory->tenants.items[item->tenant].vm->count)
+                        return false;
+                for (size_t i = 0; item->verdict == PLACEMENT_FOUND && i < item->choice.n_gpus; i++)
+                        if (item->choice.gpus[i] >= inventory->gpus.n)
+                                return false;
+        }
+        ARRAY_EACH(preempted, &lineup->roster.preempted)
+                if ((*preempted)->tenant >= inventory->tenants.n)
+                        return false;
+        return true;
+}
+
 int lineup_next(Lineup *lineup, Inventory *inventory, const Waiter *waiters, size_t n, LineupStep *ret) {
         if (n == 0)
                 return LINEUP_NOTHING;
@@ -310,7 +325,8 @@ int lineup_next(Lineup *lineup, Inventory *inventory, const Waiter *waiters, siz
                 rests[inventory_find_tenant(inventory, &waiters[i].vm->id)] = waiters[i].rests;
 
         Walk walk = { .lineup = lineup, .inventory = inventory, .rests = rests };
-        if (lineup->made && lineup->stamp == stamp_world(lineup, inventory, waiters, n)) {
+        if (lineup->made && plan_is_within(lineup, inventory) &&
+            lineup->stamp == stamp_world(lineup, inventory, waiters, n)) {
                 int r = walk_items(&walk, ret);
                 if (r != LINEUP_NOTHING)
                         return r;

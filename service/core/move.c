@@ -140,10 +140,6 @@ int move_find(const World *world, const Vm *vm, const NodeId *target, NodeId *re
 
 /* ---- all of a node */
 
-static int compare_tenants(const void *a, const void *b) {
-        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
-}
-
 /* Those that are to go on elsewhere, the most urgent first. */
 static int list_tenants(const Inventory *inventory, const NodeId *node, const Tenant ***ret, size_t *ret_n) {
         const Tenant **list = calloc(inventory->tenants.n + 1, sizeof(*list));
@@ -155,7 +151,7 @@ static int list_tenants(const Inventory *inventory, const NodeId *node, const Te
                 if (vm->run && vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node))
                         list[n++] = tenant;
         }
-        qsort(list, n, sizeof(*list), compare_tenants);
+        qsort(list, n, sizeof(*list), placement_compare_tenants);
         *ret = list;
         *ret_n = n;
         return 0;
@@ -315,7 +311,7 @@ int moves_say(const World *world, const NodeId *node, const Moves *moves, char *
 static int find_in_between(const World *world, const NodeId *node, char **ret) {
         ARRAY_EACH(vm, &world->registry->vms) {
                 bool here = vm->assignment.phase != ASSIGNMENT_NONE && ID_EQUAL(&vm->assignment.node, node);
-                if (!vm->run || vm->failed || vm->assignment.phase == ASSIGNMENT_RUNNING ||
+                if (!vm_is_to_run(vm) || vm->assignment.phase == ASSIGNMENT_RUNNING ||
                     (!here && !ID_EQUAL(&vm->home, node)))
                         continue;
                 if (vm_state(vm) != VM_STATE_WAITING)

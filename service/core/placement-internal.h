@@ -49,6 +49,7 @@ typedef struct Request {
         bool has_needs;                 /* beside GPUs */
         uint32_t count;                 /* GPUs looked for: the VM's, or also those of VMs that must be with it */
         size_t planned;                 /* the node that the pass gave it; NOWHERE: none */
+        bool briefly;                   /* words only of who finds no place, and of the nodes of most interest */
         ARRAY(Relation) relations;
         ARRAY(Relation) wishes;         /* the same, but soft */
 } Request;

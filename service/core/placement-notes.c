@@ -117,7 +117,7 @@ int placement_notes_make(const World *world, const Vm *vm, const Placement *plac
         for (size_t i = 0; i < placement->n_answers; i++) {
                 const PlacementAnswer *answer = placement->answers + i;
                 const NodeRecord *node = registry_find_node(world->registry, &answer->node);
-                if (node)
+                if (node && answer->n_reasons > 0)
                         candidates[n++] = (Candidate) { answer, node, find_interest(vm, node, answer) };
         }
         qsort(candidates, n, sizeof(*candidates), compare_candidates);

@@ -32,6 +32,10 @@ int placement_compare_urgency(const Vm *a, const Vm *b) {
         return strcmp(a->name, b->name);
 }
 
+int placement_compare_tenants(const void *a, const void *b) {
+        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
+}
+
 static int add_relation(Request *request, const Bond *bond) {
         const Inventory *inventory = request->inventory;
         const Tenant *other = inventory->tenants.items + bond->other;
@@ -88,10 +92,6 @@ static int collect_relations(Request *request) {
         return 0;
 }
 
-static bool has_needs(const VmNeeds *needs) {
-        return needs->memory_bytes > 0 || needs->paths.n > 0 || needs->cpu_model || needs->cpu_vendor;
-}
-
 static void request_clear(Request *request) {
         array_clear(&request->relations);
         array_clear(&request->wishes);
@@ -105,7 +105,7 @@ static Request request_of(Inventory *inventory, size_t tenant) {
                 .vm = t->vm,
                 .pool = inventory->pools.items + t->pool,
                 .models = t->models,
-                .has_needs = has_needs(&t->vm->needs),
+                .has_needs = capacity_is_asked_for(&t->vm->needs),
                 .count = t->vm->count,
                 .planned = NOWHERE,
         };
@@ -502,6 +502,61 @@ static int hand_out(const Request *request, const Finding *finding, Placement *r
         return PLACEMENT_FOUND;
 }
 
+/* Words for so many nodes find room in the notes of who waits, and more. */
+#define BRIEFLY_MAX 20U
+
+static int explain_once(const Request *request, const Finding *findings, size_t node, Placement *ret) {
+        if (node == NOWHERE || ret->answers[node].n_reasons > 0)
+                return 0;
+        return explain_node(request, findings, node, NOWHERE, NOWHERE, ret->answers + node);
+}
+
+/* Nodes that somebody named, or where it ran. */
+static int explain_named(const Request *request, const Finding *findings, Placement *ret) {
+        const Inventory *inventory = request->inventory;
+        const Vm *vm = request->vm;
+        int r = explain_once(request, findings, inventory_find_node(inventory, &vm->target), ret);
+        if (r >= 0)
+                r = explain_once(request, findings, inventory_find_node(inventory, &vm->home), ret);
+        for (size_t i = 0; r >= 0 && i < vm->preferred_nodes.n; i++)
+                r = explain_once(request, findings,
+                                 inventory_find_node_named(inventory, vm->preferred_nodes.items[i]), ret);
+        for (size_t i = 0; r >= 0 && i < vm->n_notes; i++)
+                if (vm->notes[i].chosen)
+                        r = explain_once(request, findings, inventory_find_node_named(inventory, vm->notes[i].node),
+                                         ret);
+        return r;
+}
+
+/* Those with the least in the way first, and of those with GPUs of the pool. */
+static int explain_nearest(const Request *request, const Finding *findings, Placement *ret) {
+        const Inventory *inventory = request->inventory;
+        size_t told = 0;
+        for (int rooms = 1; rooms >= 0; rooms--)
+                for (int n = 1; n <= HINDRANCE_COUNT; n++)
+                        for (size_t i = 0; i < ret->n_answers && told < BRIEFLY_MAX; i++) {
+                                size_t node = inventory->nodes_by_name[i];
+                                if ((findings[node].room != NOWHERE) != rooms ||
+                                    __builtin_popcount(findings[node].hindrances) != n)
+                                        continue;
+                                int r = explain_once(request, findings, node, ret);
+                                if (r < 0)
+                                        return r;
+                                told++;
+                        }
+        return 0;
+}
+
+static int explain_briefly(const Request *request, const Finding *findings, size_t best, Placement *ret) {
+        ret->code = "";
+        if (best != NOWHERE)
+                return 0;
+        int r = explain_named(request, findings, ret);
+        if (r >= 0)
+                r = explain_nearest(request, findings, ret);
+        return r < 0 ? r : explain_waiting(request, findings, ret->n_answers, &ret->code, &ret->summary);
+}
+
 static int explain_all(const Request *request, const Finding *findings, size_t best, size_t second, Placement *ret) {
         for (size_t i = 0; i < ret->n_answers; i++) {
                 int r = explain_node(request, findings, i, best, second, ret->answers + i);
@@ -528,7 +583,8 @@ static int answer(Request *request, Placement *ret) {
         if (r < 0)
                 return r;
         find_all(request, findings, n, &best, &second);
-        r = explain_all(request, findings, best, second, ret);
+        r = request->briefly ? explain_briefly(request, findings, best, ret)
+                             : explain_all(request, findings, best, second, ret);
         if (r < 0)
                 return r;
         return best == NOWHERE ? PLACEMENT_NO_ROOM : hand_out(request, findings + best, ret);
@@ -549,7 +605,7 @@ static int answer_without_pool(const Inventory *inventory, const Vm *vm, Placeme
         return r < 0 ? r : PLACEMENT_NO_SUCH_POOL;
 }
 
-int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *node, Placement *ret) {
+static int find(Inventory *inventory, const Vm *vm, const NodeId *node, bool briefly, Placement *ret) {
         Placement placement = {};
         size_t pool = inventory_find_pool(inventory, vm->pool);
         if (pool == NOWHERE) {
@@ -571,9 +627,10 @@ int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *nod
                 .pool = inventory->pools.items + pool,
                 .failover = vm_lost_its_place(vm),
                 .models = inventory_models_of(inventory, vm),
-                .has_needs = has_needs(&vm->needs),
+                .has_needs = capacity_is_asked_for(&vm->needs),
                 .count = vm->count,
                 .planned = node ? inventory_find_node(inventory, node) : NOWHERE,
+                .briefly = briefly,
         };
         int r = answer(&request, &placement);
         request_clear(&request);
@@ -583,6 +640,14 @@ int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *nod
         else
                 *ret = placement;
         return r;
+}
+
+int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *node, Placement *ret) {
+        return find(inventory, vm, node, false, ret);
+}
+
+int placement_find_briefly(Inventory *inventory, const Vm *vm, Placement *ret) {
+        return find(inventory, vm, NULL, true, ret);
 }
 
 int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret) {

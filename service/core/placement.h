@@ -49,6 +49,9 @@ int placement_find(const World *world, const Vm *vm, Placement *ret);
 int placement_find_in(Inventory *inventory, const Vm *vm, Placement *ret);
 /* The same, where the pass (core/roster.h) gave it @node: that comes before all other soft rules. */
 int placement_find_planned(Inventory *inventory, const Vm *vm, const NodeId *node, Placement *ret);
+/* The same for many who wait, in clusters of many nodes: the summary is whole, but of the answers only those of nodes
+ * that somebody named, or that are the nearest to taking it, have reasons; where it fits nothing has words. */
+int placement_find_briefly(Inventory *inventory, const Vm *vm, Placement *ret);
 void placement_clear(Placement *placement);
 
 /* The same decision without the words, for what-ifs: the tenant must have nothing, and takes nothing by this. With
@@ -57,3 +60,5 @@ int placement_choose(Inventory *inventory, size_t tenant, bool failover, Choice 
 
 /* Who is placed first: higher priority, then the hardest to place, then by name. */
 int placement_compare_urgency(const Vm *a, const Vm *b);
+/* The same for qsort(), of a row of pointers to tenants. */
+int placement_compare_tenants(const void *a, const void *b);

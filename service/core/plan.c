@@ -10,8 +10,9 @@
 #include "core/placement.h"
 #include "core/rehearsal.h"
 
-/* Rooms and VMs that one plan looks at, at most: it is worked out at once, by a service that has other things to do. */
-#define WORK_MAX (8U * 1024U * 1024U)
+/* Rooms and VMs that one plan looks at, at most: it is worked out at once, by a service that has leases to renew, and
+ * anybody may ask again and again. Half a second at worst. */
+#define WORK_MAX (2U * 1024U * 1024U)
 #define DEFRAGMENT_WORK_MAX (2U * 1024U * 1024U)
 #define SURVIVES_WORK_MAX (2U * 1024U * 1024U)    /* of all pools, before and after */
 /* So many VMs without a place are told why, each asking every node; the others are told to ask again. */
@@ -45,13 +46,6 @@ void plan_clear(Plan *plan) {
         array_clear(&plan->items);
         array_clear(&plan->pools);
         *plan = (Plan) {};
-}
-
-bool plan_is_good(const Plan *plan) {
-        ARRAY_EACH(item, &plan->items)
-                if (item->fate != PLAN_MOVES && item->fate != PLAN_STARTS && item->fate != PLAN_STILL_WAITS)
-                        return false;
-        return true;
 }
 
 /* ---- is a majority left? */
@@ -117,10 +111,6 @@ static bool is_defragmented(const Making *making, const VmId *vm) {
         return making->defragment && ID_EQUAL(making->defragment, vm);
 }
 
-static bool is_to_run(const Vm *vm) {
-        return vm->run && !vm->failed;
-}
-
 /* Whether there is something to tell of it. */
 static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
         const Vm *before = making->world->registry->vms.items + tenant;
@@ -141,8 +131,8 @@ static bool find_fate(const Making *making, size_t tenant, PlanItem *ret) {
                 item.fate = had ? PLAN_MOVES : PLAN_STARTS;
         else if (had && before->run)
                 item.fate = PLAN_STOPS;
-        else if (is_to_run(after->vm)) {
-                bool is_new = !is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
+        else if (vm_is_to_run(after->vm)) {
+                bool is_new = !vm_is_to_run(before) || is_asked_to_start(making->supposal, &before->id) ||
                               is_defragmented(making, &before->id);
                 item.fate = is_new ? PLAN_WAITS : PLAN_STILL_WAITS;
         } else

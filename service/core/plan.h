@@ -45,9 +45,6 @@ typedef struct Plan {
 
 void plan_clear(Plan *plan);
 
-/* Does everybody run whom the supposal touches? For exit statuses: who waits already does not count. */
-bool plan_is_good(const Plan *plan);
-
 /* @defragment: for this VM others may move (core/defragment.h), once all that is supposed has happened; NULL: for none.
  * VMs that are under way are taken for arrived. Returns 0 or -ENOMEM; *ret is filled where *ret_result, to be cleared
  * by the caller, says VERDICT_DONE; else that says what cannot be supposed, or that it is too much to work out. */

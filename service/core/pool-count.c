@@ -172,22 +172,6 @@ static int compare_gpus(const Inventory *inventory, const InventoryPool *pool, T
         return 0;
 }
 
-bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool) {
-        size_t index = (size_t) (pool - inventory->pools.items);
-        ARRAY_EACH(tenant, &inventory->tenants)
-                if (tenant->pool == index && tenant->n_bonds > 0)
-                        return true;
-        for (size_t i = 0; i < pool->n_rooms; i++) {
-                const Room *room = inventory->rooms.items + pool->first_room + i;
-                for (size_t j = room->first_gpu; j < room->first_gpu + room->n_gpus; j++) {
-                        const RoomGpu *next = inventory->gpus.items + inventory->gpus.items[j].next_in_group;
-                        if (inventory->rooms.items[next->room].pool != room->pool)
-                                return true;
-                }
-        }
-        return false;
-}
-
 int pool_count_within(Inventory *inventory, const Pool *pool, uint64_t *work, PoolCounts *ret, bool *ret_survives) {
         size_t index = inventory_find_pool(inventory, pool->name);
         PoolCounts counts = { .total = (uint32_t) pool->gpus.n };
@@ -221,12 +205,4 @@ int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret) {
         uint64_t work = SURVIVAL_WORK_MAX;
         bool survives;
         return pool_count_within(inventory, pool, &work, ret, &survives);
-}
-
-int pool_count(const World *world, const Pool *pool, PoolCounts *ret) {
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;
-        int r = inventory_new(world, &inventory);
-        if (r < 0)
-                return r;
-        return pool_count_in(inventory, pool, ret);
 }

@@ -25,9 +25,4 @@ typedef struct PoolCounts {
 int pool_count_in(Inventory *inventory, const Pool *pool, PoolCounts *ret);
 /* The same with so much *work, of which what was used is taken off. *ret_survives: it was enough. */
 int pool_count_within(Inventory *inventory, const Pool *pool, uint64_t *work, PoolCounts *ret, bool *ret_survives);
-int pool_count(const World *world, const Pool *pool, PoolCounts *ret);
 void pool_counts_clear(PoolCounts *counts);
-
-/* Can VMs of other pools be in the way of this one's, or bind them? One of them has a GPU that cannot go to a VM beside
- * one of this pool, or VMs name each other. */
-bool pool_is_entangled(const Inventory *inventory, const InventoryPool *pool);

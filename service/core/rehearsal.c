@@ -35,10 +35,6 @@ static int spend(Rehearsal *rehearsal, uint64_t work) {
         return 0;
 }
 
-static int compare_tenants(const void *a, const void *b) {
-        return placement_compare_urgency((*(const Tenant *const *) a)->vm, (*(const Tenant *const *) b)->vm);
-}
-
 static int prepare(Rehearsal *rehearsal) {
         const Inventory *inventory = rehearsal->inventory;
         size_t n = inventory->tenants.n;
@@ -52,12 +48,12 @@ static int prepare(Rehearsal *rehearsal) {
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 sorted[i] = inventory->tenants.items + i;
-        qsort(sorted, n, sizeof(*sorted), compare_tenants);
+        qsort(sorted, n, sizeof(*sorted), placement_compare_tenants);
         for (size_t i = 0; i < n; i++) {
                 size_t tenant = (size_t) (sorted[i] - inventory->tenants.items);
                 const Vm *vm = sorted[i]->vm;
                 rehearsal->order[i] = tenant;
-                if (vm->run && !vm->failed && sorted[i]->node == NOWHERE)
+                if (vm_is_to_run(vm) && sorted[i]->node == NOWHERE)
                         rehearsal->seating.waiting[rehearsal->seating.n_waiting++] = tenant;
         }
         rehearsal->generation = 1;
@@ -215,7 +211,7 @@ static int next_leaves(Rehearsal *rehearsal, size_t index, size_t *ret) {
         const Inventory *inventory = rehearsal->inventory;
         const NodeRecord *node = inventory->nodes.items[index].record;
         bool leaves = node->drain != DRAIN_NONE;
-        int r = spend(rehearsal, inventory->tenants.n + rehearsal->seating.n_waiting);
+        int r = spend(rehearsal, (inventory->tenants.n + rehearsal->seating.n_waiting) / 16);
         if (r < 0)
                 return r;
         if (somebody_is_on_its_way(rehearsal, node))

@@ -18,6 +18,7 @@ typedef struct Rejection {
         const Vm *vm;
         Models models;                  /* of those that its pool has */
         bool by_cpu;                    /* a node of the pool has not its CPU */
+        bool without_reserve;           /* it may not have what its pool keeps: who may is not turned away by it */
         uint64_t where_lost;            /* as in its prospect */
 } Rejection;
 
@@ -50,11 +51,18 @@ typedef struct Pass {
         bool limited;                   /* each who is placed must be let in by its pool too */
         size_t replacements;            /* so many more may be placed anew for VMs that are bound to others */
         unsigned budget;                /* so many more times a VM may be moved to make room for another */
+        const Tenant *hopeless;         /* the last for which nobody could be stopped; NULL: none yet */
         size_t *effort;                 /* so many more times a place may be sought; 0: the pass is given up */
 } Pass;
 
 static inline const Tenant *pass_tenant(const Pass *pass, size_t item) {
         return pass->inventory->tenants.items + pass->roster->items.items[item].tenant;
+}
+
+/* As libvirt goes by it, and as it is told in words. */
+static inline uint64_t memory_kib_of(const Tenant *tenant) {
+        uint64_t bytes = tenant->vm->needs.memory_bytes;
+        return bytes / 1024 + (bytes % 1024 > 0);
 }
 
 static inline bool pass_has_placed(const Pass *pass, size_t item) {
@@ -69,6 +77,8 @@ void pass_lift(Pass *pass, size_t item);
 /* The very ones that it had before. */
 void pass_put_back(Pass *pass, size_t item, const Choice *choice);
 
+/* May it have what its pool keeps in reserve? */
+bool pass_has_failover(const Pass *pass, size_t item);
 /* Does the pool, as a whole, let it in now? And was there enough left when it had been let in? */
 bool pass_pool_allows(const Pass *pass, size_t item);
 bool pass_pool_is_content(const Pass *pass, size_t item);

@@ -6,6 +6,9 @@
 
 /* So many rooms are tried at most: the first is mostly good. */
 #define ROOMS_MAX 16U
+/* In so many rooms one pass looks for victims at most, for all together: they are stopped one after the other, and then
+ * there is a new pass. The most urgent come first. */
+#define SOUGHT_MAX (UINT64_C(128) * 1024U)
 
 /* Who would be stopped in one room. The cheapest is taken: the least important, then the fewest GPUs. */
 typedef struct Victims {
@@ -178,16 +181,37 @@ static int try_victims(Pass *pass, size_t index, const Victims *victims) {
         return r < 0 ? r : 0;
 }
 
+static bool needs_the_same(const VmNeeds *a, const VmNeeds *b) {
+        return a->memory_bytes == b->memory_bytes && a->hugepages == b->hugepages &&
+               a->hugepage_size_bytes == b->hugepage_size_bytes && a->numa_nodes == b->numa_nodes &&
+               text_equal(a->cpu_model, b->cpu_model) && text_equal(a->cpu_vendor, b->cpu_vendor) &&
+               text_list_equal(&a->paths, &b->paths);
+}
+
+/* Who asks for the same as one for which nobody could be stopped, and is no more important. */
+static bool is_as_hopeless(const Pass *pass, const Tenant *tenant) {
+        const Tenant *other = pass->hopeless;
+        return other && tenant->pool == other->pool && tenant->n_bonds == 0 && other->n_bonds == 0 &&
+               tenant->models == other->models && tenant->vm->count == other->vm->count &&
+               tenant->vm->priority <= other->vm->priority &&
+               vm_lost_its_place(tenant->vm) == vm_lost_its_place(other->vm) &&
+               needs_the_same(&tenant->vm->needs, &other->vm->needs);
+}
+
 int pass_preempt(Pass *pass, size_t item) {
         const Inventory *inventory = pass->inventory;
-        const InventoryPool *pool = inventory->pools.items + pass_tenant(pass, item)->pool;
+        const Tenant *tenant = pass_tenant(pass, item);
+        const InventoryPool *pool = inventory->pools.items + tenant->pool;
         ARRAY(Victims) list = {};
         int r = 0;
+        if (!tenant->vm->preempt || pass->roster->sought >= SOUGHT_MAX || is_as_hopeless(pass, tenant))
+                return 0;
+        pass->roster->sought += pool->n_rooms;
         for (size_t i = pool->first_room; r >= 0 && i < pool->first_room + pool->n_rooms; i++) {
                 const Room *room = inventory->rooms.items + i;
                 Victims victims;
                 if (!inventory_node_takes_vms(inventory, room->node) ||
-                    room->usable < pass_tenant(pass, item)->vm->count || !find_victims(pass, item, i, &victims))
+                    room->usable < tenant->vm->count || !find_victims(pass, item, i, &victims))
                         continue;
                 r = array_append(&list, &victims);
         }
@@ -196,5 +220,7 @@ int pass_preempt(Pass *pass, size_t item) {
         for (size_t i = 0; r == 0 && i < list.n && i < ROOMS_MAX; i++)
                 r = try_victims(pass, item, list.items + i);
         array_clear(&list);
+        if (r == 0)
+                pass->hopeless = tenant;
         return r;
 }

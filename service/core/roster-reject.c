@@ -5,13 +5,9 @@
 #include "core/placement-internal.h"
 #include "core/roster-internal.h"
 
-static bool needs_nothing_else(const VmNeeds *needs) {
-        return needs->memory_bytes == 0 && needs->paths.n == 0 && !needs->cpu_model && !needs->cpu_vendor;
-}
-
 bool pass_is_choosy(const Pass *pass, size_t item) {
         const Tenant *tenant = pass_tenant(pass, item);
-        return !needs_nothing_else(&tenant->vm->needs) || inventory_is_picky(pass->inventory, tenant);
+        return capacity_is_asked_for(&tenant->vm->needs) || inventory_is_picky(pass->inventory, tenant);
 }
 
 /* As much memory, and of the same kind: of another one there may be more. */
@@ -65,9 +61,12 @@ bool pass_is_rejected(const Pass *pass, size_t item) {
         const Rejections *rejections = pass->rejections + tenant->pool;
         if (rejections->needs & count_bit(tenant))
                 return true;
-        for (size_t i = 0; i < rejections->n; i++)
-                if (needs_no_less(pass, tenant, rejections->items + i))
+        for (size_t i = 0; i < rejections->n; i++) {
+                const Rejection *rejection = rejections->items + i;
+                if (needs_no_less(pass, tenant, rejection) &&
+                    (!rejection->without_reserve || !pass_has_failover(pass, item)))
                         return true;
+        }
         return false;
 }
 
@@ -86,10 +85,12 @@ void pass_reject(Pass *pass, size_t item, const Prospect *prospect) {
         Rejections *rejections = pass->rejections + tenant->pool;
         if (!pass_rejection_tells(pass, item))
                 return;
+        const InventoryPool *pool = pass->inventory->pools.items + tenant->pool;
         rejections->items[rejections->n++] = (Rejection) {
                 .vm = tenant->vm,
-                .models = tenant->models & pass->inventory->pools.items[tenant->pool].models,
+                .models = tenant->models & pool->models,
                 .by_cpu = prospect->lacks & CAPACITY_CPU,
+                .without_reserve = pool->pool->reserve > 0 && !pass_has_failover(pass, item),
                 .where_lost = prospect->where_lost,
         };
 }

@@ -11,6 +11,10 @@
 #define MOVES_MAX 20000U
 #define REPLACEMENTS_MAX 50000U
 
+RosterRules roster_rules(const Registry *registry) {
+        return (RosterRules) { .preempts = registry->level >= LEVEL_PLACEMENT ? vm_may_preempt : NULL };
+}
+
 void roster_clear(Roster *roster) {
         ARRAY_EACH(preempted, &roster->preempted)
                 free(*preempted);
@@ -29,18 +33,19 @@ void roster_undo(Inventory *inventory, const Roster *roster) {
 
 /* ---- who gets in */
 
-static bool has_failover(const Pass *pass, size_t item) {
+bool pass_has_failover(const Pass *pass, size_t item) {
         return pass->rules->failover || vm_lost_its_place(pass_tenant(pass, item)->vm);
 }
 
 bool pass_pool_allows(const Pass *pass, size_t item) {
-        return placement_pool_allows(pass->inventory, pass->roster->items.items[item].tenant, has_failover(pass, item));
+        return placement_pool_allows(pass->inventory, pass->roster->items.items[item].tenant,
+                                     pass_has_failover(pass, item));
 }
 
 /* Not a matter of course: of an IOMMU group that it breaks into, the rest is lost for others. */
 bool pass_pool_is_content(const Pass *pass, size_t item) {
         const InventoryPool *pool = pass->inventory->pools.items + pass_tenant(pass, item)->pool;
-        return has_failover(pass, item) || pool->free >= pool->pool->reserve;
+        return pass_has_failover(pass, item) || pool->free >= pool->pool->reserve;
 }
 
 /* Lets one in, if there is a place for all that are in and for it. 1, 0 or -ENOMEM. */
@@ -138,7 +143,7 @@ typedef struct Applicant {
         size_t item;
         bool behind;
         uint32_t count;
-        uint64_t memory_bytes;
+        uint64_t memory_kib;
 } Applicant;
 
 static int compare_applicants(const void *a, const void *b) {
@@ -147,8 +152,8 @@ static int compare_applicants(const void *a, const void *b) {
                 return x->behind ? 1 : -1;
         if (x->count != y->count)
                 return x->count < y->count ? -1 : 1;
-        if (x->memory_bytes != y->memory_bytes)
-                return x->memory_bytes < y->memory_bytes ? -1 : 1;
+        if (x->memory_kib != y->memory_kib)
+                return x->memory_kib < y->memory_kib ? -1 : 1;
         return x->item < y->item ? -1 : x->item > y->item;
 }
 
@@ -162,7 +167,7 @@ static int admit_group(Pass *pass, const Group *group) {
                         .item = group->items[i],
                         .behind = pass->behind && pass->behind[group->items[i]],
                         .count = pass_tenant(pass, group->items[i])->vm->count,
-                        .memory_bytes = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes,
+                        .memory_kib = memory_kib_of(pass_tenant(pass, group->items[i])),
                 };
         qsort(applicants, group->n, sizeof(*applicants), compare_applicants);
         for (size_t i = 0; i < group->n; i++) {

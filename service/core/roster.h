@@ -13,9 +13,13 @@
 
 typedef struct RosterRules {
         bool failover;                  /* all may have what pools keep in reserve, not only who lost its place */
-        /* May @vm take the place of @other, which runs and has a lower priority? NULL: nobody may. */
+        /* May @vm take the place of @other, which runs and has a lower priority? NULL: nobody may. Asked only of those
+         * that may preempt at all. */
         bool (*preempts)(const Vm *vm, const Vm *other);
 } RosterRules;
+
+/* Of those who wait in this cluster, at its level. */
+RosterRules roster_rules(const Registry *registry);
 
 typedef struct RosterItem {
         size_t tenant;
@@ -27,6 +31,7 @@ typedef struct RosterItem {
 typedef struct Roster {
         ARRAY(RosterItem) items;        /* one per tenant, by placement_compare_urgency() */
         ARRAY(Belongings *) preempted;  /* owned: who, and what they had */
+        uint64_t sought;                /* rooms in which it was looked who may be stopped */
         size_t exchanged;               /* so often a place was sought only to see whether more can run; in some µs */
 } Roster;
 

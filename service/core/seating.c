@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "core/names.h"
 #include "core/placement-internal.h"
 
 static void forget_waiting(Seating *seating, size_t tenant) {
@@ -64,8 +63,7 @@ static int carry_out(Seating *seating, const Roster *roster) {
 
 /* 1: once more; 0: nobody gets a place any more; or an error. */
 static int run_pass(Seating *seating) {
-        const Registry *registry = seating->inventory->world->registry;
-        RosterRules rules = { .preempts = registry->level >= LEVEL_PLACEMENT ? vm_may_preempt : NULL };
+        const RosterRules rules = roster_rules(seating->inventory->world->registry);
         uint64_t work = SEATING_WORK * seating->n_waiting + seating->inventory->tenants.n / 16;
         Roster roster = {};
         if (seating->n_waiting == 0)
@@ -76,7 +74,7 @@ static int run_pass(Seating *seating) {
         int r = roster_make(seating->inventory, seating->waiting, seating->n_waiting, &rules, &roster);
         if (r < 0)
                 return r;
-        work = EXCHANGE_WORK * roster.exchanged;
+        work = roster.sought + EXCHANGE_WORK * roster.exchanged;
         seating->work_left -= work < seating->work_left ? work : seating->work_left;
         roster_undo(seating->inventory, &roster);
         r = carry_out(seating, &roster);

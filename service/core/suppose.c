@@ -164,7 +164,6 @@ static int check(const Registry *registry, const Supposal *supposal, Result *res
 
 /* ---- nodes and VMs */
 
-
 /* As the registry ends it when its node is lost, or when its node says that it has stopped. */
 static int end_vm(Supposition *supposition, Vm *vm, EndCause cause) {
         vm->reason_code = vm->reason = NULL;    /* borrowed */
@@ -224,7 +223,7 @@ static void start_vms(Supposition *supposition, const Supposal *supposal) {
                 if (!array_find(&supposition->registry.vms, supposal->start + i, compare_vm, &index))
                         continue;
                 Vm *vm = supposition->registry.vms.items + index;
-                if (vm->run && !vm->failed)
+                if (vm_is_to_run(vm))
                         continue;
                 vm->run = true;
                 vm->failed = false;

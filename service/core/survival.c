@@ -258,7 +258,7 @@ static int lose(Survival *survival, size_t tenant) {
         vm->run = vm->run && vm->restart != RESTART_NEVER;
         vm->reason_code = lost;
         int r = take_away(survival, tenant);
-        if (r >= 0 && vm->run && !vm->failed)
+        if (r >= 0 && vm_is_to_run(vm))
                 survival->seating.waiting[survival->seating.n_waiting++] = tenant;
         return r;
 }
@@ -450,7 +450,7 @@ static int list_tenants(Survival *survival) {
                         continue;
                 if (tenant->node != NOWHERE)
                         next[tenant->node + 1]++;
-                else if (tenant->vm->run && !tenant->vm->failed)
+                else if (vm_is_to_run(tenant->vm))
                         survival->waits[survival->n_waits++] = i;
         }
         for (size_t i = 0; i < inventory->nodes.n; i++)
@@ -539,6 +539,23 @@ static int list_stakes(Survival *survival, const uint64_t *memory_per_gpu) {
         return 0;
 }
 
+/* VMs name each other, or a GPU of another pool cannot go to a VM beside one of this pool. */
+static bool is_entangled(const Inventory *inventory, const InventoryPool *pool) {
+        size_t index = (size_t) (pool - inventory->pools.items);
+        ARRAY_EACH(tenant, &inventory->tenants)
+                if (tenant->pool == index && tenant->n_bonds > 0)
+                        return true;
+        for (size_t i = 0; i < pool->n_rooms; i++) {
+                const Room *room = inventory->rooms.items + pool->first_room + i;
+                for (size_t j = room->first_gpu; j < room->first_gpu + room->n_gpus; j++) {
+                        const RoomGpu *next = inventory->gpus.items + inventory->gpus.items[j].next_in_group;
+                        if (inventory->rooms.items[next->room].pool != room->pool)
+                                return true;
+                }
+        }
+        return false;
+}
+
 /* Hugepages and what a NUMA node has are counted by nobody here. */
 static bool has_special_needs(const Inventory *inventory, const InventoryPool *pool) {
         size_t index = (size_t) (pool - inventory->pools.items);
@@ -552,7 +569,7 @@ static bool has_special_needs(const Inventory *inventory, const InventoryPool *p
 }
 
 int pool_is_shared(const Inventory *inventory, const InventoryPool *pool) {
-        if (pool_is_entangled(inventory, pool) || has_special_needs(inventory, pool))
+        if (is_entangled(inventory, pool) || has_special_needs(inventory, pool))
                 return 1;
         _cleanup_free_ uint64_t *memory_per_gpu = list_memory_per_gpu(inventory);
         if (!memory_per_gpu)

@@ -13,7 +13,7 @@
 #define NEEDED_PATHS_MAX 256U           /* of one VM; what comes after them is seen at the start only */
 
 typedef struct VmNeeds {
-        uint64_t memory_bytes;          /* all of it is pinned, as devices reach it; 0: not known */
+        uint64_t memory_bytes;          /* whole KiB; all of it is pinned, as devices reach it; 0: not known */
         bool hugepages;
         uint64_t hugepage_size_bytes;   /* 0: the host's default */
         uint64_t numa_nodes;            /* its XML binds it to memory of these nodes of the host, bit by bit; 0: none.

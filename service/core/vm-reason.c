@@ -11,7 +11,7 @@
 static int waiting_reason(Inventory *inventory, const Vm *vm, const char **ret_code, char **ret_sentence,
                           PlacementNotes *ret_notes) {
         _cleanup_(placement_clear) Placement placement = {};
-        int r = placement_find_in(inventory, vm, &placement);
+        int r = placement_find_briefly(inventory, vm, &placement);
         if (r < 0)
                 return r;
         *ret_code = placement.code;

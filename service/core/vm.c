@@ -288,7 +288,7 @@ bool vm_lost_its_place(const Vm *vm) {
 }
 
 bool vm_may_preempt(const Vm *vm, const Vm *other) {
-        return vm->preempt && other->preemptible && other->priority < vm->priority && other->run && !other->failed &&
+        return vm->preempt && other->preemptible && other->priority < vm->priority && vm_is_to_run(other) &&
                other->assignment.phase == ASSIGNMENT_RUNNING;
 }
 

@@ -165,6 +165,16 @@ int restart_policy_from_text(const char *text, RestartPolicy *ret);     /* 0 or 
 int vm_ended(Vm *vm, EndCause cause, const char *sentence, uint64_t ran_ms);
 const char *end_cause_to_text(EndCause cause);
 
+/* It is to have a place: somebody wants it to run, and it has not failed for good. */
+static inline bool vm_is_to_run(const Vm *vm) {
+        return vm->run && !vm->failed;
+}
+
+/* ... and has none. */
+static inline bool vm_waits(const Vm *vm) {
+        return vm_is_to_run(vm) && vm->assignment.phase == ASSIGNMENT_NONE;
+}
+
 /* Its GPU or its node was lost under it and it has not found a new place yet: it may take what a pool keeps in
  * reserve. */
 bool vm_lost_its_place(const Vm *vm);

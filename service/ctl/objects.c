@@ -721,11 +721,6 @@ const GpuObject *objects_gpu(const Objects *objects, const char *path) {
         return place && place->kind == KIND_GPU ? objects->gpus.items + place->index : NULL;
 }
 
-const PoolObject *objects_pool(const Objects *objects, const char *path) {
-        const Place *place = objects_place(objects, path);
-        return place && place->kind == KIND_POOL ? objects->pools.items + place->index : NULL;
-}
-
 const VmObject *objects_vm(const Objects *objects, const char *path) {
         const Place *place = objects_place(objects, path);
         return place && place->kind == KIND_VM ? objects->vms.items + place->index : NULL;

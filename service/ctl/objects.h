@@ -133,5 +133,4 @@ void job_object_clear(JobObject *job);
 const Place *objects_place(const Objects *objects, const char *path);
 const NodeObject *objects_node(const Objects *objects, const char *path);
 const GpuObject *objects_gpu(const Objects *objects, const char *path);
-const PoolObject *objects_pool(const Objects *objects, const char *path);
 const VmObject *objects_vm(const Objects *objects, const char *path);

@@ -37,5 +37,5 @@ DEFINE_CLEANUP(Storage *, storage_free);
 int storage_turn(Storage *storage, const Registry *registry, LocalFacts *facts, uint64_t now_us,
                  uint64_t *ret_wake_us);
 
-/* How this host sees a path, for tests and people. */
+/* How this host sees a path, for tests. */
 PathSight storage_sight(const Storage *storage, const char *path);

@@ -240,6 +240,8 @@ static void test_features_say_what_there_is(void) {
         g_autofree char *features = get(host, ROOT, "Manager.Features");
         g_assert_nonnull(strstr(features, "'cluster'"));
         g_assert_nonnull(strstr(features, "'backup'"));
+        g_assert_nonnull(strstr(features, "'plan'"));
+        g_assert_nonnull(strstr(features, "'defragment'"));
 }
 
 /* ---- the level */

@@ -88,6 +88,25 @@ static void test_who_is_stopped_for_whom(void) {
         g_free(never);
 }
 
+/* As the conductor does it: a pass after the other, with what the stopped one had. */
+static void test_who_is_stopped_goes_on_elsewhere(void) {
+        int status;
+        _cleanup_free_ char *said = place_text(
+                "pool p pack\n"
+                "node a\n"
+                "gpus a 2 pool p\n"
+                "node b\n"
+                "gpus b 2 pool p\n"
+                "vm old pool p count 1 priority 10 preemptible on a running 0000:01:00.0\n"
+                "vm other pool p count 1 priority 90 on b running 0000:01:00.0\n"
+                "vm urgent pool p count 2 priority 90 preempt\n", &status);
+        g_assert_cmpint(status, ==, 0);
+        check_says(said, "vm urgent starts on a, priority 90: 0000:01:00.0 0000:02:00.0\n");
+        check_says(said, "vm old is stopped for urgent, which has priority 90 and it 10; then it starts on b: "
+                         "0000:02:00.0\n");
+        check_says(said, "pool p: 4 usable, 4 in use, 0 free");
+}
+
 static void test_a_wrong_file_has_its_own_status(void) {
         int status;
         _cleanup_free_ char *said = place_text("node\n", &status);
@@ -124,6 +143,7 @@ int main(int argc, char **argv) {
         g_test_add_func("/place-file/those who wait are looked at together",
                         test_those_who_wait_are_looked_at_together);
         g_test_add_func("/place-file/who is stopped for whom", test_who_is_stopped_for_whom);
+        g_test_add_func("/place-file/who is stopped goes on elsewhere", test_who_is_stopped_goes_on_elsewhere);
         g_test_add_func("/place-file/a wrong file has its own status", test_a_wrong_file_has_its_own_status);
         g_test_add_func("/place-file/an export says the same", test_an_export_says_the_same);
         return g_test_run();

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/describe.h"
-#include "core/roster.h"
+#include "core/seating.h"
 #include "placement/rules.h"
 
 #define PIECE_SIZE 65536U
@@ -47,11 +47,36 @@ static int read_file(const char *file, char **ret) {
         return r;
 }
 
-static void tell_place(const Inventory *inventory, const Tenant *tenant, FILE *to) {
-        const Vm *vm = tenant->vm;
-        bool had_it = vm->assignment.phase != ASSIGNMENT_NONE;
-        fprintf(to, "vm %s %s on %s, priority %" PRId32 ":", vm->name, had_it ? "stays" : "starts",
-                inventory->nodes.items[tenant->node].record->name, vm->priority);
+/* What comes of all who wait, as the conductor has it: a pass after the other. */
+typedef struct Round {
+        Seating seating;                /* first, so that it leads back here */
+        Registry *registry;
+        size_t *preempted_by;           /* one per tenant; NOBODY: none */
+} Round;
+
+static void round_clear(Round *round) {
+        inventory_free(round->seating.inventory);
+        free(round->seating.waiting);
+        free(round->preempted_by);
+}
+
+static int come(Seating *seating, size_t tenant) {
+        return 0;
+}
+
+/* It has stopped, and is to go on anywhere. */
+static int give_way(Seating *seating, size_t tenant, size_t whom) {
+        Round *round = (Round *) seating;
+        const Vm *const first = round->registry->vms.items;
+        Vm *vm = round->registry->vms.items + (seating->inventory->tenants.items[tenant].vm - first);
+        inventory_vacate(seating->inventory, tenant);
+        vm->assignment.phase = ASSIGNMENT_NONE;
+        vm->target = (NodeId) {};
+        round->preempted_by[tenant] = whom;
+        return 0;
+}
+
+static void tell_gpus(const Inventory *inventory, const Tenant *tenant, FILE *to) {
         for (size_t i = 0; i < tenant->n_held; i++) {
                 char address[PCI_ADDRESS_TEXT_SIZE];
                 size_t gpu = inventory->held.items[tenant->first_held + i];
@@ -61,31 +86,38 @@ static void tell_place(const Inventory *inventory, const Tenant *tenant, FILE *t
         fprintf(to, "\n");
 }
 
-/* As the leader has it: who may be stopped for whom. */
-static bool may_preempt(const Vm *vm, const Vm *other) {
-        return vm->preempt && other->preemptible && other->priority < vm->priority && other->run &&
-               other->assignment.phase == ASSIGNMENT_RUNNING;
-}
-
-/* For whom the tenant is stopped, or NULL. */
-static const Vm *find_preemptor(const Inventory *inventory, const Roster *roster, size_t tenant) {
-        ARRAY_EACH(item, &roster->items)
-                for (size_t i = item->first_preempted; i < item->first_preempted + item->n_preempted; i++)
-                        if (roster->preempted.items[i]->tenant == tenant)
-                                return inventory->tenants.items[item->tenant].vm;
-        return NULL;
-}
-
-static int tell_vm(Inventory *inventory, const Roster *roster, size_t index, FILE *to) {
+static void tell_preempted(const Round *round, size_t index, FILE *to) {
+        const Inventory *inventory = round->seating.inventory;
         const Tenant *tenant = inventory->tenants.items + index;
-        const Vm *vm = tenant->vm, *preemptor = find_preemptor(inventory, roster, index);
-        if (tenant->node != NOWHERE) {
-                tell_place(inventory, tenant, to);
+        const Vm *vm = tenant->vm, *preemptor = inventory->tenants.items[round->preempted_by[index]].vm;
+        fprintf(to, "vm %s is stopped for %s, which has priority %" PRId32 " and it %" PRId32 "; then it ", vm->name,
+                preemptor->name, preemptor->priority, vm->priority);
+        if (tenant->node == NOWHERE) {
+                fprintf(to, "waits\n");
+                return;
+        }
+        fprintf(to, "starts on %s:", inventory->nodes.items[tenant->node].record->name);
+        tell_gpus(inventory, tenant, to);
+}
+
+static void tell_place(const Inventory *inventory, const Tenant *tenant, FILE *to) {
+        const Vm *vm = tenant->vm;
+        bool had_it = vm->assignment.phase != ASSIGNMENT_NONE;
+        fprintf(to, "vm %s %s on %s, priority %" PRId32 ":", vm->name, had_it ? "stays" : "starts",
+                inventory->nodes.items[tenant->node].record->name, vm->priority);
+        tell_gpus(inventory, tenant, to);
+}
+
+static int tell_vm(const Round *round, size_t index, FILE *to) {
+        Inventory *inventory = round->seating.inventory;
+        const Tenant *tenant = inventory->tenants.items + index;
+        const Vm *vm = tenant->vm;
+        if (round->preempted_by[index] != NOBODY) {
+                tell_preempted(round, index, to);
                 return 0;
         }
-        if (preemptor) {
-                fprintf(to, "vm %s is stopped for %s, which has priority %" PRId32 " and it %" PRId32
-                        "; then it waits\n", vm->name, preemptor->name, preemptor->priority, vm->priority);
+        if (tenant->node != NOWHERE) {
+                tell_place(inventory, tenant, to);
                 return 0;
         }
         if (!vm->run || vm->failed) {
@@ -114,39 +146,51 @@ static void tell_pools(const Inventory *inventory, FILE *to) {
         }
 }
 
-static int tell_all(Inventory *inventory, const Roster *roster, const size_t *waiting, size_t n, FILE *to) {
+/* @waited: those who waited at first. */
+static int tell_all(const Round *round, const size_t *waited, size_t n, FILE *to) {
+        const Inventory *inventory = round->seating.inventory;
         ClassCount classes[CLASSES_MAX];
-        size_t n_waiting = roster->preempted.n;
         for (size_t i = 0; i < inventory->tenants.n; i++) {
-                int r = tell_vm(inventory, roster, i, to);
+                int r = tell_vm(round, i, to);
                 if (r < 0)
                         return r;
         }
-        size_t n_classes = count_classes(inventory, waiting, n, classes);
-        for (size_t i = 0; i < n_classes; i++) {
+        size_t n_classes = count_classes(inventory, waited, n, classes);
+        for (size_t i = 0; i < n_classes; i++)
                 fprintf(to, "priority %" PRId32 ": %" PRIu32 " of %" PRIu32 " that waited start\n", classes[i].priority,
                         classes[i].placed, classes[i].wanted);
-                n_waiting += classes[i].wanted - classes[i].placed;
-        }
         tell_pools(inventory, to);
-        return n_waiting > 0;
+        return round->seating.n_waiting > 0;
 }
 
-static int place_described(const Described *described, FILE *to) {
-        static const RosterRules rules = { .preempts = may_preempt };
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;
-        _cleanup_free_ size_t *waiting = NULL;
-        Roster roster = {};
+static int round_begin(Described *described, const size_t *waited, size_t n, Round *round) {
+        size_t n_tenants = round->seating.inventory->tenants.n;
+        round->registry = described->registry;
+        round->seating.waiting = calloc(n_tenants + 1, sizeof(*round->seating.waiting));
+        round->preempted_by = calloc(n_tenants + 1, sizeof(*round->preempted_by));
+        if (!round->seating.waiting || !round->preempted_by)
+                return -ENOMEM;
+        for (size_t i = 0; i < n_tenants; i++)
+                round->preempted_by[i] = NOBODY;
+        for (size_t i = 0; i < n; i++)
+                round->seating.waiting[round->seating.n_waiting++] = waited[i];
+        return 0;
+}
+
+static int place_described(Described *described, FILE *to) {
+        _cleanup_(round_clear) Round round = {
+                .seating = { .work_left = UINT64_MAX, .comes = come, .goes = give_way },
+        };
+        _cleanup_free_ size_t *waited = NULL;
         size_t n;
-        int r = inventory_new(&described->world, &inventory);
+        int r = inventory_new(&described->world, &round.seating.inventory);
         if (r >= 0)
-                r = list_waiting(inventory, &waiting, &n);
+                r = list_waiting(round.seating.inventory, &waited, &n);
         if (r >= 0)
-                r = roster_make(inventory, waiting, n, &rules, &roster);
+                r = round_begin(described, waited, n, &round);
         if (r >= 0)
-                r = tell_all(inventory, &roster, waiting, n, to);
-        roster_clear(&roster);
-        return r;
+                r = seating_run(&round.seating);
+        return r < 0 ? r : tell_all(&round, waited, n, to);
 }
 
 int place_file(const char *file, FILE *to) {

@@ -112,6 +112,13 @@ static void test_room_is_made_for_who_makes_room(void) {
         expect(w, "big", "v2 b c, v0 a b");
 }
 
+static void test_a_node_that_takes_no_vms_is_not_like_one_that_does(void) {
+        WORLD w = cluster_with("a:2 b:2 c:2");
+        node_named(w, "a")->drain = DRAIN_BY_HAND;
+        vm_of(w, "big", "training", 4);
+        expect(w, "big", "v1 b c");
+}
+
 static void test_where_there_are_too_few_gpus_there_is_none(void) {
         WORLD w = cluster_with("a:3 b:3 c:3");
         vm_of(w, "big", "training", 4);
@@ -367,6 +374,7 @@ int main(int argc, char **argv) {
         TEST(the_room_with_the_fewest_vms_is_emptied);
         TEST(of_those_that_are_alike_the_least_urgent_moves);
         TEST(room_is_made_for_who_makes_room);
+        TEST(a_node_that_takes_no_vms_is_not_like_one_that_does);
         TEST(where_there_are_too_few_gpus_there_is_none);
         TEST(what_is_under_way_is_not_moved);
         TEST(nobody_moves_for_who_is_less_important);

@@ -47,13 +47,9 @@ static char *place_of(const World *world, const Vm *vm) {
         return g_string_free(text, FALSE);
 }
 
-static bool may_preempt(const Vm *vm, const Vm *other) {
-        return vm->preempt && other->preemptible && other->assignment.phase == ASSIGNMENT_RUNNING;
-}
-
 /* What one pass over all who wait does: "vm1 a:0000:41:00.0; vm2 waits; stops vm3; ". */
 static char *pass_of(const World *world) {
-        static const RosterRules rules = { .preempts = may_preempt };
+        static const RosterRules rules = { .preempts = vm_may_preempt };
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
         Roster roster = {};
         GString *text = g_string_new(NULL);
@@ -93,9 +89,9 @@ static const char *const example =
         "node a memory 524288 hugepages 1048576 64\n"
         "gpu a 0000:41:00.0 pool training numa 0 switch 0000:40:00.0 set board\n"
         "gpu a 0000:42:00.0 pool training numa 0 switch 0000:40:00.0 set board quarantined\n"
-        "node b drained\n"
+        "node b drained brings-home\n"
         "gpus b 3 pool training          # alike\n"
-        "vm bert pool training count 2 priority -7 prefers a prefers b apart render ran b target b\n"
+        "vm bert pool training count 2 priority -7 prefers a prefers b apart render ran b target b home b\n"
         "vm render pool training count 1 on b running 0000:02:00.0\n"
         "vm idle pool nowhere count 64 stopped failed\n";
 
@@ -120,6 +116,7 @@ static void test_what_is_said_is_so(void) {
         g_assert_cmpuint(bert->preferred_nodes.n, ==, 2);
         g_assert_cmpstr(bert->affinity[0].vm, ==, "render");
         g_assert_true(ID_EQUAL(&bert->target, &b->id));
+        g_assert_true(ID_EQUAL(&bert->home, &b->id) && b->bring_home);
         g_assert_cmpint(vm_state(render), ==, VM_STATE_RUNNING);
         g_assert_cmpuint(render->assignment.gpus[0].gpu.address.bus, ==, 2);
         g_assert_false(registry_find_vm_name(registry, "idle")->run);
@@ -179,6 +176,31 @@ static void test_needs_are_written_without_names_of_files(void) {
         g_assert_null(strstr(written, "image"));
 }
 
+/* That it needs files at all decides who may make way for whom. */
+static void test_files_that_nobody_lacks_are_told_as_one(void) {
+        _cleanup_(described_freep) Described *described = read_good("pool p pack\nnode a lacks disk\n"
+                                                                    "vm v pool p file one file two\n"
+                                                                    "vm w pool p file one file disk\n");
+        _cleanup_free_ char *written = write_good(&described->world);
+        g_assert_nonnull(strstr(written, "\nvm v pool p count 1 priority 50 file present\n"));
+        g_assert_nonnull(strstr(written, "\nvm w pool p count 1 priority 50 file f000000\n"));
+        _cleanup_(described_freep) Described *again = read_good(written);
+        _cleanup_free_ char *rewritten = write_good(&again->world);
+        g_assert_cmpstr(written, ==, rewritten);
+}
+
+/* Another one was there before, and is quarantined still. */
+static void test_of_gpus_at_one_address_the_pool_s_is_told(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
+        with_gpus(w, "a", 2);
+        quarantined(w, "a", 0);
+        gpu_of(w, "a", 0)->identity.device = 0x2342;
+        pool_of(w, "p", "a");
+        unplugged(w, "a", 0);
+        _cleanup_free_ char *written = write_good(world_now(w));
+        g_assert_nonnull(strstr(written, "\ngpu a 0000:41:00.0 pool p model 10de:2342 absent\n"));
+}
+
 static void test_what_is_written_says_the_same(void) {
         _cleanup_(described_freep) Described *described = read_good(example);
         _cleanup_free_ char *written = write_good(&described->world);
@@ -198,6 +220,7 @@ static void bend_node(WorldBuilder *w, GRand *rand, const char *node) {
         NodeRecord *record = node_named(w, node);
         NodeFacts *facts = facts_of(w, node);
         record->level = w->registry->level;
+        record->bring_home = draw(rand, 3) == 0;
         switch (draw(rand, 12)) {
         case 0:
                 record->drain = DRAIN_BY_HAND;
@@ -244,7 +267,7 @@ static void needs(WorldBuilder *w, GRand *rand, const char *name) {
                 g_assert_cmpint(text_set(&vm->model, draw(rand, 2) ? "10de:2331" : "10de:23*"), ==, 0);
         vm->preempt = draw(rand, 3) == 0;
         vm->preemptible = draw(rand, 2) == 0;
-        vm->needs.memory_bytes = draw(rand, 3) ? draw(rand, 6) * (UINT64_C(100) << 30) + draw(rand, 3000) : 0;
+        vm->needs.memory_bytes = draw(rand, 3) ? draw(rand, 6) * (UINT64_C(100) << 30) + draw(rand, 3) * 1024 : 0;
         vm->needs.hugepages = draw(rand, 5) == 0;
         vm->needs.hugepage_size_bytes = vm->needs.hugepages && draw(rand, 2) ? UINT64_C(1) << 30 : 0;
         vm->needs.numa_nodes = draw(rand, 6) == 0 ? 1 + draw(rand, 3) : 0;
@@ -340,6 +363,8 @@ static WorldBuilder *random_world(GRand *rand) {
                 if (draw(rand, 4) == 0)
                         ran_on(w, name, node);
                 if (draw(rand, 4) == 0)
+                        vm_named(w, name)->home = node_named(w, nodes[draw(rand, n_nodes)])->id;
+                if (draw(rand, 4) == 0)
                         g_assert_cmpint(text_set(&vm_named(w, name)->reason_code, end_cause_to_text(END_NODE_LOST)), ==,
                                         0);
                 if (draw(rand, 4) == 0 && i < facts_of(w, node)->n_gpus) {
@@ -368,6 +393,47 @@ static void check_needs(const World *a, const World *b, unsigned seed) {
                                 g_test_message("seed %u, VM %s on %s", seed, vm->name, node->name);
                         g_assert_cmpuint(before, ==, after);
                 }
+        }
+}
+
+/* The same cluster, of which nodes and VMs came, and have their ids, the other way round. */
+static char *turn_round(const char *text) {
+        g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+        GString *head = g_string_new(NULL), *nodes = g_string_new(NULL), *vms = g_string_new(NULL);
+        GString *host = g_string_new(NULL);
+        for (char **line = lines; *line; line++) {
+                g_autofree char *whole = g_strconcat(*line, "\n", NULL);
+                if (g_str_has_prefix(*line, "node ")) {
+                        g_string_prepend(nodes, host->str);
+                        g_string_assign(host, whole);
+                } else if (g_str_has_prefix(*line, "gpu "))
+                        g_string_append(host, whole);
+                else if (g_str_has_prefix(*line, "vm "))
+                        g_string_prepend(vms, whole);
+                else
+                        g_string_append(head, whole);
+        }
+        g_string_prepend(nodes, host->str);
+        g_string_append_printf(head, "%s%s", nodes->str, vms->str);
+        g_string_free(host, TRUE);
+        g_string_free(nodes, TRUE);
+        g_string_free(vms, TRUE);
+        return g_string_free(head, FALSE);
+}
+
+static void test_what_came_in_another_order_gets_the_same_places(void) {
+        for (unsigned seed = 1; seed <= 1000; seed++) {
+                GRand *rand = g_rand_new_with_seed(seed);
+                _cleanup_(world_builder_freep) WorldBuilder *w = random_world(rand);
+                _cleanup_free_ char *text = write_good(world_now(w));
+                g_autofree char *turned = turn_round(text);
+                _cleanup_(described_freep) Described *described = read_good(turned);
+                g_assert_cmpuint(described->registry->vms.n, ==, w->registry->vms.n);
+                g_autofree char *pass = pass_of(world_now(w)), *pass_again = pass_of(&described->world);
+                if (!text_equal(pass, pass_again))
+                        g_test_message("seed %u\n%s", seed, text);
+                g_assert_cmpstr(pass, ==, pass_again);
+                g_rand_free(rand);
         }
 }
 
@@ -484,8 +550,14 @@ int main(int argc, char **argv) {
         g_test_add_func("/describe/needs are read as they are said", test_needs_are_read_as_they_are_said);
         g_test_add_func("/describe/needs are written without names of files",
                         test_needs_are_written_without_names_of_files);
+        g_test_add_func("/describe/files that nobody lacks are told as one",
+                        test_files_that_nobody_lacks_are_told_as_one);
+        g_test_add_func("/describe/of GPUs at one address the pool's is told",
+                        test_of_gpus_at_one_address_the_pool_s_is_told);
         g_test_add_func("/describe/what is read again gets the same places",
                         test_what_is_read_again_gets_the_same_places);
+        g_test_add_func("/describe/what came in another order gets the same places",
+                        test_what_came_in_another_order_gets_the_same_places);
         g_test_add_func("/describe/bad input is told with its line", test_bad_input_is_told_with_its_line);
         g_test_add_func("/describe/a level that nobody knows is refused", test_a_level_that_nobody_knows_is_refused);
         g_test_add_func("/describe/no terminal is driven by a refusal", test_no_terminal_is_driven_by_a_refusal);

@@ -55,8 +55,11 @@ static void test_a_mode_that_is_not_supported_tells_nothing(void) {
 
 static void test_what_is_no_such_xml_tells_nothing(void) {
         static const char *const none[] = {
-                "", "<domainCapabilities/>", "<domain><cpu><mode name='custom' supported='yes'><model usable='yes'>EPYC"
-                "</model></mode></cpu></domain>", "<domainCapabilities><cpu>", "EPYC",
+                "",
+                "<domainCapabilities/>",
+                "<domain><cpu><mode name='custom'><model usable='yes'>EPYC</model></mode></cpu></domain>",
+                "<domainCapabilities><cpu>",
+                "EPYC",
         };
         for (size_t i = 0; i < G_N_ELEMENTS(none); i++) {
                 _cleanup_(cpus_clear) Cpus cpus = read_cpus(none[i]);

@@ -242,6 +242,45 @@ static void test_a_vm_that_waits_tells_what_each_node_said(void) {
         g_assert_cmpuint(runs_notes.n, ==, 0);
 }
 
+/* All who wait are told anew with each change: words for each of a thousand nodes would keep leases from being
+ * renewed. */
+static void test_who_waits_among_many_nodes_is_told_of_the_nearest_ones(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(200);
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        _cleanup_(placement_notes_clear) PlacementNotes notes = {}, all_notes = {};
+        _cleanup_(placement_clear) Placement briefly = {}, all = {};
+        GString *names = g_string_new(NULL);
+        for (size_t i = 0; i < 200; i++) {
+                const char *name = w->registry->nodes.items[i].name;
+                with_gpus(w, name, 1);
+                if (i % 3 != 0)
+                        g_string_append_printf(names, "%s%s", names->len > 0 ? " " : "", name);
+                if (i < 150)
+                        w->registry->nodes.items[i].drain = DRAIN_BY_HAND;
+        }
+        pool_of(w, "training", names->str);
+        const Vm *vm = vm_of(w, "bert", "training", 2);
+        const char *preferred = w->registry->nodes.items[99].name;
+        prefers(w, "bert", preferred);
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        g_assert_cmpint(placement_find_briefly(inventory, vm, &briefly), ==, PLACEMENT_NO_ROOM);
+        g_assert_cmpint(placement_find_in(inventory, vm, &all), ==, PLACEMENT_NO_ROOM);
+        g_assert_cmpstr(briefly.summary, ==, all.summary);
+        g_assert_cmpstr(briefly.code, ==, all.code);
+        size_t told = 0;
+        for (size_t i = 0; i < briefly.n_answers; i++)
+                told += briefly.answers[i].n_reasons > 0;
+        g_assert_cmpuint(told, >, 10);
+        g_assert_cmpuint(told, <, 30);
+        g_assert_cmpint(placement_notes_make(world_now(w), vm, &briefly, NOTES_SIZE_WAITING, &notes), ==, 0);
+        g_assert_cmpint(placement_notes_make(world_now(w), vm, &all, NOTES_SIZE_WAITING, &all_notes), ==, 0);
+        g_assert_cmpstr(notes.items[0].node, ==, preferred);
+        g_assert_cmpuint(notes.n, >, 5);
+        for (size_t i = 0; i < notes.n; i++)
+                g_assert_cmpstr(notes.items[i].node, ==, all_notes.items[i].node);
+        g_string_free(names, TRUE);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/explain/" #name, test_##name)
@@ -258,6 +297,7 @@ int main(int argc, char **argv) {
         TEST(a_vm_that_must_be_with_a_more_important_one_is_told_so);
         TEST(the_node_is_named_where_nobody_as_important_has_to_stop);
         TEST(a_vm_that_waits_tells_what_each_node_said);
+        TEST(who_waits_among_many_nodes_is_told_of_the_nearest_ones);
 #undef TEST
         return g_test_run();
 }

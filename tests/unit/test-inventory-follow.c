@@ -4,6 +4,7 @@
  * changes, while everything that it borrows is moved about. Replay one: GPUPOOL_TEST_SEED=N test-inventory-follow */
 
 #include <glib.h>
+#include <stdio.h>
 
 #include "core/roster.h"
 #include "core/room-index.h"
@@ -361,6 +362,45 @@ static void test_what_cannot_be_followed_is_said_so(void) {
         }
 }
 
+static void free_and_overwrite(WorldBuilder *w) {
+        move_everything(w);
+        world_builder_free(w);
+}
+
+/* Two nodes, one VM that runs, and @n that wait. */
+static WorldBuilder *small_world(unsigned n) {
+        WorldBuilder *w = world_of(2);
+        with_gpus(w, "a", 2);
+        with_gpus(w, "b", 2);
+        pool_of(w, "training", "a b");
+        vm_of(w, "bert", "training", 1);
+        runs(w, "bert", "a", "1");
+        for (unsigned i = 0; i < n; i++) {
+                char name[16];
+                (void) snprintf(name, sizeof(name), "kermit%u", i);
+                vm_of(w, name, "training", 1);
+        }
+        return w;
+}
+
+/* As by an import, or a snapshot from another leader: all that there was is freed. */
+static void test_a_registry_that_is_replaced_is_followed_or_not(void) {
+        WorldBuilder *before = small_world(3), *same = small_world(3), *other = small_world(1);
+        Inventory *inventory = NULL;
+        Trips trips = {};
+        g_assert_cmpint(inventory_new(world_now(before), &inventory), ==, 0);
+        g_assert_cmpint(inventory_keep(inventory), ==, 0);
+        free_and_overwrite(before);
+        move_everything(same);
+        follow(same, &inventory, &trips);
+        g_assert_cmpuint(trips.followed, ==, 1);
+        free_and_overwrite(same);
+        follow(other, &inventory, &trips);
+        g_assert_cmpuint(trips.renewed, ==, 1);
+        free_and_overwrite(other);
+        inventory_free(inventory);
+}
+
 static void test_one_that_is_not_kept_follows_nothing(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_of(1);
         _cleanup_(inventory_freep) Inventory *inventory = NULL;
@@ -373,6 +413,7 @@ int main(int argc, char **argv) {
 #define TEST(name) g_test_add_func("/inventory-follow/" #name, test_##name)
         TEST(what_vms_and_nodes_do_is_followed);
         TEST(what_cannot_be_followed_is_said_so);
+        TEST(a_registry_that_is_replaced_is_followed_or_not);
         TEST(one_that_is_not_kept_follows_nothing);
         return g_test_run();
 }

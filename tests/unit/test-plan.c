@@ -3,6 +3,7 @@
 /* Plans: what would become of whom, and that the conductor would come to the same, step by step. */
 
 #include <glib.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/conductor.h"
@@ -60,11 +61,19 @@ static char *write_plan(WorldBuilder *w, const Plan *plan) {
         return g_string_free(text, FALSE);
 }
 
+/* Everybody runs whom the supposal touches, as gpupoolctl's exit status has it: who waits already does not count. */
+static bool is_good(const Plan *plan) {
+        ARRAY_EACH(item, &plan->items)
+                if (item->fate != PLAN_MOVES && item->fate != PLAN_STARTS && item->fate != PLAN_STILL_WAITS)
+                        return false;
+        return true;
+}
+
 static void expect(WorldBuilder *w, const Supposal *supposal, const char *expected, bool good) {
         _cleanup_(plan_clear) Plan plan = make(w, supposal);
         g_autofree char *text = write_plan(w, &plan);
         g_assert_cmpstr(text, ==, expected);
-        g_assert_cmpint(plan_is_good(&plan), ==, good);
+        g_assert_cmpint(is_good(&plan), ==, good);
 }
 
 #define LOSE(w, node) &(Supposal) { .lose = &node_named(w, node)->id, .n_lose = 1 }
@@ -94,7 +103,7 @@ static void test_who_finds_no_place_stops_and_it_is_said_why(void) {
                                                      "0 usable GPUs of training in all; not usable: 0000:41:00.0 (in "
                                                      "quarantine)");
         g_assert_cmpstr(plan.items.items[0].why, ==, "1 GPU of training");
-        g_assert_false(plan_is_good(&plan));
+        g_assert_false(is_good(&plan));
 }
 
 static void test_who_is_never_restarted_stops(void) {
@@ -193,7 +202,7 @@ static void test_others_move_for_a_vm_if_they_may(void) {
         g_assert_cmpint(plan_make(world_now(w), &(Supposal) {}, kermit, &plan, &result), ==, 0);
         g_autofree char *text = write_plan(w, &plan);
         g_assert_cmpstr(text, ==, "kermit starts a\nbert moves a b\nernie moves a c\n");
-        g_assert_true(plan_is_good(&plan));
+        g_assert_true(is_good(&plan));
 
         quarantined(w, "c", 0);
         g_assert_cmpint(plan_make(world_now(w), &(Supposal) {}, kermit, &none, &second), ==, 0);
@@ -220,7 +229,7 @@ static void test_who_makes_room_for_another_stops_or_moves_and_is_told_for_whom(
         g_autofree char *text = write_plan(w, &plan);
         g_assert_cmpstr(text, ==, "kermit starts a\nbert moves a b\n");
         g_assert_cmpstr(plan.items.items[1].why, ==, "2 GPUs of training. It makes room for kermit");
-        g_assert_true(plan_is_good(&plan));
+        g_assert_true(is_good(&plan));
 
         quarantined(w, "b", 0);
         _cleanup_(plan_clear) Plan worse = make(w, START(w, "kermit"));
@@ -228,7 +237,7 @@ static void test_who_makes_room_for_another_stops_or_moves_and_is_told_for_whom(
         g_assert_cmpstr(worse_text, ==, "kermit starts a\nbert stops a preempted\n");
         g_assert_cmpstr(worse.items.items[1].why, ==, "it makes room for kermit (priority 10, its own is 0), and no "
                                                       "other place is left for it");
-        g_assert_false(plan_is_good(&worse));
+        g_assert_false(is_good(&worse));
 
         at_level(w, LEVEL_PLACEMENT - 1);       /* others would not know why it is stopped */
         expect(w, START(w, "kermit"), "kermit waits  gpus-taken\n", false);
@@ -499,6 +508,33 @@ static void test_the_conductor_comes_to_the_same(void) {
                 check_one(seed);
 }
 
+/* Each who is stopped costs a pass over all who wait: what anybody may ask must not keep leases from being renewed. */
+static void test_more_preemptions_than_can_be_worked_out_at_once_are_refused(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = cluster_of(64);
+        _cleanup_(result_clear) Result result = {};
+        GString *names = g_string_new(NULL);
+        Plan plan = {};
+        at_level(w, LEVEL_PLACEMENT);
+        for (size_t i = 0; i < 64; i++) {
+                const char *name = w->registry->nodes.items[i].name;
+                with_gpus(w, name, 8);
+                g_string_append_printf(names, "%s%s", i > 0 ? " " : "", name);
+        }
+        pool_of(w, "training", names->str);
+        for (unsigned i = 0; i < 512; i++) {
+                char low[16], high[16], gpu[2] = { (char) ('0' + i % 8), 0 };
+                (void) snprintf(low, sizeof(low), "low%u", i);
+                (void) snprintf(high, sizeof(high), "high%u", i);
+                vm_of(w, low, "training", 1)->preemptible = true;
+                runs(w, low, w->registry->nodes.items[i / 8].name, gpu);
+                vm_of(w, high, "training", 1)->preempt = true;
+                vm_named(w, high)->priority = 90;
+        }
+        g_assert_cmpint(plan_make(world_now(w), &(Supposal) {}, NULL, &plan, &result), ==, 0);
+        g_assert_cmpint(result.verdict, ==, VERDICT_LIMITS_EXCEEDED);
+        g_string_free(names, TRUE);
+}
+
 int main(int argc, char **argv) {
         g_test_init(&argc, &argv, NULL);
 #define TEST(name) g_test_add_func("/plan/" #name, test_##name)
@@ -518,6 +554,7 @@ int main(int argc, char **argv) {
         TEST(who_cannot_be_placed_is_in_nobodys_way);
         TEST(the_numbers_of_the_pools_are_told);
         TEST(below_the_level_of_failover_it_is_refused);
+        TEST(more_preemptions_than_can_be_worked_out_at_once_are_refused);
         TEST(the_conductor_comes_to_the_same);
 #undef TEST
         return g_test_run();

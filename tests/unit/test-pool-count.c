@@ -22,8 +22,10 @@ static WorldBuilder *cluster_of(size_t n_nodes) {
 }
 
 static PoolCounts count(WorldBuilder *w) {
+        _cleanup_(inventory_freep) Inventory *inventory = NULL;
         PoolCounts counts = {};
-        g_assert_cmpint(pool_count(world_now(w), pool_named(w, "training"), &counts), ==, 0);
+        g_assert_cmpint(inventory_new(world_now(w), &inventory), ==, 0);
+        g_assert_cmpint(pool_count_in(inventory, pool_named(w, "training"), &counts), ==, 0);
         return counts;
 }
 

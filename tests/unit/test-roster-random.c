@@ -147,6 +147,7 @@ static WorldBuilder *random_world(guint32 seed, const Kind *kind, bool reversed)
                 g_autofree char *name = g_strdup_printf("vm%zu", i);
                 size_t need = (size_t) g_rand_int_range(random, 0, (gint32) strlen(kind->needs));
                 Vm *vm = vm_of(w, name, "training", (uint32_t) (kind->needs[need] - '0'));
+                vm->preempt = true;     /* where the rules let anybody */
                 vm->priority = g_rand_int_range(random, 0, CLASSES);
                 if (g_rand_int_range(random, 0, 4) == 0)
                         prefers(w, name, (char[]) { (char) g_rand_int_range(random, 'a', 'a' + (gint32) n_nodes), 0 });
@@ -474,9 +475,9 @@ static void check_index(const Inventory *inventory) {
                 for (size_t i = room_index_first(inventory, 0, count); i != NOWHERE;
                      i = room_index_next(inventory, i)) {
                         const Room *room = inventory->rooms.items + i;
-                        const Room *last = before == NOWHERE ? room : inventory->rooms.items + before;
-                        g_assert_cmpuint(room->free, >=, before == NOWHERE ? count : last->free);
-                        kinds += before == NOWHERE || room->free != last->free || room->shape != last->shape;
+                        const Room *last = before == NOWHERE ? NULL : inventory->rooms.items + before;
+                        g_assert_cmpuint(room->free, >=, last ? last->free : count);
+                        kinds += !last || room->free != last->free || room->shape != last->shape;
                         before = i;
                         n--;
                 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <glib.h>
+#include <stdio.h>
 
 #include "core/roster.h"
 #include "world-builder.h"
@@ -67,6 +68,7 @@ static char *tell(const Pass *pass) {
 static Vm *vm_with(WorldBuilder *w, const char *name, uint32_t count, int32_t priority) {
         Vm *vm = vm_of(w, name, "training", count);
         vm->priority = priority;
+        vm->preempt = true;             /* where the rules let anybody */
         return vm;
 }
 
@@ -199,6 +201,17 @@ static void test_what_is_kept_in_reserve_is_for_failover(void) {
         ASSERT_PASS_UNDER(w, &((RosterRules) { .failover = true }), "x=a y=-");
 }
 
+/* "x" alone would leave too little, as what is left of the IOMMU group is of no use to others. */
+static void test_one_that_may_not_have_the_reserve_turns_nobody_away_who_may(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("2");
+        pool_named(w, "training")->reserve = 1;
+        gpu_of(w, "a", 1)->iommu_group = gpu_of(w, "a", 0)->iommu_group;
+        vm_with(w, "x", 1, 50);
+        ASSERT_PASS(w, "x=-");
+        g_assert_cmpint(text_set(&vm_with(w, "y", 1, 50)->reason_code, "node-lost"), ==, 0);
+        ASSERT_PASS(w, "x=- y=a");
+}
+
 static void test_only_who_may_be_stopped_makes_way(void) {
         _cleanup_(world_builder_freep) WorldBuilder *w = world_with("4 4");
         const RosterRules rules = { .preempts = lower_may_be_stopped };
@@ -224,6 +237,60 @@ static void test_only_who_may_be_stopped_makes_way(void) {
         Pass same = pass_of(w, &rules);
         g_assert_cmpuint(same.roster.preempted.n, ==, 0);
         pass_clear(&same);
+}
+
+static void test_who_asks_for_the_same_is_not_sought_victims_for_again(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_with("2 2 2");
+        const RosterRules rules = { .preempts = lower_may_be_stopped };
+        for (unsigned i = 0; i < 6; i++) {
+                char name[16], gpu[2] = { (char) ('0' + i % 2), 0 }, node[2] = { (char) ('a' + i / 2), 0 };
+                (void) snprintf(name, sizeof(name), i == 5 ? "spare" : "other%u", i);
+                vm_with(w, name, 1, 10);
+                runs(w, name, node, gpu);
+        }
+        for (unsigned i = 0; i < 10; i++) {
+                char name[16];
+                (void) snprintf(name, sizeof(name), "large%u", i);
+                vm_with(w, name, 2, 90);
+        }
+        vm_with(w, "small", 1, 80);
+        vm_with(w, "meek", 1, 80)->preempt = false;
+        Pass pass = pass_of(w, &rules);
+        g_autofree char *told = tell(&pass);
+        g_assert_nonnull(strstr(told, "small=c"));
+        g_assert_nonnull(strstr(told, "meek=-"));
+        g_assert_cmpuint(pass.roster.sought, ==, 3 + 3);
+        pass_clear(&pass);
+}
+
+/* Many wait and many may be stopped: that is too much for the loop that renews leases, so the most urgent are first. */
+static void test_victims_are_sought_for_the_most_urgent_first(void) {
+        _cleanup_(world_builder_freep) WorldBuilder *w = world_of(400);
+        const RosterRules rules = { .preempts = lower_may_be_stopped };
+        GString *names = g_string_new(NULL);
+        for (size_t i = 0; i < 400; i++) {
+                const char *name = w->registry->nodes.items[i].name;
+                with_gpus(w, name, 1);
+                g_string_append_printf(names, "%s%s", i > 0 ? " " : "", name);
+        }
+        pool_of(w, "training", names->str);
+        for (size_t i = 0; i < 400; i++) {
+                char spare[16], high[16];
+                (void) snprintf(spare, sizeof(spare), "spare%03zu", i);
+                (void) snprintf(high, sizeof(high), "high%03zu", i);
+                vm_with(w, spare, 1, 10);
+                runs(w, spare, w->registry->nodes.items[i].name, "0");
+                vm_with(w, high, 1, 90);
+        }
+        Pass pass = pass_of(w, &rules);
+        size_t n = pass.roster.preempted.n;
+        g_assert_cmpuint(pass.roster.sought, ==, n * 400);
+        g_assert_cmpuint(n, >, 100);
+        g_assert_cmpuint(n, <, 400);
+        for (size_t i = 0; i < pass.roster.items.n; i++)
+                g_assert_cmpuint(pass.roster.items.items[i].n_preempted, ==, i < n);
+        pass_clear(&pass);
+        g_string_free(names, TRUE);
 }
 
 static void test_a_wish_is_kept_where_it_costs_nobody_a_place(void) {
@@ -515,7 +582,10 @@ int main(int argc, char **argv) {
         TEST(the_largest_keeps_room_elsewhere);
         TEST(uneven_needs_are_moved_about);
         TEST(what_is_kept_in_reserve_is_for_failover);
+        TEST(one_that_may_not_have_the_reserve_turns_nobody_away_who_may);
         TEST(only_who_may_be_stopped_makes_way);
+        TEST(who_asks_for_the_same_is_not_sought_victims_for_again);
+        TEST(victims_are_sought_for_the_most_urgent_first);
         TEST(a_wish_is_kept_where_it_costs_nobody_a_place);
         TEST(apart_is_kept);
         TEST(what_was_planned_is_told);

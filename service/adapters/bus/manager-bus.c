@@ -17,7 +17,7 @@
 
 /* What this program carries out of the contract; words are added, never taken away. */
 static const char *const features[] = { "pools", "vms", "jobs", "quarantine", "explain", "check", "events", "cluster",
-                                        "backup", "failover", "placement" };
+                                        "backup", "failover", "placement", "plan", "defragment" };
 
 /* ---- properties */
 

@@ -104,22 +104,6 @@ const char *hypervisor_result_to_text(HypervisorResult result) {
         return "unknown";
 }
 
-const char *domain_state_to_text(DomainState state) {
-        switch (state) {
-        case DOMAIN_PAUSED:
-                return "paused";
-        case DOMAIN_RUNNING:
-                return "running";
-        case DOMAIN_STOPPING:
-                return "stopping";
-        case DOMAIN_CRASHED:
-                return "crashed";
-        case DOMAIN_OTHER:
-                return "other";
-        }
-        return "unknown";
-}
-
 static uint64_t now_boottime_us(const Hypervisor *h) {
         uint64_t now = 0;
         (void) sd_event_now(h->event, CLOCK_BOOTTIME, &now);

@@ -132,4 +132,3 @@ int hypervisor_destroy(Hypervisor *h, const VmId *vm, HypervisorDone done, void 
 void hypervisor_forget(Hypervisor *h, const void *userdata);
 
 const char *hypervisor_result_to_text(HypervisorResult result);
-const char *domain_state_to_text(DomainState state);

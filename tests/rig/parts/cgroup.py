@@ -7,6 +7,8 @@ import os
 import select
 import time
 
+FREEZE_TRY_S = 2
+
 
 def mount_point():
     with open("/proc/self/mounts") as file:
@@ -30,8 +32,17 @@ class Cgroup:
         self._write("cgroup.procs", "0")
 
     def freeze(self, timeout_s=60):
-        self._write("cgroup.freeze", "1")
-        self._wait("frozen 1", timeout_s)
+        """Who waits for an answer from the host's own file system cannot stop, and gets none once the server of that
+        has stopped. So all go on for a moment, and it is tried again."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._write("cgroup.freeze", "1")
+            try:
+                return self._wait("frozen 1", FREEZE_TRY_S)
+            except TimeoutError:
+                self.thaw(timeout_s)
+                if time.monotonic() > deadline:
+                    raise
 
     def thaw(self, timeout_s=60):
         self._write("cgroup.freeze", "0")
