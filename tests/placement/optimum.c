@@ -334,7 +334,9 @@ static int solve(const char *solver, unsigned seconds, const char *program, uint
                 return -EIO;
         char *problem = g_build_filename(folder, "problem.lp", NULL), *solution = g_build_filename(folder, "solution",
                                                                                                   NULL);
-        const char *const by_cbc[] = { "cbc", problem, "sec", limit, "ratio", "0", "solve", "solu", solution, NULL };
+        /* Preprocessed, cbc 2.10 takes plans that break a row for optimal ones (drawn-reserve-and-sets). */
+        const char *const by_cbc[] = { "cbc", problem, "preprocess", "off", "sec", limit, "ratio", "0", "solve", "solu",
+                                       solution, NULL };
         const char *const by_glpsol[] = { "glpsol", "--lp", problem, "--tmlim", limit, "--cuts", "-o", solution, NULL };
         char *answer = NULL;
         gint64 begun = g_get_monotonic_time();

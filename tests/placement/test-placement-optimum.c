@@ -19,6 +19,8 @@ static const char *folder;
 
 /* Kept instances of which our rule does not reach the optimum. Whoever makes it better takes them off the list. */
 static const char *const behind[] = {
+        "drawn-linked-bound-crowded.cluster",
+        "drawn-odd-pair-beside-sets.cluster",
         NULL,
 };
 
@@ -251,17 +253,21 @@ static void test_our_rule_reaches_what_it_did(void) {
                 check_share(i);
 }
 
+static double share_of(size_t shape, uint32_t seed) {
+        _cleanup_(trial_clear) Trial trial = try_shape(shapes + shape, seed);
+        Optimum optimum = solve(&trial, "cbc");
+        ClassCount ours[CLASSES_MAX];
+        size_t n = place(RULE_OURS, &trial, ours);
+        double most = weigh_classes(optimum.classes, optimum.n);
+        return most > 0 ? weigh_classes(ours, n) / most : 1;
+}
+
 /* The goal, on a part of its instances; placement-compare --goal has all of them. */
 static void test_the_goal_is_reached(void) {
         for (size_t i = GOAL_FIRST; can_solve("cbc") && i < SHAPES_COUNT; i++) {
                 double sum = 0, worst = 1;
                 for (uint32_t seed = 1; seed <= SEEDS_GOAL; seed++) {
-                        _cleanup_(trial_clear) Trial trial = try_shape(shapes + i, 10000 + seed);
-                        Optimum optimum = solve(&trial, "cbc");
-                        ClassCount ours[CLASSES_MAX];
-                        size_t n = place(RULE_OURS, &trial, ours);
-                        double most = weigh_classes(optimum.classes, optimum.n);
-                        double share = most > 0 ? weigh_classes(ours, n) / most : 1;
+                        double share = share_of(i, 10000 + seed);
                         sum += share;
                         worst = MIN(worst, share);
                 }
@@ -269,6 +275,21 @@ static void test_the_goal_is_reached(void) {
                                100 * sum / SEEDS_GOAL, 100 * worst);
                 g_assert_cmpfloat(sum / SEEDS_GOAL, >=, 0.99);
                 g_assert_cmpfloat(worst, >=, 0.90);
+        }
+}
+
+/* Here it depends on who is let in of those that need as much (core/roster-exchange.c). */
+static void test_the_goal_is_reached_where_the_first_pass_misses_it(void) {
+        static const struct {
+                size_t shape;
+                uint32_t seed;
+        } hard[] = {
+                { 13, 744 }, { 14, 26 }, { 14, 80 }, { 14, 203 }, { 14, 299 }, { 14, 419 }, { 14, 428 }, { 14, 500 },
+                { 14, 524 }, { 14, 750 }, { 14, 824 }, { 14, 831 }, { 14, 923 }, { 14, 960 },
+        };
+        for (size_t i = 0; can_solve("cbc") && i < ELEMENTS(hard); i++) {
+                g_test_message("%s, seed %u", shapes[hard[i].shape].name, hard[i].seed);
+                g_assert_cmpfloat(share_of(hard[i].shape, hard[i].seed), >=, 0.90);
         }
 }
 
@@ -319,6 +340,8 @@ int main(int argc, char **argv) {
         g_test_add_func("/placement/with more GPUs not fewer of the highest priority run",
                         test_with_more_gpus_not_fewer_of_the_highest_priority_run);
         g_test_add_func("/placement/the goal is reached", test_the_goal_is_reached);
+        g_test_add_func("/placement/the goal is reached where the first pass misses it",
+                        test_the_goal_is_reached_where_the_first_pass_misses_it);
         g_test_add_func("/placement/our rule reaches what it did", test_our_rule_reaches_what_it_did);
         return g_test_run();
 }
