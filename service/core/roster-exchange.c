@@ -20,6 +20,10 @@
 #define EFFORT_MAX 5000U
 #define ITEMS_PER_EFFORT 4U             /* what is done for each, sought or not */
 
+/* Of 1, 2, 4, 8, ... GPUs, as bits of a pool's sizes: each fits into the next, and sets lose nobody a place. */
+#define EVEN_SIZES (UINT64_C(1) | UINT64_C(1) << 1 | UINT64_C(1) << 3 | UINT64_C(1) << 7 | UINT64_C(1) << 15 | \
+                    UINT64_C(1) << 31 | UINT64_C(1) << 63)
+
 typedef struct Exchange {
         Inventory *inventory;
         const RosterRules *rules;
@@ -120,6 +124,14 @@ static bool may_still_try(const Exchange *exchange) {
         return exchange->effort >= exchange->of_one;
 }
 
+/* A wish binds nobody. */
+static bool is_bound(const Inventory *inventory, const Tenant *tenant) {
+        for (size_t i = tenant->first_bond; i < tenant->first_bond + tenant->n_bonds; i++)
+                if (!inventory->bonds.items[i].soft)
+                        return true;
+        return false;
+}
+
 /* In each pass they would do the same for others, as far as can be told without one. */
 static bool are_alike(const Exchange *exchange, size_t a, size_t b) {
         const Tenant *x = tenant_of(exchange, a), *y = tenant_of(exchange, b);
@@ -135,9 +147,9 @@ static int try_behind(Exchange *exchange, size_t item) {
         return r;
 }
 
-/* Of the items of one priority, those that run while others of their pool wait. One stands for those behind it that
- * are like it. */
-static int try_priority(Exchange *exchange, size_t first, size_t end) {
+/* Of the items of one priority, those that run while others of their pool wait, and are bound or not. One stands for
+ * those behind it that are like it. */
+static int try_priority(Exchange *exchange, size_t first, size_t end, bool bound) {
         size_t last = NOWHERE;
         int r = 0;
         memset(exchange->has_waiters, 0, exchange->inventory->pools.n * sizeof(*exchange->has_waiters));
@@ -147,6 +159,7 @@ static int try_priority(Exchange *exchange, size_t first, size_t end) {
         for (size_t i = first; r == 0 && i < end && may_still_try(exchange); i++) {
                 if (exchange->best->items.items[i].verdict != PLACEMENT_FOUND || exchange->behind[i] ||
                     !exchange->has_waiters[tenant_of(exchange, i)->pool] ||
+                    is_bound(exchange->inventory, tenant_of(exchange, i)) != bound ||
                     (last != NOWHERE && are_alike(exchange, last, i)))
                         continue;
                 r = try_behind(exchange, i);
@@ -156,34 +169,29 @@ static int try_priority(Exchange *exchange, size_t first, size_t end) {
 }
 
 /* From the highest priority down, until one brings something. */
-static int try_each(Exchange *exchange) {
+static int try_each(Exchange *exchange, bool bound) {
         size_t n = exchange->best->items.n;
         int r = 0;
         for (size_t first = 0, end; r == 0 && first < n; first = end) {
                 for (end = first; end < n; end++)
                         if (tenant_of(exchange, end)->vm->priority != tenant_of(exchange, first)->vm->priority)
                                 break;
-                r = try_priority(exchange, first, end);
+                r = try_priority(exchange, first, end, bound);
         }
         return r;
 }
 
-/* A wish binds nobody. */
-static bool is_bound(const Inventory *inventory, const Tenant *tenant) {
-        for (size_t i = tenant->first_bond; i < tenant->first_bond + tenant->n_bonds; i++)
-                if (!inventory->bonds.items[i].soft)
-                        return true;
-        return false;
-}
-
-/* Where nobody is bound and no set goes whole, it is all the same which of those that need as much are let in. */
+/* Elsewhere it is all the same which of those that need as much are let in. */
 static bool may_gain(const Exchange *exchange) {
         bool somebody_waits = false, matters = false;
         for (size_t i = 0; i < exchange->best->items.n; i++) {
                 const Tenant *tenant = tenant_of(exchange, i);
+                if (tenant->pool == NOWHERE)
+                        continue;
+                const InventoryPool *pool = exchange->inventory->pools.items + tenant->pool;
                 somebody_waits = somebody_waits || waits(exchange, i);
                 matters = matters || is_bound(exchange->inventory, tenant) ||
-                          (tenant->pool != NOWHERE && exchange->inventory->pools.items[tenant->pool].has_sets);
+                          (pool->has_sets && (pool->sizes & ~EVEN_SIZES) != 0);
         }
         return somebody_waits && matters && may_still_try(exchange);
 }
@@ -208,9 +216,11 @@ int roster_exchange(Inventory *inventory, const RosterRules *rules, size_t spent
         if (!may_gain(&exchange))
                 return 0;
         int r;
-        do
-                r = try_each(&exchange);
-        while (r > 0);
+        do {
+                r = try_each(&exchange, true);
+                if (r == 0)
+                        r = try_each(&exchange, false);
+        } while (r > 0);
         roster->exchanged = EFFORT_MAX - exchange.effort;
         return r;
 }

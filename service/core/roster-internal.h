@@ -102,8 +102,9 @@ bool pass_is_choosy(const Pass *pass, size_t item);
 
 /* Places an item that is in play, with all that are in play too and must be with it. 1, 0 or -ENOMEM. */
 int pass_place(Pass *pass, size_t item);
-/* Places all that are in play, the largest first. 1, 0: not all, and those in play have nothing; or -ENOMEM. */
-int pass_pack(Pass *pass);
+/* Places all that are in play, the largest first; or, before them, those that must be apart from somebody. 1; 0: not
+ * all, and those in play have nothing; or -ENOMEM. */
+int pass_pack(Pass *pass, bool apart_first);
 /* Makes room for the item by placing anew all that are placed in its pool. @rare: as often as the pass may do that
  * for one alone. 1; 0: all is as it was; or -ENOMEM. */
 int pass_repack(Pass *pass, size_t item, bool rare);

@@ -287,10 +287,11 @@ static bool same_need_before(const Pass *pass, const Movers *movers, size_t inde
         return false;
 }
 
-/* Who needs as many GPUs may go where @item cannot? Where GPUs enough are free, and something else is missing. */
+/* Who needs as many GPUs may go where @item cannot? Where GPUs enough are free, and something else is missing or in
+ * the way. */
 static bool may_trade(const Pass *pass, size_t item) {
         const Tenant *tenant = pass_tenant(pass, item);
-        return pass_is_choosy(pass, item) &&
+        return (pass_is_choosy(pass, item) || tenant->n_bonds > 0) &&
                room_index_first(pass->inventory, tenant->pool, tenant->vm->count) != NOWHERE;
 }
 
@@ -339,12 +340,14 @@ static int make_way(Pass *pass, size_t item, unsigned chain, unsigned *moves) {
 typedef struct Piece {
         size_t item;
         uint32_t size;                  /* with all that must be with it */
-        bool bound, picky;
+        bool first, bound, picky;
         const Vm *vm;
 } Piece;
 
 static int compare_pieces(const void *a, const void *b) {
         const Piece *x = a, *y = b;
+        if (x->first != y->first)
+                return x->first ? -1 : 1;
         if (x->size != y->size)
                 return x->size > y->size ? -1 : 1;
         if (x->bound != y->bound)
@@ -363,7 +366,17 @@ static bool is_picky(const Pass *pass, size_t item) {
                (tenant->pool != NOWHERE && inventory_is_picky(pass->inventory, tenant));
 }
 
-static int list_pieces(Pass *pass, Piece *pieces, size_t *ret_n) {
+static bool must_be_apart(const Pass *pass, size_t item) {
+        const Tenant *tenant = pass_tenant(pass, item);
+        for (size_t b = tenant->first_bond; b < tenant->first_bond + tenant->n_bonds; b++) {
+                const Bond *bond = pass->inventory->bonds.items + b;
+                if (bond->apart && !bond->soft)
+                        return true;
+        }
+        return false;
+}
+
+static int list_pieces(Pass *pass, bool apart_first, Piece *pieces, size_t *ret_n) {
         size_t n = 0;
         for (size_t i = 0; i < pass->roster->items.n; i++) {
                 const Tenant *tenant = pass_tenant(pass, i);
@@ -372,6 +385,7 @@ static int list_pieces(Pass *pass, Piece *pieces, size_t *ret_n) {
                 pieces[n] = (Piece) {
                         .item = i,
                         .size = tenant->vm->count,
+                        .first = apart_first && must_be_apart(pass, i),
                         .bound = tenant->n_bonds > 0,
                         .picky = is_picky(pass, i),
                         .vm = tenant->vm,
@@ -391,12 +405,12 @@ static int list_pieces(Pass *pass, Piece *pieces, size_t *ret_n) {
         return 0;
 }
 
-int pass_pack(Pass *pass) {
+int pass_pack(Pass *pass, bool apart_first) {
         _cleanup_free_ Piece *pieces = calloc(pass->roster->items.n + 1, sizeof(*pieces));
         size_t n;
         if (!pieces)
                 return -ENOMEM;
-        int r = list_pieces(pass, pieces, &n);
+        int r = list_pieces(pass, apart_first, pieces, &n);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++) {
@@ -431,6 +445,14 @@ static int choose_players(Pass *pass, size_t item) {
         return r;
 }
 
+/* Who must be apart finds no place any more, where large ones that are not bound took what would do for it. */
+static bool plays_apart(const Pass *pass) {
+        for (size_t i = 0; pass->inventory->bonds.n > 0 && i < pass->roster->items.n; i++)
+                if (pass->in_play[i] && must_be_apart(pass, i))
+                        return true;
+        return false;
+}
+
 int pass_repack(Pass *pass, size_t item, bool rare) {
         Roster *roster = pass->roster;
         _cleanup_free_ Choice *choices = calloc(roster->items.n + 1, sizeof(*choices));
@@ -449,7 +471,9 @@ int pass_repack(Pass *pass, size_t item, bool rare) {
                 if (placed[i])
                         pass_lift(pass, i);
         }
-        r = pass_pack(pass);
+        r = pass_pack(pass, false);
+        if (r == 0 && plays_apart(pass))
+                r = pass_pack(pass, true);
         if (r > 0 && !pass_pool_is_content(pass, item)) {
                 for (size_t i = 0; i < roster->items.n; i++)
                         if (pass->in_play[i])
