@@ -124,7 +124,7 @@ static bool may_still_try(const Exchange *exchange) {
 static bool are_alike(const Exchange *exchange, size_t a, size_t b) {
         const Tenant *x = tenant_of(exchange, a), *y = tenant_of(exchange, b);
         return x->n_bonds + y->n_bonds == 0 && x->pool == y->pool && x->models == y->models &&
-               x->vm->count == y->vm->count && x->vm->needs.memory_bytes == y->vm->needs.memory_bytes;
+               x->vm->count == y->vm->count && memory_kib_of(x) == memory_kib_of(y);
 }
 
 /* 1: more run; 0: as before; or an error. */

@@ -59,6 +59,12 @@ static inline const Tenant *pass_tenant(const Pass *pass, size_t item) {
         return pass->inventory->tenants.items + pass->roster->items.items[item].tenant;
 }
 
+/* As libvirt goes by it, and as it is told in words. */
+static inline uint64_t memory_kib_of(const Tenant *tenant) {
+        uint64_t bytes = tenant->vm->needs.memory_bytes;
+        return bytes / 1024 + (bytes % 1024 > 0);
+}
+
 static inline bool pass_has_placed(const Pass *pass, size_t item) {
         return pass->roster->items.items[item].verdict == PLACEMENT_FOUND;
 }

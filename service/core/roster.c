@@ -143,7 +143,7 @@ typedef struct Applicant {
         size_t item;
         bool behind;
         uint32_t count;
-        uint64_t memory_kib;            /* as libvirt goes by it, and as it is told in words */
+        uint64_t memory_kib;
 } Applicant;
 
 static int compare_applicants(const void *a, const void *b) {
@@ -167,8 +167,7 @@ static int admit_group(Pass *pass, const Group *group) {
                         .item = group->items[i],
                         .behind = pass->behind && pass->behind[group->items[i]],
                         .count = pass_tenant(pass, group->items[i])->vm->count,
-                        .memory_kib = pass_tenant(pass, group->items[i])->vm->needs.memory_bytes / 1024 +
-                                      (pass_tenant(pass, group->items[i])->vm->needs.memory_bytes % 1024 > 0),
+                        .memory_kib = memory_kib_of(pass_tenant(pass, group->items[i])),
                 };
         qsort(applicants, group->n, sizeof(*applicants), compare_applicants);
         for (size_t i = 0; i < group->n; i++) {
