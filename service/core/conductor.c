@@ -102,6 +102,20 @@ static int list_waiting(const Registry *registry, const Vm ***ret, size_t *ret_n
         return 0;
 }
 
+/* The inventory of the world as it is: the last one, where that can follow it. */
+static int look_around(Conductor *conductor, const World *world) {
+        int r = conductor->inventory ? inventory_follow(conductor->inventory, world) : 0;
+        if (r > 0)
+                return 0;
+        conductor->inventory = inventory_free(conductor->inventory);
+        if (r == 0)
+                r = inventory_new(world, &conductor->inventory);
+        if (r >= 0)
+                r = inventory_keep(conductor->inventory);
+        conductor->inventories += r >= 0;
+        return r;
+}
+
 /* ---- who leaves a node that is drained, and who comes home */
 
 /* Is there a place for @vm, and for all on its node that must be with it, on another node: on @target, or anywhere if
@@ -224,7 +238,7 @@ static bool has_affinity(const Registry *registry) {
 
 static int propose_move(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret, uint64_t *wake_us) {
         const Registry *registry = world->registry;
-        _cleanup_(inventory_freep) Inventory *inventory = NULL;
+        bool looked = false;
         ARRAY_EACH(node, &registry->nodes) {
                 bool leaves = node->drain != DRAIN_NONE;
                 const Vm *mover = NULL;
@@ -235,12 +249,15 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
                 bool moves = somebody_moves(registry, node);
                 if (moves && !has_affinity(registry))
                         continue;
-                r = inventory ? 0 : inventory_new(world, &inventory);
+                r = looked ? 0 : look_around(conductor, world);
+                looked = true;
                 if (r >= 0)
-                        r = moves ? find_follower(inventory, registry, node, &mover, &target)
-                                  : find_mover(inventory, world, node, &mover, &target);
-                if (r < 0)
+                        r = moves ? find_follower(conductor->inventory, registry, node, &mover, &target)
+                                  : find_mover(conductor->inventory, world, node, &mover, &target);
+                if (r < 0) {                    /* it may not be as it was */
+                        conductor->inventory = inventory_free(conductor->inventory);
                         return r;
+                }
                 uint64_t until_us = 0;
                 if (mover)
                         r = resting_until(conductor, mover, now_us, &until_us);
@@ -282,20 +299,6 @@ static bool somebody_can_go(const Waiter *waiters, size_t n) {
                 if (!waiters[i].rests)
                         return true;
         return false;
-}
-
-/* The inventory of the world as it is: the last one, where that can follow it. */
-static int look_around(Conductor *conductor, const World *world) {
-        int r = conductor->inventory ? inventory_follow(conductor->inventory, world) : 0;
-        if (r > 0)
-                return 0;
-        conductor->inventory = inventory_free(conductor->inventory);
-        if (r == 0)
-                r = inventory_new(world, &conductor->inventory);
-        if (r >= 0)
-                r = inventory_keep(conductor->inventory);
-        conductor->inventories += r >= 0;
-        return r;
 }
 
 static int propose_assignment(Conductor *conductor, const World *world, uint64_t now_us, Proposal *ret,

@@ -234,6 +234,8 @@ static void test_a_round_tells_each_path(void) {
         scene_free(s);
 }
 
+static unsigned threads_at_first;
+
 static unsigned count_threads(void) {
         g_autoptr(GDir) folder = g_dir_open("/proc/self/task", 0, NULL);
         unsigned n = 0;
@@ -242,14 +244,23 @@ static unsigned count_threads(void) {
         return n;
 }
 
+/* The thread of a round ends a moment after its answer. */
+static void wait_for_threads(unsigned n) {
+        gint64 deadline = g_get_monotonic_time() + PATIENCE_US;
+        while (count_threads() != n) {
+                g_assert_cmpint(g_get_monotonic_time(), <, deadline);
+                g_usleep(1000);
+        }
+}
+
 static void test_a_storage_that_does_not_answer_costs_one_thread_and_the_loop_goes_on(void) {
         if (cannot_mount())
                 return;
         int fd = mount_silence("/mnt/silence");
         if (fd < 0)
                 return;
+        wait_for_threads(threads_at_first);
         Scene *s = scene_with(NULL, 50000);
-        unsigned threads = count_threads();
         make_file("/mnt/answers/a");
         g_assert_cmpint(look_at(s, "/mnt/answers/a /mnt/silence/a /mnt/answers/b"), ==, 1);
         WAIT_UNTIL(s, s->n_hung == 1);
@@ -257,7 +268,7 @@ static void test_a_storage_that_does_not_answer_costs_one_thread_and_the_loop_go
         g_assert_cmpint(s->sights[0], ==, PATH_THERE);
         for (unsigned i = 0; i < 10; i++)
                 g_assert_cmpint(look_at(s, "/mnt/silence/b"), ==, 0);
-        g_assert_cmpuint(count_threads(), ==, threads + 1);
+        g_assert_cmpuint(count_threads(), ==, threads_at_first + 1);
         g_assert_cmpuint(s->n_done, ==, 0);
         close(fd);
         WAIT_UNTIL(s, s->n_done == 1);
@@ -275,23 +286,20 @@ static void test_a_reader_ends_while_its_thread_hangs(void) {
         int fd = mount_silence("/mnt/forgotten");
         if (fd < 0)
                 return;
-        unsigned threads = count_threads();
+        wait_for_threads(threads_at_first);
         Scene *s = scene_with(NULL, 20000);
         g_assert_cmpint(look_at(s, "/mnt/forgotten/a /mnt/forgotten/b"), ==, 1);
         WAIT_UNTIL(s, s->n_hung == 1);
         scene_free(s);
         close(fd);
-        gint64 deadline = g_get_monotonic_time() + PATIENCE_US;
-        while (count_threads() > threads) {
-                g_assert_cmpint(g_get_monotonic_time(), <, deadline);
-                g_usleep(1000);
-        }
+        wait_for_threads(threads_at_first);
         g_assert_cmpint(umount2("/mnt/forgotten", MNT_DETACH), ==, 0);
 }
 
 int main(int argc, char **argv) {
         isolated = isolate();
         g_test_init(&argc, &argv, NULL);
+        threads_at_first = count_threads();
 #define TEST(name) g_test_add_func("/files/" #name, test_##name)
         TEST(what_is_there_is_there_and_what_is_not_is_missing);
         TEST(links_are_followed_to_where_nothing_is);
