@@ -237,11 +237,6 @@ static void take_close(const Inventory *inventory, const Unit *units, size_t n, 
                 take(inventory, units, n, LEVEL_NODE, count, ret);
 }
 
-static int compare_indexes(const void *a, const void *b) {
-        size_t x = *(const size_t *) a, y = *(const size_t *) b;
-        return x < y ? -1 : x > y;
-}
-
 static Unit unit_of_gpu(const Inventory *inventory, size_t gpu) {
         const GpuFacts *facts = inventory->gpus.items[gpu].view->facts;
         return (Unit) { .gpu = gpu, .size = 1, .numa_node = facts->numa_node, .switch_address = facts->switch_address };
@@ -283,7 +278,7 @@ bool choice_make(const Inventory *inventory, const Room *room, Models models, ui
 
         Choice choice = {};
         take_close(inventory, units, n, count, &choice);
-        qsort(choice.gpus, choice.n_gpus, sizeof(*choice.gpus), compare_indexes);
+        qsort(choice.gpus, choice.n_gpus, sizeof(*choice.gpus), array_compare_indexes);
         measure(inventory, units, n, &choice);
         *ret = choice;
         return true;

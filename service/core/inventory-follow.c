@@ -326,11 +326,6 @@ static size_t find_assigned(const Inventory *inventory, const GpuIdentity *gpu) 
         return found;
 }
 
-static int compare_sizes(const void *a, const void *b) {
-        size_t x = *(const size_t *) a, y = *(const size_t *) b;
-        return x < y ? -1 : x > y;
-}
-
 /* False: one of its GPUs is in no room, or has another VM. */
 static bool occupy(Inventory *inventory, size_t tenant) {
         struct Trail *trail = inventory->trail;
@@ -351,7 +346,7 @@ static bool occupy(Inventory *inventory, size_t tenant) {
                 touch(trail, inventory->rooms.items[inventory->gpus.items[gpus[i]].room].node);
         }
         if (assignment->n_gpus > 1)
-                qsort(gpus, assignment->n_gpus, sizeof(*gpus), compare_sizes);
+                qsort(gpus, assignment->n_gpus, sizeof(*gpus), array_compare_indexes);
         inventory_take(inventory, tenant, gpus, assignment->n_gpus);
         inventory_move_to(inventory, t, node);
         touch(trail, node);

@@ -124,11 +124,6 @@ static int follow_bonds(Pass *pass, bool apart, bool placed, ItemList *list) {
         return r;
 }
 
-static int compare_indexes(const void *a, const void *b) {
-        size_t x = *(const size_t *) a, y = *(const size_t *) b;
-        return x < y ? -1 : x > y;
-}
-
 /* @item and all that are in play, have no place and must be with it, whether it names them or a third one does. In the
  * order of the roster: it does not depend on ids. */
 static int list_companions(Pass *pass, size_t item, ItemList *ret) {
@@ -136,7 +131,7 @@ static int list_companions(Pass *pass, size_t item, ItemList *ret) {
         if (r >= 0)
                 r = follow_bonds(pass, false, false, ret);
         if (ret->n > 1)
-                qsort(ret->items, ret->n, sizeof(*ret->items), compare_indexes);
+                qsort(ret->items, ret->n, sizeof(*ret->items), array_compare_indexes);
         return r;
 }
 

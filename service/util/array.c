@@ -61,3 +61,8 @@ bool array_search(const void *items, size_t n, size_t item_size, const void *key
         *ret_index = low;
         return false;
 }
+
+int array_compare_indexes(const void *a, const void *b) {
+        size_t x = *(const size_t *) a, y = *(const size_t *) b;
+        return x < y ? -1 : x > y;
+}

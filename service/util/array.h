@@ -29,6 +29,9 @@ void array_remove_bytes(void *items, size_t *n, size_t index, size_t item_size);
 bool array_search(const void *items, size_t n, size_t item_size, const void *key,
                   int (*compare)(const void *key, const void *item), size_t *ret_index);
 
+/* For qsort(): indexes, the smallest first. */
+int array_compare_indexes(const void *a, const void *b);
+
 #define array_insert(array, index, pointer_to_item)                                                     \
         ({                                                                                              \
                 const __typeof__(*(array)->items) *_item = (pointer_to_item);                           \
