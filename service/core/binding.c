@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/mutant.h"
+#include "util/wake.h"
 
 static void binding_clear(Binding *binding) {
         free(binding->stuck);
@@ -239,7 +240,7 @@ static BindingClaim judge_claim(const Binding *binding, const Registry *registry
                 if (binding->unsure_since_us == 0)
                         return BINDING_CLAIM_WAITS;
                 if (now_us < until_us) {
-                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                        wake_by(wake_us, until_us);
                         return BINDING_CLAIM_WAITS;
                 }
                 *ret_sentence = "whether a GPU of it is still the same card is not known, its serial cannot be read: "
@@ -247,8 +248,7 @@ static BindingClaim judge_claim(const Binding *binding, const Registry *registry
                 return BINDING_CLAIM_FAILED;
         }
         if (binding->trouble && now_us < binding->failed_us + BINDING_TELL_US) {
-                *wake_us = binding->failed_us + BINDING_TELL_US < *wake_us ? binding->failed_us + BINDING_TELL_US
-                                                                           : *wake_us;
+                wake_by(wake_us, binding->failed_us + BINDING_TELL_US);
                 return BINDING_CLAIM_WAITS;
         }
         if (quarantine && text_is_empty(quarantine->sentence))

@@ -5,6 +5,7 @@
 
 #include "core/company.h"
 #include "core/names.h"
+#include "util/wake.h"
 
 void conductor_clear(Conductor *conductor) {
         array_clear(&conductor->pauses);
@@ -264,7 +265,7 @@ static int propose_move(Conductor *conductor, const World *world, uint64_t now_u
                 if (r < 0)
                         return r;
                 if (until_us > now_us)
-                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                        wake_by(wake_us, until_us);
                 else if (mover) {
                         *ret = (Proposal) { .kind = PROPOSAL_MOVE, .vm = mover, .home = leaves,
                                             .target = target,
@@ -288,7 +289,7 @@ static int list_waiters(Conductor *conductor, const Registry *registry, uint64_t
                 r = resting_until(conductor, waiting[i], now_us, &until_us);
                 waiters[i] = (Waiter) { .vm = waiting[i], .rests = until_us > now_us };
                 if (until_us > now_us)
-                        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+                        wake_by(wake_us, until_us);
         }
         *ret_n = n;
         return r;
@@ -404,14 +405,14 @@ static int propose_by_time(Conductor *conductor, const World *world, LeaseBook *
                 *ret = (Proposal) { .kind = PROPOSAL_LOSE_NODE, .loss = loss };
                 return CONDUCTOR_PROPOSES;
         }
-        *wake_us = due_us < *wake_us ? due_us : *wake_us;
+        wake_by(wake_us, due_us);
         if (now_us < conductor->idle_until_us)
                 return CONDUCTOR_IDLE;
         if (lease_book_thaws(book, world->registry, now_us, &due_us)) {
                 *ret = (Proposal) { .kind = PROPOSAL_THAW };
                 return CONDUCTOR_PROPOSES;
         }
-        *wake_us = due_us < *wake_us ? due_us : *wake_us;
+        wake_by(wake_us, due_us);
         return CONDUCTOR_IDLE;
 }
 
@@ -442,25 +443,21 @@ static void remember(Conductor *conductor, const Proposal *proposal) {
         }
 }
 
-static uint64_t earlier(uint64_t a_us, uint64_t b_us) {
-        return a_us < b_us ? a_us : b_us;
-}
-
 static int propose(Conductor *conductor, const World *world, LeaseBook *book, uint64_t now_us, Proposal *ret,
                    uint64_t *wake_us) {
         int r = propose_by_time(conductor, world, book, now_us, ret, wake_us);
         if (r != CONDUCTOR_IDLE)
                 return r;
         if (now_us < conductor->idle_until_us) {
-                *wake_us = conductor->idle_until_us < *wake_us ? conductor->idle_until_us : *wake_us;
+                wake_by(wake_us, conductor->idle_until_us);
                 return CONDUCTOR_IDLE;
         }
         if (now_us >= conductor->fabric_refused_until_us)
                 r = propose_fabric(conductor, world, ret);
         else
-                *wake_us = earlier(conductor->fabric_refused_until_us, *wake_us);
+                wake_by(wake_us, conductor->fabric_refused_until_us);
         if (now_us < conductor->gpus_refused_until_us)
-                *wake_us = earlier(conductor->gpus_refused_until_us, *wake_us);
+                wake_by(wake_us, conductor->gpus_refused_until_us);
         else if (r == CONDUCTOR_IDLE)
                 r = propose_pool_gpus(world, ret);
         if (r == CONDUCTOR_IDLE)

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/mutant.h"
+#include "util/wake.h"
 
 static void run_clear(Run *run) {
         free(run->sentence);
@@ -129,7 +130,7 @@ int runner_follow(Runner *runner, const World *world, bool gpus_known) {
 static bool wait_until(uint64_t until_us, uint64_t now_us, uint64_t *wake_us) {
         if (now_us >= until_us)
                 return false;
-        *wake_us = until_us < *wake_us ? until_us : *wake_us;
+        wake_by(wake_us, until_us);
         return true;
 }
 

@@ -6,6 +6,7 @@
 #include "adapters/bind/bind-client.h"
 #include "core/names.h"
 #include "util/log.h"
+#include "util/wake.h"
 
 #define QUARANTINE_RETRY_US 1000000U
 #define LOOK_AGAIN_US 1000000U          /* at a GPU that seems to be lost under its VM */
@@ -38,10 +39,6 @@ static uint64_t now_us(const Binder *binder) {
         uint64_t now = 0;
         (void) sd_event_now(binder->config.event, CLOCK_BOOTTIME, &now);
         return now;
-}
-
-static void earlier(uint64_t *wake_us, uint64_t due_us) {
-        *wake_us = due_us < *wake_us ? due_us : *wake_us;
 }
 
 static void complain(int r) {
@@ -85,7 +82,7 @@ static void ask_next(Binder *binder, const World *world, uint64_t now, uint64_t 
                 if (r < 0)
                         complain(bindings_answer(&binder->bindings, gpu, verb, BIND_UNAVAILABLE, strerror(-r), now));
         }
-        earlier(wake_us, due_us);
+        wake_by(wake_us, due_us);
 }
 
 /* ---- quarantine */
@@ -144,7 +141,7 @@ static void report_next(Binder *binder, const World *world, uint64_t now, uint64
         Binding *binding;
         while ((binding = bindings_next_quarantine(&binder->bindings))) {
                 if (now < binder->report_not_before_us) {
-                        earlier(wake_us, binder->report_not_before_us);
+                        wake_by(wake_us, binder->report_not_before_us);
                         return;
                 }
                 binding->quarantining = true;
@@ -179,7 +176,7 @@ static void look_at_odd_ones(Binder *binder, uint64_t now, uint64_t *wake_us) {
                 return;
         if (is_due)
                 binder->look_not_before_us = now + LOOK_AGAIN_US;
-        earlier(wake_us, binder->look_not_before_us);
+        wake_by(wake_us, binder->look_not_before_us);
 }
 
 /* ---- claims */

@@ -6,6 +6,7 @@
 
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/wake.h"
 
 #define LOOK_US 200000U                 /* between two looks at who is silent */
 #define STALL_US 600000U                /* who did not look for longer saw nothing of what came meanwhile */
@@ -300,7 +301,7 @@ static void wake_for_quiet(const Fencing *fencing, const World *world, const Lea
                     ID_EQUAL(&record->id, &world->local))
                         continue;
                 uint64_t due_us = now + half_us - silent_us;
-                *wake_us = due_us < *wake_us ? due_us : *wake_us;
+                wake_by(wake_us, due_us);
         }
 }
 
@@ -348,7 +349,7 @@ static int act(Fencing *fencing, const World *world, LeaseBook *book, uint64_t n
                 const NodeRecord *record = registry_find_node(world->registry, &c->node);
                 tell_book(c, book);
                 if (c->stage == FENCING_WATCHED || c->stage == FENCING_RESTING)
-                        *wake_us = now + LOOK_US < *wake_us ? now + LOOK_US : *wake_us;
+                        wake_by(wake_us, now + LOOK_US);
                 if (r < 0 || !is_due(c, now) || working >= FENCING_AT_ONCE)
                         continue;
                 if (asks(fencing, record, now))

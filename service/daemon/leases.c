@@ -7,6 +7,7 @@
 #include "core/names.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/wake.h"
 
 #define MS_US UINT64_C(1000)
 #define WAITS_MAX (2 * NODES_MAX)       /* a bound on memory; who finds no room asks again */
@@ -14,10 +15,6 @@
 #define UNANSWERED 2U                   /* requests in a row, and others are asked too: so many */
 #define DETOURS 2U
 #define START_MARGIN_US 200000U         /* with less left nothing is started that the guard would end again */
-
-static void earlier(uint64_t *wake_us, uint64_t due) {
-        *wake_us = due < *wake_us ? due : *wake_us;
-}
 
 static void changed(const Leases *leases) {
         leases->config.changed(leases->config.userdata);
@@ -236,11 +233,11 @@ static void tell_guard(Leases *leases, const LeaseView *view, bool kill_all, uin
         bool lives = state.until_us > view->now_us && runner_holds_living(leases->config.runner);
         bool pings = lives && view->now_us >= ping_us;
         if (lives)
-                earlier(wake_us, ping_us);
+                wake_by(wake_us, ping_us);
         if (!kills && !moves && !pings && !is_late(leases, view, &state))
                 return;
         if (view->now_us < leases->tell_not_before_us)
-                earlier(wake_us, leases->tell_not_before_us);
+                wake_by(wake_us, leases->tell_not_before_us);
         else
                 tell(leases, kills ? 1 : moves || !pings ? leases->lease.until_us : state.until_us, view->now_us);
 }
@@ -258,7 +255,7 @@ static void take_deadline_away(Leases *leases, const Registry *registry, uint64_
             !has_stray_deadline(leases, registry, &state))
                 return;
         if (now < leases->tell_not_before_us)
-                earlier(wake_us, leases->tell_not_before_us);
+                wake_by(wake_us, leases->tell_not_before_us);
         else
                 tell(leases, 0, now);
 }
@@ -376,7 +373,7 @@ static int follow_end(Leases *leases, const LeaseView *view, uint64_t *wake_us) 
         bool out = until_us > 0 && view->now_us >= until_us;
         if (!state.ended && !(out && leases->config.times.hold_us == 0)) {
                 if (until_us > view->now_us)
-                        earlier(wake_us, until_us);
+                        wake_by(wake_us, until_us);
                 leases->said_ended = leases->said_ended && out;
                 return 0;
         }
@@ -404,7 +401,7 @@ static void report_thaw(Leases *leases, const World *world, const LeaseView *vie
         if (!due || view->incarnation == 0 || view->lost || !leases->shorter_is_kept || leases->reporting_thaw)
                 return;
         if (view->now_us < leases->report_not_before_us) {
-                earlier(wake_us, leases->report_not_before_us);
+                wake_by(wake_us, leases->report_not_before_us);
                 return;
         }
         Gpupool1__ReportThawed report = GPUPOOL1__REPORT_THAWED__INIT;
@@ -417,7 +414,7 @@ static void report_thaw(Leases *leases, const World *world, const LeaseView *vie
         leases->reporting_thaw = history_submit(leases->config.history, &entry, on_thaw_reported, leases) >= 0;
         leases->report_not_before_us = view->now_us + RETRY_US;
         if (!leases->reporting_thaw)
-                earlier(wake_us, leases->report_not_before_us);
+                wake_by(wake_us, leases->report_not_before_us);
 }
 
 /* Does the guard go by no longer lease than this program's own? */
@@ -448,7 +445,7 @@ int leases_turn(Leases *leases, const World *world, uint64_t *ret_wake_us) {
         if (view.needed && view.longest_us > 0)
                 (void) lease_cap(&leases->lease, now, view.longest_us);
         lease_turn(&leases->lease, &view, &turn);
-        earlier(ret_wake_us, turn.wake_us);
+        wake_by(ret_wake_us, turn.wake_us);
         if (turn.end_all && r >= 0)
                 r = end_all(leases, END_GUARD_LOST, "the guard of its node was gone");
         if (turn.kill_all && r >= 0)

@@ -11,6 +11,7 @@
 #include "daemon/node-id.h"
 #include "daemon/reset.h"
 #include "util/log.h"
+#include "util/wake.h"
 
 #define PROBE_INTERVAL_US 5000000U      /* how often an idle libvirt is asked whether it still answers */
 #define ANNOUNCED_WITHIN_US 3000000U    /* a write and an election of one */
@@ -33,10 +34,6 @@ void manager_wake(Manager *manager) {
 
 static void on_something(void *userdata) {
         manager_wake(userdata);
-}
-
-static void earlier(uint64_t *wake_us, uint64_t due) {
-        *wake_us = due < *wake_us ? due : *wake_us;
 }
 
 /* What the bus shows is derived from the world: before any of it changes under the bus's feet, it is told. */
@@ -93,7 +90,7 @@ static void catch_up(Manager *manager, uint64_t now, uint64_t *wake_us) {
                 return;
         if (now >= manager->catch_up_not_before_us)
                 manager->catch_up_not_before_us = now + CATCH_UP_INTERVAL_US;
-        earlier(wake_us, manager->catch_up_not_before_us);
+        wake_by(wake_us, manager->catch_up_not_before_us);
 }
 
 /* The bus name is the right to touch this host's VMs: a second gpupoold, on whatever state directory, knows none of
@@ -109,7 +106,7 @@ static void take_steps(Manager *manager, const World *world, uint64_t now, uint6
         /* What has just come to its end makes room for what comes after it. */
         manager_failed(manager, runner_follow(&manager->runner, world, local_facts_are_complete(manager->facts)));
         steps_tidy(manager->steps);
-        *wake_us = due < *wake_us ? due : *wake_us;
+        wake_by(wake_us, due);
 }
 
 static void bind_gpus(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
@@ -118,7 +115,7 @@ static void bind_gpus(Manager *manager, const World *world, uint64_t now, uint64
                 return;
         int r = binder_turn(manager->binder, world, now, &due);
         manager_failed(manager, r);
-        earlier(wake_us, due);
+        wake_by(wake_us, due);
         if (r <= 0)
                 return;
         network_facts_changed(&manager->network);
@@ -131,13 +128,13 @@ static void list_guard_again(Manager *manager, uint64_t now, uint64_t *wake_us) 
         if (runner->guard_listed || manager->listing_guard || !runner->guard_usable)
                 return;
         if (now < manager->guard_not_before_us) {
-                earlier(wake_us, manager->guard_not_before_us);
+                wake_by(wake_us, manager->guard_not_before_us);
                 return;
         }
         manager->guard_not_before_us = now + LIST_INTERVAL_US;
         manager->listing_guard = guard_list(manager->guard, manager_guard_listed, manager) >= 0;
         if (!manager->listing_guard)
-                earlier(wake_us, manager->guard_not_before_us);
+                wake_by(wake_us, manager->guard_not_before_us);
 }
 
 /* A new connection lists by itself; one that hung and answers again does not. */
@@ -146,7 +143,7 @@ static void list_again(Manager *manager, uint64_t now, uint64_t *wake_us) {
         if ((!runner->relist && runner->domains_known) || manager->listing || !runner->hypervisor_usable)
                 return;
         if (now < manager->list_not_before_us) {
-                *wake_us = manager->list_not_before_us < *wake_us ? manager->list_not_before_us : *wake_us;
+                wake_by(wake_us, manager->list_not_before_us);
                 return;
         }
         manager->list_not_before_us = now + LIST_INTERVAL_US;
@@ -161,7 +158,7 @@ static void show_up(Manager *manager, const World *world, uint64_t now, uint64_t
                 return;
         uint64_t patience_us = manager->started_us + ANNOUNCED_WITHIN_US;
         if (!member_is_current(world) && now < patience_us) {
-                *wake_us = patience_us < *wake_us ? patience_us : *wake_us;
+                wake_by(wake_us, patience_us);
                 return;
         }
         int r = bus_acquire_name(manager->bus);
@@ -184,7 +181,7 @@ static bool is_settled(const Manager *manager, uint64_t now, uint64_t *wake_us) 
         if (lead.is_local)
                 return manager->leader.settled;
         if (now < manager->moved_us + SETTLED_US)
-                earlier(wake_us, manager->moved_us + SETTLED_US);
+                wake_by(wake_us, manager->moved_us + SETTLED_US);
         return lead.quorate && now >= manager->moved_us + SETTLED_US;
 }
 
@@ -193,7 +190,7 @@ static void network_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
         bool known = local_facts_are_complete(manager->facts);
         int r = network_turn(&manager->network, known ? local_facts_get(manager->facts) : NULL, now, &due);
         manager_failed(manager, r);
-        earlier(wake_us, due);
+        wake_by(wake_us, due);
         if (r > 0)
                 bus_invalidate(manager->bus);
         joining_turn(manager->joining);
@@ -206,7 +203,7 @@ static void member_part(Manager *manager, const World *world, uint64_t now, uint
                 return;
         manager->member.caught_up = manager->caught_up;
         manager_failed(manager, member_turn(&manager->member, world, manager->conf->node_name, now, &due));
-        earlier(wake_us, due);
+        wake_by(wake_us, due);
 }
 
 /* A leader that goes without a word costs the others an election. */
@@ -262,7 +259,7 @@ static void storage_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
                 return;
         int r = storage_turn(manager->storage, history_registry(manager->history), manager->facts, now, &due);
         manager_failed(manager, r);
-        earlier(wake_us, due);
+        wake_by(wake_us, due);
         if (r <= 0)
                 return;
         network_facts_changed(&manager->network);
@@ -272,7 +269,7 @@ static void storage_part(Manager *manager, uint64_t now, uint64_t *wake_us) {
 static void fencing_part(Manager *manager, const World *world, uint64_t now, uint64_t *wake_us) {
         uint64_t due = UINT64_MAX;
         manager_failed(manager, fencing_turn(&manager->fencing, world, &manager->leases.book, now, &due));
-        earlier(wake_us, due);
+        wake_by(wake_us, due);
         int r = fencing_show(&manager->fencing, manager->network.facts);
         manager_failed(manager, r);
         (void) manager_look(manager);
@@ -291,13 +288,13 @@ static int on_turn(sd_event_source *source, void *userdata) {
         note_idleness(manager, world);
         manager->leases.caught_up = manager->caught_up;
         manager_failed(manager, leases_turn(&manager->leases, world, &other));
-        earlier(&due, other);
+        wake_by(&due, other);
         fencing_part(manager, world, now, &due);
         member_part(manager, world, now, &due);
         manager_failed(manager, leader_turn(&manager->leader, world, now, &other));
-        earlier(&due, other);
+        wake_by(&due, other);
         if (manager->stop_by_us > 0)
-                earlier(&due, manager->stop_by_us);
+                wake_by(&due, manager->stop_by_us);
         show_up(manager, world, now, &due);
         catch_up(manager, now, &due);
         take_steps(manager, world, now, &due);

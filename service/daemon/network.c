@@ -7,6 +7,7 @@
 
 #include "core/names.h"
 #include "util/log.h"
+#include "util/wake.h"
 
 #define KEY_FILE "key.pem"
 #define LISTEN_RETRY_US 5000000U
@@ -451,10 +452,6 @@ static void follow_beat(Network *network) {
         peer_net_beat_now(network->net);
 }
 
-static void earlier(uint64_t *wake_us, uint64_t due) {
-        *wake_us = due < *wake_us ? due : *wake_us;
-}
-
 int network_turn(Network *network, const NodeFacts *local, uint64_t now, uint64_t *ret_wake_us) {
         uint64_t due;
         *ret_wake_us = UINT64_MAX;
@@ -468,7 +465,7 @@ int network_turn(Network *network, const NodeFacts *local, uint64_t now, uint64_
                 r = peers_turn(&network->peers, now, &due);
         if (r < 0)
                 return r;
-        earlier(ret_wake_us, due);
+        wake_by(ret_wake_us, due);
         doubt_removal(network, now, ret_wake_us);
         bool removed = network_is_removed(network);
         if (removed && !network->lives.removed)
@@ -477,13 +474,13 @@ int network_turn(Network *network, const NodeFacts *local, uint64_t now, uint64_
         int moved = lives_turn(&network->lives, now, &due);
         if (moved < 0)
                 return moved;
-        earlier(ret_wake_us, due);
+        wake_by(ret_wake_us, due);
         r = electors_turn(&network->electors, now, &due);
         if (r < 0)
                 return r;
-        earlier(ret_wake_us, due);
+        wake_by(ret_wake_us, due);
         courier_turn(network->courier, now, &due);
-        earlier(ret_wake_us, due);
+        wake_by(ret_wake_us, due);
         follow_beat(network);
         return moved;
 }

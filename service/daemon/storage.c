@@ -2,15 +2,13 @@
 #include "daemon/storage.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include "core/facts-codec.h"
 #include "util/array.h"
 #include "util/log.h"
+#include "util/wake.h"
 
 #define GATHER_INTERVAL_US 200000U      /* between two walks through all VMs */
-#define MOUNTINFO_MAX (1U << 20)
 
 typedef struct StoragePath {
         char *path;
@@ -35,10 +33,6 @@ struct Storage {
         bool too_many;                  /* said so */
         bool news;                      /* sights have changed since they were told */
 };
-
-static void earlier(uint64_t *wake_us, uint64_t due_us) {
-        *wake_us = due_us < *wake_us ? due_us : *wake_us;
-}
 
 static bool is_lost(PathSight sight) {
         return sight == PATH_MISSING || sight == PATH_HANGING;
@@ -127,7 +121,7 @@ static int gather(Storage *storage, const Registry *registry, uint64_t now_us, u
         if (storage->gathered_us > 0 && storage->index == registry->index)
                 return 0;
         if (storage->gathered_us > 0 && now_us < storage->gathered_us + GATHER_INTERVAL_US) {
-                earlier(wake_us, storage->gathered_us + GATHER_INTERVAL_US);
+                wake_by(wake_us, storage->gathered_us + GATHER_INTERVAL_US);
                 return 0;
         }
         Needed needed = {};
@@ -172,28 +166,13 @@ static void on_done(void *userdata, const TextList *paths, const PathSight *sigh
         storage->config.changed(storage->config.userdata);
 }
 
-/* What the kernel says of itself, without asking any file system. NULL: nothing. */
-static char *read_mountinfo(void) {
-        _cleanup_close_ int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-        _cleanup_free_ char *text = fd >= 0 ? malloc(MOUNTINFO_MAX) : NULL;
-        size_t size = 0;
-        ssize_t n = 0;
-        while (text && size + 1 < MOUNTINFO_MAX && (n = read(fd, text + size, MOUNTINFO_MAX - 1 - size)) > 0)
-                size += (size_t) n;
-        if (!text || n < 0)
-                return NULL;
-        text[size] = '\0';
-        return STEAL(text);
-}
-
 /* What is mounted in the same place would hang, too; if that is not the root. */
 static void spread(Storage *storage, const char *hanging) {
-        _cleanup_free_ char *mountinfo = read_mountinfo();
-        size_t size = mountinfo ? path_mount_size(mountinfo, hanging) : 1;
+        size_t size = path_find_mount(hanging);
         if (size <= 1)
                 return;
         ARRAY_EACH(row, &storage->paths)
-                if (strncmp(row->path, hanging, size) == 0 && (row->path[size] == '/' || !row->path[size]))
+                if (path_is_below(row->path, hanging, size))
                         set_sight(storage, row, PATH_HANGING);
 }
 
@@ -247,7 +226,7 @@ static int look(Storage *storage, uint64_t now_us, uint64_t *wake_us) {
                 r = begin_round(storage, ROUND_LOST);
         }
         if (r == 0)
-                earlier(wake_us, storage->lost_us + storage->config.lost_us);
+                wake_by(wake_us, storage->lost_us + storage->config.lost_us);
         return r;
 }
 
@@ -277,7 +256,7 @@ int storage_turn(Storage *storage, const Registry *registry, LocalFacts *facts, 
                 r = look(storage, now_us, ret_wake_us);
         if (r < 0 && r != -ENOMEM) {
                 /* No thread, no descriptor: what was seen stays as it is. */
-                earlier(ret_wake_us, now_us + storage->config.lost_us);
+                wake_by(ret_wake_us, now_us + storage->config.lost_us);
                 r = 0;
         }
         return r < 0 ? r : storage->news ? tell(storage, facts) : 0;

@@ -3,6 +3,7 @@
 /* One look at a path, and what an error of it proves. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +13,18 @@
 
 #include "adapters/files/path-reader.h"
 
+#define MOUNTINFO_MAX (1U << 20)
 #define LINKS_MAX 8U                    /* that lead nowhere, one to the next */
+
+bool path_is_below(const char *path, const char *folder, size_t size) {
+        return strncmp(path, folder, size) == 0 && (path[size] == '/' || !path[size]);
+}
 
 /* By data/gpupoold.service.in: PrivateTmp, ProtectHome, PrivateDevices. */
 static bool is_hidden(const char *path) {
         static const char *const folders[] = { "/tmp", "/var/tmp", "/home", "/root", "/run/user", "/dev", "/proc" };
         for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-                size_t size = strlen(folders[i]);
-                if (strncmp(path, folders[i], size) == 0 && (path[size] == '/' || !path[size]))
+                if (path_is_below(path, folders[i], strlen(folders[i])))
                         return true;
         }
         return false;
@@ -150,10 +155,29 @@ size_t path_mount_size(const char *mountinfo, const char *path) {
                 if (word) {
                         char place[PATH_MAX];
                         size_t size = decode(word, strcspn(word, " \n"), place);
-                        if (size > best && strncmp(path, place, size) == 0 && (path[size] == '/' || !path[size]))
+                        if (size > best && path_is_below(path, place, size))
                                 best = size;
                 }
                 line = end ? end + 1 : NULL;
         }
         return best;
+}
+
+/* What the kernel says of itself, without asking any file system. NULL: nothing. */
+static char *read_mountinfo(void) {
+        _cleanup_close_ int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        _cleanup_free_ char *text = fd >= 0 ? malloc(MOUNTINFO_MAX) : NULL;
+        size_t size = 0;
+        ssize_t n = 0;
+        while (text && size + 1 < MOUNTINFO_MAX && (n = read(fd, text + size, MOUNTINFO_MAX - 1 - size)) > 0)
+                size += (size_t) n;
+        if (!text || n < 0)
+                return NULL;
+        text[size] = '\0';
+        return STEAL(text);
+}
+
+size_t path_find_mount(const char *path) {
+        _cleanup_free_ char *mountinfo = read_mountinfo();
+        return mountinfo ? path_mount_size(mountinfo, path) : 1;
 }

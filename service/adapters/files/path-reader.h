@@ -46,6 +46,10 @@ bool path_reader_is_busy(const PathReader *reader);
 /* One look. May hang. */
 PathSight path_look(const char *path);
 
+/* Is it the folder that the first @size bytes of @folder name, or in it? By the words: no file is asked. */
+bool path_is_below(const char *path, const char *folder, size_t size);
+
 /* How many of the first bytes of @path name the place where the file system is mounted that has it, by what stands in
- * /proc/self/mountinfo; 1 where it is the root's. Asks no file system. */
-size_t path_mount_size(const char *mountinfo, const char *path);
+ * /proc/self/mountinfo; 1 where it is the root's, or nothing is known. Asks no file system but /proc. */
+size_t path_find_mount(const char *path);
+size_t path_mount_size(const char *mountinfo, const char *path);        /* the same, by this text */
